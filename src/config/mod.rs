@@ -1,0 +1,191 @@
+//! `relay.toml` as the rest of the house sees it: complete, checked, every unit resolved.
+//!
+//! The reading and judging is done by this room's parts; nobody outside sees TOML. A [`Config`] that exists is one the
+//! relay can run with, as far as that can be known without opening a port.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::notification::BackendId;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, for people; the host's name if the file says nothing.
+    pub node: String,
+    /// `[http]`: where providers post.
+    pub http: Http,
+    /// `[tcp]`: where backends connect.
+    pub tcp: Tcp,
+    /// `[delivery]`: how long, and what if not.
+    pub delivery: Delivery,
+    /// `[admin]`: health and metrics.
+    pub admin: Admin,
+    /// `[log]`: what is said, and where.
+    pub log: Log,
+    /// `[[route]]`, in the file's order.
+    pub routes: Vec<Route>,
+    /// What is allowed, and yet deserves a word at start.
+    pub warnings: Vec<String>,
+}
+
+/// `[http]`
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Threads that read, match and hand over requests.
+    pub workers: usize,
+    /// The largest body taken, in bytes; larger is answered 413.
+    pub max_body: usize,
+    /// The most connections at once; at the cap the one that has waited longest for a whole request makes room.
+    pub max_connections: usize,
+    /// The most requests between acceptance and answer; beyond it 503.
+    pub max_in_flight: usize,
+    /// From a request's first byte to its last.
+    pub request_deadline: Duration,
+}
+
+/// `[tcp]`
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The most sessions at once.
+    pub max_connections: usize,
+    /// Keys of the backends' tokens; the first signs, any verifies. Empty: tokens are ignored (loopback only).
+    pub secrets: Vec<Secret>,
+    /// The ids that may connect; empty: any.
+    pub backends: Vec<BackendId>,
+    /// From accept to a whole HELLO.
+    pub hello_deadline: Duration,
+    /// Silence after which the relay sends PING; 2.5 of them with nothing in flight end the session.
+    pub heartbeat: Duration,
+    /// How long one MSG may stay unacknowledged before the session forgets it; TOUCH restarts it.
+    pub ack_timeout: Duration,
+    /// How long a peer may accept no byte before it is cut.
+    pub write_deadline: Duration,
+    /// Notifications that may wait for one session beyond its credit.
+    pub queue: usize,
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// How long the provider's answer may wait for the backend's ACK.
+    pub ack_deadline: Duration,
+    /// What to do with what was not acknowledged in time.
+    pub undelivered: Undelivered,
+}
+
+/// What to do with what was not acknowledged in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// Answer fail: the provider keeps it and tries again.
+    Refuse,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Asked for as `Authorization: Bearer …`; must be there when `listen` is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: log::LevelFilter,
+    /// The file to append to; `None`: standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// One `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// What it is called in MSG, metrics and logs; the path if the file gives no name.
+    pub name: Arc<str>,
+    /// The path, cut at its slashes.
+    pub path: PathTemplate,
+    /// Where the backend's id is.
+    pub id: Selector,
+    /// Where the event key is, if the route has one.
+    pub event: Option<Selector>,
+    /// Headers that go to the backend with the body, in lower case. Empty: not even the request line does.
+    pub forward_headers: Vec<String>,
+    /// What the provider reads when the notification is safe.
+    pub ok: Answer,
+    /// What the provider reads when it is not.
+    pub fail: Answer,
+}
+
+/// A route's path: literal segments, of which at most one is `{id}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathTemplate {
+    /// The path as the file has it.
+    pub text: String,
+    /// Its segments in order; `/notify/{id}` has two.
+    pub segments: Vec<Segment>,
+}
+
+/// One segment of a route's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Matches exactly these characters.
+    Literal(String),
+    /// Matches any one segment, and is the backend's id.
+    Id,
+}
+
+/// Where in a request a value is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// `path`: the `{id}` segment.
+    Path,
+    /// `query:NAME`: a field of the query string.
+    Query(String),
+    /// `form:NAME`: a field of an `application/x-www-form-urlencoded` body.
+    Form(String),
+    /// `json:/pointer`: RFC 6901, cut at its slashes and unescaped.
+    Json(Vec<String>),
+    /// `header:NAME`, in lower case.
+    Header(String),
+}
+
+/// What a provider is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status, 200 to 599.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: String,
+    /// The body, at most 16 KiB.
+    pub body: Vec<u8>,
+}
+
+/// A text that is never shown: not by `Debug`, not in a log, not in an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

@@ -1,0 +1,5 @@
+//! The map of the house.
+
+pub mod config;
+pub mod notification;
+pub mod thread;

@@ -1,0 +1,305 @@
+//! The nouns of the house: ids, the notification itself, and what can become of it.
+//!
+//! Nothing here does I/O or knows a room. Every other file speaks in these words.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The longest backend id, in bytes. DESIGN: `[A-Za-z0-9._-]{1,64}`.
+pub const BACKEND_ID_BYTES_MAX: usize = 64;
+
+/// The name a Lua backend is known by: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(Arc<str>);
+
+/// Why a text is no backend id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadBackendId {
+    /// There is nothing in it.
+    Empty,
+    /// It is longer than [`BACKEND_ID_BYTES_MAX`]; the number is its length.
+    TooLong(usize),
+    /// It has a byte outside `A-Z a-z 0-9 . _ -`; the number is that byte's place, from 0.
+    BadByte(usize),
+}
+
+impl fmt::Display for BadBackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "a backend id cannot be empty"),
+            Self::TooLong(bytes) => {
+                write!(
+                    f,
+                    "a backend id has at most {BACKEND_ID_BYTES_MAX} bytes, this one {bytes}"
+                )
+            }
+            Self::BadByte(at) => write!(
+                f,
+                "a backend id is made of A-Z a-z 0-9 . _ - only; byte {} is something else",
+                at + 1
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BadBackendId {}
+
+impl BackendId {
+    /// Takes `text` as a backend id, or says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, BadBackendId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if text.is_empty() {
+            return Err(BadBackendId::Empty);
+        }
+        if text.len() > BACKEND_ID_BYTES_MAX {
+            return Err(BadBackendId::TooLong(text.len()));
+        }
+        match text.bytes().position(|b| !allowed(b)) {
+            Some(at) => Err(BadBackendId::BadByte(at)),
+            None => Ok(Self(text.into())),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Crockford's base 32: no I, L, O, U, so an id read over the telephone survives.
+const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// The length of a notification id as text.
+const ID_CHARS: usize = 26;
+
+/// A notification's id: 26 characters that sort by time.
+///
+/// 48 bits of Unix milliseconds, 40 bits drawn once per process, 40 bits of a counter. It stays the same on every
+/// redelivery, so a backend can de-duplicate on it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NotificationId(u128);
+
+impl NotificationId {
+    /// Reads the 26 characters back; `None` for anything else. Case does not matter.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != ID_CHARS {
+            return None;
+        }
+        let mut bits: u128 = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            let upper = byte.to_ascii_uppercase();
+            let digit = BASE32.iter().position(|&c| c == upper)? as u128;
+            // 26 × 5 = 130 bits: the first character may only be 0 to 7.
+            if at == 0 && digit > 7 {
+                return None;
+            }
+            bits = (bits << 5) | digit;
+        }
+        Some(Self(bits))
+    }
+}
+
+impl fmt::Display for NotificationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; ID_CHARS];
+        for (at, slot) in text.iter_mut().rev().enumerate() {
+            *slot = BASE32[(self.0 >> (5 * at)) as usize & 31];
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for NotificationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Makes notification ids; one per process.
+#[derive(Debug)]
+pub struct IdMint {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl IdMint {
+    /// A mint whose ids differ from every other process's, given `random` bits of this process's own.
+    pub fn new(random: u64) -> Self {
+        Self {
+            process: random & 0xFF_FFFF_FFFF,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// A new id for a notification taken at `at_unix_ms`.
+    pub fn mint(&self, at_unix_ms: u64) -> NotificationId {
+        let count = self.next.fetch_add(1, Ordering::Relaxed) & 0xFF_FFFF_FFFF;
+        let time = u128::from(at_unix_ms & 0xFFFF_FFFF_FFFF);
+        NotificationId((time << 80) | (u128::from(self.process) << 40) | u128::from(count))
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC by the system's clock; 0 if it stands before that.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// One callback taken from a provider, on its way to one backend.
+#[derive(Debug)]
+pub struct Notification {
+    /// The same on every delivery.
+    pub id: NotificationId,
+    /// Whom it is for.
+    pub backend: BackendId,
+    /// The name of the route it came in by.
+    pub route: Arc<str>,
+    /// Which preset verified its signature; `none` if nothing did.
+    pub verified: &'static str,
+    /// What makes a provider's retry the same event, if the route says how to find it.
+    pub event: Option<Box<str>>,
+    /// When it was taken, in Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// Which delivery this is, from 1.
+    pub tries: u32,
+    /// The request line and the forwarded headers, CRLF after each; empty if the route forwards none.
+    pub head: Vec<u8>,
+    /// The request's body, byte for byte.
+    pub body: Vec<u8>,
+}
+
+/// What came of handing a notification to a backend, told to whoever handed it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// The backend took it.
+    Ack,
+    /// The backend refused it: redeliver after the delay (`None`: as the relay sees fit), or never.
+    Nack(Nack),
+    /// The session ended, or was never there, before an answer came.
+    Gone,
+    /// The session's queue is full.
+    Busy,
+    /// The session had it for `tcp.ack_timeout` and said nothing.
+    Expired,
+}
+
+/// A backend's refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nack {
+    /// When to try again.
+    pub again: Again,
+    /// The backend's own words, for the operator.
+    pub reason: Option<Box<str>>,
+}
+
+/// When a refused notification may be tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// As the relay sees fit.
+    #[default]
+    Whenever,
+    /// Not before this has passed.
+    After(Duration),
+    /// Never: to the dead letters.
+    Never,
+}
+
+/// What the origin concluded; it decides the provider's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The backend acknowledged it.
+    Delivered,
+    /// The backend refused it (NACK).
+    Refused,
+    /// The backend has no session, or lost it before it acknowledged.
+    Offline,
+    /// No ACK within `delivery.ack_deadline`.
+    TimedOut,
+    /// A queue on the way is full.
+    Busy,
+    /// This node is stopping.
+    Draining,
+}
+
+impl Outcome {
+    /// Every outcome, for tables and metrics.
+    pub const ALL: [Self; 6] = [
+        Self::Delivered,
+        Self::Refused,
+        Self::Offline,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Draining,
+    ];
+
+    /// Whether the provider may be told ok. No `_` arm: a new outcome must be judged here.
+    pub fn is_ok(self) -> bool {
+        match self {
+            Self::Delivered => true,
+            // Not safe with anyone: the provider must keep it and try again.
+            Self::Refused | Self::Offline | Self::TimedOut | Self::Busy | Self::Draining => false,
+        }
+    }
+
+    /// The word in `X-Payrelay-Outcome` and in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::Offline => "offline",
+            Self::TimedOut => "timeout",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backend_ids_are_bounded_and_plain() {
+        assert!(BackendId::parse("game-01.A_z").is_ok());
+        assert!(BackendId::parse(&"x".repeat(64)).is_ok());
+        assert_eq!(BackendId::parse(""), Err(BadBackendId::Empty));
+        assert_eq!(
+            BackendId::parse(&"x".repeat(65)),
+            Err(BadBackendId::TooLong(65))
+        );
+        assert_eq!(BackendId::parse("a b"), Err(BadBackendId::BadByte(1)));
+        assert_eq!(BackendId::parse("é"), Err(BadBackendId::BadByte(0)));
+    }
+
+    #[test]
+    fn notification_ids_read_back_and_sort_by_time() {
+        let mint = IdMint::new(u64::MAX);
+        let ids: Vec<_> = (0..100)
+            .map(|n| mint.mint(1_764_000_000_000 + n / 10))
+            .collect();
+        assert!(ids.is_sorted());
+        for id in ids {
+            let text = id.to_string();
+            assert_eq!(text.len(), 26);
+            assert_eq!(NotificationId::parse(&text), Some(id));
+            assert_eq!(NotificationId::parse(&text.to_lowercase()), Some(id));
+        }
+    }
+
+    #[test]
+    fn what_is_no_notification_id_is_refused() {
+        for bad in ["", "0", &"U".repeat(26), &"8".repeat(26), &"0".repeat(27)] {
+            assert_eq!(NotificationId::parse(bad), None, "{bad}");
+        }
+        assert!(NotificationId::parse(&"7".repeat(26)).is_some());
+    }
+}

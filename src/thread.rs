@@ -1,0 +1,182 @@
+//! Named threads, joined on drop, their panics surfaced.
+//!
+//! Two shapes: [`JoinOnDrop`] for a thread that lives as long as its owner, and [`Crew`] for threads that come and go,
+//! one per connection. Nothing in the house is detached.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+
+/// The stack of a thread that only moves messages, in bytes.
+pub const SMALL_STACK_BYTES: usize = 128 * 1024;
+
+/// A thread that its owner outlives: dropping the handle waits for it.
+///
+/// Put whatever ends the thread (the sender of its channel) above this field, so that it is dropped first.
+#[derive(Debug)]
+pub struct JoinOnDrop(Option<JoinHandle<()>>);
+
+impl Drop for JoinOnDrop {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            join(handle);
+        }
+    }
+}
+
+/// Starts `work` on a thread called `name` (15 bytes show in `ps` and `top`).
+///
+/// # Errors
+/// The system has no room for another thread.
+pub fn spawn(
+    name: impl Into<String>,
+    stack_bytes: usize,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinOnDrop> {
+    let handle = Builder::new()
+        .name(name.into())
+        .stack_size(stack_bytes)
+        .spawn(work)?;
+    Ok(JoinOnDrop(Some(handle)))
+}
+
+fn join(handle: JoinHandle<()>) {
+    let name = handle.thread().name().unwrap_or("?").to_owned();
+    if let Err(panic) = handle.join() {
+        let words = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        log::error!("thread {name} panicked: {words}");
+    }
+}
+
+/// Threads that come and go. A member that ends is joined soon after by the crew's reaper, so that its stack goes back.
+#[derive(Debug)]
+pub struct Crew {
+    // Dropped first: the members' clones of it are gone by then, so the reaper's inbox closes...
+    finished: Sender<u64>,
+    members: Arc<Members>,
+    // ...and this waits for the reaper.
+    _reaper: JoinOnDrop,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    next: AtomicU64,
+    roll: Mutex<Roll>,
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Roll {
+    handles: HashMap<u64, JoinHandle<()>>,
+    /// Spawned and not yet joined.
+    at_work: usize,
+}
+
+impl Crew {
+    /// An empty crew, whose reaper is called `name`.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn start(name: &str) -> io::Result<Self> {
+        let (finished, inbox) = unbounded(); // bounded by the members: each sends once
+        let members = Arc::new(Members::default());
+        let theirs = Arc::clone(&members);
+        let reaper = spawn(name, SMALL_STACK_BYTES, move || reap(&inbox, &theirs))?;
+        Ok(Self {
+            finished,
+            members,
+            _reaper: reaper,
+        })
+    }
+
+    /// Starts a member called `name`. A panic in `work` ends that member only, and is logged.
+    ///
+    /// # Errors
+    /// The system has no room for another thread: refuse the peer, and go on.
+    pub fn spawn(
+        &self,
+        name: String,
+        stack_bytes: usize,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let number = self.members.next.fetch_add(1, Ordering::Relaxed);
+        let leaving = Leaving {
+            number,
+            finished: self.finished.clone(),
+        };
+        // Held over the spawn, so that the reaper cannot look for a handle that is not there yet.
+        let mut roll = self.members.roll.lock();
+        let handle = Builder::new()
+            .name(name)
+            .stack_size(stack_bytes)
+            .spawn(move || {
+                let _leaving = leaving; // dropped last, and on a panic too
+                work();
+            })?;
+        roll.handles.insert(number, handle);
+        roll.at_work += 1;
+        Ok(())
+    }
+
+    /// How many members are at work.
+    pub fn len(&self) -> usize {
+        self.members.roll.lock().at_work
+    }
+
+    /// Whether nobody is at work.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until the last member has left, or `deadline` has come; says whether they all left.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        let mut roll = self.members.roll.lock();
+        while roll.at_work > 0 {
+            if self
+                .members
+                .emptied
+                .wait_until(&mut roll, deadline)
+                .timed_out()
+            {
+                break;
+            }
+        }
+        roll.at_work == 0
+    }
+}
+
+struct Leaving {
+    number: u64,
+    finished: Sender<u64>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // Fails only when the crew itself is gone.
+        let _ = self.finished.send(self.number);
+    }
+}
+
+fn reap(inbox: &Receiver<u64>, members: &Members) {
+    for number in inbox {
+        let Some(handle) = members.roll.lock().handles.remove(&number) else {
+            continue; // its spawn failed: it never was a member
+        };
+        join(handle);
+        let mut roll = members.roll.lock();
+        roll.at_work -= 1;
+        if roll.at_work == 0 {
+            members.emptied.notify_all();
+        }
+    }
+}
