@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod notification;
+pub mod session;
 pub mod thread;
