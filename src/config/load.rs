@@ -8,7 +8,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::errors::{ConfigErrors, Place};
+use super::errors::ConfigErrors;
+use super::place::Lines;
 use super::problem::{FILE_BYTES_MAX, Problem};
 use super::reader::{Report, Section};
 use super::{Config, address, node, route, sections};
@@ -21,11 +22,8 @@ impl Config {
     pub fn parse(text: &str, name_of_file: &str) -> Result<Self, ConfigErrors> {
         let report = Report::new(name_of_file, text);
         let (document, syntax) = DeTable::parse_recoverable(text);
-        for error in &syntax {
-            let at = error.span().map_or(report.end(), |span| span.start);
-            report.add(at, "", None, Problem::Syntax(error.message().to_owned()));
-        }
         if !syntax.is_empty() {
+            note_syntax(&report, &syntax);
             return Err(report.into_errors());
         }
         let config = read(Section::root(&report, document.get_ref()));
@@ -52,7 +50,7 @@ impl Config {
         }
         let text = str::from_utf8(&bytes).map_err(|error| {
             let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let place = Place::of(&before, before.len());
+            let place = Lines::new(&before).place(before.len());
             ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
         })?;
         let mut config = Self::parse(text, &name)?;
@@ -63,6 +61,20 @@ impl Config {
             ));
         }
         Ok(config)
+    }
+}
+
+/// Notes the first syntax error of each line: the parser's guesses after it are seldom right.
+fn note_syntax(report: &Report<'_>, errors: &[toml::de::Error]) {
+    let place = |error: &toml::de::Error| error.span().map_or(report.end(), |span| span.start);
+    let mut found: Vec<_> = errors
+        .iter()
+        .map(|error| (place(error), error.message()))
+        .collect();
+    found.sort_by_key(|(at, _)| *at);
+    found.dedup_by_key(|(at, _)| report.line(*at));
+    for (at, message) in found {
+        report.add(at, "", None, Problem::Syntax(message.to_owned()));
     }
 }
 
@@ -122,6 +134,7 @@ fn listeners_apart(root: &Section<'_>, addresses: &[SocketAddr; 3]) {
             if let Some(field) = field {
                 field.refuse(field.taken(by, other.as_ref()));
             }
+            break;
         }
     }
 }
