@@ -22,6 +22,12 @@ fn what_is_not_toml_says_where() {
             "node = \"支付\" x\n",
             "relay.toml:1:13: not valid TOML: unexpected key or value, expected newline, `#`",
         ),
+        // The rest of a line that went wrong is guesswork: one error says enough.
+        (
+            "tcp.secrets = [\"0123456789abcdef\nqueue = 1",
+            "relay.toml:1:33: not valid TOML: invalid basic string, expected `\"`\n\
+             relay.toml:2:1: not valid TOML: missing comma between array elements, expected `,`",
+        ),
         (
             "a = 08\nb = 2020-13-01\n",
             "relay.toml:1:5: not valid TOML: unexpected leading zero, expected nothing\n\
