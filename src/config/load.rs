@@ -120,21 +120,17 @@ fn listeners_apart(root: &Section<'_>, addresses: &[SocketAddr; 3]) {
         ("admin", "admin.listen"),
     ];
     for later in 1..SECTIONS.len() {
-        for earlier in 0..later {
-            if !address::collide(addresses[earlier], addresses[later]) {
-                continue;
-            }
-            // The defaults do not collide, so at least one of the two is in the file.
-            let here = root.find(SECTIONS[later].0, "listen");
-            let there = root.find(SECTIONS[earlier].0, "listen");
-            let (field, other, by) = match here {
-                Some(field) => (Some(field), there, SECTIONS[earlier].1),
-                None => (there, None, SECTIONS[later].1),
-            };
-            if let Some(field) = field {
-                field.refuse(field.taken(by, other.as_ref()));
-            }
-            break;
+        let Some(earlier) = (0..later).find(|&n| address::collide(addresses[n], addresses[later]))
+        else {
+            continue;
+        };
+        // The defaults do not collide, so at least one of the two is in the file.
+        let here = root.find(SECTIONS[later].0, "listen");
+        let there = root.find(SECTIONS[earlier].0, "listen");
+        match (here, there) {
+            (Some(here), there) => here.refuse(here.taken(SECTIONS[earlier].1, there.as_ref())),
+            (None, Some(there)) => there.refuse(there.taken(SECTIONS[later].1, None)),
+            (None, None) => {}
         }
     }
 }
