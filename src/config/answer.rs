@@ -28,7 +28,7 @@ pub enum BadAnswer {
     Redirect,
     /// 410 as the failure.
     Gone,
-    /// The body is longer than [`BODY_BYTES_MAX`]; the number is its length.
+    /// The body is longer than 16 KiB; the number is its length.
     BodyTooLong(usize),
     /// 204 and 205 have no body.
     BodyForbidden(u16),
