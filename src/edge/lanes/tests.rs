@@ -1,0 +1,1 @@
+//! Lanes against a real tiny_http.
