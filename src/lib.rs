@@ -39,6 +39,7 @@
 pub mod accept;
 pub mod admin;
 pub mod bus;
+pub mod claims;
 pub mod config;
 pub mod delivery;
 pub mod edge;

@@ -65,10 +65,8 @@ pub struct Readings {
     pub queue_depth: usize,
     /// Open connections of providers.
     pub http_connections: usize,
-    /// Lanes to the HTTP workers that carry a request.
-    pub lanes_busy: usize,
-    /// Lanes to the HTTP workers that are open.
-    pub lanes: usize,
+    /// Requests of providers that are owed an answer.
+    pub http_in_flight: usize,
     /// File descriptors the relay may still hand to connections.
     pub fd_budget_free: usize,
     /// File descriptors the relay may hand to connections at all.
@@ -298,8 +296,7 @@ impl Receipts {
 struct ReadingGauges {
     queue_depth: Gauge,
     http_connections: Gauge,
-    lanes_busy: Gauge,
-    lanes: Gauge,
+    http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
 }
@@ -317,11 +314,10 @@ impl ReadingGauges {
                 "Notifications waiting in the sessions' mailboxes",
             ),
             http_connections: gauge("payrelay_http_connections", "Open connections of providers"),
-            lanes_busy: gauge(
-                "payrelay_lanes_busy",
-                "Lanes to the HTTP workers that carry a request",
+            http_in_flight: gauge(
+                "payrelay_http_in_flight",
+                "Requests of providers that are owed an answer",
             ),
-            lanes: gauge("payrelay_lanes", "Open lanes to the HTTP workers"),
             fd_budget_free: gauge(
                 "payrelay_fd_budget_free",
                 "File descriptors still free for connections",
@@ -338,8 +334,7 @@ impl ReadingGauges {
         let value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.queue_depth.set(value(readings.queue_depth));
         self.http_connections.set(value(readings.http_connections));
-        self.lanes_busy.set(value(readings.lanes_busy));
-        self.lanes.set(value(readings.lanes));
+        self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
     }
@@ -519,16 +514,14 @@ mod tests {
         let text = metrics.text(&Readings {
             queue_depth: 1,
             http_connections: 2,
-            lanes_busy: 3,
-            lanes: 4,
+            http_in_flight: 3,
             fd_budget_free: 5,
             fd_budget: 6,
         });
         for line in [
             "payrelay_queue_depth 1",
             "payrelay_http_connections 2",
-            "payrelay_lanes_busy 3",
-            "payrelay_lanes 4",
+            "payrelay_http_in_flight 3",
             "payrelay_fd_budget_free 5",
             "payrelay_fd_budget 6",
         ] {

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
-use crate::accept::listen;
 use crate::admin::Admin;
 use crate::bus::{Bus, MemoryBus};
+use crate::claims::Claims;
 use crate::config::Config;
 use crate::delivery::Delivery;
-use crate::edge::{Front, LaneBed, Lanes, LanesError, Limits, Watcher};
+use crate::edge::listen;
+use crate::edge::{Front, LaneBed, LanesError, Limits, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
@@ -36,8 +37,8 @@ const ADMIN_CONNECTIONS_MAX: usize = 32;
 /// The admin port takes no bodies to speak of.
 const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// How much longer a lane waits than the provider does, so that the wait ends first.
-const LANE_GRACE: Duration = Duration::from_secs(5);
+/// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// The relay, running. Dropping it stops it at once; [`Relay::drain`] stops it politely.
 pub struct Relay {
@@ -45,7 +46,6 @@ pub struct Relay {
     door: Door,
     admin: Front,
     admin_desk: Arc<Admin>,
-    lanes: Arc<Lanes>,
     pool: Pool,
     desk: Arc<Desk>,
     house: Arc<House>,
@@ -136,9 +136,11 @@ impl Relay {
         let delivery = Arc::new(delivery.map_err(system("the deadline timer"))?);
 
         let (bed, server) = LaneBed::bind().map_err(StartError::Lanes)?;
+        let claims = Arc::new(Claims::default());
         let desk = Arc::new(Desk {
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
             access: RwLock::new(Arc::clone(&access)),
+            claims: Arc::clone(&claims),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
             metrics: Arc::clone(&metrics),
@@ -147,10 +149,10 @@ impl Relay {
             .map_err(system("the HTTP workers"))?;
         let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
         let lanes = bed.open(
+            config.http.workers,
             config.http.max_in_flight,
-            config.delivery.ack_deadline + LANE_GRACE,
+            Arc::clone(&claims),
             &fds,
-            Arc::clone(&refusals),
         );
         let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
 
@@ -173,6 +175,7 @@ impl Relay {
                 max_connections: config.http.max_connections,
                 max_body: config.http.max_body,
                 request_deadline: config.http.request_deadline,
+                answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
             },
             fds.clone(),
             Arc::clone(&lanes) as _,
@@ -195,8 +198,7 @@ impl Relay {
             Box::new(move || Readings {
                 queue_depth: registry.waiting(),
                 http_connections: connections.upgrade().map_or(0, |front| front.connections()),
-                lanes_busy: carrying.busy(),
-                lanes: carrying.busy() + carrying.free(),
+                http_in_flight: carrying.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
             }),
@@ -208,6 +210,7 @@ impl Relay {
                 max_connections: ADMIN_CONNECTIONS_MAX,
                 max_body: ADMIN_BODY_BYTES_MAX,
                 request_deadline: config.http.request_deadline,
+                answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
             },
             fds,
             Arc::clone(&admin_desk) as _,
@@ -220,7 +223,6 @@ impl Relay {
             door,
             admin,
             admin_desk,
-            lanes,
             pool,
             desk,
             house,
@@ -285,7 +287,7 @@ fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> 
 /// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.
 fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
-        + 3 * config.http.max_in_flight
+        + 3 * config.http.workers
         + 2 * config.tcp.max_connections
         + ADMIN_CONNECTIONS_MAX
         + 2 * FDS_RESERVED;

@@ -4,25 +4,24 @@
 //! what is answered (the handler).
 
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use httparse::EMPTY_HEADER;
 
+use super::exchange::{Fate, Found, Ticket};
 use super::framing::{
     Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
 };
 use super::front::House;
 use super::guests::Guest;
 use super::refusal::Refusal;
-use super::reply::{self, After};
+use super::reply;
 use super::socket::{Received, receive_now, receive_until, receive_waiting, send_until};
-use super::{IDLE_MAX, Reply, Request, SEND_DEADLINE};
+use super::{Request, SEND_DEADLINE};
 
 /// What an idle connection keeps for input; most callbacks fit in it whole.
 const IDLE_INPUT_BYTES: usize = 4 * 1024;
-
-/// What an idle connection keeps for output.
-const IDLE_OUTPUT_BYTES: usize = 1024;
 
 /// The least that a buffer grows to when a request does not fit.
 const GROWN_INPUT_BYTES: usize = 16 * 1024;
@@ -32,23 +31,24 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Serves `guest` until one of us closes.
-pub(super) fn serve(guest: &Guest, house: &House) {
+pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
     let mut conn = Conn {
         guest,
         house,
         input: Vec::with_capacity(IDLE_INPUT_BYTES),
-        output: Vec::new(),
         kept: false,
         times_out: false,
+        due: guest.since,
     };
     loop {
         match conn.turn() {
-            Ok(Next::Again) => {}
-            Ok(Next::Close) | Err(Stop::Quietly) => return,
-            Ok(Next::Linger) => return conn.linger(),
+            Ok(()) => {}
+            Err(Stop::Quietly) => return,
+            Err(Stop::Answered) => return conn.part(),
             Err(Stop::Refusing(refusal)) => {
-                house.refuse(&mut conn.output, refusal);
-                if conn.send() {
+                let mut output = Vec::new();
+                house.refuse(&mut output, refusal);
+                if conn.send(&output) {
                     conn.linger();
                 }
                 return;
@@ -58,29 +58,24 @@ pub(super) fn serve(guest: &Guest, house: &House) {
 }
 
 struct Conn<'a> {
-    guest: &'a Guest,
-    house: &'a House,
+    guest: &'a Arc<Guest>,
+    house: &'a Arc<House>,
     /// What was received and not yet served. Never without spare capacity when something is received into it.
     input: Vec<u8>,
-    output: Vec<u8>,
-    /// A request was served: what follows is a kept connection's.
+    /// A request was handed over: what follows is a kept connection's.
     kept: bool,
     /// The socket's own receive timeout is set.
     times_out: bool,
+    /// When the answer to the last request must be there.
+    due: Instant,
 }
 
-/// After an answer.
-enum Next {
-    Again,
-    Close,
-    /// Close, but there is unread input.
-    Linger,
-}
-
-/// Why there is no answer from the handler.
+/// Why the connection ends.
 enum Stop {
     /// Nobody asked anything, or nobody is there to read an answer.
     Quietly,
+    /// The last answer has been sent.
+    Answered,
     Refusing(Refusal),
 }
 
@@ -91,8 +86,8 @@ impl From<Refusal> for Stop {
 }
 
 impl Conn<'_> {
-    /// One request and its answer.
-    fn turn(&mut self) -> Result<Next, Stop> {
+    /// One request, handed over.
+    fn turn(&mut self) -> Result<(), Stop> {
         let deadline = self.wait_for_first_byte()?;
         let mut scan = HeadScan::default();
         let span = loop {
@@ -108,9 +103,9 @@ impl Conn<'_> {
             match head.shape.body {
                 Body::Length(length) if self.input.len() - span.end >= length => {
                     let end = span.end + length;
-                    let reply = self.hand_over(&head, span.end, end)?;
-                    let shape = head.shape;
-                    return Ok(self.answer(&reply, shape, end));
+                    self.due = self.hand_over(&head, span.end, end)?;
+                    self.forget(end);
+                    return Ok(());
                 }
                 Body::Length(_) | Body::Chunked => head.shape,
             }
@@ -118,44 +113,82 @@ impl Conn<'_> {
         let end = self.receive_body(span, shape, deadline)?;
         let mut slots = [EMPTY_HEADER; HEADERS_MAX];
         let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
-        let reply = self.hand_over(&head, span.end, end)?;
-        Ok(self.answer(&reply, shape, end))
+        self.due = self.hand_over(&head, span.end, end)?;
+        self.forget(end);
+        Ok(())
     }
 
-    /// Waits until there is at least one byte of a request; returns when the whole of it must be here.
+    /// Waits until there is at least one byte of a request, and the one before is answered; returns when the whole of it
+    /// must be here.
     fn wait_for_first_byte(&mut self) -> Result<Instant, Stop> {
         let limit = self.house.limits.request_deadline;
-        let is_begun = !self.input.is_empty();
-        if self.kept {
-            self.guest.waits(self.house.guests.epoch(), is_begun);
-            self.house.guests.tell_newcomer();
-        }
-        if is_begun {
-            return Ok(Instant::now() + limit);
-        }
-        let stream = &self.guest.stream;
-        // After the state is told: whoever closes looks at it after saying so, so one of us sees the other.
-        let received = if self.house.guests.is_closing() {
-            receive_now(stream, &mut self.input).unwrap_or(Received::End)
-        } else if !self.kept {
+        if !self.kept {
             let deadline = self.guest.since + limit;
-            if let Received::Bytes(_) = receive_until(stream, &mut self.input, deadline) {
-                return Ok(deadline);
-            }
-            return Err(Stop::Quietly);
-        } else {
-            if !self.times_out {
-                self.times_out = stream.set_read_timeout(Some(IDLE_MAX)).is_ok();
-            }
-            if self.times_out {
-                receive_waiting(stream, &mut self.input)
+            // After the state is told: whoever closes looks at it after saying so, so one of us sees the other.
+            let received = if self.house.guests.is_closing() {
+                receive_now(&self.guest.stream, &mut self.input).unwrap_or(Received::End)
             } else {
-                receive_until(stream, &mut self.input, Instant::now() + IDLE_MAX)
+                receive_until(&self.guest.stream, &mut self.input, deadline)
+            };
+            return match received {
+                Received::Bytes(_) => Ok(deadline),
+                Received::End | Received::TimedOut | Received::Broken => Err(Stop::Quietly),
+            };
+        }
+        let mut came = Received::Bytes(self.input.len());
+        if self.input.is_empty() && self.guest.exchange.may_wait_for_peer() {
+            came = self.receive_next();
+        }
+        self.settle()?;
+        match came {
+            Received::Bytes(0) => self.wait_for_first_byte(),
+            Received::Bytes(_) => {
+                self.guest.has_begun();
+                Ok(Instant::now() + limit)
             }
-        };
-        match received {
-            Received::Bytes(_) => Ok(Instant::now() + limit),
             Received::End | Received::TimedOut | Received::Broken => Err(Stop::Quietly),
+        }
+    }
+
+    /// Waits for the next request on a kept connection, of which the last may not be answered yet.
+    fn receive_next(&mut self) -> Received {
+        let stream = &self.guest.stream;
+        if !self.times_out {
+            let most = self.house.idle_max.min(self.house.limits.answer_deadline);
+            self.times_out = stream.set_read_timeout(Some(most)).is_ok();
+        }
+        if self.times_out {
+            // The usual case: one system call for the whole request.
+            let received = receive_waiting(stream, &mut self.input);
+            if received != Received::TimedOut {
+                return received;
+            }
+        }
+        // Either the answer is long overdue, or the peer has been idle for a while; but not yet for long enough.
+        match self.guest.exchange.written() {
+            None => Received::TimedOut,
+            Some(at) => receive_until(stream, &mut self.input, at + self.house.idle_max),
+        }
+    }
+
+    /// Waits until the last request is answered, and writes what is left of the answer.
+    fn settle(&mut self) -> Result<(), Stop> {
+        match self.guest.exchange.settle(self.due) {
+            Found::Written(_) => Ok(()),
+            Found::Forfeited => Err(Refusal::Unanswered.into()),
+            Found::Last => Err(Stop::Answered),
+            Found::Left(rest, fate) => {
+                if !self.send(&rest) {
+                    return Err(Stop::Quietly);
+                }
+                if fate == Fate::Close {
+                    return Err(Stop::Answered);
+                }
+                self.guest.waits(self.house.guests.epoch(), false);
+                self.guest.exchange.all_written(Instant::now());
+                self.house.guests.tell_newcomer();
+                Ok(())
+            }
         }
     }
 
@@ -170,7 +203,7 @@ impl Conn<'_> {
             // A stray empty line after the last request is no request.
             Received::End | Received::TimedOut if self.input == b"\r\n" => Err(Stop::Quietly),
             Received::End => Err(Refusal::CutShort.into()),
-            Received::TimedOut => Err(Refusal::Slow.into()),
+            Received::TimedOut => Err(Refusal::Slow(self.house.limits.request_deadline).into()),
         }
     }
 
@@ -232,8 +265,8 @@ impl Conn<'_> {
         }
     }
 
-    /// Hands the whole request over; the body lies between `body` and `end` of the input.
-    fn hand_over(&self, head: &Head<'_, '_>, body: usize, end: usize) -> Result<Reply, Stop> {
+    /// Hands the whole request over; the body lies between `body` and `end` of the input. Returns when the answer is due.
+    fn hand_over(&self, head: &Head<'_, '_>, body: usize, end: usize) -> Result<Instant, Stop> {
         let is_ours = self.guest.is_whole();
         if self.house.guests.is_closing() {
             return Err(Refusal::Draining.into());
@@ -241,53 +274,44 @@ impl Conn<'_> {
         if !is_ours {
             return Err(Stop::Quietly);
         }
-        Ok(self.house.handler.handle(&Request {
+        let due = Instant::now() + self.house.limits.answer_deadline;
+        self.guest.exchange.begin();
+        let request = Request {
             method: head.method,
             target: &head.target,
             headers: head.headers,
             body: &self.input[body..end],
             peer: self.guest.peer,
-        }))
+        };
+        let ticket = Ticket::new(Arc::clone(self.guest), Arc::clone(self.house), head.shape);
+        self.house.handler.handle(&request, ticket);
+        Ok(due)
     }
 
-    /// Sends the handler's reply; the request ended at `end` of the input.
-    fn answer(&mut self, reply: &Reply, shape: Shape, end: usize) -> Next {
-        let keep = shape.keep_alive && !self.house.guests.is_closing();
-        let after = match (keep, shape.http_1_0) {
-            (true, false) => After::Keep,
-            (true, true) => After::SayKeep,
-            (false, _) => After::SayClose,
-        };
-        reply::render(&mut self.output, reply, after, shape.is_head);
-        if !self.send() {
-            return Next::Close;
-        }
-        let is_more = self.input.len() > end;
+    /// Forgets the request that ended at `end` of the input.
+    fn forget(&mut self, end: usize) {
         self.input.drain(..end);
-        if !keep {
-            return if is_more { Next::Linger } else { self.peek() };
-        }
         if self.input.capacity() > IDLE_INPUT_BYTES {
             self.input.shrink_to(IDLE_INPUT_BYTES);
         }
-        if self.output.capacity() > IDLE_OUTPUT_BYTES {
-            self.output = Vec::new();
-        }
         self.kept = true;
-        Next::Again
     }
 
-    fn send(&self) -> bool {
+    fn send(&self, bytes: &[u8]) -> bool {
         let by = Instant::now() + SEND_DEADLINE;
-        send_until(&self.guest.stream, &self.output, &[], by)
+        send_until(&self.guest.stream, bytes, &[], by)
     }
 
-    /// Whether the peer has sent more than we shall read.
-    fn peek(&mut self) -> Next {
-        match receive_now(&self.guest.stream, &mut self.input) {
-            Some(Received::Bytes(_)) => Next::Linger,
-            _ => Next::Close,
+    /// Closes after the last answer; if the peer has sent more than we shall read, not at once.
+    fn part(&mut self) {
+        if self.input.is_empty() {
+            self.input.reserve(1);
+            match receive_now(&self.guest.stream, &mut self.input) {
+                Some(Received::Bytes(_)) => {}
+                Some(Received::End | Received::TimedOut | Received::Broken) | None => return,
+            }
         }
+        self.linger();
     }
 
     /// Ends our side and reads on for a moment: closing over unread input would be a reset, and could destroy the answer.

@@ -2,29 +2,40 @@
 //!
 //! tiny_http strands connections that come in a burst and stops accepting for ever after one error, so lanes are opened
 //! one at a time, each proven by a request before the next, and then reused: after the start it need not accept under
-//! pressure. One request is in a lane at a time. Nothing here reads a body or knows a route.
+//! pressure. Requests follow each other down a lane; nothing comes back up. The answer is a claim, left under a number that
+//! travels with the request, and whoever has it pays it straight to the peer. So a lane is never held by a request that
+//! waits for a backend, and a few lanes are enough. Nothing here reads a body or knows a route.
+
+mod head;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::Permissions;
-use std::io::{self, Write};
+use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use httparse::{EMPTY_HEADER, Header};
+use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::framing::{HEADERS_MAX, list};
 use super::refusal::Refusal;
-use super::socket::{Received, receive_until, receive_waiting, send_until};
-use super::{Handler, Limits, Reply, Request, Watcher};
+use super::socket::send_until;
+use super::{Handler, Request, Ticket};
+use crate::claims::{Claims, Reply};
 use crate::fds::{FdBudget, FdPermit};
 
+/// The header that carries the number of the request's claim. No peer can send it: every incoming `x-payrelay-*` header is
+/// dropped.
+pub const CLAIM_HEADER: &str = "x-payrelay-claim";
+
 /// The header that marks a lane's proof; an HTTP worker answers a request that carries it with 204, whatever else it says.
-/// No peer can send it: every incoming `x-payrelay-*` header is dropped.
 pub const PROBE_HEADER: &str = "x-payrelay-lane";
 
 /// Our end, and tiny_http's two (it duplicates its own).
@@ -39,20 +50,11 @@ const PROOF_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the proof of a replacement may take. Short: a provider may be waiting meanwhile.
 const REPLACEMENT_DEADLINE: Duration = Duration::from_millis(500);
 
-/// How long after a replacement failed the next is tried. If every worker hangs, each try leaves a request in their queue.
-const REPLACEMENT_PAUSE: Duration = Duration::from_secs(1);
+/// How long the pool may take to read a request. It reads without waiting for anything, so this is a sign of its end.
+const SEND_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A request that was longer in sending than this has used up a part of its deadline worth counting.
-const AT_ONCE: Duration = Duration::from_millis(10);
-
-/// The largest answer from the pool, head and body, in bytes. Routes' answers are at most 16 KiB.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// What a lane keeps for its next answer.
-const IDLE_ANSWER_BYTES: usize = 1024;
-
-/// What a lane keeps for its next request's head.
-const IDLE_HEAD_BYTES: usize = 4 * 1024;
+/// Room for the head of a usual request, in bytes.
+const HEAD_BYTES_USUAL: usize = 512;
 
 /// Why there are no lanes.
 #[derive(Debug)]
@@ -92,8 +94,8 @@ impl fmt::Display for LanesError {
                 free,
             } => write!(
                 f,
-                "http.max_in_flight = {lanes} takes {needed} file descriptors, and only {free} are left; \
-                 lower it or raise the limit (ulimit -n)"
+                "{lanes} lanes to the HTTP pool (http.workers) take {needed} file descriptors, and only {free} are left; \
+                 raise the limit (ulimit -n)"
             ),
             Self::Connect(error) => write!(f, "the HTTP pool could not be reached: {error}"),
             Self::Unproven => write!(f, "the HTTP pool did not answer its first request"),
@@ -133,17 +135,17 @@ impl LaneBed {
         Ok((bed, server))
     }
 
-    /// Opens `count` lanes, one at a time, each proven before the next. `answer_deadline` is how long the pool may take for
-    /// one answer: longer than any wait behind it, so that those end first. `watcher` is told of `busy` and `timeout`.
+    /// Opens `count` lanes, one at a time, each proven before the next. The workers take `claims` from where the lanes leave
+    /// them; at most `in_flight_max` requests may be owed an answer at once.
     ///
     /// # Errors
     /// [`LanesError::Descriptors`], [`LanesError::Connect`] and [`LanesError::Unproven`].
     pub fn open(
         &self,
         count: usize,
-        answer_deadline: Duration,
+        in_flight_max: usize,
+        claims: Arc<Claims>,
         fds: &FdBudget,
-        watcher: Arc<dyn Watcher>,
     ) -> Result<Lanes, LanesError> {
         let needed = count * FDS_PER_LANE + FDS_SPARE;
         let permit = fds.try_take(needed).ok_or(LanesError::Descriptors {
@@ -151,19 +153,18 @@ impl LaneBed {
             needed,
             free: fds.free(),
         })?;
-        let lanes = Lanes {
-            shelf: Mutex::new(Shelf {
-                free: Vec::with_capacity(count),
-                ..Shelf::default()
-            }),
+        let mut lanes = Lanes {
+            lanes: Vec::with_capacity(count),
+            next: AtomicUsize::new(0),
+            in_flight: Arc::new(AtomicUsize::new(0)),
+            in_flight_max,
+            claims,
             path: self.path.clone(),
-            answer_deadline,
-            watcher,
             _permit: permit,
         };
         for _ in 0..count {
-            let lane = lanes.open_one(PROOF_DEADLINE)?;
-            lanes.shelf.lock().free.push(lane);
+            let stream = lanes.open_one(PROOF_DEADLINE)?;
+            lanes.lanes.push(Mutex::new(Some(stream)));
         }
         Ok(lanes)
     }
@@ -171,344 +172,114 @@ impl LaneBed {
 
 /// The lanes, as the handler of the public front.
 pub struct Lanes {
-    // Closed before the permit goes back.
-    shelf: Mutex<Shelf>,
+    /// `None`: lost, to be replaced by whoever comes next.
+    lanes: Vec<Mutex<Option<UnixStream>>>,
+    /// Where the next request looks first.
+    next: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
+    in_flight_max: usize,
+    claims: Arc<Claims>,
     path: PathBuf,
-    answer_deadline: Duration,
-    watcher: Arc<dyn Watcher>,
+    // Given back after the lanes are closed.
     _permit: FdPermit,
 }
 
-#[derive(Default)]
-struct Shelf {
-    /// Last in, first out: the one used last has its buffers in the cache, and its thread may still be awake.
-    free: Vec<Lane>,
-    busy: usize,
-    /// Lost, and not yet replaced.
-    missing: usize,
-    /// Somebody is opening one: never two at a time.
-    opening: bool,
-    /// After a failure: when to try again.
-    again_at: Option<Instant>,
-}
+/// A request's place among those in flight, given up when dropped.
+struct Place(Arc<AtomicUsize>);
 
-struct Lane {
-    stream: UnixStream,
-    head: Vec<u8>,
-    answer: Vec<u8>,
-}
-
-/// Why a lane is lost.
-#[derive(Clone, Copy, Debug)]
-enum Lost {
-    /// The deadline passed.
-    Silent,
-    /// It was closed.
-    Closed,
-    /// What came is no answer we pass on.
-    Garbled,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Silent => "no answer within its deadline",
-            Self::Closed => "closed before the answer",
-            Self::Garbled => "the answer is malformed or over 65536 bytes",
-        })
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Lanes {
-    /// How many lanes have a request in them.
-    pub fn busy(&self) -> usize {
-        self.shelf.lock().busy
+    /// How many requests are owed an answer.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn open_one(&self, deadline: Duration) -> Result<Lane, LanesError> {
+    fn take_place(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.in_flight));
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        (before < self.in_flight_max).then_some(place)
+    }
+
+    fn open_one(&self, deadline: Duration) -> Result<UnixStream, LanesError> {
         let stream = UnixStream::connect(&self.path).map_err(LanesError::Connect)?;
+        // Nothing is to come back. If tiny_http should say something all the same, it fails there and fills no buffer here.
         stream
-            .set_read_timeout(Some(self.answer_deadline))
+            .shutdown(Shutdown::Read)
             .map_err(LanesError::Connect)?;
-        let mut lane = Lane {
-            stream,
-            head: Vec::with_capacity(IDLE_HEAD_BYTES),
-            answer: Vec::with_capacity(IDLE_ANSWER_BYTES),
+        let (answer, answered) = bounded(1);
+        let number = self.claims.leave(Box::new(move |reply: Reply| {
+            let _ = answer.try_send(reply.status); // nobody waits for it after the deadline
+        }));
+        let probe = format!(
+            "GET / HTTP/1.1\r\nHost: lane\r\n{PROBE_HEADER}: probe\r\n{CLAIM_HEADER}: {number}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let until = Instant::now() + deadline;
+        let proven = send_until(&stream, probe.as_bytes(), &[], until)
+            && answered.recv_deadline(until) == Ok(204);
+        drop(self.claims.take(number));
+        proven.then_some(stream).ok_or(LanesError::Unproven)
+    }
+
+    /// Sends a request down a lane; says whether it went.
+    fn send(&self, head: &[u8], body: &[u8]) -> bool {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let places = (0..self.lanes.len()).map(|at| &self.lanes[(first + at) % self.lanes.len()]);
+        // One that nobody is sending down, or else the first's turn.
+        let free = places.clone().find_map(Mutex::try_lock);
+        let Some(mut lane) = free.or_else(|| places.map(Mutex::lock).next()) else {
+            return false;
         };
-        lane.prove(Instant::now() + deadline)
-            .then_some(lane)
-            .ok_or(LanesError::Unproven)
-    }
-
-    /// A free lane, or a replacement for a lost one.
-    fn take(&self) -> Option<Lane> {
-        {
-            let mut shelf = self.shelf.lock();
-            if let Some(lane) = shelf.free.pop() {
-                shelf.busy += 1;
-                return Some(lane);
-            }
-        }
-        let lane = self.replace()?;
-        self.shelf.lock().busy += 1;
-        Some(lane)
-    }
-
-    fn give_back(&self, lane: Lane) {
-        let mut shelf = self.shelf.lock();
-        shelf.busy -= 1;
-        shelf.free.push(lane);
-    }
-
-    /// Gives a lane up, and tries to replace one at once.
-    fn lose(&self, lane: Lane, why: Lost) {
-        drop(lane); // closed first: tiny_http lets its descriptors go
-        {
-            let mut shelf = self.shelf.lock();
-            shelf.busy -= 1;
-            shelf.missing += 1;
-        }
-        log::warn!("http: a lane to the HTTP pool is lost ({why}); replacing it");
-        if let Some(lane) = self.replace() {
-            self.shelf.lock().free.push(lane);
-        }
-    }
-
-    /// Opens a lane for a missing one, unless none is missing or somebody else is at it.
-    fn replace(&self) -> Option<Lane> {
-        {
-            let mut shelf = self.shelf.lock();
-            let is_too_soon = shelf.again_at.is_some_and(|at| Instant::now() < at);
-            if shelf.missing == 0 || shelf.opening || is_too_soon {
-                return None;
-            }
-            shelf.opening = true;
-        }
-        let opened = self.open_one(REPLACEMENT_DEADLINE);
-        let mut shelf = self.shelf.lock();
-        shelf.opening = false;
-        match opened {
-            Ok(_) => {
-                shelf.missing -= 1;
-                shelf.again_at = None;
-            }
-            Err(_) => shelf.again_at = Some(Instant::now() + REPLACEMENT_PAUSE),
-        }
-        drop(shelf);
-        opened
-            .inspect_err(|error| log::error!("http: no new lane to the HTTP pool: {error}"))
-            .ok()
-    }
-
-    fn refuse(&self, refusal: Refusal) -> Reply {
-        self.watcher.refused(refusal.word());
-        // None of the sentences used here names one of the front's limits.
-        let limits = Limits {
-            max_connections: 0,
-            max_body: 0,
-            request_deadline: Duration::ZERO,
+        let stream = match lane.take() {
+            Some(stream) => stream,
+            None => match self.open_one(REPLACEMENT_DEADLINE) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    log::error!("http: no new lane to the HTTP pool: {error}");
+                    return false;
+                }
+            },
         };
-        refusal.reply("http", &limits)
+        // The lock is held over the send: it is what keeps requests whole on this one lane. The other end always reads.
+        let sent = send_until(&stream, head, body, Instant::now() + SEND_DEADLINE);
+        if sent {
+            *lane = Some(stream);
+        } else {
+            log::warn!("http: a lane to the HTTP pool is lost; the next request replaces it");
+        }
+        sent
     }
 }
 
 impl Handler for Lanes {
-    fn handle(&self, request: &Request<'_>) -> Reply {
-        let Some(mut lane) = self.take() else {
-            return self.refuse(Refusal::Busy);
+    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+        let Some(place) = self.take_place() else {
+            return ticket.refuse(Refusal::Busy(self.in_flight_max));
         };
-        match lane.exchange(request, self.answer_deadline) {
-            Ok(reply) => {
-                self.give_back(lane);
-                reply
-            }
-            Err(why) => {
-                self.lose(lane, why);
-                self.refuse(Refusal::Unanswered)
-            }
+        let number = self.claims.leave(Box::new(move |reply: Reply| {
+            ticket.pay(&reply);
+            drop(place);
+        }));
+        let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
+        head::write(&mut head, request, number);
+        if !self.send(&head, request.body) {
+            // Dropped unpaid: that tells the peer. Unless a worker has it already after all.
+            drop(self.claims.take(number));
         }
     }
 }
 
 impl fmt::Debug for Lanes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shelf = self.shelf.lock();
         write!(
             f,
-            "Lanes({} free, {} busy, {} missing)",
-            shelf.free.len(),
-            shelf.busy,
-            shelf.missing
+            "Lanes({}, {} requests in flight)",
+            self.lanes.len(),
+            self.in_flight()
         )
     }
 }
-
-impl Lane {
-    /// Whether somebody at the other end answers.
-    fn prove(&mut self, deadline: Instant) -> bool {
-        let probe = format!(
-            "GET / HTTP/1.1\r\nHost: lane\r\n{PROBE_HEADER}: probe\r\nContent-Length: 0\r\n\r\n"
-        );
-        if !send_until(&self.stream, probe.as_bytes(), &[], deadline) {
-            return false;
-        }
-        self.answer.clear();
-        matches!(self.receive_answer(deadline), Ok(reply) if reply.status == 204)
-    }
-
-    fn exchange(&mut self, request: &Request<'_>, most: Duration) -> Result<Reply, Lost> {
-        let start = Instant::now();
-        let deadline = start + most;
-        write_head(&mut self.head, request);
-        if !send_until(&self.stream, &self.head, request.body, deadline) {
-            return Err(if Instant::now() < deadline {
-                Lost::Closed
-            } else {
-                Lost::Silent
-            });
-        }
-        if self.head.capacity() > IDLE_HEAD_BYTES {
-            self.head = Vec::with_capacity(IDLE_HEAD_BYTES);
-        }
-        self.answer.clear();
-        if start.elapsed() < AT_ONCE {
-            // One system call for the whole answer, under the socket's own timeout.
-            took(receive_waiting(&self.stream, &mut self.answer))?;
-        }
-        let reply = self.receive_answer(deadline)?;
-        if self.answer.capacity() > IDLE_ANSWER_BYTES {
-            self.answer = Vec::with_capacity(IDLE_ANSWER_BYTES);
-        }
-        Ok(reply)
-    }
-
-    /// Receives until the answer is whole.
-    fn receive_answer(&mut self, deadline: Instant) -> Result<Reply, Lost> {
-        loop {
-            if let Some(reply) = parse_answer(&self.answer)? {
-                return Ok(reply);
-            }
-            if self.answer.len() >= ANSWER_BYTES_MAX {
-                return Err(Lost::Garbled);
-            }
-            self.answer.reserve(IDLE_ANSWER_BYTES);
-            took(receive_until(&self.stream, &mut self.answer, deadline))?;
-        }
-    }
-}
-
-fn took(received: Received) -> Result<(), Lost> {
-    match received {
-        Received::Bytes(_) => Ok(()),
-        Received::TimedOut => Err(Lost::Silent),
-        Received::End | Received::Broken => Err(Lost::Closed),
-    }
-}
-
-/// Writes the canonical head of `request` into `out`, replacing what is there.
-fn write_head(out: &mut Vec<u8>, request: &Request<'_>) {
-    out.clear();
-    out.extend_from_slice(request.method.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(request.target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    for header in request.headers {
-        if !is_hop_by_hop(header.name, request.headers) {
-            out.extend_from_slice(header.name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(header.value);
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-    // Writing into a Vec cannot fail.
-    let _ = write!(
-        out,
-        "x-payrelay-peer: {}\r\nContent-Length: {}\r\n\r\n",
-        request.peer,
-        request.body.len()
-    );
-}
-
-/// Whether a header ends at the gatehouse: about this connection, about framing, or in our own name.
-fn is_hop_by_hop(name: &str, headers: &[Header<'_>]) -> bool {
-    const NAMES: [&str; 9] = [
-        "connection",
-        "content-length",
-        "expect",
-        "keep-alive",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || begins_with(name, "proxy-")
-        || begins_with(name, "x-payrelay-")
-        || headers
-            .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case("connection"))
-            .flat_map(|header| list(header.value))
-            .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
-}
-
-fn begins_with(name: &str, prefix: &str) -> bool {
-    name.as_bytes()
-        .get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-}
-
-/// Reads an answer of the pool: exactly one, framed by its Content-Length. `None`: there is more to come.
-fn parse_answer(bytes: &[u8]) -> Result<Option<Reply>, Lost> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let mut slots = [EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut slots);
-    let body = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(Lost::Garbled),
-    };
-    let status = response.code.unwrap_or(0);
-    let mut length = None;
-    let mut head = Vec::with_capacity(body);
-    for header in response.headers.iter() {
-        let name = header.name;
-        if name.eq_ignore_ascii_case("content-length") {
-            let digits = std::str::from_utf8(header.value).unwrap_or_default();
-            let value: usize = digits.parse().map_err(|_| Lost::Garbled)?;
-            if length.replace(value).is_some() {
-                return Err(Lost::Garbled);
-            }
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(Lost::Garbled);
-        } else if !["connection", "date", "keep-alive", "server"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
-        {
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(header.value);
-            head.extend_from_slice(b"\r\n");
-        }
-    }
-    // A 204 has no body, and need not say so.
-    let length = length
-        .or((status == 204).then_some(0))
-        .ok_or(Lost::Garbled)?;
-    if length > ANSWER_BYTES_MAX - body.min(ANSWER_BYTES_MAX) || bytes.len() - body > length {
-        return Err(Lost::Garbled);
-    }
-    if bytes.len() - body < length {
-        return Ok(None);
-    }
-    Ok(Some(Reply {
-        status,
-        head,
-        body: bytes[body..].to_vec(),
-    }))
-}
-
-#[cfg(test)]
-mod tests;

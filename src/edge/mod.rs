@@ -9,16 +9,20 @@
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
 //! | `conn` | one connection's life |
+//! | `episode` | what is logged once while it lasts |
+//! | `exchange` | a request handed over, and the answer owed for it |
 //! | `framing` | bytes → head or refusal; chunked bodies. Pure |
 //! | `refusal` | every way to say no |
 //! | `reply` | replies as bytes |
 //! | `socket` | sending and receiving under a total deadline; `listen` |
-//! | `lanes` | kept connections to tiny_http |
+//! | `lanes` | the way to tiny_http |
 //!
 //! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
 //! [`Limits`]; a thread waits on a peer only under a deadline.
 
 mod conn;
+mod episode;
+mod exchange;
 pub mod framing;
 mod front;
 mod guests;
@@ -32,6 +36,8 @@ mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use crate::claims::Reply;
+pub use exchange::Ticket;
 pub use front::Front;
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER};
 pub use refusal::{Malformed, Refusal};
@@ -52,6 +58,8 @@ pub struct Limits {
     pub max_body: usize,
     /// From a request's first byte (a connection's first request: from accept) to its last.
     pub request_deadline: Duration,
+    /// How long a handler may owe an answer; after it the front answers 503.
+    pub answer_deadline: Duration,
 }
 
 /// A whole request, as a handler sees it.
@@ -69,21 +77,11 @@ pub struct Request<'a> {
     pub peer: SocketAddr,
 }
 
-/// What a handler answers. The front adds Date, Content-Length and Connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The status, 200 to 599.
-    pub status: u16,
-    /// Header lines, CRLF after each; none of Content-Length, Connection, Date.
-    pub head: Vec<u8>,
-    /// The body; to a HEAD too, where the front leaves it out.
-    pub body: Vec<u8>,
-}
-
-/// Answers whole requests, on the connection's own thread; it may block, under a deadline of its own.
+/// Answers whole requests, at once or later.
 pub trait Handler: Send + Sync + 'static {
-    /// The answer to `request`.
-    fn handle(&self, request: &Request<'_>) -> Reply;
+    /// Answers `request` by paying `ticket`, in this call or from another thread afterwards. Called on the connection's own
+    /// thread; it may wait, but not for the answer.
+    fn handle(&self, request: &Request<'_>, ticket: Ticket);
 }
 
 /// Is told what the gatehouse does to peers, for the metrics.

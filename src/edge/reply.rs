@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use httpdate::HttpDate;
 use parking_lot::Mutex;
 
-use super::Reply;
+use crate::claims::Reply;
 
 /// Sent when a client waits for it before its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
