@@ -133,16 +133,14 @@ fn readings_show_as_they_are_at_the_scrape() {
     let text = metrics.text(&Readings {
         queue_depth: 1,
         http_connections: 2,
-        lanes_busy: 3,
-        lanes: 4,
+        http_in_flight: 3,
         fd_budget_free: 5,
         fd_budget: 6,
     });
     for line in [
         "payrelay_queue_depth 1",
         "payrelay_http_connections 2",
-        "payrelay_lanes_busy 3",
-        "payrelay_lanes 4",
+        "payrelay_http_in_flight 3",
         "payrelay_fd_budget_free 5",
         "payrelay_fd_budget 6",
     ] {
