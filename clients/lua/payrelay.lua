@@ -335,7 +335,7 @@ function Client:serve(timeout)
   elseif why ~= "timeout" then
     session:finish("the connection broke: " .. tostring(why))
   elseif self:left(self.quiet) <= 0 then
-    session:finish("nothing heard from the relay for " .. self.quiet.span .. " s")
+    session:finish(("nothing heard from the relay for %g s"):format(self.quiet.span))
   end
 end
 
