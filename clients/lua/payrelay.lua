@@ -73,7 +73,7 @@ Parser.__index = Parser
 -- A push parser: bytes in, cut anywhere; frames { verb =, args =, data = } out. After a broken frame it gives no more, and
 -- parser.failed says why. data_max bounds what one frame may make it hold.
 function core.parser(data_max)
-  return setmetatable({ buffer = "", at = 1, fresh = {}, size = 0, need = 1, data_max = data_max or 64 * 1024 * 1024 }, Parser)
+  return setmetatable({ buffer = "", at = 1, fresh = {}, size = 0, need = 1, data_max = data_max or 2 ^ 26 }, Parser)
 end
 
 function Parser:feed(bytes)
@@ -91,7 +91,7 @@ function Parser:next()
   if not frame then
     local lf = self.buffer:find("\n", self.at, true)
     if (lf or #self.buffer + 1) - self.at > core.LINE_MAX then self.failed = "a line too long" return nil end
-    if not lf then self.need = self.size + 1 return nil end
+    if not lf then return nil end
     frame, self.failed = parse_line(self.buffer:sub(self.at, lf - 1))
     if frame and (frame.length or 0) > self.data_max then self.failed = "too much data" end
     if self.failed then return nil end
@@ -201,7 +201,7 @@ end
 
 function Session:PING() self:say("PONG") end
 
-function Session:PONG() end
+function Session.PONG() end
 
 function Session:ERR(args)
   local text = ("the relay said %s: %s"):format(args.code or "?", args.msg or "")
@@ -240,12 +240,11 @@ end
 
 -- A backend. Nothing is opened yet: run() or step() does that.
 function payrelay.connect(options)
-  local o = {}
-  for key, value in pairs(DEFAULTS) do o[key] = value end
+  local o = setmetatable({}, { __index = DEFAULTS })
   for key, value in pairs(options) do o[key] = value end
   assert(type(o.host) == "string" and tonumber(o.port), "payrelay: host and port are needed")
-  assert(type(o.id) == "string" and #o.id <= 64 and o.id:find("^[A-Za-z0-9._%-]+$"), "payrelay: id must be 1 to 64 of A-Z a-z 0-9 . _ -")
-  assert(o.token == nil or (type(o.token) == "string" and #o.token <= 256), "payrelay: token must be a string, of 64 digits")
+  assert(type(o.id) == "string" and #o.id <= 64 and o.id:find("^[A-Za-z0-9._%-]+$"), "payrelay: id: 1 to 64 of A-Z a-z 0-9 . _ -")
+  assert(o.token == nil or (type(o.token) == "string" and #o.token <= 256), "payrelay: token must be a string of 64 digits")
   assert(type(o.max) == "number" and o.max % 1 == 0 and o.max >= 0 and o.max <= 1024, "payrelay: max must be 0 to 1024")
   assert(type(o.on_message) == "function", "payrelay: on_message must be a function")
   local socket = require("socket")
@@ -294,8 +293,7 @@ function Client:open()
     connected, why = sock:connect(o.host, o.port)
     if not connected then sock:close() sock = nil end
   end
-  self.session = payrelay.session(o, function(bytes) return self:write(bytes) end)
-  self.sock = sock
+  self.session, self.sock = payrelay.session(o, function(bytes) return self:write(bytes) end), sock
   if not sock then return self.session:finish(("could not connect to %s:%s: %s"):format(o.host, o.port, why)) end
   sock:setoption("tcp-nodelay", true)
   self.quiet = self:timer(o.connect_timeout)
@@ -308,18 +306,15 @@ function Client:drop()
   if self.sock then self.sock:close() end
   if self.session.open then self.failures = 0 end
   self.failures = self.failures + 1
-  local jitter, span = o.random(), nil
+  local jitter, span = o.random()
   if over.retry or over.slow then
     span = math.max(over.retry or 0, over.slow and o.slow_retry or 0) * (1 + jitter / 2)
   else
     local bound = math.min(o.backoff_max, o.backoff_min * 2 ^ math.min(self.failures, 16))
     span = o.backoff_min + jitter * (bound - o.backoff_min)
   end
-  if self.closing then
-    self.session:log("info", "closed")
-  else
-    self.session:log(over.slow and "error" or "warn", ("%s; next try in %.1f s"):format(over.why, span))
-  end
+  local text = self.closing and "closed" or ("%s; next try in %.1f s"):format(over.why, span)
+  self.session:log(self.closing and "info" or over.slow and "error" or "warn", text)
   self.session, self.sock, self.pause = nil, nil, self:timer(span)
 end
 
@@ -372,7 +367,8 @@ end
 function Client:close()
   if not self.closing then
     self.closing = self:timer(self.options.close_timeout)
-    if self.session and self.session.open then self.session:say("BYE") elseif self.session then self.session:finish("closed") end
+    local session = self.session
+    if session and session.open then session:say("BYE") elseif session then session:finish("closed") end
   end
   while not self.busy and self:step(math.max(0, self:left(self.closing))) do end
 end

@@ -289,8 +289,9 @@ case("failures in a row wait longer, up to 30 s; OK makes it start afresh", func
   close(w)
 end)
 
-case("step() with no time does not sleep through the pause", function()
+case("step() with no time does not sleep through the pause, and touch() without a connection does nothing", function()
   local w = world()
+  equal(w.client:touch({ id = "A" }), false)
   opened(w):close()
   dropped(w)
   for _ = 1, 5 do equal(w.client:step(0), true) end

@@ -66,7 +66,7 @@ case("lines at the edge of the grammar", function()
   for line, frame in pairs(good) do equal({ parse{ line .. "\n" } }, { { frame } }, line) end
   local bad = {
     "", " PING", "PING ", "PING  a=b", "ping", "Ping", "PING1", "PING a", "PING 1", "HELLO 1 1", "HELLO a=b 1", "HELLO 12345678901",
-    "X A=b", "X a1=b", "X a=b a=c", "X a=%", "X a=%g0", "X =1 a=b", "X =1 =1", "X =", "X =-1", "X =1.5", "X =12345678901",
+    "X A=b", "X a1=b", "X a=b a=c", "X a=%", "X a=%g0", "X =4 a=b", "X =4 =4", "X =", "X =-1", "X =4.0", "X =00000000004",
     "X a=\t", "X a=\127", "X a=\128", "X a=\0", "X a=b\rc", "X\r\r", "ABCDEFGHIJKLMNOPQ", "X abcdefghijklmnopq=1", "\239\187\191PING",
   }
   for _, line in ipairs(bad) do
@@ -271,7 +271,7 @@ case("an empty body is an empty string", function()
 end)
 
 case("a refusal is NACKed and logged without the body or the token", function()
-  local s, sent, said = session{ token = "5ec4e7", on_message = function(msg) return nil, "no\nstock", 3 end }
+  local s, sent, said = session{ token = "5ec4e7", on_message = function() return nil, "no\nstock", 3 end }
   s:feed(OK .. "MSG id=A =6\nsecret\n")
   equal(sent, { "NACK delay=3 id=A reason=no%0Astock\n" })
   local all = table.concat(said, "\n")
@@ -333,6 +333,13 @@ case("a failed write ends it: nothing further is handled, and the lost ACK is lo
   s:feed(OK .. "MSG id=A =0\n\nMSG id=B =0\n\n")
   equal({ handled, s.over.why }, { 1, "could not write: closed" })
   equal(said[2], "the connection was lost before the ACK of A; expect the event again")
+end)
+
+case("what is over stays over for its first reason, and says nothing more", function()
+  local s, sent = session{}
+  s:finish("first", 5)
+  s:finish("second")
+  equal({ s:say("PING"), s.over, sent }, { false, { why = "first", retry = 5 }, {} })
 end)
 
 case("TOUCH from within a handler goes out before its ACK", function()
