@@ -148,10 +148,12 @@ function Session:finish(why, retry, slow)
 end
 
 function Session:say(verb, args)
-  if self.over then return false end
+  if self.over or self.lost then return false end
   local sent, why = self.send(core.encode(verb, args))
-  if not sent then self:finish("could not write: " .. tostring(why)) end
-  return sent and true or false
+  if sent then return true end
+  self.lost = "could not write: " .. tostring(why)
+  if not self.feeding then self:finish(self.lost) end
+  return false
 end
 
 function Session:hello()
@@ -160,16 +162,19 @@ function Session:hello()
 end
 
 function Session:feed(bytes)
+  self.feeding = true
   for frame in self.parser:feed(bytes) do
-    local heard = self[frame.verb] -- the methods in capitals below are the verbs
-    if heard then
+    local verb, heard = frame.verb, self[frame.verb] -- the methods in capitals below are the verbs
+    if not heard then
+      self:log("debug", "skipped a frame of the unknown verb " .. verb)
+    elseif not self.lost or verb == "BYE" or verb == "ERR" then -- these say how long to wait, even if no answer can be sent
       heard(self, frame.args, frame.data or "")
-    else
-      self:log("debug", "skipped a frame of the unknown verb " .. frame.verb)
     end
-    if self.over then return end
+    if self.over then break end
   end
-  if self.parser.failed then self:finish("the relay sent a broken frame: " .. self.parser.failed) end
+  self.feeding = false
+  local failed = self.parser.failed
+  if self.lost or failed then self:finish(self.lost or "the relay sent a broken frame: " .. failed) end
 end
 
 function Session:OK(args)
@@ -255,7 +260,7 @@ end
 
 function Client:timer(span) return { at = self.options.clock(), span = span } end
 
--- Seconds until the timer is over, at most 0 if it is. The clock is the wall's: if it is set back, the span starts anew.
+-- Seconds until the timer is over, 0 or less if it is. The clock is the wall's: if it is set back, the span starts anew.
 function Client:left(timer)
   local now = self.options.clock()
   if now < timer.at then timer.at = now end
@@ -308,7 +313,7 @@ function Client:drop()
   self.failures = self.failures + 1
   local jitter, span = o.random()
   if over.retry or over.slow then
-    span = math.max(over.retry or 0, over.slow and o.slow_retry or 0) * (1 + jitter / 2)
+    span = math.max(over.retry or 0, over.slow and o.slow_retry or 0, o.backoff_min) * (1 + jitter / 2)
   else
     local bound = math.min(o.backoff_max, o.backoff_min * 2 ^ math.min(self.failures, 16))
     span = o.backoff_min + jitter * (bound - o.backoff_min)
@@ -346,7 +351,8 @@ function Client:step(timeout)
     if wait > timeout then return true end
     self:open()
   else
-    if self.closing and self:left(self.closing) <= 0 then self.session:finish("closed") end
+    if self.closing then timeout = math.min(timeout, self:left(self.closing)) end
+    if timeout < 0 then self.session:finish("closed") end
     if not self.session.over then self:serve(timeout) end
   end
   if self.session.over then self:drop() end
@@ -370,7 +376,7 @@ function Client:close()
     local session = self.session
     if session and session.open then session:say("BYE") elseif session then session:finish("closed") end
   end
-  while not self.busy and self:step(math.max(0, self:left(self.closing))) do end
+  while not self.busy and self:step(self.options.close_timeout) do end
 end
 
 return payrelay

@@ -475,6 +475,18 @@ case("close() waits close_timeout at most for a relay that does not close", func
   close(w, peer)
 end)
 
+case("close() from within a handler: run() waits close_timeout at most for the relay", function()
+  local w
+  w = world{ real = { "clock", "sleep" }, close_timeout = 0.05, on_message = function() w.client:close() end }
+  local peer = opened(w)
+  peer:send("MSG id=A =0\n\n")
+  local before = socket.gettime()
+  w.client:run()
+  equal(socket.gettime() - before < 10, true, "far less than the 50 s of silence")
+  equal({ line(peer), line(peer) }, { "BYE", "ACK id=A" })
+  close(w, peer)
+end)
+
 case("close() from within a handler: it is ACKed, and run() returns", function()
   local w
   w = world{ on_message = function() w.client:close() end }

@@ -335,6 +335,24 @@ case("a failed write ends it: nothing further is handled, and the lost ACK is lo
   equal(said[2], "the connection was lost before the ACK of A; expect the event again")
 end)
 
+case("after a failed write, a BYE or a fatal ERR that had come already still decides the wait", function()
+  for text, over in pairs{
+    ["BYE reason=takeover retry=5\n"] = { why = "the relay said BYE: takeover", retry = 5 },
+    ["ERR code=bad-frame fatal=1 msg=no\n"] = { why = "the relay said bad-frame: no", slow = true },
+    ["PING\nERR code=unknown-id msg=no\n"] = { why = "could not write: closed" },
+  } do
+    local handled, writes = 0, 0
+    local s = payrelay.session({ id = "game-01", on_message = function() handled = handled + 1 end }, function()
+      writes = writes + 1
+      return nil, "closed"
+    end)
+    s:feed(OK .. "MSG id=A =0\n\nMSG id=B =0\n\n" .. text)
+    equal({ handled, writes, s.over }, { 1, 1, over })
+  end
+  local s = payrelay.session({ id = "game-01" }, function() return nil, "closed" end)
+  equal({ s:hello(), s.over }, { false, { why = "could not write: closed" } })
+end)
+
 case("what is over stays over for its first reason, and says nothing more", function()
   local s, sent = session{}
   s:finish("first", 5)
