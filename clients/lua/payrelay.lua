@@ -311,12 +311,10 @@ function Client:drop()
   if self.sock then self.sock:close() end
   if self.session.open then self.failures = 0 end
   self.failures = self.failures + 1
-  local jitter, span = o.random()
-  if over.retry or over.slow then
+  local jitter, bound = o.random(), math.min(o.backoff_max, o.backoff_min * 2 ^ math.min(self.failures, 16))
+  local span = o.backoff_min + jitter * (bound - o.backoff_min)
+  if over.retry or over.slow then -- at least as long as was asked for
     span = math.max(over.retry or 0, over.slow and o.slow_retry or 0, o.backoff_min) * (1 + jitter / 2)
-  else
-    local bound = math.min(o.backoff_max, o.backoff_min * 2 ^ math.min(self.failures, 16))
-    span = o.backoff_min + jitter * (bound - o.backoff_min)
   end
   local text = self.closing and "closed" or ("%s; next try in %.1f s"):format(over.why, span)
   self.session:log(self.closing and "info" or over.slow and "error" or "warn", text)
