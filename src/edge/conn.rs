@@ -16,7 +16,7 @@ use super::guests::Guest;
 use super::refusal::Refusal;
 use super::reply::{self, After};
 use super::socket::{Received, receive_now, receive_until, receive_waiting, send_until};
-use super::{IDLE_MAX, Reply, Request, SEND_DEADLINE};
+use super::{Reply, Request, SEND_DEADLINE};
 
 /// What an idle connection keeps for input; most callbacks fit in it whole.
 const IDLE_INPUT_BYTES: usize = 4 * 1024;
@@ -125,6 +125,7 @@ impl Conn<'_> {
     /// Waits until there is at least one byte of a request; returns when the whole of it must be here.
     fn wait_for_first_byte(&mut self) -> Result<Instant, Stop> {
         let limit = self.house.limits.request_deadline;
+        let idle_max = self.house.idle_max;
         let is_begun = !self.input.is_empty();
         if self.kept {
             self.guest.waits(self.house.guests.epoch(), is_begun);
@@ -145,12 +146,12 @@ impl Conn<'_> {
             return Err(Stop::Quietly);
         } else {
             if !self.times_out {
-                self.times_out = stream.set_read_timeout(Some(IDLE_MAX)).is_ok();
+                self.times_out = stream.set_read_timeout(Some(idle_max)).is_ok();
             }
             if self.times_out {
                 receive_waiting(stream, &mut self.input)
             } else {
-                receive_until(stream, &mut self.input, Instant::now() + IDLE_MAX)
+                receive_until(stream, &mut self.input, Instant::now() + idle_max)
             }
         };
         match received {
@@ -170,7 +171,7 @@ impl Conn<'_> {
             // A stray empty line after the last request is no request.
             Received::End | Received::TimedOut if self.input == b"\r\n" => Err(Stop::Quietly),
             Received::End => Err(Refusal::CutShort.into()),
-            Received::TimedOut => Err(Refusal::Slow.into()),
+            Received::TimedOut => Err(Refusal::Slow(self.house.limits.request_deadline).into()),
         }
     }
 

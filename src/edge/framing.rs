@@ -3,6 +3,9 @@
 //! Pure: no I/O, no clock. What two parsers could read in two ways is refused here, because that is how requests are
 //! smuggled past a gatehouse.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use httparse::Header;
@@ -22,10 +25,10 @@ const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 const CHUNK_SIZE_DIGITS_MAX: u32 = 8;
 
 /// The longest trailer section, in bytes.
-const TRAILER_BYTES_MAX: usize = 8 * 1024;
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// The most trailer lines.
-const TRAILERS_MAX: usize = 32;
+pub const TRAILERS_MAX: usize = 32;
 
 /// The most digits of a Content-Length: as many as always fit 64 bits.
 const LENGTH_DIGITS_MAX: usize = 19;
@@ -284,7 +287,10 @@ impl<'a> Facts<'a> {
             .fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
         match usize::try_from(length) {
             Ok(length) if length <= body_max => Ok(Body::Length(length)),
-            _ => Err(Refusal::BodyTooLong(Some(length))),
+            _ => Err(Refusal::BodyTooLong {
+                length: Some(length),
+                most: body_max,
+            }),
         }
     }
 }
@@ -467,16 +473,23 @@ impl Chunks {
 
     fn begin(&mut self, size: u64) -> Result<Place, Refusal> {
         let Ok(size) = usize::try_from(size) else {
-            return Err(Refusal::BodyTooLong(None));
+            return Err(self.too_long());
         };
         if size == 0 {
             return Ok(Place::TrailerStart);
         }
         self.decoded = self.decoded.saturating_add(size);
         if self.decoded > self.body_max {
-            return Err(Refusal::BodyTooLong(None));
+            return Err(self.too_long());
         }
         Ok(Place::Data { left: size })
+    }
+
+    fn too_long(&self) -> Refusal {
+        Refusal::BodyTooLong {
+            length: None,
+            most: self.body_max,
+        }
     }
 
     fn count_trailer_byte(&mut self) -> Result<(), Refusal> {
@@ -492,6 +505,3 @@ impl Chunks {
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
-
-#[cfg(test)]
-mod tests;

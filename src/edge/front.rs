@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::conn;
+use super::episode::Episode;
 use super::guests::{Admission, Guest, Guests, Seat};
 use super::refusal::Refusal;
 use super::reply::{self, After};
 use super::socket::{self, Received};
-use super::{Handler, Limits, Watcher};
+use super::{Handler, IDLE_MAX, Limits, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 
@@ -37,13 +38,14 @@ pub(super) struct House {
     pub handler: Arc<dyn Handler>,
     pub watcher: Arc<dyn Watcher>,
     pub guests: Arc<Guests>,
+    pub idle_max: Duration,
 }
 
 impl House {
     /// The answer to a refused peer, counted.
     pub fn refuse(&self, out: &mut Vec<u8>, refusal: Refusal) {
         self.watcher.refused(refusal.word());
-        let answer = refusal.reply(self.name, &self.limits);
+        let answer = refusal.reply(self.name);
         reply::render(out, &answer, After::SayClose, false);
     }
 }
@@ -73,6 +75,18 @@ impl Front {
         handler: Arc<dyn Handler>,
         watcher: Arc<dyn Watcher>,
     ) -> io::Result<Self> {
+        Self::start_with(name, listener, limits, fds, handler, watcher, IDLE_MAX)
+    }
+
+    pub(super) fn start_with(
+        name: &'static str,
+        listener: TcpListener,
+        limits: Limits,
+        fds: FdBudget,
+        handler: Arc<dyn Handler>,
+        watcher: Arc<dyn Watcher>,
+        idle_max: Duration,
+    ) -> io::Result<Self> {
         let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
         let addr = listener.local_addr()?;
         let listener = Arc::new(listener);
@@ -83,14 +97,15 @@ impl Front {
             handler,
             watcher,
             guests: Arc::new(Guests::new()),
+            idle_max,
         });
         let porter = Porter {
             listener: Arc::clone(&listener),
             house: Arc::clone(&house),
             crew: Arc::clone(&crew),
             fds,
-            in_want: false,
-            full: false,
+            want: Episode::default(),
+            full: Episode::default(),
         };
         let accept = spawn(format!("{name}-accept"), SMALL_STACK_BYTES, || {
             porter.work()
@@ -158,10 +173,10 @@ struct Porter {
     house: Arc<House>,
     crew: Arc<Crew>,
     fds: FdBudget,
-    /// Accept fails for want of something; said once.
-    in_want: bool,
-    /// Connections are being turned away; said once.
-    full: bool,
+    /// Accept fails for want of something.
+    want: Episode,
+    /// Connections are turned away.
+    full: Episode,
 }
 
 impl Porter {
@@ -171,17 +186,12 @@ impl Porter {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     pause = PAUSE_FIRST;
-                    if self.in_want {
-                        self.in_want = false;
-                        log::info!("{}: accepting again", self.house.name);
-                    }
                     self.receive(stream, peer);
                 }
                 Err(_) if self.house.guests.is_closing() => return,
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => {
-                    if !self.in_want {
-                        self.in_want = true;
+                    if self.want.begins() {
                         log::error!(
                             "{}: cannot accept connections: {error}; trying on",
                             self.house.name
@@ -203,23 +213,16 @@ impl Porter {
         };
         let most = house.limits.max_connections;
         match house.guests.admit(stream, peer, most, &self.fds, evicted) {
-            Admission::Seated(seat) => {
-                if self.full {
-                    self.full = false;
-                    log::info!("{}: there is room again", house.name);
-                }
-                self.seat(seat);
-            }
+            Admission::Seated(seat) => self.seat(seat),
             Admission::Full(stream) => {
-                if !self.full {
-                    self.full = true;
+                if self.full.begins() {
                     log::warn!(
-                        "{}: full with {} connections at work; turning others away",
+                        "{}: {} connections, all at work; turning others away",
                         house.name,
                         house.guests.present()
                     );
                 }
-                self.turn_away(&stream, Refusal::Full);
+                self.turn_away(&stream, Refusal::Full(most));
             }
         }
     }
@@ -230,6 +233,7 @@ impl Porter {
         };
         let house = Arc::clone(&self.house);
         let name = format!("{}-conn-{}", house.name, guest.number);
+        // Measured: 48 KiB are enough for a debug build, with the backtrace of a panic; the rest is for the handler.
         let started = self.crew.spawn(name, SMALL_STACK_BYTES, move || {
             if let Some(guest) = seat.guest() {
                 conn::serve(guest, &house);

@@ -108,6 +108,8 @@ fn waiting(epoch: Instant, begun: bool) -> u64 {
 pub struct Guests {
     /// What waiting times are counted from.
     epoch: Instant,
+    /// [`GRACE`], but in tests.
+    grace: Duration,
     roll: Mutex<Roll>,
     changed: Condvar,
     closing: AtomicBool,
@@ -166,6 +168,7 @@ impl Guests {
     pub fn new() -> Self {
         Self {
             epoch: Instant::now(),
+            grace: GRACE,
             roll: Mutex::default(),
             changed: Condvar::new(),
             closing: AtomicBool::new(false),
@@ -211,7 +214,7 @@ impl Guests {
         Some(permit)
     }
 
-    /// Takes the place of somebody who goes by himself or is evicted. If all are at work it waits for [`GRACE`].
+    /// Takes the place of somebody who goes by himself or is evicted. If all are at work it waits for the grace.
     fn make_place(
         &self,
         most: usize,
@@ -236,7 +239,7 @@ impl Guests {
                 drop(guest); // or we would keep its descriptor ourselves
                 self.wait_until(now + LEAVE_MAX, |roll| roll.departures != departures)
             } else {
-                self.wait_until(now + GRACE, |roll| {
+                self.wait_until(now + self.grace, |roll| {
                     roll.departures != departures || roll.told != told
                 })
             };
@@ -350,5 +353,100 @@ impl Guests {
 
     fn all(&self) -> Vec<Arc<Guest>> {
         self.roll.lock().guests.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn seat(guests: &Arc<Guests>, most: usize) -> io::Result<(Admission, TcpStream)> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        let (stream, peer) = listener.accept()?;
+        let fds = FdBudget::with(100);
+        Ok((guests.admit(stream, peer, most, &fds, |_| ()), client))
+    }
+
+    fn seated(guests: &Arc<Guests>) -> io::Result<(Seat, Arc<Guest>)> {
+        match seat(guests, usize::MAX)?.0 {
+            Admission::Seated(seat) => {
+                let guest = seat.guest().map(Arc::clone);
+                Ok((seat, guest.ok_or(io::ErrorKind::NotFound)?))
+            }
+            Admission::Full(_) => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    #[test]
+    fn of_evicted_and_whole_exactly_one_wins() -> io::Result<()> {
+        let guests = Arc::new(Guests::new());
+        let (_seat, guest) = seated(&guests)?;
+        assert!(guest.is_whole());
+        assert!(guests.evict_longest_waiting().is_none(), "it is at work");
+        guest.waits(guests.epoch(), false);
+        guest.has_begun();
+        assert!(guests.evict_longest_waiting().is_some());
+        assert!(guest.is_gone());
+        assert!(!guest.is_whole(), "it was evicted first");
+        assert!(guests.evict_longest_waiting().is_none(), "twice");
+        Ok(())
+    }
+
+    #[test]
+    fn who_lingers_goes_before_whoever_waits() -> io::Result<()> {
+        let guests = Arc::new(Guests::new());
+        let (_first, first) = seated(&guests)?;
+        let (_second, second) = seated(&guests)?;
+        second.lingers();
+        assert!(guests.evict_longest_waiting().is_some());
+        assert!(second.is_gone() && !first.is_gone());
+        Ok(())
+    }
+
+    #[test]
+    fn only_who_has_begun_nothing_is_woken_by_closing() -> io::Result<()> {
+        let guests = Arc::new(Guests::new());
+        let (_idle, idle) = seated(&guests)?;
+        let (_begun, begun) = seated(&guests)?;
+        let (_busy, busy) = seated(&guests)?;
+        begun.has_begun();
+        assert!(busy.is_whole());
+        guests.begin_closing();
+        guests.wake_idle();
+        assert_eq!(
+            [idle, begun, busy].map(|guest| guest.is_gone()),
+            [true, false, false]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_newcomer_waits_a_moment_for_somebody_who_is_just_being_answered() -> io::Result<()> {
+        let guests = Arc::new(Guests {
+            grace: Duration::from_secs(20),
+            ..Guests::new()
+        });
+        let (place, guest) = seated(&guests)?;
+        assert!(guest.is_whole());
+        let theirs = Arc::clone(&guests);
+        let answered = crate::thread::spawn("answered", 64 * 1024, move || {
+            // The newcomer is at the door...
+            while !theirs.wanted.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            guest.waits(theirs.epoch(), false);
+            theirs.tell_newcomer();
+            while !guest.is_gone() {
+                std::thread::yield_now();
+            }
+            drop((guest, place));
+        })?;
+        assert!(matches!(seat(&guests, 1)?.0, Admission::Seated(_)));
+        drop(answered);
+        Ok(())
     }
 }

@@ -4,23 +4,27 @@
 //! one at a time, each proven by a request before the next, and then reused: after the start it need not accept under
 //! pressure. One request is in a lane at a time. Nothing here reads a body or knows a route.
 
+mod lane;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fs::Permissions;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use httparse::{EMPTY_HEADER, Header};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::framing::{HEADERS_MAX, list};
+use lane::{Lane, Lost};
+
+use super::episode::Episode;
 use super::refusal::Refusal;
-use super::socket::{Received, receive_until, receive_waiting, send_until};
-use super::{Handler, Limits, Reply, Request, Watcher};
+use super::{Handler, Reply, Request, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 
 /// The header that marks a lane's proof; an HTTP worker answers a request that carries it with 204, whatever else it says.
@@ -41,18 +45,6 @@ const REPLACEMENT_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How long after a replacement failed the next is tried. If every worker hangs, each try leaves a request in their queue.
 const REPLACEMENT_PAUSE: Duration = Duration::from_secs(1);
-
-/// A request that was longer in sending than this has used up a part of its deadline worth counting.
-const AT_ONCE: Duration = Duration::from_millis(10);
-
-/// The largest answer from the pool, head and body, in bytes. Routes' answers are at most 16 KiB.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// What a lane keeps for its next answer.
-const IDLE_ANSWER_BYTES: usize = 1024;
-
-/// What a lane keeps for its next request's head.
-const IDLE_HEAD_BYTES: usize = 4 * 1024;
 
 /// Why there are no lanes.
 #[derive(Debug)]
@@ -156,6 +148,7 @@ impl LaneBed {
                 free: Vec::with_capacity(count),
                 ..Shelf::default()
             }),
+            count,
             path: self.path.clone(),
             answer_deadline,
             watcher,
@@ -173,6 +166,7 @@ impl LaneBed {
 pub struct Lanes {
     // Closed before the permit goes back.
     shelf: Mutex<Shelf>,
+    count: usize,
     path: PathBuf,
     answer_deadline: Duration,
     watcher: Arc<dyn Watcher>,
@@ -190,33 +184,7 @@ struct Shelf {
     opening: bool,
     /// After a failure: when to try again.
     again_at: Option<Instant>,
-}
-
-struct Lane {
-    stream: UnixStream,
-    head: Vec<u8>,
-    answer: Vec<u8>,
-}
-
-/// Why a lane is lost.
-#[derive(Clone, Copy, Debug)]
-enum Lost {
-    /// The deadline passed.
-    Silent,
-    /// It was closed.
-    Closed,
-    /// What came is no answer we pass on.
-    Garbled,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Silent => "no answer within its deadline",
-            Self::Closed => "closed before the answer",
-            Self::Garbled => "the answer is malformed or over 65536 bytes",
-        })
-    }
+    losses: Episode,
 }
 
 impl Lanes {
@@ -230,11 +198,7 @@ impl Lanes {
         stream
             .set_read_timeout(Some(self.answer_deadline))
             .map_err(LanesError::Connect)?;
-        let mut lane = Lane {
-            stream,
-            head: Vec::with_capacity(IDLE_HEAD_BYTES),
-            answer: Vec::with_capacity(IDLE_ANSWER_BYTES),
-        };
+        let mut lane = Lane::new(stream);
         lane.prove(Instant::now() + deadline)
             .then_some(lane)
             .ok_or(LanesError::Unproven)
@@ -263,12 +227,15 @@ impl Lanes {
     /// Gives a lane up, and tries to replace one at once.
     fn lose(&self, lane: Lane, why: Lost) {
         drop(lane); // closed first: tiny_http lets its descriptors go
-        {
+        let is_news = {
             let mut shelf = self.shelf.lock();
             shelf.busy -= 1;
             shelf.missing += 1;
+            shelf.losses.begins()
+        };
+        if is_news {
+            log::warn!("http: a lane to the HTTP pool is lost ({why}); replacing it");
         }
-        log::warn!("http: a lane to the HTTP pool is lost ({why}); replacing it");
         if let Some(lane) = self.replace() {
             self.shelf.lock().free.push(lane);
         }
@@ -302,20 +269,14 @@ impl Lanes {
 
     fn refuse(&self, refusal: Refusal) -> Reply {
         self.watcher.refused(refusal.word());
-        // None of the sentences used here names one of the front's limits.
-        let limits = Limits {
-            max_connections: 0,
-            max_body: 0,
-            request_deadline: Duration::ZERO,
-        };
-        refusal.reply("http", &limits)
+        refusal.reply("http")
     }
 }
 
 impl Handler for Lanes {
     fn handle(&self, request: &Request<'_>) -> Reply {
         let Some(mut lane) = self.take() else {
-            return self.refuse(Refusal::Busy);
+            return self.refuse(Refusal::Busy(self.count));
         };
         match lane.exchange(request, self.answer_deadline) {
             Ok(reply) => {
@@ -342,173 +303,3 @@ impl fmt::Debug for Lanes {
         )
     }
 }
-
-impl Lane {
-    /// Whether somebody at the other end answers.
-    fn prove(&mut self, deadline: Instant) -> bool {
-        let probe = format!(
-            "GET / HTTP/1.1\r\nHost: lane\r\n{PROBE_HEADER}: probe\r\nContent-Length: 0\r\n\r\n"
-        );
-        if !send_until(&self.stream, probe.as_bytes(), &[], deadline) {
-            return false;
-        }
-        self.answer.clear();
-        matches!(self.receive_answer(deadline), Ok(reply) if reply.status == 204)
-    }
-
-    fn exchange(&mut self, request: &Request<'_>, most: Duration) -> Result<Reply, Lost> {
-        let start = Instant::now();
-        let deadline = start + most;
-        write_head(&mut self.head, request);
-        if !send_until(&self.stream, &self.head, request.body, deadline) {
-            return Err(if Instant::now() < deadline {
-                Lost::Closed
-            } else {
-                Lost::Silent
-            });
-        }
-        if self.head.capacity() > IDLE_HEAD_BYTES {
-            self.head = Vec::with_capacity(IDLE_HEAD_BYTES);
-        }
-        self.answer.clear();
-        if start.elapsed() < AT_ONCE {
-            // One system call for the whole answer, under the socket's own timeout.
-            took(receive_waiting(&self.stream, &mut self.answer))?;
-        }
-        let reply = self.receive_answer(deadline)?;
-        if self.answer.capacity() > IDLE_ANSWER_BYTES {
-            self.answer = Vec::with_capacity(IDLE_ANSWER_BYTES);
-        }
-        Ok(reply)
-    }
-
-    /// Receives until the answer is whole.
-    fn receive_answer(&mut self, deadline: Instant) -> Result<Reply, Lost> {
-        loop {
-            if let Some(reply) = parse_answer(&self.answer)? {
-                return Ok(reply);
-            }
-            if self.answer.len() >= ANSWER_BYTES_MAX {
-                return Err(Lost::Garbled);
-            }
-            self.answer.reserve(IDLE_ANSWER_BYTES);
-            took(receive_until(&self.stream, &mut self.answer, deadline))?;
-        }
-    }
-}
-
-fn took(received: Received) -> Result<(), Lost> {
-    match received {
-        Received::Bytes(_) => Ok(()),
-        Received::TimedOut => Err(Lost::Silent),
-        Received::End | Received::Broken => Err(Lost::Closed),
-    }
-}
-
-/// Writes the canonical head of `request` into `out`, replacing what is there.
-fn write_head(out: &mut Vec<u8>, request: &Request<'_>) {
-    out.clear();
-    out.extend_from_slice(request.method.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(request.target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    for header in request.headers {
-        if !is_hop_by_hop(header.name, request.headers) {
-            out.extend_from_slice(header.name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(header.value);
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-    // Writing into a Vec cannot fail.
-    let _ = write!(
-        out,
-        "x-payrelay-peer: {}\r\nContent-Length: {}\r\n\r\n",
-        request.peer,
-        request.body.len()
-    );
-}
-
-/// Whether a header ends at the gatehouse: about this connection, about framing, or in our own name.
-fn is_hop_by_hop(name: &str, headers: &[Header<'_>]) -> bool {
-    const NAMES: [&str; 9] = [
-        "connection",
-        "content-length",
-        "expect",
-        "keep-alive",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || begins_with(name, "proxy-")
-        || begins_with(name, "x-payrelay-")
-        || headers
-            .iter()
-            .filter(|header| header.name.eq_ignore_ascii_case("connection"))
-            .flat_map(|header| list(header.value))
-            .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
-}
-
-fn begins_with(name: &str, prefix: &str) -> bool {
-    name.as_bytes()
-        .get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-}
-
-/// Reads an answer of the pool: exactly one, framed by its Content-Length. `None`: there is more to come.
-fn parse_answer(bytes: &[u8]) -> Result<Option<Reply>, Lost> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let mut slots = [EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut slots);
-    let body = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(Lost::Garbled),
-    };
-    let status = response.code.unwrap_or(0);
-    let mut length = None;
-    let mut head = Vec::with_capacity(body);
-    for header in response.headers.iter() {
-        let name = header.name;
-        if name.eq_ignore_ascii_case("content-length") {
-            let digits = std::str::from_utf8(header.value).unwrap_or_default();
-            let value: usize = digits.parse().map_err(|_| Lost::Garbled)?;
-            if length.replace(value).is_some() {
-                return Err(Lost::Garbled);
-            }
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(Lost::Garbled);
-        } else if !["connection", "date", "keep-alive", "server"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
-        {
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(header.value);
-            head.extend_from_slice(b"\r\n");
-        }
-    }
-    // A 204 has no body, and need not say so.
-    let length = length
-        .or((status == 204).then_some(0))
-        .ok_or(Lost::Garbled)?;
-    if length > ANSWER_BYTES_MAX - body.min(ANSWER_BYTES_MAX) || bytes.len() - body > length {
-        return Err(Lost::Garbled);
-    }
-    if bytes.len() - body < length {
-        return Ok(None);
-    }
-    Ok(Some(Reply {
-        status,
-        head,
-        body: bytes[body..].to_vec(),
-    }))
-}
-
-#[cfg(test)]
-mod tests;

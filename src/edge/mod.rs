@@ -9,6 +9,7 @@
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
 //! | `conn` | one connection's life |
+//! | `episode` | what is logged once while it lasts |
 //! | `framing` | bytes → head or refusal; chunked bodies. Pure |
 //! | `refusal` | every way to say no |
 //! | `reply` | replies as bytes |
@@ -19,6 +20,7 @@
 //! [`Limits`]; a thread waits on a peer only under a deadline.
 
 mod conn;
+mod episode;
 pub mod framing;
 mod front;
 mod guests;

@@ -2,8 +2,10 @@
 //!
 //! One table, no `_` arm: how a peer is refused can be reviewed at a glance. Nothing here sends anything.
 
-use super::framing::{HEAD_BYTES_MAX, HEADERS_MAX};
-use super::{Limits, Reply};
+use std::time::Duration;
+
+use super::Reply;
+use super::framing::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
 
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +24,23 @@ pub enum Refusal {
     TooManyHeaders,
     /// Its trailer section is over the limit.
     TooManyTrailers,
-    /// Its body is over `max_body`; how long it is, if it said.
-    BodyTooLong(Option<u64>),
-    /// It was not whole within the deadline.
-    Slow,
+    /// Its body is longer than `most` bytes; `length` if it said.
+    BodyTooLong {
+        /// What it announced.
+        length: Option<u64>,
+        /// What is taken.
+        most: usize,
+    },
+    /// It was not whole within this.
+    Slow(Duration),
     /// The peer ended its sending in the middle of it.
     CutShort,
-    /// There is no place for another connection.
-    Full,
+    /// There is no place for another connection beside so many.
+    Full(usize),
     /// There is no memory, or no thread, for it.
     NoResources,
-    /// Every lane is taken.
-    Busy,
+    /// All of so many lanes are taken.
+    Busy(usize),
     /// The HTTP pool did not answer within its deadline, or not properly.
     Unanswered,
     /// The front is closing.
@@ -84,12 +91,16 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed(_) | Self::CutShort => 400,
-            Self::Slow => 408,
-            Self::BodyTooLong(_) => 413,
+            Self::Slow(_) => 408,
+            Self::BodyTooLong { .. } => 413,
             Self::Expectation => 417,
             Self::HeadTooLong | Self::TooManyHeaders | Self::TooManyTrailers => 431,
             Self::Coding => 501,
-            Self::Full | Self::NoResources | Self::Busy | Self::Unanswered | Self::Draining => 503,
+            Self::Full(_)
+            | Self::NoResources
+            | Self::Busy(_)
+            | Self::Unanswered
+            | Self::Draining => 503,
             Self::Version => 505,
         }
     }
@@ -102,17 +113,16 @@ impl Refusal {
             Self::Coding => "coding",
             Self::Expectation => "expectation",
             Self::HeadTooLong | Self::TooManyHeaders | Self::TooManyTrailers => "head-too-big",
-            Self::BodyTooLong(_) => "too-big",
-            Self::Slow | Self::Unanswered => "timeout",
-            Self::Full | Self::NoResources => "limit",
-            Self::Busy => "busy",
+            Self::BodyTooLong { .. } => "too-big",
+            Self::Slow(_) | Self::Unanswered => "timeout",
+            Self::Full(_) | Self::NoResources => "limit",
+            Self::Busy(_) => "busy",
             Self::Draining => "draining",
         }
     }
 
     /// What the peer reads; `front` is the name of the front, under which its limits stand in the configuration.
-    pub fn sentence(self, front: &str, limits: &Limits) -> String {
-        let max_body = limits.max_body;
+    fn sentence(self, front: &str) -> String {
         match self {
             Self::Malformed(malformed) => malformed.sentence().to_owned(),
             Self::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here".to_owned(),
@@ -121,32 +131,33 @@ impl Refusal {
             Self::HeadTooLong => format!("the head is over {HEAD_BYTES_MAX} bytes"),
             Self::TooManyHeaders => format!("the head has more than {HEADERS_MAX} headers"),
             Self::TooManyTrailers => {
-                "the trailer section is over 8192 bytes or 32 lines".to_owned()
+                format!("the trailers are over {TRAILER_BYTES_MAX} bytes or {TRAILERS_MAX} lines")
             }
-            Self::BodyTooLong(Some(length)) => {
-                format!("body of {length} bytes is over {front}.max_body = {max_body}")
+            Self::BodyTooLong {
+                length: Some(length),
+                most,
+            } => format!("body of {length} bytes is over {front}.max_body = {most}"),
+            Self::BodyTooLong { length: None, most } => {
+                format!("the body is over {front}.max_body = {most}")
             }
-            Self::BodyTooLong(None) => format!("the body is over {front}.max_body = {max_body}"),
-            Self::Slow => format!(
-                "no whole request within {front}.request_deadline = {:?}",
-                limits.request_deadline
-            ),
+            Self::Slow(most) => {
+                format!("no whole request within {front}.request_deadline = {most:?}")
+            }
             Self::CutShort => {
                 "the connection's sending side ended before the request did".to_owned()
             }
-            Self::Full => format!(
-                "all {front}.max_connections = {} connections are at work, or no file descriptor is left",
-                limits.max_connections
+            Self::Full(most) => format!(
+                "all of {front}.max_connections = {most} are at work, or no file descriptor is left"
             ),
             Self::NoResources => "the system has no memory or thread left for this".to_owned(),
-            Self::Busy => format!("all of {front}.max_in_flight are at work"),
+            Self::Busy(lanes) => format!("all of {front}.max_in_flight = {lanes} are under way"),
             Self::Unanswered => "the relay's HTTP pool gave no answer in time".to_owned(),
             Self::Draining => "this node is stopping".to_owned(),
         }
     }
 
-    /// The whole answer.
-    pub fn reply(self, front: &str, limits: &Limits) -> Reply {
+    /// The whole answer; `front` is the name of the front.
+    pub fn reply(self, front: &str) -> Reply {
         let mut head = format!(
             "Content-Type: text/plain\r\nX-Payrelay-Outcome: {}\r\n",
             self.word()
@@ -154,7 +165,7 @@ impl Refusal {
         if self.status() == 503 {
             head.push_str("Retry-After: 1\r\n");
         }
-        let mut body = self.sentence(front, limits);
+        let mut body = self.sentence(front);
         body.push('\n');
         Reply {
             status: self.status(),

@@ -146,9 +146,12 @@ fn wait(socket: impl AsFd, what: PollFlags, most: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::thread::{SMALL_STACK_BYTES, spawn};
 
     #[test]
     fn accepted_connections_inherit_the_listeners_options() -> io::Result<()> {
@@ -159,6 +162,49 @@ mod tests {
         assert!(socket.tcp_nodelay()?);
         assert!(socket.keepalive()?);
         assert_eq!(socket.tcp_user_timeout()?, Some(USER_TIMEOUT));
+        Ok(())
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_is_given_up_at_the_deadline() -> io::Result<()> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let large = vec![0; 8 * 1024 * 1024];
+        let start = Instant::now();
+        let most = Duration::from_millis(50);
+        assert!(!send_until(&ours, b"head", &large, start + most));
+        assert!(start.elapsed() >= most);
+        drop(theirs);
+        assert!(!send_until(&ours, b"head", &[], Instant::now() + most));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_sent_in_parts_arrives_whole() -> io::Result<()> {
+        let (ours, mut theirs) = UnixStream::pair()?;
+        let large: Vec<u8> = (0..8 * 1024 * 1024u32).map(|n| (n >> 8) as u8).collect();
+        let reader = spawn("reader", SMALL_STACK_BYTES, {
+            let expected = [b"head".as_slice(), &large].concat();
+            move || {
+                let mut got = Vec::new();
+                assert!(theirs.read_to_end(&mut got).is_ok());
+                assert!(got == expected, "{} bytes came otherwise", got.len());
+            }
+        })?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert!(send_until(&ours, b"head", &large, deadline));
+        drop(ours);
+        drop(reader);
+        Ok(())
+    }
+
+    #[test]
+    fn a_peer_that_always_has_more_does_not_outrun_the_deadline() -> io::Result<()> {
+        let (ours, mut theirs) = UnixStream::pair()?;
+        theirs.write_all(&[0; 1000])?;
+        let mut buffer = Vec::with_capacity(1);
+        let late = Instant::now();
+        assert_eq!(receive_until(&ours, &mut buffer, late), Received::TimedOut);
+        assert_eq!(receive_now(&ours, &mut buffer), Some(Received::Bytes(1)));
         Ok(())
     }
 }
