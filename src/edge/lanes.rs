@@ -10,10 +10,6 @@ mod head;
 #[cfg(test)]
 mod tests;
 
-mod lane;
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::fs::Permissions;
 use std::io;

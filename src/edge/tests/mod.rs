@@ -5,6 +5,7 @@ mod talk;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -248,4 +249,29 @@ impl Client {
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
         }
     }
+}
+
+/// Runs `work` in a process of its own, for it counts or limits what the whole process has.
+pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
+    const MARK: &str = "PAYRELAY_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return work();
+    }
+    let this = std::env::current_exe().expect("this test's path");
+    let output = Command::new(this)
+        .args(["--exact", "--nocapture", test])
+        .env(MARK, "1")
+        .output()
+        .expect("a process");
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// How many there are in a directory of procfs.
+pub(in crate::edge) fn entries(directory: &str) -> usize {
+    std::fs::read_dir(directory).expect("procfs").count()
 }

@@ -1,7 +1,5 @@
 //! Who is let in, who must go, and what is left when all have gone.
 
-use std::process::Command;
-
 use super::*;
 
 #[test]
@@ -14,15 +12,16 @@ fn at_the_cap_the_longest_waiting_makes_room() {
         10,
         Echo,
     );
-    let (mut oldest, mut newer) = (house.client(), house.client());
-    newer.post("a").answer();
-    oldest.post("b").answer();
-    newer.post("c").answer(); // now it is `oldest` who has waited longest
-    let mut newest = house.client();
-    assert_eq!(newest.post("d").answer().status, 200);
-    oldest.expect_end();
+    let mut first = house.client();
+    house.wait_connections(1);
+    let mut second = house.client();
+    house.wait_connections(2);
+    first.post("a").answer(); // so now it is the second who has waited longest
+    let mut third = house.client();
+    assert_eq!(third.post("b").answer().status, 200);
+    second.expect_end();
     assert_eq!(house.word(), "evicted");
-    assert_eq!(newer.post("e").answer().status, 200);
+    assert_eq!(first.post("c").answer().status, 200);
     assert_eq!(house.front.connections(), 2);
 }
 
@@ -40,8 +39,12 @@ fn a_request_that_is_not_whole_does_not_protect_its_connection() {
     slow.send("POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     slow.head(); // its head was read, then
     slow.send("ab");
-    assert_eq!(house.client().post("x").answer().status, 200);
+    let mut quick = house.client();
+    assert_eq!(quick.post("x").answer().status, 200);
     slow.expect_end();
+    house.wait_connections(1);
+    let words: Vec<_> = house.words.try_iter().collect();
+    assert_eq!(words, ["evicted"]);
 }
 
 #[test]
@@ -216,28 +219,19 @@ fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
     assert!(house.words.is_empty());
 }
 
-/// Runs `work` in a process of its own, for it counts or limits what the whole process has.
-fn alone(test: &str, work: impl FnOnce()) {
-    const MARK: &str = "PAYRELAY_TEST_ALONE";
-    if std::env::var_os(MARK).is_some() {
-        return work();
+/// Waits until the only thread of that name waits for something.
+fn wait_asleep(name: &str) {
+    let is_asleep = || {
+        std::fs::read_dir("/proc/self/task")
+            .expect("procfs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+            .any(|stat| stat.contains(&format!("({name}) S ")))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_asleep() {
+        assert!(Instant::now() < deadline, "{name} never slept");
+        std::thread::yield_now();
     }
-    let this = std::env::current_exe().expect("this test's path");
-    let output = Command::new(this)
-        .args(["--exact", "--nocapture", test])
-        .env(MARK, "1")
-        .output()
-        .expect("a process");
-    assert!(
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-fn entries(directory: &str) -> usize {
-    std::fs::read_dir(directory).expect("procfs").count()
 }
 
 #[test]
@@ -285,6 +279,7 @@ fn accept_outlives_a_lack_of_descriptors() {
                 let maximum = before.maximum;
                 setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit");
             };
+            wait_asleep("http-accept");
             limit(Some(3));
             let [mut first, mut second] = newcomers.map(|socket| {
                 socket

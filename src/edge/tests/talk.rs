@@ -116,6 +116,10 @@ fn continue_is_said_when_the_body_is_still_to_come_and_welcome() {
     // Already here: nothing to wait for.
     client.send(head(3) + "abc");
     assert_eq!(client.answer().status, 200);
+    // A part is here: the client did not wait for us.
+    client.send("GET /y HTTP/1.1\r\nHost: h\r\n\r\n".to_owned() + &head(3) + "a");
+    assert_eq!(client.answer().body, "GET /y ");
+    assert_eq!(client.send("bc").answer().body, "POST /x abc");
     // Unwelcome: the answer comes instead of the permission.
     client.send(head(100_001));
     assert_eq!(client.answer().status, 413);
@@ -140,6 +144,32 @@ fn a_refusal_names_the_limit_and_arrives_although_its_body_was_not_read() {
         .expect("half a close");
     client.expect_end();
     house.wait_connections(0);
+}
+
+#[test]
+fn an_answer_survives_what_its_client_sends_beyond_it() {
+    let house = open(limits(), 10, Echo);
+    let mut client = house.client();
+    let last = "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".to_owned();
+    client.send(last + &"x".repeat(200_000));
+    assert_eq!(client.answer().body, "GET /x ");
+    let end = client.stream.read(&mut [0; 16]).expect("no reset");
+    assert_eq!(end, 0);
+}
+
+#[test]
+fn a_stray_empty_line_is_no_request() {
+    let house = open(limits(), 10, Echo);
+    let mut client = house.client();
+    assert_eq!(client.post("x").send("\r\n").answer().status, 200);
+    assert_eq!(client.post("y").send("\r\n").answer().status, 200);
+    client
+        .stream
+        .shutdown(Shutdown::Write)
+        .expect("half a close");
+    client.expect_end();
+    house.wait_connections(0);
+    assert!(house.words.is_empty());
 }
 
 #[test]
