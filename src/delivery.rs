@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::bus::Bus;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Notification, NotificationId, Outcome, Receipt};
+use crate::notification::{BackendId, Nack, Notification, NotificationId, Outcome, Receipt};
 use crate::parcel::{Parcel, Receipts};
 use crate::session::{NotSent, Registry};
 use crate::thread::{self, JoinOnDrop};
@@ -263,8 +263,7 @@ impl Receipts for Waits {
                 self.metrics.receipt(&receipt);
                 let outcome = self.outcome_of(&receipt);
                 if let Receipt::Nack(nack) = &receipt {
-                    let reason = nack.reason.as_deref().unwrap_or("no reason given");
-                    log::info!("{id} refused by {}: {reason}", wait.backend);
+                    log_nack(id, &wait.backend, nack);
                 }
                 self.conclude(wait, outcome);
             }
@@ -276,4 +275,10 @@ impl Receipts for Waits {
             None => {}
         }
     }
+}
+
+#[cold]
+fn log_nack(id: NotificationId, backend: &BackendId, nack: &Nack) {
+    let reason = nack.reason.as_deref().unwrap_or("no reason given");
+    log::info!("{id} refused by {backend}: {reason}");
 }
