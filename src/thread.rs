@@ -138,6 +138,14 @@ impl Crew {
         self.len() == 0
     }
 
+    /// Waits until the last member has left, however long that takes: tell them to go first.
+    pub fn join_all(&self) {
+        let mut roll = self.members.roll.lock();
+        while roll.at_work > 0 {
+            self.members.emptied.wait(&mut roll);
+        }
+    }
+
     /// Waits until the last member has left, or `deadline` has come; says whether they all left.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
         let mut roll = self.members.roll.lock();

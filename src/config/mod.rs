@@ -2,16 +2,42 @@
 //!
 //! The reading and judging is done by this room's parts; nobody outside sees TOML. A [`Config`] that exists is one the
 //! relay can run with, as far as that can be known without opening a port.
+//!
+//! From file to [`Config`]: `load` opens it, `reader` walks the tree, `sections` and `route` know the keys, `problem` says
+//! what is wrong. Nothing here opens a port, looks up a name or writes a log line.
+
+mod address;
+mod answer;
+mod errors;
+mod load;
+mod node;
+mod path;
+mod problem;
+mod reader;
+mod reload;
+mod route;
+mod secret;
+mod sections;
+mod selector;
+mod spelling;
+mod units;
+mod values;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::errors::{ConfigError, ConfigErrors, Place};
+pub use self::problem::Problem;
+pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
 
 /// The whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The node's name, for people; the host's name if the file says nothing.
     pub node: String,
@@ -32,7 +58,7 @@ pub struct Config {
 }
 
 /// `[http]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
@@ -49,7 +75,7 @@ pub struct Http {
 }
 
 /// `[tcp]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
@@ -72,7 +98,7 @@ pub struct Tcp {
 }
 
 /// `[delivery]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// How long the provider's answer may wait for the backend's ACK.
     pub ack_deadline: Duration,
@@ -88,7 +114,7 @@ pub enum Undelivered {
 }
 
 /// `[admin]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
@@ -97,7 +123,7 @@ pub struct Admin {
 }
 
 /// `[log]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least severe level that is written.
     pub level: log::LevelFilter,
@@ -106,7 +132,7 @@ pub struct Log {
 }
 
 /// One `[[route]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// What it is called in MSG, metrics and logs; the path if the file gives no name.
     pub name: Arc<str>,

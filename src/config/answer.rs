@@ -1,0 +1,144 @@
+//! What a route tells its provider: `ok` when the notification is safe, `fail` when it is not.
+//!
+//! The point of every rule here is that the provider tries again exactly when it should.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::Answer;
+use super::problem::Problem;
+use super::reader::{Field, Section};
+
+/// The longest body of an answer, in bytes. Providers read a word or a small document.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// The longest `Content-Type`, in bytes.
+const TYPE_BYTES_MAX: usize = 128;
+
+/// Why something cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadAnswer {
+    /// A status that does not mean what it should; those allowed.
+    Status(RangeInclusive<u64>),
+    /// A redirect as the failure.
+    Redirect,
+    /// 410 as the failure.
+    Gone,
+    /// The body is longer than [`BODY_BYTES_MAX`]; the number is its length.
+    BodyTooLong(usize),
+    /// 204 and 205 have no body.
+    BodyForbidden(u16),
+    /// Not a media type.
+    Type,
+    /// The failure reads like the success.
+    SameAsOk,
+}
+
+impl fmt::Display for BadAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(allowed) => write!(f, "allowed: {} to {}", allowed.start(), allowed.end()),
+            Self::Redirect => f.write_str(
+                "providers do not follow redirects, and some count them as success; allowed: 200 to 299, 400 to 599 but 410",
+            ),
+            Self::Gone => f.write_str(
+                "providers stop sending for good on 410; allowed: 200 to 299, 400 to 599 but 410",
+            ),
+            Self::BodyTooLong(bytes) => write!(f, "{bytes} bytes are too many; at most {BODY_BYTES_MAX}"),
+            Self::BodyForbidden(status) => write!(f, "an answer with status {status} has no body; set body = \"\""),
+            Self::Type => write!(
+                f,
+                "not a media type; allowed: 1 to {TYPE_BYTES_MAX} printable ASCII characters, such as \"text/plain\""
+            ),
+            Self::SameAsOk => f.write_str(
+                "with a status of 2xx and the body of ok the provider would take a failure for success; change one of them",
+            ),
+        }
+    }
+}
+
+/// Reads a route's `ok` and `fail`.
+pub fn both(route: &mut Section<'_>) -> (Answer, Answer) {
+    let ok = one(route.section("ok"), status_of_ok, plain(200, "success"));
+    let given = route.field("fail");
+    let fail = one(route.section("fail"), status_of_fail, plain(503, "fail"));
+    if let (Some(given), 200..=299) = (given, fail.status) {
+        if fail.body == ok.body {
+            given.refuse(Problem::Answer(BadAnswer::SameAsOk));
+        } else {
+            given.warn(
+                "a failure with a status of 2xx is a success to every provider that does not read the body",
+            );
+        }
+    }
+    (ok, fail)
+}
+
+fn plain(status: u16, body: &str) -> Answer {
+    Answer {
+        status,
+        content_type: "text/plain".to_owned(),
+        body: body.as_bytes().to_vec(),
+    }
+}
+
+fn one(
+    mut s: Section<'_>,
+    status: impl Fn(&Field<'_>) -> Result<u16, Problem>,
+    default: Answer,
+) -> Answer {
+    let status = s.read("status", status).unwrap_or(default.status);
+    let no_body = matches!(status, 204 | 205);
+    let given = s.field("body");
+    let body = given.as_ref().and_then(|field| field.read(body));
+    if let (true, Some(field), Some(false)) = (no_body, &given, body.as_ref().map(Vec::is_empty)) {
+        field.refuse(Problem::Answer(BadAnswer::BodyForbidden(status)));
+    }
+    let answer = Answer {
+        status,
+        content_type: s
+            .read("content_type", content_type)
+            .unwrap_or(default.content_type),
+        body: body.unwrap_or(if no_body { Vec::new() } else { default.body }),
+    };
+    s.close();
+    answer
+}
+
+fn status_of_ok(field: &Field<'_>) -> Result<u16, Problem> {
+    match field.whole()? {
+        Some(status @ 200..=299) => Ok(status as u16),
+        _ => Err(Problem::Answer(BadAnswer::Status(200..=299))),
+    }
+}
+
+fn status_of_fail(field: &Field<'_>) -> Result<u16, Problem> {
+    let bad = match field.whole()? {
+        Some(300..=399) => BadAnswer::Redirect,
+        Some(410) => BadAnswer::Gone,
+        Some(status @ 200..=599) => return Ok(status as u16),
+        _ => BadAnswer::Status(200..=599),
+    };
+    Err(Problem::Answer(bad))
+}
+
+fn body(field: &Field<'_>) -> Result<Vec<u8>, Problem> {
+    let text = field.text("a string")?;
+    if text.len() > BODY_BYTES_MAX {
+        return Err(Problem::Answer(BadAnswer::BodyTooLong(text.len())));
+    }
+    Ok(text.as_bytes().to_vec())
+}
+
+fn content_type(field: &Field<'_>) -> Result<String, Problem> {
+    let text = field.text("a string")?;
+    // A line end in here would let the file write headers of its own.
+    let printable = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let halves = text
+        .split_once('/')
+        .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
+    if !printable || !halves || text.len() > TYPE_BYTES_MAX || text.trim() != text {
+        return Err(Problem::Answer(BadAnswer::Type));
+    }
+    Ok(text.to_owned())
+}

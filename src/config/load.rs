@@ -1,0 +1,127 @@
+//! From a file, or its text, to a [`Config`]: the order in which the sections are read, and the file itself.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::errors::{ConfigErrors, Place};
+use super::problem::{FILE_BYTES_MAX, Problem};
+use super::reader::{Report, Section};
+use super::{Config, address, node, route, sections};
+
+impl Config {
+    /// Takes `text` as a configuration; errors and warnings call it `name_of_file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the file's order. A text that is not TOML is judged no further than that.
+    pub fn parse(text: &str, name_of_file: &str) -> Result<Self, ConfigErrors> {
+        let report = Report::new(name_of_file, text);
+        let (document, syntax) = DeTable::parse_recoverable(text);
+        for error in &syntax {
+            let at = error.span().map_or(report.end(), |span| span.start);
+            report.add(at, "", None, Problem::Syntax(error.message().to_owned()));
+        }
+        if !syntax.is_empty() {
+            return Err(report.into_errors());
+        }
+        let config = read(Section::root(&report, document.get_ref()));
+        if report.is_bad() {
+            return Err(report.into_errors());
+        }
+        Ok(Self {
+            warnings: report.into_warnings(),
+            ..config
+        })
+    }
+
+    /// Reads and takes the file at `path`; reads at most 16 MiB.
+    ///
+    /// # Errors
+    /// The file cannot be read (then that is the one error), or everything that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let unreadable = |problem| ConfigErrors::of_file(&name, None, problem);
+        let (bytes, mode) =
+            contents(path).map_err(|error| unreadable(Problem::Unreadable(error.kind())))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(unreadable(Problem::FileTooBig));
+        }
+        let text = str::from_utf8(&bytes).map_err(|error| {
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let place = Place::of(&before, before.len());
+            ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
+        })?;
+        let mut config = Self::parse(text, &name)?;
+        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some();
+        if secret && mode & 0o044 != 0 {
+            config.warnings.push(format!(
+                "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
+            ));
+        }
+        Ok(config)
+    }
+}
+
+/// The file's bytes, up to one more than are allowed, and its mode bits.
+fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    // Of the open file, not of the path: that might be another by now.
+    let mode = file.metadata()?.mode();
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, mode))
+}
+
+fn read(mut root: Section<'_>) -> Config {
+    let node = root.read("node", node::name).unwrap_or_else(node::of_host);
+    let http = sections::http(root.section("http"));
+    let tcp = sections::tcp(root.section("tcp"));
+    let delivery = sections::delivery(root.section("delivery"));
+    sections::outbox(root.section("outbox"));
+    sections::redis(&mut root);
+    let admin = sections::admin(root.section("admin"));
+    let log = sections::log(root.section("log"));
+    let routes = route::routes(&mut root, http.listen);
+    listeners_apart(&root, &[http.listen, tcp.listen, admin.listen]);
+    root.close();
+    Config {
+        node,
+        http,
+        tcp,
+        delivery,
+        admin,
+        log,
+        routes,
+        warnings: Vec::new(),
+    }
+}
+
+/// Notes every listener whose address one before it in `[http]`, `[tcp]`, `[admin]` has already.
+fn listeners_apart(root: &Section<'_>, addresses: &[SocketAddr; 3]) {
+    const SECTIONS: [(&str, &str); 3] = [
+        ("http", "http.listen"),
+        ("tcp", "tcp.listen"),
+        ("admin", "admin.listen"),
+    ];
+    for later in 1..SECTIONS.len() {
+        for earlier in 0..later {
+            if !address::collide(addresses[earlier], addresses[later]) {
+                continue;
+            }
+            // The defaults do not collide, so at least one of the two is in the file.
+            let here = root.find(SECTIONS[later].0, "listen");
+            let there = root.find(SECTIONS[earlier].0, "listen");
+            let (field, other, by) = match here {
+                Some(field) => (Some(field), there, SECTIONS[earlier].1),
+                None => (there, None, SECTIONS[later].1),
+            };
+            if let Some(field) = field {
+                field.refuse(field.taken(by, other.as_ref()));
+            }
+        }
+    }
+}

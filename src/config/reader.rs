@@ -1,0 +1,345 @@
+//! Walking TOML's tree: which key is where, what type it has, and a list of everything that is wrong.
+//!
+//! A section is read key by key; whatever key was not asked for by the time it is closed is unknown. No key of
+//! relay.toml is named here, and nothing here stops at the first error.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::errors::{ConfigError, ConfigErrors, Place};
+use super::problem::Problem;
+use super::spelling;
+
+/// What was found wrong, or odd, so far.
+pub struct Report<'a> {
+    file: &'a str,
+    text: &'a str,
+    errors: RefCell<Vec<Finding>>,
+    warnings: RefCell<Vec<(usize, String)>>,
+}
+
+struct Finding {
+    at: usize,
+    key: String,
+    given: Option<String>,
+    problem: Problem,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(file: &'a str, text: &'a str) -> Self {
+        Self {
+            file,
+            text,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// Notes a problem at byte `at` of the text.
+    pub fn add(&self, at: usize, key: &str, given: Option<String>, problem: Problem) {
+        self.errors.borrow_mut().push(Finding {
+            at,
+            key: key.to_owned(),
+            given,
+            problem,
+        });
+    }
+
+    /// The line, from 1, of byte `at`.
+    pub fn line(&self, at: usize) -> usize {
+        Place::of(self.text, at).line
+    }
+
+    /// The byte after the last: where something that is missing would be added.
+    pub fn end(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether any error was noted.
+    pub fn is_bad(&self) -> bool {
+        !self.errors.borrow().is_empty()
+    }
+
+    /// Every error, in the file's order.
+    pub fn into_errors(self) -> ConfigErrors {
+        let mut found = self.errors.into_inner();
+        found.sort_by_key(|finding| finding.at);
+        let errors = found.into_iter().map(|finding| ConfigError {
+            file: self.file.to_owned(),
+            place: Some(Place::of(self.text, finding.at)),
+            key: finding.key,
+            given: finding.given,
+            problem: finding.problem,
+        });
+        ConfigErrors::new(errors.collect())
+    }
+
+    /// Every warning, in the file's order.
+    pub fn into_warnings(self) -> Vec<String> {
+        let mut warnings = self.warnings.into_inner();
+        warnings.sort_by_key(|(at, _)| *at);
+        warnings.into_iter().map(|(_, sentence)| sentence).collect()
+    }
+}
+
+/// One table that is being read; empty if the file does not have it.
+pub struct Section<'a> {
+    report: &'a Report<'a>,
+    key: String,
+    at: usize,
+    table: Option<&'a DeTable<'a>>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole document.
+    pub fn root(report: &'a Report<'a>, table: &'a DeTable<'a>) -> Self {
+        Self {
+            report,
+            key: String::new(),
+            at: report.end(),
+            table: Some(table),
+            asked: Vec::new(),
+        }
+    }
+
+    /// The value of `key`, if the file has one.
+    pub fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        let value = self.table?.get(key)?;
+        Some(Field {
+            report: self.report,
+            key: self.key_of(key),
+            value,
+            hidden: false,
+        })
+    }
+
+    /// The value of `key` as `read` takes it; `None` if it is not there, or is wrong, which is noted.
+    pub fn read<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Field<'a>) -> Result<T, Problem>,
+    ) -> Option<T> {
+        self.field(key)?.read(read)
+    }
+
+    /// The table under `key`; an empty one if it is not there, or is no table, which is noted.
+    pub fn section(&mut self, key: &'static str) -> Section<'a> {
+        let nothing = Section {
+            report: self.report,
+            key: self.key_of(key),
+            at: self.at,
+            table: None,
+            asked: Vec::new(),
+        };
+        // Hidden: what stands where a whole section should might be anything, a secret too.
+        match self.field(key) {
+            Some(field) => field.hide().read(Field::section).unwrap_or(nothing),
+            None => nothing,
+        }
+    }
+
+    /// The value of `key` in the table under `section`, if the file has both.
+    pub fn find(&self, section: &'static str, key: &'static str) -> Option<Field<'a>> {
+        let table = self.table?.get(section)?.get_ref().as_table()?;
+        Some(Field {
+            report: self.report,
+            key: format!("{}.{key}", self.key_of(section)),
+            value: table.get(key)?,
+            hidden: false,
+        })
+    }
+
+    /// Notes that `key`, which is not there, should be.
+    pub fn refuse(&self, key: &str, problem: Problem) {
+        self.report.add(self.at, &self.key_of(key), None, problem);
+    }
+
+    /// Ends the reading: every key that nobody asked for is unknown.
+    pub fn close(self) {
+        for (name, _) in self.table.into_iter().flatten() {
+            let word = name.get_ref().as_ref();
+            if !self.asked.contains(&word) {
+                let problem = Problem::UnknownKey {
+                    known: self.asked.clone(),
+                    meant: spelling::nearest(word, &self.asked),
+                };
+                self.report
+                    .add(name.span().start, &self.key_of(word), None, problem);
+            }
+        }
+    }
+
+    fn key_of(&self, key: &str) -> String {
+        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let key = if !key.is_empty() && key.chars().all(bare) {
+            spelling::cut(key)
+        } else {
+            spelling::quoted(key)
+        };
+        if self.key.is_empty() {
+            key
+        } else {
+            format!("{}.{key}", self.key)
+        }
+    }
+}
+
+/// One value, with its key and its place.
+pub struct Field<'a> {
+    report: &'a Report<'a>,
+    key: String,
+    value: &'a Spanned<DeValue<'a>>,
+    hidden: bool,
+}
+
+impl<'a> Field<'a> {
+    /// The same value, never to be shown.
+    pub fn hide(self) -> Self {
+        Self {
+            hidden: true,
+            ..self
+        }
+    }
+
+    /// The value as `read` takes it; `None` if it is wrong, which is noted.
+    pub fn read<T>(&self, read: impl FnOnce(&Self) -> Result<T, Problem>) -> Option<T> {
+        read(self).map_err(|problem| self.refuse(problem)).ok()
+    }
+
+    /// Notes what is wrong with this value.
+    pub fn refuse(&self, problem: Problem) {
+        self.report.add(self.at(), &self.key, self.given(), problem);
+    }
+
+    /// Notes something odd about this value, as a sentence.
+    pub fn warn(&self, sentence: impl fmt::Display) {
+        let report = self.report;
+        let place = Place::of(report.text, self.at());
+        let sentence = format!("{}:{place}: {}: {sentence}", report.file, self.key);
+        report.warnings.borrow_mut().push((self.at(), sentence));
+    }
+
+    /// The byte where the value begins.
+    pub fn at(&self) -> usize {
+        self.value.span().start
+    }
+
+    /// The error of a value that is the same as one at byte `at`.
+    pub fn again(&self, at: usize) -> Problem {
+        Problem::Again {
+            line: self.report.line(at),
+        }
+    }
+
+    /// The error of a listener whose address `by` has, in the file or by default.
+    pub fn taken(&self, by: &'static str, other: Option<&Self>) -> Problem {
+        Problem::ListenTaken {
+            by,
+            line: other.map(|other| self.report.line(other.at())),
+        }
+    }
+
+    /// The value as text; `wanted` is what it should be, for the error.
+    pub fn text(&self, wanted: &'static str) -> Result<&'a str, Problem> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Ok(text),
+            _ => Err(self.wrong_type(wanted)),
+        }
+    }
+
+    /// The value's digits if it is an integer without a sign, in base 10.
+    pub fn digits(&self) -> Option<String> {
+        match self.value.get_ref() {
+            DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix())
+                .ok()
+                .map(|n| n.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The value as a whole number; `None` if it is below 0 or above 2^64 - 1.
+    pub fn whole(&self) -> Result<Option<u64>, Problem> {
+        match self.value.get_ref() {
+            DeValue::Integer(n) => Ok(u64::from_str_radix(n.as_str(), n.radix()).ok()),
+            _ => Err(self.wrong_type("a whole number")),
+        }
+    }
+
+    /// The value as true or false.
+    pub fn flag(&self) -> Result<bool, Problem> {
+        match self.value.get_ref() {
+            DeValue::Boolean(yes) => Ok(*yes),
+            _ => Err(self.wrong_type("true or false")),
+        }
+    }
+
+    /// The value as a list of at most `most` values.
+    pub fn list(&self, wanted: &'static str, most: usize) -> Result<Vec<Field<'a>>, Problem> {
+        let DeValue::Array(items) = self.value.get_ref() else {
+            return Err(self.wrong_type(wanted));
+        };
+        if items.len() > most {
+            return Err(Problem::TooMany {
+                found: items.len(),
+                allowed: most,
+            });
+        }
+        let field = |(n, value)| Field {
+            report: self.report,
+            key: format!("{}[{n}]", self.key),
+            value,
+            hidden: self.hidden,
+        };
+        Ok(items.iter().enumerate().map(field).collect())
+    }
+
+    /// The value as a table.
+    pub fn section(&self) -> Result<Section<'a>, Problem> {
+        match self.value.get_ref() {
+            DeValue::Table(table) => Ok(Section {
+                report: self.report,
+                key: self.key.clone(),
+                at: self.at(),
+                table: Some(table),
+                asked: Vec::new(),
+            }),
+            _ => Err(self.wrong_type("a table")),
+        }
+    }
+
+    /// The error of a value that should be `wanted`.
+    pub fn wrong_type(&self, wanted: &'static str) -> Problem {
+        let found = match self.value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        Problem::WrongType { wanted, found }
+    }
+
+    /// Arrays and tables are not shown: somebody may have put a secret into them.
+    fn given(&self) -> Option<String> {
+        if self.hidden {
+            return None;
+        }
+        match self.value.get_ref() {
+            DeValue::String(text) => Some(spelling::quoted(text)),
+            DeValue::Integer(n) => Some(spelling::cut(&n.to_string())),
+            DeValue::Float(n) => Some(spelling::cut(n.as_str())),
+            DeValue::Boolean(yes) => Some(yes.to_string()),
+            DeValue::Datetime(when) => Some(when.to_string()),
+            DeValue::Array(_) | DeValue::Table(_) => None,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `[[route]]`: every key of a route, what two routes may not share, and promise 7 for each.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::address::is_loopback;
+use super::answer;
+use super::path::path;
+use super::problem::{Feature, Open, Problem};
+use super::reader::{Field, Section};
+use super::selector::{BadSelector, headers, selector};
+use super::{PathTemplate, Route, Segment, Selector};
+
+/// The most routes.
+const ROUTES_MAX: usize = 1000;
+
+/// The longest route name, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Reads every route; `http_listen` is where providers will reach them.
+pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr) -> Vec<Route> {
+    const WANTED: &str = "a list of tables, each headed [[route]],";
+    let mut reading = Reading {
+        http_listen,
+        paths: HashMap::new(),
+        names: HashMap::new(),
+    };
+    let Some(list) = root.field("route") else {
+        root.refuse("route", Problem::Missing(NO_ROUTE));
+        return Vec::new();
+    };
+    let fields = list.read(|list| match list.list(WANTED, ROUTES_MAX)? {
+        none if none.is_empty() => Err(Problem::Missing(NO_ROUTE)),
+        fields => Ok(fields),
+    });
+    let fields = fields.unwrap_or_default();
+    let sections = fields.iter().filter_map(|field| field.read(Field::section));
+    sections
+        .filter_map(|section| reading.route(section))
+        .collect()
+}
+
+const NO_ROUTE: &str = "without a route every callback would be answered 404; \
+    add one: [[route]] and below it path = \"/notify/{id}\"";
+
+/// What the routes read so far have taken.
+struct Reading {
+    http_listen: SocketAddr,
+    /// Where each path was given.
+    paths: HashMap<String, usize>,
+    /// Where each name was given.
+    names: HashMap<String, usize>,
+}
+
+impl Reading {
+    /// One route; `None` if it has no usable path, which is noted.
+    fn route(&mut self, mut s: Section<'_>) -> Option<Route> {
+        let path_field = s.field("path");
+        if path_field.is_none() {
+            s.refuse(
+                "path",
+                Problem::Missing("a route needs one, such as path = \"/notify/{id}\""),
+            );
+        }
+        let path = path_field.as_ref().and_then(|field| field.read(path));
+        let name = self.name(&mut s, path_field.as_ref(), path.as_ref());
+        self.verified(&mut s, name.as_deref());
+        let id = id(&mut s, path_field.as_ref(), path.as_ref());
+        let event = s.read("event", |field| match selector(field)? {
+            Selector::Path => Err(Problem::Selector(BadSelector::EventFromPath)),
+            other => Ok(other),
+        });
+        let forward_headers = s.read("forward_headers", headers).unwrap_or_default();
+        let (ok, fail) = answer::both(&mut s);
+        s.close();
+        Some(Route {
+            name: name?,
+            path: path?,
+            id,
+            event,
+            forward_headers,
+            ok,
+            fail,
+        })
+    }
+
+    /// The route's name, its own or its path's; neither may be another route's.
+    fn name(
+        &mut self,
+        s: &mut Section<'_>,
+        path_field: Option<&Field<'_>>,
+        path: Option<&PathTemplate>,
+    ) -> Option<Arc<str>> {
+        let path = path_field
+            .zip(path)
+            .map(|(field, path)| (field, path.text.as_str()));
+        if let Some((field, text)) = path
+            && let Some(&at) = self.paths.get(text)
+        {
+            field.refuse(field.again(at));
+        } else if let Some((field, text)) = path {
+            self.paths.insert(text.to_owned(), field.at());
+        }
+        let own = s.field("name");
+        let (field, text) = match &own {
+            Some(field) => (field, field.read(|field| field.text("a string"))?),
+            None => path?,
+        };
+        if !is_name(text) {
+            field.refuse(Problem::RouteName {
+                from_path: own.is_none(),
+            });
+            return None;
+        }
+        match self.names.get(text) {
+            // A path given twice was refused above, and once is enough.
+            Some(&at) if own.is_some() || self.paths.get(text) != Some(&at) => {
+                field.refuse(field.again(at))
+            }
+            Some(_) => {}
+            None => {
+                self.names.insert(text.to_owned(), field.at());
+            }
+        }
+        Some(text.into())
+    }
+
+    /// Promise 7: what strangers reach must be verified, or allowed by name not to be.
+    fn verified(&self, s: &mut Section<'_>, name: Option<&str>) {
+        let verify = s.field("verify");
+        if let Some(field) = &verify {
+            field.read(|field| match field.text("a string")? {
+                "none" => Ok(()),
+                _ => Err(Problem::NotYet(Feature::Verify)),
+            });
+        }
+        let allow = s.field("allow_unverified");
+        let allowed = allow.as_ref().map(|field| field.read(Field::flag));
+        if is_loopback(self.http_listen) {
+            return;
+        }
+        match (allow, allowed) {
+            (Some(field), Some(Some(true))) => field.warn(format_args!(
+                "this route checks no signature and http.listen ({}) is not loopback; \
+                 the backend must check the signature before it believes a payment",
+                self.http_listen
+            )),
+            // Wrong, and noted as such: what it should be is not known.
+            (_, Some(None)) => {}
+            (allow, _) => {
+                let problem = Problem::Open(Open::Route {
+                    name: name.unwrap_or("without a name").to_owned(),
+                    listen: self.http_listen,
+                });
+                match allow.or(verify) {
+                    Some(field) => field.refuse(problem),
+                    None => s.refuse("verify", problem),
+                }
+            }
+        }
+    }
+}
+
+fn id(
+    s: &mut Section<'_>,
+    path_field: Option<&Field<'_>>,
+    path: Option<&PathTemplate>,
+) -> Selector {
+    let field = s.field("id");
+    let given = field.as_ref().map(|field| field.read(selector));
+    let Some(path) = path else {
+        return Selector::Path;
+    };
+    let in_path = path.segments.contains(&Segment::Id);
+    match (given, in_path) {
+        (Some(Some(other)), true) if other != Selector::Path => {
+            if let Some(field) = &field {
+                field.refuse(Problem::Selector(BadSelector::IdInPath));
+            }
+            other
+        }
+        (None | Some(Some(Selector::Path)), false) => {
+            if let Some(field) = field.as_ref().or(path_field) {
+                field.refuse(Problem::Selector(BadSelector::NoIdInPath));
+            }
+            Selector::Path
+        }
+        (Some(Some(selector)), _) => selector,
+        (None | Some(None), _) => Selector::Path,
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/{}-".contains(&b);
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}

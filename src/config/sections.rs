@@ -1,0 +1,224 @@
+//! The sections of relay.toml but its routes: every key with its default and its limits, and what each promises.
+//!
+//! A wrong value is noted and its default taken, so that the reading goes on and finds what else is wrong. Every default
+//! listens on loopback and so breaks no promise. The limits are repeated for people in relay.toml.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::address::{is_loopback, listen};
+use super::problem::{Feature, Open, Problem};
+use super::reader::{Field, Section};
+use super::secret;
+use super::units::{DAY, GIB, HOUR, MIB, MINUTE, SECOND};
+use super::values::{count, duration, file_name, size};
+use super::{Admin, Delivery, Http, Log, Tcp, Undelivered};
+use crate::notification::BackendId;
+
+/// The most ids in `tcp.backends`.
+const BACKENDS_MAX: usize = 100_000;
+
+/// Above this, providers such as WeChat Pay (5 s) may have given up before the answer comes.
+const ACK_DEADLINE_ADVISED: Duration = Duration::from_millis(4500);
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Reads `[http]`.
+pub fn http(mut s: Section<'_>) -> Http {
+    let http = Http {
+        listen: s.read("listen", listen).unwrap_or(loopback(8080)),
+        workers: s.read("workers", count(1..=64)).unwrap_or(4),
+        max_body: s.read("max_body", size(1..=64 * MIB)).unwrap_or(MIB) as usize,
+        max_connections: s.read("max_connections", count(1..=65536)).unwrap_or(1024),
+        max_in_flight: s.read("max_in_flight", count(1..=4096)).unwrap_or(256),
+        request_deadline: s
+            .read("request_deadline", duration(100..=5 * MINUTE))
+            .unwrap_or(Duration::from_secs(10)),
+    };
+    not_yet(&mut s, "tls", Feature::Tls);
+    s.close();
+    http
+}
+
+/// Reads `[tcp]`.
+pub fn tcp(mut s: Section<'_>) -> Tcp {
+    let address = s.field("listen");
+    let ids = s.field("backends");
+    let secrets = s.field("secrets").map(Field::hide);
+    let (secrets, any_secret) = secrets
+        .map(|field| field.read(secret::list).unwrap_or((Vec::new(), true)))
+        .unwrap_or_default();
+    let tcp = Tcp {
+        listen: read(&address, listen).unwrap_or(loopback(7000)),
+        max_connections: s
+            .read("max_connections", count(1..=100_000))
+            .unwrap_or(10_000),
+        secrets,
+        backends: read(&ids, backends).unwrap_or_default(),
+        hello_deadline: s
+            .read("hello_deadline", duration(100..=MINUTE))
+            .unwrap_or(Duration::from_secs(5)),
+        heartbeat: s
+            .read("heartbeat", duration(100..=10 * MINUTE))
+            .unwrap_or(Duration::from_secs(20)),
+        ack_timeout: s
+            .read("ack_timeout", duration(100..=HOUR))
+            .unwrap_or(Duration::from_secs(60)),
+        write_deadline: s
+            .read("write_deadline", duration(100..=5 * MINUTE))
+            .unwrap_or(Duration::from_secs(10)),
+        queue: s.read("queue", count(1..=1024)).unwrap_or(64),
+    };
+    s.close();
+    if let (false, false, Some(address)) = (any_secret, is_loopback(tcp.listen), &address) {
+        address.refuse(Problem::Open(Open::Tcp));
+    }
+    if let (false, false, Some(ids)) = (any_secret, tcp.backends.is_empty(), &ids) {
+        ids.warn(Odd::IdsWithoutSecrets);
+    }
+    tcp
+}
+
+/// Reads `[delivery]`.
+pub fn delivery(mut s: Section<'_>) -> Delivery {
+    let deadline = s.field("ack_deadline");
+    let delivery = Delivery {
+        ack_deadline: read(&deadline, duration(50..=MINUTE)).unwrap_or(Duration::from_secs(4)),
+        undelivered: s
+            .read("undelivered", undelivered)
+            .unwrap_or(Undelivered::Refuse),
+    };
+    // Checked but not kept: it takes effect with the outbox.
+    s.read("dedupe_window", duration(MINUTE..=30 * DAY));
+    s.close();
+    if let (true, Some(deadline)) = (delivery.ack_deadline > ACK_DEADLINE_ADVISED, &deadline) {
+        deadline.warn(Odd::LateAnswer);
+    }
+    delivery
+}
+
+/// Reads `[outbox]`, which has no effect yet: what it says is checked so that the file stays right until it has.
+pub fn outbox(mut s: Section<'_>) {
+    s.read("path", file_name);
+    let first = s.field("retry_first");
+    let max = s.field("retry_max");
+    let first_wait = read(&first, duration(100..=HOUR)).unwrap_or(Duration::from_secs(1));
+    let max_wait = read(&max, duration(SECOND..=DAY)).unwrap_or(Duration::from_secs(300));
+    if let (true, Some(field)) = (first_wait > max_wait, max.or(first)) {
+        field.refuse(Problem::RetryOrder);
+    }
+    s.read("expire", duration(MINUTE..=365 * DAY));
+    s.read("keep", duration(0..=30 * DAY));
+    s.read("max_messages", count(1..=100_000_000));
+    s.read("max_bytes", size(MIB..=1024 * GIB));
+    s.close();
+}
+
+/// Refuses `[redis]`.
+pub fn redis(root: &mut Section<'_>) {
+    not_yet(root, "redis", Feature::Redis);
+}
+
+/// Reads `[admin]`.
+pub fn admin(mut s: Section<'_>) -> Admin {
+    let address = s.field("listen");
+    let token = s.field("token").map(Field::hide);
+    let admin = Admin {
+        listen: read(&address, listen).unwrap_or(loopback(9100)),
+        token: read(&token, secret::token),
+    };
+    s.close();
+    if let (None, false, Some(address)) = (&token, is_loopback(admin.listen), &address) {
+        address.refuse(Problem::Open(Open::Admin));
+    }
+    admin
+}
+
+/// Reads `[log]`.
+pub fn log(mut s: Section<'_>) -> Log {
+    let log = Log {
+        level: s.read("level", level).unwrap_or(LevelFilter::Info),
+        file: s.read("file", file_name),
+    };
+    s.close();
+    log
+}
+
+fn read<T>(
+    field: &Option<Field<'_>>,
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> Option<T> {
+    field.as_ref().and_then(|field| field.read(read))
+}
+
+fn not_yet(s: &mut Section<'_>, key: &'static str, feature: Feature) {
+    if let Some(field) = s.field(key) {
+        // Hidden: a Redis URL may carry a password.
+        field.hide().refuse(Problem::NotYet(feature));
+    }
+}
+
+fn backends(field: &Field<'_>) -> Result<Vec<BackendId>, Problem> {
+    let mut ids = Vec::new();
+    let mut seen: HashMap<BackendId, usize> = HashMap::new();
+    for field in field.list("a list of strings", BACKENDS_MAX)? {
+        let one =
+            |field: &Field<'_>| BackendId::parse(field.text("a string")?).map_err(Problem::Backend);
+        let Some(id) = field.read(one) else { continue };
+        match seen.get(&id) {
+            Some(&at) => field.refuse(field.again(at)),
+            None => {
+                seen.insert(id.clone(), field.at());
+                ids.push(id);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn undelivered(field: &Field<'_>) -> Result<Undelivered, Problem> {
+    match field.text("a string")? {
+        "refuse" => Ok(Undelivered::Refuse),
+        "store" => Err(Problem::NotYet(Feature::Outbox)),
+        _ => Err(Problem::NotOneOf(&["refuse"])),
+    }
+}
+
+fn level(field: &Field<'_>) -> Result<LevelFilter, Problem> {
+    match field.text("a string")? {
+        "off" => Ok(LevelFilter::Off),
+        "error" => Ok(LevelFilter::Error),
+        "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        "debug" => Ok(LevelFilter::Debug),
+        "trace" => Ok(LevelFilter::Trace),
+        _ => Err(Problem::NotOneOf(&[
+            "off", "error", "warn", "info", "debug", "trace",
+        ])),
+    }
+}
+
+/// What is allowed here, and yet deserves a word.
+enum Odd {
+    IdsWithoutSecrets,
+    LateAnswer,
+}
+
+impl fmt::Display for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::IdsWithoutSecrets => {
+                "without tcp.secrets any program on this host can connect as any of these ids"
+            }
+            Self::LateAnswer => {
+                "above 4.5s some providers (WeChat Pay: 5 s) give up before the answer comes and send again"
+            }
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Words as errors show them: quoted, cut short, and the one that was probably meant.
+
+/// How many characters of a value an error shows.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// `text` as TOML would write it, on one line and without anything that moves a terminal's cursor.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for (n, c) in text.chars().enumerate() {
+        if n == SHOWN_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\'' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// `text` cut to what an error shows.
+pub fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The one of `known` that `word` is probably a slip for.
+pub fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    // A word much longer than any key is no slip, and its distance is not worth computing.
+    if word.len() > 2 * SHOWN_CHARS_MAX {
+        return None;
+    }
+    let (distance, best) = known.iter().map(|&key| (distance(word, key), key)).min()?;
+    (distance <= (best.len() / 3).max(1)).then_some(best)
+}
+
+/// How many characters must be added, dropped, changed or swapped with their neighbour to make `b` of `a`.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
+    let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let change = last[j] + usize::from(a[i] != b[j]);
+            let mut best = change.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_find_their_key() {
+        let known = ["listen", "workers", "max_body", "id"];
+        for (slip, meant) in [
+            ("wrokers", Some("workers")),
+            ("worker", Some("workers")),
+            ("Workers", Some("workers")),
+            ("max-body", Some("max_body")),
+            ("maxbody", Some("max_body")),
+            ("ids", Some("id")),
+            ("port", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(slip, &known), meant, "{slip}");
+        }
+        assert_eq!(nearest(&"x".repeat(100_000), &known), None);
+    }
+
+    #[test]
+    fn what_is_shown_stays_on_its_line_and_short() {
+        assert_eq!(quoted("a\"b\\c'd"), r#""a\"b\\c'd""#);
+        assert_eq!(
+            quoted("a\nb\u{1b}[2J\u{202e}"),
+            r#""a\nb\u{1b}[2J\u{202e}""#
+        );
+        assert_eq!(
+            quoted(&"支".repeat(61)),
+            format!("\"{}…\"", "支".repeat(60))
+        );
+        assert_eq!(cut(&"9".repeat(61)), format!("{}…", "9".repeat(60)));
+    }
+}

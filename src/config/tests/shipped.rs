@@ -1,0 +1,71 @@
+//! relay.toml as shipped: it runs, it says the defaults, and it leaves out no key.
+
+use super::super::{Config, Problem};
+use super::{LEAST, SHIPPED, good};
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let shipped = good(SHIPPED);
+    assert_eq!(shipped, good(LEAST));
+    assert_eq!(shipped.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_shipped_file_has_every_key() {
+    // A stranger in every table makes every table name the keys it knows.
+    let strangers = "stranger = 1\n[http]\nstranger = 1\n[tcp]\nstranger = 1\n[delivery]\nstranger = 1\n\
+        [outbox]\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
+        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
+    let errors = Config::parse(strangers, "relay.toml").unwrap_err();
+    let tables = [
+        "", "http", "tcp", "delivery", "outbox", "admin", "log", "route", "ok", "fail",
+    ];
+    assert_eq!(errors.iter().count(), tables.len(), "{errors}");
+    for (error, table) in errors.iter().zip(tables) {
+        let Problem::UnknownKey { known, .. } = &error.problem else {
+            panic!("{error}");
+        };
+        for key in known {
+            assert!(has(table, key), "relay.toml says nothing of {table}.{key}");
+        }
+    }
+    for key in ["url", "prefix"] {
+        assert!(has("redis", key), "relay.toml says nothing of redis.{key}");
+    }
+}
+
+/// Whether relay.toml has `key` in `table`, commented out or not.
+fn has(table: &str, key: &str) -> bool {
+    let mut current = "";
+    SHIPPED.lines().any(|line| {
+        let line = line.trim_start_matches("# ");
+        if line.starts_with('[') && line.ends_with(']') {
+            current = line.trim_matches(['[', ']']);
+        }
+        match table {
+            "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
+            "ok" | "fail" => {
+                line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
+            }
+            table => current == table && line.starts_with(&format!("{key} = ")),
+        }
+    })
+}
+
+#[test]
+fn what_is_commented_out_is_right_too() {
+    let text = SHIPPED
+        .replace("# node = ", "node = ")
+        .replace("# token = \"…\"", "token = \"0123456789abcdef\"")
+        .replace("# file = ", "file = ")
+        .replace("# name = ", "name = ")
+        .replace("# event = ", "event = ");
+    let config = good(&text);
+    assert_eq!(config.node, "pay-1");
+    assert_eq!(&*config.routes[0].name, "notify");
+    assert!(
+        config.admin.token.is_some()
+            && config.log.file.is_some()
+            && config.routes[0].event.is_some()
+    );
+}

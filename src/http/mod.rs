@@ -1,0 +1,236 @@
+//! The tiny_http pool: requests in, notifications out, and the answer to the provider.
+//!
+//! A worker never waits for a backend: it hands the notification to [`Delivery`] together with the means to answer, and
+//! takes the next request. What it reads has been read whole and re-written by the edge, so nothing here is hostile in
+//! its framing; its content may be.
+
+mod answer;
+mod route;
+mod select;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use tiny_http::{Method, Request, Server};
+
+use self::answer::{Owed, refuse};
+pub use self::route::Routes;
+use self::route::{Found, Route};
+use self::select::{Missing, Parts};
+use crate::delivery::Delivery;
+use crate::metrics::Metrics;
+use crate::notification::{BackendId, IdMint, Notification, unix_ms};
+use crate::session::token::Access;
+use crate::thread::{self, JoinOnDrop};
+
+/// The header by which the edge proves a new lane; no request from outside can carry it.
+const PROBE_HEADER: &str = "x-payrelay-lane";
+
+/// Workers parse JSON, at a bounded depth.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What the workers share.
+pub struct Desk {
+    /// `[[route]]`; replaced on reload.
+    pub routes: RwLock<Arc<Routes>>,
+    /// Which ids may be notified; replaced on reload.
+    pub access: RwLock<Arc<Access>>,
+    pub delivery: Arc<Delivery>,
+    pub mint: IdMint,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The workers. Dropping the pool ends them.
+pub struct Pool {
+    server: Arc<Server>,
+    stopping: Arc<AtomicBool>,
+    workers: Vec<JoinOnDrop>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} workers)", self.workers.len())
+    }
+}
+
+impl Pool {
+    /// Starts `workers` threads on `server`.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn start(server: Arc<Server>, workers: usize, desk: &Arc<Desk>) -> io::Result<Self> {
+        let mut pool = Self {
+            server,
+            stopping: Arc::new(AtomicBool::new(false)),
+            workers: Vec::with_capacity(workers),
+        };
+        for number in 0..workers {
+            let server = Arc::clone(&pool.server);
+            let stopping = Arc::clone(&pool.stopping);
+            let desk = Arc::clone(desk);
+            pool.workers.push(thread::spawn(
+                format!("http-{number}"),
+                STACK_BYTES,
+                move || {
+                    work(&server, &stopping, &desk);
+                },
+            )?);
+        }
+        Ok(pool)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for _ in &self.workers {
+            self.server.unblock(); // wakes one
+        }
+    }
+}
+
+fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
+    while !stopping.load(Ordering::SeqCst) {
+        match server.recv() {
+            // The request answers 500 by itself when it is dropped in the unwinding.
+            Ok(request) => {
+                if catch_unwind(AssertUnwindSafe(|| desk.take(request))).is_err() {
+                    log::error!("a request made this worker panic; it goes on with the next");
+                }
+            }
+            Err(error) => {
+                if !stopping.load(Ordering::SeqCst) {
+                    log::error!("tiny_http: {error}");
+                }
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn take(&self, mut request: Request) {
+        if is_probe(&request) {
+            return answer::probe(request);
+        }
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
+        if request.as_reader().read_to_end(&mut body).is_err() {
+            return; // the lane broke; nobody is there to be answered
+        }
+        let routes = Arc::clone(&self.routes.read());
+        match self.judge(&routes, &request, body) {
+            Err(refusal) => {
+                self.metrics.http_refused(refusal.outcome());
+                refuse(request, &refusal);
+            }
+            Ok((route, notification)) => {
+                let owed = Owed::new(request, Arc::clone(route), notification.id);
+                self.delivery
+                    .deliver(notification, Box::new(move |outcome| owed.pay(outcome)));
+            }
+        }
+    }
+
+    fn judge<'r>(
+        &self,
+        routes: &'r Routes,
+        request: &Request,
+        body: Vec<u8>,
+    ) -> Result<(&'r Arc<Route>, Notification), Refusal> {
+        let target = request.url();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let Found { route, id } = routes.find(path).ok_or(Refusal::NoRoute)?;
+        if *request.method() != Method::Post {
+            return Err(Refusal::Method);
+        }
+        let parts = Parts {
+            path_id: id,
+            query,
+            headers: request.headers(),
+            body: &body,
+        };
+        let backend = parts.select(&route.id).map_err(Refusal::NoId)?;
+        let backend = BackendId::parse(&backend).map_err(|bad| Refusal::BadId(bad.to_string()))?;
+        if !self.access.read().allows(&backend) {
+            return Err(Refusal::NotAllowed);
+        }
+        let event = match &route.event {
+            None => None,
+            Some(selector) => match parts.select(selector) {
+                Ok(event) => Some(route::event_key(event)),
+                // Delivered all the same: a payment is worth more than the key to its retries.
+                Err(missing) => {
+                    log::warn!("route {}: no event key, {missing}", route.name);
+                    None
+                }
+            },
+        };
+        let at_unix_ms = unix_ms();
+        let notification = Notification {
+            id: self.mint.mint(at_unix_ms),
+            backend,
+            route: Arc::clone(&route.name),
+            verified: "none",
+            event,
+            at_unix_ms,
+            tries: 1,
+            head: route.head(request),
+            body,
+        };
+        Ok((route, notification))
+    }
+}
+
+fn is_probe(request: &Request) -> bool {
+    request.headers().iter().any(|header| {
+        header
+            .field
+            .as_str()
+            .as_str()
+            .eq_ignore_ascii_case(PROBE_HEADER)
+    })
+}
+
+/// Why a request made no notification.
+#[derive(Debug)]
+enum Refusal {
+    NoRoute,
+    Method,
+    NoId(Missing),
+    BadId(String),
+    NotAllowed,
+}
+
+impl Refusal {
+    fn status(&self) -> u16 {
+        match self {
+            // The same for both: the answer does not say which ids exist.
+            Self::NoRoute | Self::NotAllowed => 404,
+            Self::Method => 405,
+            Self::NoId(_) | Self::BadId(_) => 400,
+        }
+    }
+
+    /// The word in `X-Payrelay-Outcome` and in the metrics.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::NoRoute => "no-route",
+            Self::NotAllowed => "not-allowed",
+            Self::Method => "method",
+            Self::NoId(_) | Self::BadId(_) => "no-id",
+        }
+    }
+
+    /// What to tell whoever reads the answer. Never a part of the body.
+    fn words(&self) -> String {
+        match self {
+            Self::NoRoute => "no route has this path".into(),
+            Self::NotAllowed => "this backend id is not in tcp.backends".into(),
+            Self::Method => "notifications are posted: use POST".into(),
+            Self::NoId(missing) => format!("no backend id: {missing}"),
+            Self::BadId(bad) => bad.clone(),
+        }
+    }
+}

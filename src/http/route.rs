@@ -1,0 +1,196 @@
+//! The routes as the workers use them: matched by path, their answers prepared.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use tiny_http::Request;
+
+use super::answer::reason;
+use crate::config::{self, Segment, Selector};
+use crate::metrics::{Metrics, RouteMetrics};
+
+/// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
+/// stays within its limit.
+const EVENT_KEY_BYTES_MAX: usize = 128;
+
+/// All routes, in the file's order.
+#[derive(Debug)]
+pub struct Routes(Vec<Arc<Route>>);
+
+/// One route.
+pub struct Route {
+    pub name: Arc<str>,
+    segments: Vec<Segment>,
+    pub id: Selector,
+    pub event: Option<Selector>,
+    forward_headers: Vec<String>,
+    pub ok: Prepared,
+    pub fail: Prepared,
+    pub metrics: RouteMetrics,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Route({})", self.name)
+    }
+}
+
+/// An answer up to the headers that differ each time.
+#[derive(Debug)]
+pub struct Prepared {
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+/// A route that has the path, and the path's id segment as it stands there.
+#[derive(Debug)]
+pub struct Found<'r, 'p> {
+    pub route: &'r Arc<Route>,
+    pub id: Option<&'p str>,
+}
+
+impl Routes {
+    /// Prepares what the configuration says.
+    pub fn new(routes: &[config::Route], metrics: &Metrics) -> Self {
+        Self(
+            routes
+                .iter()
+                .map(|route| Arc::new(Route::new(route, metrics)))
+                .collect(),
+        )
+    }
+
+    /// The first route that has `path`.
+    pub fn find<'p>(&self, path: &'p str) -> Option<Found<'_, 'p>> {
+        self.0.iter().find_map(|route| {
+            let id = matches(&route.segments, path)?;
+            Some(Found { route, id })
+        })
+    }
+}
+
+/// The id segment of `path`, if it has one, when `path` is as `segments` say.
+fn matches<'p>(segments: &[Segment], path: &'p str) -> Option<Option<&'p str>> {
+    let mut id = None;
+    let mut parts = path.strip_prefix('/')?.split('/');
+    for segment in segments {
+        let part = parts.next()?;
+        match segment {
+            Segment::Literal(text) if text == part => {}
+            Segment::Literal(_) => return None,
+            Segment::Id => id = Some(part),
+        }
+    }
+    parts.next().is_none().then_some(id)
+}
+
+impl Route {
+    fn new(route: &config::Route, metrics: &Metrics) -> Self {
+        Self {
+            name: Arc::clone(&route.name),
+            segments: route.path.segments.clone(),
+            id: route.id.clone(),
+            event: route.event.clone(),
+            forward_headers: route.forward_headers.clone(),
+            ok: Prepared::new(&route.ok),
+            fail: Prepared::new(&route.fail),
+            metrics: metrics.route(&route.name),
+        }
+    }
+
+    /// The request line and the forwarded headers of `request`, as the backend gets them; empty if none are forwarded.
+    pub fn head(&self, request: &Request) -> Vec<u8> {
+        let mut head = Vec::new();
+        if self.forward_headers.is_empty() {
+            return head;
+        }
+        let mut line = |parts: [&str; 4]| {
+            for part in parts {
+                head.extend_from_slice(part.as_bytes());
+            }
+            head.extend_from_slice(b"\r\n");
+        };
+        line([request.method().as_str(), " ", request.url(), " HTTP/1.1"]);
+        for header in request.headers() {
+            let name = header.field.as_str().as_str();
+            if self
+                .forward_headers
+                .iter()
+                .any(|wanted| wanted.eq_ignore_ascii_case(name))
+            {
+                line([name, ": ", header.value.as_str(), ""]);
+            }
+        }
+        head
+    }
+}
+
+impl Prepared {
+    fn new(answer: &config::Answer) -> Self {
+        let status = answer.status;
+        // 503 says when to come back; without it some clients wait for hours.
+        let retry = if status == 503 {
+            "Retry-After: 1\r\n"
+        } else {
+            ""
+        };
+        let head = format!(
+            "HTTP/1.1 {status} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{retry}",
+            reason(status),
+            answer.content_type,
+            answer.body.len()
+        );
+        Self {
+            head: head.into_bytes(),
+            body: answer.body.clone(),
+        }
+    }
+}
+
+/// The event key as it goes on the wire.
+pub fn event_key(found: Cow<'_, str>) -> Box<str> {
+    if found.len() <= EVENT_KEY_BYTES_MAX {
+        return found.into();
+    }
+    let hash = digest::digest(&digest::SHA256, found.as_bytes());
+    let mut key = String::from("sha256:");
+    for byte in hash.as_ref() {
+        key.push_str(&format!("{byte:02x}"));
+    }
+    key.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_matches_segment_by_segment() {
+        let lit = |text: &str| Segment::Literal(text.into());
+        let notify = [lit("notify"), Segment::Id];
+        assert_eq!(matches(&notify, "/notify/a"), Some(Some("a")));
+        assert_eq!(matches(&notify, "/notify/"), Some(Some("")));
+        for other in [
+            "/notify",
+            "/notify/a/",
+            "/notify/a/b",
+            "/Notify/a",
+            "notify/a",
+            "",
+        ] {
+            assert_eq!(matches(&notify, other), None, "{other}");
+        }
+        assert_eq!(matches(&[lit("cb")], "/cb"), Some(None));
+        assert_eq!(matches(&[lit("")], "/"), Some(None));
+    }
+
+    #[test]
+    fn a_long_event_key_is_hashed_so_that_its_line_fits() {
+        assert_eq!(&*event_key("evt_1".into()), "evt_1");
+        let long = event_key("x".repeat(129).into());
+        assert!(long.starts_with("sha256:") && long.len() == 71);
+        assert_ne!(long, event_key("x".repeat(130).into()));
+    }
+}

@@ -1,0 +1,164 @@
+//! The backends' entrance: accepts, counts, and gives each connection a thread.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::mailbox::{Command, Mailbox};
+use super::serve::{House, Session};
+use super::wire;
+use crate::accept::Acceptor;
+use crate::fds::FdBudget;
+use crate::thread::Crew;
+
+/// A session's stack, in bytes. Measured: the deepest path (HELLO with a log line) stays under a quarter of it.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// A session's socket and the bell of its mailbox.
+const FDS_PER_SESSION: usize = 2;
+
+/// The listener for backends and the sessions behind it.
+pub struct Door {
+    acceptor: Acceptor,
+    sessions: Arc<Sessions>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door")
+            .field("sessions", &self.sessions.crew.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Lets backends in through `listener`.
+    ///
+    /// # Errors
+    /// The system has no room for another thread or descriptor.
+    pub fn open(listener: TcpListener, house: Arc<House>, fds: FdBudget) -> io::Result<Self> {
+        let sessions = Arc::new(Sessions {
+            house,
+            fds,
+            crew: Crew::start("session-reaper")?,
+            next: AtomicU64::new(1),
+            mailboxes: Mutex::default(),
+        });
+        let theirs = Arc::clone(&sessions);
+        let acceptor = Acceptor::start("tcp-accept", listener, move |stream, peer| {
+            theirs.let_in(stream, peer);
+        })?;
+        Ok(Self { acceptor, sessions })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.acceptor.addr()
+    }
+
+    /// Lets nobody in any more, and tells every session to say BYE and finish what is in flight.
+    pub fn drain(&self) {
+        self.acceptor.close();
+        self.sessions.command_all(Command::Drain);
+    }
+
+    /// Waits until all sessions have ended, or `deadline`; says whether they all have.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        self.sessions.crew.wait_empty(deadline)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.acceptor.close();
+        self.sessions.command_all(Command::Close);
+        // The members hold what the crew is part of, so it must not be dropped by the last of them.
+        self.sessions.crew.join_all();
+    }
+}
+
+struct Sessions {
+    house: Arc<House>,
+    fds: FdBudget,
+    crew: Crew,
+    next: AtomicU64,
+    /// Of every session, those that have not said HELLO included.
+    mailboxes: Mutex<HashMap<u64, Arc<Mailbox>>>,
+}
+
+impl Sessions {
+    fn let_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let max = self.house.tcp.max_connections;
+        if self.crew.len() >= max {
+            return self.refuse(&stream, "tcp.max_connections is reached");
+        }
+        let Some(permit) = self.fds.try_take(FDS_PER_SESSION) else {
+            return self.refuse(&stream, "out of file descriptors");
+        };
+        let Ok(mailbox) = Mailbox::new(self.house.tcp.queue).map(Arc::new) else {
+            return self.refuse(&stream, "out of file descriptors");
+        };
+        let Ok(spare) = stream.try_clone() else {
+            return self.refuse(&stream, "out of file descriptors");
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.mailboxes.lock().insert(number, Arc::clone(&mailbox));
+        let sessions = Arc::clone(self);
+        let spawned = self
+            .crew
+            .spawn(format!("session-{number}"), STACK_BYTES, move || {
+                let _enrolled = Enrolled {
+                    number,
+                    sessions: Arc::clone(&sessions),
+                };
+                let house = Arc::clone(&sessions.house);
+                match Session::new(number, stream, peer, mailbox, house) {
+                    Ok(session) => session.run(),
+                    Err(error) => log::debug!("{peer}: {error}"),
+                }
+                drop(permit); // after the descriptors
+            });
+        if spawned.is_err() {
+            self.mailboxes.lock().remove(&number);
+            self.refuse(&spare, "out of threads");
+        }
+    }
+
+    /// Tells a peer that there is no room. One write into an empty socket buffer does not wait.
+    fn refuse(&self, mut stream: &TcpStream, words: &str) {
+        self.house.metrics.session_refused("limit");
+        let mut out = Vec::new();
+        wire::line(&mut out, "ERR")
+            .arg("code", "limit")
+            .plain("fatal", 1)
+            .arg("msg", words)
+            .end();
+        // The peer learns it or not; there is nothing else to be done for it.
+        let _ = stream.write(&out);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+
+    fn command_all(&self, command: Command) {
+        let mailboxes: Vec<_> = self.mailboxes.lock().values().cloned().collect();
+        for mailbox in mailboxes {
+            mailbox.command(command);
+        }
+    }
+}
+
+/// Takes a session off the list when its thread ends, on a panic too.
+struct Enrolled {
+    number: u64,
+    sessions: Arc<Sessions>,
+}
+
+impl Drop for Enrolled {
+    fn drop(&mut self) {
+        self.sessions.mailboxes.lock().remove(&self.number);
+    }
+}

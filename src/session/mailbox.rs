@@ -1,0 +1,295 @@
+//! A session's mailbox: a bounded channel of parcels, a word or two of command, and the bell that wakes the thread.
+//!
+//! Whoever sends never waits: a full mailbox is an answer. The session's thread never looks without having been rung,
+//! and is rung only when it sleeps.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::parcel::Parcel;
+
+/// What a session's thread can be told from outside. Commands do not queue behind parcels, and none can be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Another session has taken the id over.
+    GiveWay = 1,
+    /// The node is stopping: say BYE, let what is in flight finish.
+    Drain = 2,
+    /// Close at once.
+    Close = 4,
+}
+
+/// Commands that have come and were not looked at yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Commands(u8);
+
+impl Commands {
+    /// Whether `command` is among them.
+    pub fn has(self, command: Command) -> bool {
+        self.0 & command as u8 != 0
+    }
+}
+
+/// The two ends of a session's channel, and its bell.
+#[derive(Debug)]
+pub struct Mailbox {
+    inlet: Sender<Box<Parcel>>,
+    outlet: Receiver<Box<Parcel>>,
+    /// The oldest, when it was looked at and left: crossbeam's channel cannot be peeked into.
+    oldest: Mutex<Option<Box<Parcel>>>,
+    /// In the channel, or taken from it and not yet on the wire.
+    waiting: AtomicUsize,
+    capacity: usize,
+    commands: AtomicU8,
+    bell: OwnedFd,
+    /// The thread sleeps, or is about to: the next sender must ring.
+    asleep: AtomicBool,
+}
+
+impl Mailbox {
+    /// An empty mailbox for `capacity` parcels. A slot is a pointer: crossbeam allocates them all at once.
+    ///
+    /// # Errors
+    /// No file descriptor is left for the bell.
+    pub fn new(capacity: usize) -> io::Result<Self> {
+        let (inlet, outlet) = bounded(capacity);
+        Ok(Self {
+            inlet,
+            outlet,
+            oldest: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            capacity,
+            commands: AtomicU8::new(0),
+            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            asleep: AtomicBool::new(false),
+        })
+    }
+
+    /// Puts `parcel` in, or gives it back when the mailbox is full.
+    pub fn push(&self, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
+        if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.capacity {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(parcel);
+        }
+        // Cannot be full: `waiting` counts at least what the channel holds.
+        if let Err(refused) = self.inlet.try_send(parcel) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(refused.into_inner());
+        }
+        self.ring();
+        Ok(())
+    }
+
+    /// Tells the session's thread to do something else than deliver.
+    pub fn command(&self, command: Command) {
+        self.commands.fetch_or(command as u8, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Moves what waits here, in order, to `heir`; gives back what found no place.
+    #[expect(clippy::vec_box)] // they are boxes already
+    pub fn bequeath(&self, heir: &Mailbox) -> Vec<Box<Parcel>> {
+        let mut left_over = Vec::new();
+        while let Some(parcel) = self.take() {
+            left_over.extend(heir.push(parcel).err());
+        }
+        left_over
+    }
+
+    /// How many parcels wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// The oldest parcel.
+    pub fn take(&self) -> Option<Box<Parcel>> {
+        let mut oldest = self.oldest.lock();
+        let parcel = oldest.take().or_else(|| self.outlet.try_recv().ok())?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(parcel)
+    }
+
+    /// Takes out what its sender no longer waits for, so that a session that cannot take anything holds no bodies for
+    /// nobody; says when to come back.
+    #[expect(clippy::vec_box)] // they are boxes already
+    pub fn expire(&self, now: Instant) -> (Vec<Box<Parcel>>, Option<Instant>) {
+        let mut expired = Vec::new();
+        let mut oldest = self.oldest.lock();
+        loop {
+            let Some(parcel) = oldest.take().or_else(|| self.outlet.try_recv().ok()) else {
+                return (expired, None);
+            };
+            if parcel.deadline > now {
+                let next = parcel.deadline;
+                *oldest = Some(parcel);
+                return (expired, Some(next));
+            }
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            expired.push(parcel);
+        }
+    }
+
+    /// The commands since the last look.
+    pub fn commands(&self) -> Commands {
+        Commands(self.commands.swap(0, Ordering::SeqCst))
+    }
+
+    /// The bell, to sleep on; readable once rung.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Announces that the thread is about to sleep; `false` if something has come that it must look at first.
+    ///
+    /// `hungry` says whether the thread would take a parcel if there were one.
+    pub fn may_sleep(&self, hungry: bool) -> bool {
+        // First say so, then look: whoever puts something in after the look sees that it must ring.
+        self.asleep.store(true, Ordering::SeqCst);
+        let something = self.commands.load(Ordering::SeqCst) != 0 || (hungry && self.waiting() > 0);
+        if something {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        !something
+    }
+
+    /// The thread is up again; `rung`: the bell was what woke it.
+    pub fn awake(&self, rung: bool) {
+        self.asleep.store(false, Ordering::SeqCst);
+        if rung {
+            let mut count = [0; 8];
+            // Nothing to read means that somebody else's ring was read already.
+            let _ = rustix::io::read(&self.bell, &mut count);
+        }
+    }
+
+    fn ring(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            // Fails only when the count would overflow, and then it is rung anyway.
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
+    use crate::parcel::Receipts;
+
+    #[derive(Default)]
+    struct Ledger(Mutex<Vec<Receipt>>);
+
+    impl Receipts for Ledger {
+        fn receipt(&self, _id: NotificationId, receipt: Receipt) {
+            self.0.lock().push(receipt);
+        }
+    }
+
+    fn parcel(n: u64, deadline: Instant, ledger: &Arc<Ledger>) -> Box<Parcel> {
+        let notification = Notification {
+            id: IdMint::new(0).mint(n),
+            backend: BackendId::parse("a").expect("an id"),
+            route: "r".into(),
+            verified: "none",
+            event: None,
+            at_unix_ms: n,
+            tries: 1,
+            head: Vec::new(),
+            body: Vec::new(),
+        };
+        let receipts = Arc::clone(ledger) as Arc<dyn Receipts>;
+        Box::new(Parcel::new(Arc::new(notification), deadline, receipts))
+    }
+
+    fn order(mailbox: &Mailbox) -> Vec<u64> {
+        std::iter::from_fn(|| mailbox.take())
+            .map(|parcel| parcel.notification.at_unix_ms)
+            .collect()
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_parcel_back_even_when_the_oldest_was_looked_at() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let mailbox = Mailbox::new(2).expect("an eventfd");
+        assert!(mailbox.push(parcel(1, later, &ledger)).is_ok());
+        assert_eq!(mailbox.expire(now).1, Some(later));
+        assert!(mailbox.push(parcel(2, later, &ledger)).is_ok());
+        let refused = mailbox.push(parcel(3, later, &ledger)).expect_err("full");
+        assert_eq!(refused.notification.at_unix_ms, 3);
+        assert_eq!((mailbox.waiting(), order(&mailbox)), (2, vec![1, 2]));
+    }
+
+    #[test]
+    fn what_has_expired_is_taken_out_and_its_sender_told() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let mailbox = Mailbox::new(4).expect("an eventfd");
+        for (n, deadline) in [(1, now), (2, now), (3, later)] {
+            assert!(mailbox.push(parcel(n, deadline, &ledger)).is_ok());
+        }
+        let (expired, next) = mailbox.expire(now);
+        assert_eq!(
+            (expired.len(), next, mailbox.waiting()),
+            (2, Some(later), 1)
+        );
+        drop(expired);
+        assert_eq!(*ledger.0.lock(), [Receipt::Gone, Receipt::Gone]);
+        assert_eq!(order(&mailbox), [3]);
+    }
+
+    #[test]
+    fn an_heir_gets_everything_in_order() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let (old, new) = (Mailbox::new(4), Mailbox::new(4));
+        let (old, new) = (old.expect("an eventfd"), new.expect("an eventfd"));
+        for n in 1..=3 {
+            assert!(old.push(parcel(n, later, &ledger)).is_ok());
+        }
+        let _ = old.expire(now); // the oldest is looked at, and must stay the oldest
+        assert!(old.bequeath(&new).is_empty());
+        assert_eq!((old.waiting(), order(&new)), (0, vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn dropping_a_mailbox_tells_every_sender() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let mailbox = Mailbox::new(4).expect("an eventfd");
+        assert!(mailbox.push(parcel(1, now, &ledger)).is_ok());
+        assert!(mailbox.push(parcel(2, now, &ledger)).is_ok());
+        drop(mailbox);
+        assert_eq!(*ledger.0.lock(), [Receipt::Gone, Receipt::Gone]);
+    }
+
+    #[test]
+    fn whoever_comes_after_the_last_look_rings() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let mailbox = Mailbox::new(4).expect("an eventfd");
+        let mut count = [0; 8];
+        assert!(mailbox.push(parcel(1, now, &ledger)).is_ok());
+        assert!(
+            rustix::io::read(mailbox.bell(), &mut count).is_err(),
+            "awake: no ring"
+        );
+        assert!(!mailbox.may_sleep(true), "something is there");
+        assert!(mailbox.may_sleep(false), "but nobody would take it");
+        mailbox.command(Command::Drain);
+        assert!(
+            rustix::io::read(mailbox.bell(), &mut count).is_ok(),
+            "asleep: rung"
+        );
+        mailbox.awake(false);
+        assert!(!mailbox.may_sleep(false), "a command is never slept over");
+        assert!(mailbox.commands().has(Command::Drain));
+    }
+}

@@ -1,0 +1,18 @@
+//! The backends' side: accept, one thread per socket, the codec, the registry.
+//!
+//! Outside this room a backend is a name in the [`Registry`]: no socket, no mailbox and no lock leaves it.
+
+mod door;
+mod hello;
+mod link;
+mod mailbox;
+mod registry;
+mod serve;
+pub mod token;
+mod verbs;
+pub mod wire;
+
+pub use door::Door;
+pub use hello::{CREDIT_DEFAULT, CREDIT_MAX, PROTOCOL};
+pub use registry::{NotSent, Registry};
+pub use serve::House;

@@ -1,0 +1,498 @@
+//! One session from accept to close: a thread that sleeps on its socket and its bell.
+//!
+//! The life of a session has three phases: it greets until a HELLO is accepted, serves, and leaves. Only this file closes
+//! a socket. It never waits for anything but `poll`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::link::Link;
+use super::mailbox::{Command, Mailbox};
+use super::registry::{NotSent, Registry};
+use super::token::Access;
+use super::wire::{self, FrameError};
+use crate::bus::Bus;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::notification::{BackendId, Receipt};
+use crate::parcel::Reply;
+
+/// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What one read takes from the socket, in bytes. On the stack, so that an idle session holds no buffer.
+const READ_BYTES: usize = 2048;
+
+/// What all sessions of a node share.
+pub struct House {
+    pub registry: Arc<Registry>,
+    pub bus: Arc<dyn Bus>,
+    pub access: RwLock<Arc<Access>>,
+    pub tcp: config::Tcp,
+    /// `http.max_body`: no MSG is larger, and no data from a backend may be.
+    pub max_body: usize,
+    pub instance: String,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a session ends; the word for the metrics and the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer closed, or broke.
+    Peer,
+    /// It said BYE.
+    Bye,
+    Takeover,
+    Drain,
+    Idle,
+    Slow,
+    /// It did not keep to the protocol, or may not enter.
+    Protocol,
+}
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Bye => "bye",
+            Self::Takeover => "takeover",
+            Self::Drain => "drain",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// When the backend may come back, in seconds: a takeover's loser and a slow one should not at once.
+    fn retry_s(self) -> u32 {
+        match self {
+            Self::Peer | Self::Bye | Self::Drain | Self::Idle => 1,
+            Self::Takeover | Self::Slow => 5,
+            Self::Protocol => 30,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Greeting { until: Instant },
+    Serving,
+    Leaving(Leaving),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    until: Instant,
+    /// Whether ACKs still count. After a protocol error nothing the peer says does.
+    pub(super) listening: bool,
+    /// The last word has been written, and the peer knows that it was the last.
+    half_closed: bool,
+}
+
+/// A MSG that the backend has and has not answered.
+pub(super) struct InFlight {
+    pub(super) reply: Reply,
+    pub(super) sent: Instant,
+    /// When `tcp.ack_timeout` is over.
+    pub(super) due: Instant,
+}
+
+pub struct Session {
+    pub(super) number: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) house: Arc<House>,
+    link: Link,
+    pub(super) mailbox: Arc<Mailbox>,
+    /// Part of a line.
+    inbound: Vec<u8>,
+    /// Data of no use, its LF included, still to be read past.
+    pub(super) skip: usize,
+    pub(super) backend: Option<BackendId>,
+    pub(super) phase: Phase,
+    end: End,
+    pub(super) credit: usize,
+    /// In the order they fall due.
+    pub(super) in_flight: VecDeque<InFlight>,
+    heard: Instant,
+    /// PINGs since the last byte.
+    pings: u32,
+    pub(super) now: Instant,
+}
+
+impl Session {
+    /// A session for a connection just accepted.
+    ///
+    /// # Errors
+    /// The socket cannot be made non-blocking.
+    pub fn new(
+        number: u64,
+        stream: TcpStream,
+        peer: SocketAddr,
+        mailbox: Arc<Mailbox>,
+        house: Arc<House>,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            number,
+            peer,
+            link: Link::new(stream, now)?,
+            mailbox,
+            inbound: Vec::new(),
+            skip: 0,
+            backend: None,
+            phase: Phase::Greeting {
+                until: now + house.tcp.hello_deadline,
+            },
+            end: End::Peer,
+            credit: 0,
+            in_flight: VecDeque::new(),
+            heard: now,
+            pings: 0,
+            now,
+            house,
+        })
+    }
+
+    /// Lives until the connection is over.
+    pub fn run(mut self) {
+        while self.turn().is_some() {}
+        self.go();
+    }
+
+    /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
+    fn turn(&mut self) -> Option<()> {
+        self.hand_over();
+        self.flush()?;
+        let woken = self.sleep()?;
+        self.now = Instant::now();
+        self.look_at_commands()?;
+        if woken.readable {
+            self.read()?;
+        }
+        self.look_at_clock()
+    }
+
+    // ---- out -------------------------------------------------------------------------------------------------------
+
+    fn may_take(&self) -> bool {
+        self.phase == Phase::Serving
+            && self.in_flight.len() < self.credit
+            && !self.link.is_backed_up()
+    }
+
+    /// Turns waiting parcels into MSG, as far as the credit goes.
+    fn hand_over(&mut self) {
+        while self.may_take() {
+            let Some(parcel) = self.mailbox.take() else {
+                return;
+            };
+            if parcel.deadline <= self.now {
+                continue; // its provider has been answered: dropped, not sent for nothing
+            }
+            let parcel = *parcel;
+            let notification = &parcel.notification;
+            self.link.frame(self.now, |out| {
+                let mut line = wire::line(out, "MSG")
+                    .plain("id", notification.id)
+                    .plain("try", notification.tries)
+                    .arg("route", &notification.route)
+                    .arg("verified", notification.verified);
+                if let Some(event) = &notification.event {
+                    line = line.arg("event", event);
+                }
+                line.plain("at", notification.at_unix_ms)
+                    .plain("h", notification.head.len())
+                    .end_with_data(notification.head.len() + notification.body.len());
+            });
+            self.link.data(self.now, notification);
+            self.in_flight.push_back(InFlight {
+                reply: parcel.reply,
+                sent: self.now,
+                due: self.now + self.house.tcp.ack_timeout,
+            });
+        }
+    }
+
+    fn flush(&mut self) -> Option<()> {
+        if !self.link.is_flushed() {
+            self.link.flush(self.now).ok()?;
+        }
+        if let Phase::Leaving(leaving) = &mut self.phase {
+            let quiet = self.in_flight.is_empty() && self.link.is_flushed();
+            if quiet && !leaving.half_closed {
+                leaving.half_closed = true;
+                leaving.until = leaving.until.min(self.now + LINGER);
+                self.link.half_close();
+            }
+        }
+        Some(())
+    }
+
+    pub(super) fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.link.frame(self.now, write);
+    }
+
+    pub(super) fn complain(&mut self, code: &str, about: &[(&str, &str)], words: &str) {
+        self.say(|out| {
+            let mut line = wire::line(out, "ERR").arg("code", code);
+            for (key, value) in about {
+                line = line.arg(key, value);
+            }
+            line.arg("msg", words).end();
+        });
+    }
+
+    // ---- asleep ----------------------------------------------------------------------------------------------------
+
+    fn sleep(&mut self) -> Option<Woken> {
+        let hungry = self.may_take();
+        let patience = if self.mailbox.may_sleep(hungry) {
+            self.next_due()
+                .map(|due| due.saturating_duration_since(Instant::now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        let mut interest = PollFlags::empty();
+        // A peer that asks without reading the answers is not listened to until it has read some.
+        if !self.link.is_backed_up() {
+            interest |= PollFlags::IN;
+        }
+        if !self.link.is_flushed() {
+            interest |= PollFlags::OUT;
+        }
+        let socket = self.link.socket();
+        let bell = self.mailbox.bell();
+        let mut both = [
+            PollFd::from_borrowed_fd(socket, interest),
+            PollFd::from_borrowed_fd(bell, PollFlags::IN),
+        ];
+        let timeout = patience.map(|patience| Timespec {
+            tv_sec: patience.as_secs() as _,
+            tv_nsec: patience.subsec_nanos() as _,
+        });
+        let slept = poll(&mut both, timeout.as_ref());
+        let (readable, rung) = match slept {
+            Ok(_) => (
+                both[0]
+                    .revents()
+                    .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+                !both[1].revents().is_empty(),
+            ),
+            Err(Errno::INTR) => (false, false),
+            Err(error) => {
+                log::error!("poll: {error}");
+                return None;
+            }
+        };
+        self.mailbox.awake(rung);
+        Some(Woken { readable })
+    }
+
+    /// When the clock next matters.
+    fn next_due(&self) -> Option<Instant> {
+        let tcp = &self.house.tcp;
+        let stalled = self
+            .link
+            .stalled_since()
+            .map(|since| since + tcp.write_deadline);
+        let phase = match self.phase {
+            Phase::Greeting { until } => Some(until),
+            Phase::Leaving(leaving) => Some(leaving.until),
+            Phase::Serving => [
+                Some(self.next_ping()),
+                self.in_flight.is_empty().then(|| self.idle_at()),
+                self.in_flight.front().map(|first| first.due),
+                self.stuck_parcel_due(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+        };
+        [stalled, phase].into_iter().flatten().min()
+    }
+
+    /// When the oldest parcel that cannot be taken expires.
+    fn stuck_parcel_due(&self) -> Option<Instant> {
+        if self.may_take() || self.mailbox.waiting() == 0 {
+            return None;
+        }
+        let (expired, next) = self.mailbox.expire(self.now);
+        drop(expired);
+        next
+    }
+
+    fn next_ping(&self) -> Instant {
+        self.heard + self.house.tcp.heartbeat * (self.pings + 1)
+    }
+
+    fn idle_at(&self) -> Instant {
+        self.heard + self.house.tcp.heartbeat * 5 / 2
+    }
+
+    // ---- in --------------------------------------------------------------------------------------------------------
+
+    fn look_at_commands(&mut self) -> Option<()> {
+        let commands = self.mailbox.commands();
+        if commands.has(Command::Close) {
+            return None;
+        }
+        if commands.has(Command::GiveWay) {
+            self.leave(End::Takeover, LINGER);
+        }
+        if commands.has(Command::Drain) {
+            match self.phase {
+                // Whoever drains the node says Close when its time is up.
+                Phase::Serving => self.leave(End::Drain, Duration::from_secs(3600)),
+                Phase::Greeting { .. } => self.leave(End::Drain, LINGER),
+                Phase::Leaving(_) => {}
+            }
+        }
+        Some(())
+    }
+
+    fn read(&mut self) -> Option<()> {
+        let mut chunk = [0; READ_BYTES];
+        let count = match self.link.read(&mut chunk) {
+            Ok(None) => return Some(()),
+            Ok(Some(0)) | Err(_) => return None,
+            Ok(Some(count)) => count,
+        };
+        self.heard = self.now;
+        self.pings = 0;
+        if self.inbound.is_empty() {
+            let used = self.consume(&chunk[..count]);
+            self.inbound.extend_from_slice(&chunk[used..count]);
+        } else {
+            let mut bytes = std::mem::take(&mut self.inbound);
+            bytes.extend_from_slice(&chunk[..count]);
+            let used = self.consume(&bytes);
+            bytes.drain(..used);
+            if !bytes.is_empty() {
+                self.inbound = bytes;
+            }
+        }
+        Some(())
+    }
+
+    // ---- the clock -------------------------------------------------------------------------------------------------
+
+    fn look_at_clock(&mut self) -> Option<()> {
+        let stalled = self.link.stalled_since();
+        if stalled.is_some_and(|since| self.now >= since + self.house.tcp.write_deadline) {
+            if self.end == End::Peer {
+                self.end = End::Slow;
+            }
+            return None; // it takes no byte, so there is no way to say BYE
+        }
+        match self.phase {
+            Phase::Greeting { until } if self.now >= until => {
+                self.break_off("bad-hello", "no HELLO within tcp.hello_deadline");
+            }
+            Phase::Leaving(leaving) if self.now >= leaving.until => return None,
+            Phase::Greeting { .. } | Phase::Leaving(_) => {}
+            Phase::Serving => {
+                self.forget_unanswered();
+                if self.in_flight.is_empty() && self.now >= self.idle_at() {
+                    self.leave(End::Idle, LINGER);
+                } else if self.now >= self.next_ping() {
+                    self.pings += 1;
+                    self.say(|out| wire::line(out, "PING").end());
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// A MSG that was not answered within `tcp.ack_timeout` no longer counts against the credit.
+    fn forget_unanswered(&mut self) {
+        while let Some(first) = self.in_flight.front()
+            && first.due <= self.now
+        {
+            if let Some(flying) = self.in_flight.pop_front() {
+                log::debug!("{} not answered within ack_timeout", flying.reply.id());
+                flying.reply.settle(Receipt::Expired);
+            }
+        }
+    }
+
+    // ---- leaving ---------------------------------------------------------------------------------------------------
+
+    /// Hands over nothing more, says BYE unless the peer did, and gives what is in flight `linger` to be answered.
+    pub(super) fn leave(&mut self, end: End, linger: Duration) {
+        if matches!(self.phase, Phase::Leaving(_)) {
+            return;
+        }
+        self.vacate(end);
+        self.phase = Phase::Leaving(Leaving {
+            until: self.now + linger,
+            listening: true,
+            half_closed: false,
+        });
+        if end != End::Bye {
+            self.say(|out| {
+                wire::line(out, "BYE")
+                    .arg("reason", end.word())
+                    .plain("retry", end.retry_s())
+                    .end();
+            });
+        }
+    }
+
+    pub(super) fn break_off_at(&mut self, error: FrameError) {
+        self.break_off(error.code(), &error.to_string());
+    }
+
+    /// Tells the peer what it did wrong, and listens to it no more.
+    pub(super) fn break_off(&mut self, code: &'static str, words: &str) {
+        self.house.metrics.session_refused(code);
+        self.vacate(End::Protocol);
+        self.in_flight.clear();
+        self.phase = Phase::Leaving(Leaving {
+            until: self.now + LINGER,
+            listening: false,
+            half_closed: false,
+        });
+        self.complain(code, &[("fatal", "1")], words);
+    }
+
+    /// Makes sure that nobody finds this session any more, and nothing waits for it in vain.
+    fn vacate(&mut self, end: End) {
+        self.end = end;
+        if let Some(id) = &self.backend
+            && self.house.registry.remove(id, self.number)
+        {
+            self.house.bus.detach(id);
+        }
+        while let Some(parcel) = self.mailbox.take() {
+            // A successor takes what came in the moment of the takeover. Else: dropped, which tells the sender.
+            if end == End::Takeover
+                && let Err(NotSent::Full(parcel)) = self.house.registry.send(parcel)
+            {
+                parcel.settle(Receipt::Busy);
+            }
+        }
+    }
+
+    fn go(mut self) {
+        let end = self.end;
+        if !matches!(self.phase, Phase::Leaving(_)) {
+            self.vacate(end);
+        }
+        if let Some(id) = &self.backend {
+            self.house.metrics.session_closed(end.word());
+            let lost = self.in_flight.len();
+            log::info!("{id} gone ({}), {lost} in flight", end.word());
+        }
+    }
+}
+
+struct Woken {
+    readable: bool,
+}

@@ -1,0 +1,126 @@
+//! The tokens that backends show: hex HMAC-SHA256 of the backend id, compared in constant time.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use aws_lc_rs::hmac;
+
+use crate::config::{Secret, Tcp};
+use crate::notification::BackendId;
+
+const TAG_BYTES: usize = 32; // SHA-256
+
+/// The token of `backend` under `secret`, in lower-case hex.
+pub fn sign(secret: &Secret, backend: &BackendId) -> String {
+    let tag = hmac::sign(&key(secret), backend.as_str().as_bytes());
+    let mut hex = String::with_capacity(2 * TAG_BYTES);
+    for byte in tag.as_ref() {
+        let _ = write!(hex, "{byte:02x}"); // a String takes everything
+    }
+    hex
+}
+
+fn key(secret: &Secret) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes())
+}
+
+/// Who may connect. Built from the configuration, and again on every reload.
+#[derive(Debug)]
+pub struct Access {
+    keys: Vec<hmac::Key>,
+    backends: HashSet<BackendId>,
+}
+
+impl Access {
+    /// What `[tcp]` allows.
+    pub fn new(tcp: &Tcp) -> Self {
+        Self {
+            keys: tcp.secrets.iter().map(key).collect(),
+            backends: tcp.backends.iter().cloned().collect(),
+        }
+    }
+
+    /// Whether `token` is `backend`'s under one of the secrets. Without secrets, everything is.
+    pub fn verifies(&self, backend: &BackendId, token: Option<&str>) -> bool {
+        if self.keys.is_empty() {
+            return true;
+        }
+        // A token that is no hex costs the same work as a wrong one.
+        let tag = token.and_then(unhex).unwrap_or([0; TAG_BYTES]);
+        let mut verified = false;
+        for key in &self.keys {
+            verified |= hmac::verify(key, backend.as_str().as_bytes(), &tag).is_ok();
+        }
+        verified
+    }
+
+    /// Whether `backend` is among the allowed ids. An empty list allows all.
+    pub fn allows(&self, backend: &BackendId) -> bool {
+        self.backends.is_empty() || self.backends.contains(backend)
+    }
+}
+
+fn unhex(text: &str) -> Option<[u8; TAG_BYTES]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * TAG_BYTES {
+        return None;
+    }
+    let mut tag = [0; TAG_BYTES];
+    for (byte, pair) in tag.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |d: u8| (d as char).to_digit(16);
+        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    }
+    Some(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(secrets: &[&str], backends: &[&str]) -> Access {
+        Access {
+            keys: secrets.iter().map(|s| key(&Secret::new(s))).collect(),
+            backends: backends
+                .iter()
+                .filter_map(|b| BackendId::parse(b).ok())
+                .collect(),
+        }
+    }
+
+    fn id(text: &str) -> BackendId {
+        BackendId::parse(text).expect("a backend id")
+    }
+
+    #[test]
+    fn a_token_is_the_hmac_that_openssl_computes() {
+        // printf game-01 | openssl dgst -sha256 -hmac "correct horse battery staple"
+        assert_eq!(
+            sign(&Secret::new("correct horse battery staple"), &id("game-01")),
+            "de023237f3126b5b649249082b6250462f8429cb4ba4f1a2cb56cc36babf1079"
+        );
+    }
+
+    #[test]
+    fn any_secret_verifies_its_own_tokens_and_no_other() {
+        let access = tcp(&["new secret 0123456", "old secret 0123456"], &[]);
+        for secret in ["new secret 0123456", "old secret 0123456"] {
+            let token = sign(&Secret::new(secret), &id("a"));
+            assert!(access.verifies(&id("a"), Some(&token)));
+            assert!(access.verifies(&id("a"), Some(&token.to_uppercase())));
+            assert!(!access.verifies(&id("b"), Some(&token)));
+        }
+        let strange = sign(&Secret::new("another secret 0123"), &id("a"));
+        for token in [None, Some(""), Some("xyz"), Some(strange.as_str())] {
+            assert!(!access.verifies(&id("a"), token));
+        }
+        assert!(!access.verifies(&id("a"), Some(&"0".repeat(64))));
+    }
+
+    #[test]
+    fn without_secrets_every_token_passes_and_an_empty_list_allows_all() {
+        let access = tcp(&[], &[]);
+        assert!(access.verifies(&id("a"), None) && access.allows(&id("a")));
+        let access = tcp(&[], &["a"]);
+        assert!(access.allows(&id("a")) && !access.allows(&id("b")));
+    }
+}

@@ -1,0 +1,189 @@
+//! What a backend says, and what the session does about it: one verb, one function.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::hello::{self, CREDIT_MAX, Hello};
+use super::registry::Seated;
+use super::serve::{End, InFlight, Phase, Session};
+use super::wire::{self, FrameError, Line};
+use crate::notification::{Again, Nack, NotificationId, Receipt};
+
+/// The longest NACK reason that is kept, in bytes.
+const REASON_BYTES_MAX: usize = 200;
+
+/// A NACK's delay is at most this long: no provider waits longer for anything.
+const NACK_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Session {
+    /// Does what the whole lines of `bytes` say; returns how many bytes that took.
+    pub(super) fn consume(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if matches!(self.phase, Phase::Leaving(leaving) if !leaving.listening) {
+                return bytes.len();
+            }
+            if self.skip > 0 {
+                let past = self.skip.min(bytes.len() - at);
+                self.skip -= past;
+                at += past;
+                if self.skip == 0 && bytes[at - 1] != b'\n' {
+                    self.break_off_at(FrameError::UnendedData);
+                }
+                continue;
+            }
+            match Line::find(&bytes[at..]) {
+                Ok(None) => break,
+                Err(error) => self.break_off_at(error),
+                Ok(Some((line, used))) => {
+                    at += used;
+                    self.obey(&line);
+                }
+            }
+        }
+        at
+    }
+
+    fn obey(&mut self, line: &Line<'_>) {
+        if let Some(bytes) = line.data_bytes {
+            if bytes > self.house.max_body {
+                let words = format!(
+                    "{bytes} bytes of data are over the limit of {}",
+                    self.house.max_body
+                );
+                return self.break_off("too-big", &words);
+            }
+            self.skip = bytes + 1; // no verb takes data yet
+        }
+        if matches!(self.phase, Phase::Greeting { .. }) {
+            return self.greet(line);
+        }
+        match line.verb {
+            "ACK" => self.acknowledged(line),
+            "NACK" => self.refused(line),
+            "TOUCH" => self.touched(line),
+            "RDY" => match line.raw("max").and_then(hello::credit) {
+                Some(credit) => self.credit = credit,
+                None => {
+                    let words = format!("RDY needs max=0 to max={CREDIT_MAX}");
+                    self.complain("limit", &[], &words);
+                }
+            },
+            "PING" => self.say(|out| wire::line(out, "PONG").end()),
+            "PONG" => {}
+            "BYE" => self.leave(End::Bye, self.house.tcp.ack_timeout),
+            "HELLO" => self.break_off("bad-hello", "HELLO was said already"),
+            _ => match line.text("ref") {
+                Some(reference) => self.complain(
+                    "unknown-verb",
+                    &[("ref", &reference)],
+                    "this relay does not know the verb",
+                ),
+                None => self.complain("unknown-verb", &[], "this relay does not know the verb"),
+            },
+        }
+    }
+
+    fn greet(&mut self, line: &Line<'_>) {
+        let access = Arc::clone(&self.house.access.read());
+        match hello::judge(line, &access) {
+            Err(refusal) => {
+                log::info!("{}: refused, {}", self.peer, refusal.code);
+                self.break_off(refusal.code, &refusal.words);
+            }
+            Ok(Hello { id, credit }) => {
+                self.credit = credit;
+                self.phase = Phase::Serving;
+                self.backend = Some(id.clone());
+                let house = Arc::clone(&self.house);
+                let seated = house.registry.register(&id, self.number, &self.mailbox);
+                house.bus.attach(&id);
+                house.metrics.session_opened();
+                let session = self.number;
+                self.say(|out| {
+                    wire::line(out, "OK")
+                        .arg("id", id.as_str())
+                        .arg("node", &house.instance)
+                        .plain("session", session)
+                        .seconds("heartbeat", house.tcp.heartbeat)
+                        .plain("max_body", house.max_body)
+                        .end();
+                });
+                match seated {
+                    Seated::New => log::info!("{id} connected from {}", self.peer),
+                    Seated::TookOver => log::info!("{id} taken over from {}", self.peer),
+                }
+            }
+        }
+    }
+
+    /// The MSG that `line` names, taken out of what is in flight.
+    fn named(&mut self, line: &Line<'_>) -> Option<InFlight> {
+        let Some(id) = line.raw("id").and_then(NotificationId::parse) else {
+            self.break_off("bad-frame", "id=<the id of a MSG> is missing or malformed");
+            return None;
+        };
+        let place = self
+            .in_flight
+            .iter()
+            .position(|flying| flying.reply.id() == id);
+        match place.and_then(|place| self.in_flight.remove(place)) {
+            Some(flying) => Some(flying),
+            None => {
+                let id = id.to_string();
+                let words = "no MSG with this id is in flight on this session";
+                self.complain("unknown-id", &[("id", &id)], words);
+                None
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, line: &Line<'_>) {
+        if let Some(flying) = self.named(line) {
+            self.house
+                .metrics
+                .ack_after(self.now.saturating_duration_since(flying.sent));
+            flying.reply.settle(Receipt::Ack);
+        }
+    }
+
+    fn refused(&mut self, line: &Line<'_>) {
+        let again = match line.raw("delay").map(nack_delay) {
+            None => Again::Whenever,
+            Some(Some(again)) => again,
+            Some(None) => {
+                let words = "delay is -1, or seconds from 0 to 604800";
+                return self.break_off("bad-frame", words);
+            }
+        };
+        if let Some(flying) = self.named(line) {
+            let reason = line.text("reason").map(|text| cut(&text).into());
+            flying.reply.settle(Receipt::Nack(Nack { again, reason }));
+        }
+    }
+
+    fn touched(&mut self, line: &Line<'_>) {
+        if let Some(mut flying) = self.named(line) {
+            flying.due = self.now + self.house.tcp.ack_timeout;
+            self.in_flight.push_back(flying);
+        }
+    }
+}
+
+fn nack_delay(text: &str) -> Option<Again> {
+    if text == "-1" {
+        return Some(Again::Never);
+    }
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let seconds: f64 = text.parse().ok().filter(|_| plain)?;
+    let delay = Duration::try_from_secs_f64(seconds).ok()?;
+    (delay <= NACK_DELAY_MAX).then_some(Again::After(delay))
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,443 @@
+//! The codec: bytes to lines, lines to bytes. Pure; no socket, no clock, no policy.
+//!
+//! ```text
+//! frame = line LF [ data LF ]        line: at most 1,024 bytes, printable ASCII
+//! line  = VERB *( SP key=value ) [ SP "=" length ]
+//! ```
+//!
+//! A bare number may stand directly after the verb (`HELLO 1`). The data that a line announces is the caller's to wait
+//! for, so that it can refuse or skip it without having it in memory. `doc/protocol.md` is normative.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+use std::time::Duration;
+
+/// The longest line, without its LF (and without a CR before that).
+pub const LINE_BYTES_MAX: usize = 1024;
+
+/// The most `key=value` tokens in a line; it bounds the search for a repeated key.
+pub const TOKENS_MAX: usize = 32;
+
+const VERB_BYTES_MAX: usize = 16;
+const KEY_BYTES_MAX: usize = 16;
+const LENGTH_DIGITS_MAX: usize = 10;
+
+/// Why bytes are no line. Each is fatal to the connection: where the next line begins can no longer be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// More than [`LINE_BYTES_MAX`] bytes and no LF among them.
+    TooLong,
+    /// Nothing between two LF.
+    EmptyLine,
+    /// A byte outside printable ASCII, at this place of the line, from 1.
+    BadByte(usize),
+    /// The verb is not 1 to 16 capital letters.
+    BadVerb,
+    /// A token that is neither `key=value` nor `=length`, counted from 1 after the verb.
+    BadToken(usize),
+    /// A `%` that two hexadecimal digits do not follow, in this token.
+    BadEscape(usize),
+    /// This token's key was there before.
+    RepeatedKey(usize),
+    /// More than [`TOKENS_MAX`] tokens.
+    TooManyTokens,
+    /// The byte after the data is not LF.
+    UnendedData,
+}
+
+impl FrameError {
+    /// The word for the `code` of an ERR frame.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooLong => "too-long",
+            Self::EmptyLine
+            | Self::BadByte(_)
+            | Self::BadVerb
+            | Self::BadToken(_)
+            | Self::BadEscape(_)
+            | Self::RepeatedKey(_)
+            | Self::TooManyTokens
+            | Self::UnendedData => "bad-frame",
+        }
+    }
+}
+
+impl Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "a line has at most {LINE_BYTES_MAX} bytes"),
+            Self::EmptyLine => write!(f, "an empty line"),
+            Self::BadByte(at) => write!(f, "byte {at} of the line is not printable ASCII"),
+            Self::BadVerb => write!(f, "a verb is 1 to {VERB_BYTES_MAX} capital letters"),
+            Self::BadToken(at) => {
+                write!(
+                    f,
+                    "token {at} is neither key=value nor =length, one space before each"
+                )
+            }
+            Self::BadEscape(at) => write!(f, "token {at} has a % without two hex digits"),
+            Self::RepeatedKey(at) => write!(f, "token {at} repeats a key"),
+            Self::TooManyTokens => write!(f, "a line has at most {TOKENS_MAX} tokens"),
+            Self::UnendedData => write!(f, "the data is not followed by LF"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// A line that has been found well-formed.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// What is wanted.
+    pub verb: &'a str,
+    /// The bare number directly after the verb, if there is one.
+    pub number: Option<&'a str>,
+    /// How many bytes of data follow the line (and then one LF); `None`: no data, and no LF for it.
+    pub data_bytes: Option<usize>,
+    tokens: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// Finds the first line of `input` and says how many bytes it takes with its LF; `None`: it has not come whole yet.
+    ///
+    /// # Errors
+    /// The line is malformed, or too long whether or not its end has come.
+    pub fn find(input: &'a [u8]) -> Result<Option<(Self, usize)>, FrameError> {
+        let window = &input[..input.len().min(LINE_BYTES_MAX + 2)]; // CR and LF
+        let Some(end) = window.iter().position(|&b| b == b'\n') else {
+            // A CR may still turn out to be the end's, so it does not count yet.
+            let whole = window.strip_suffix(b"\r").unwrap_or(window);
+            return if whole.len() > LINE_BYTES_MAX {
+                Err(FrameError::TooLong)
+            } else {
+                Ok(None)
+            };
+        };
+        let line = &window[..end];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > LINE_BYTES_MAX {
+            return Err(FrameError::TooLong);
+        }
+        Self::parse(line).map(|line| Some((line, end + 1)))
+    }
+
+    fn parse(line: &'a [u8]) -> Result<Self, FrameError> {
+        if line.is_empty() {
+            return Err(FrameError::EmptyLine);
+        }
+        if let Some(at) = line.iter().position(|b| !(b' '..=b'~').contains(b)) {
+            return Err(FrameError::BadByte(at + 1));
+        }
+        // Cannot fail after the check above; an empty text would be a bad verb.
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let (verb, mut tokens) = text.split_once(' ').unwrap_or((text, ""));
+        let verb_is_fine = (1..=VERB_BYTES_MAX).contains(&verb.len())
+            && verb.bytes().all(|b| b.is_ascii_uppercase());
+        if !verb_is_fine {
+            return Err(FrameError::BadVerb);
+        }
+        let mut parsed = Self {
+            verb,
+            number: None,
+            data_bytes: None,
+            tokens: "",
+        };
+        if verb.len() == text.len() {
+            return Ok(parsed);
+        }
+        let first = tokens.split(' ').next().unwrap_or_default();
+        if !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit()) {
+            parsed.number = Some(first);
+            match tokens.split_once(' ') {
+                Some((_, rest)) => tokens = rest,
+                None => return Ok(parsed),
+            }
+        }
+        parsed.tokens = tokens;
+        parsed.data_bytes = check_tokens(tokens)?;
+        Ok(parsed)
+    }
+
+    /// The value of `key` as it stands in the line, escapes and all.
+    pub fn raw(&self, key: &str) -> Option<&'a str> {
+        self.tokens
+            .split(' ')
+            .find_map(|token| token.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The value of `key`, unescaped; bytes that are not UTF-8 become U+FFFD.
+    pub fn text(&self, key: &str) -> Option<Cow<'a, str>> {
+        let raw = self.raw(key)?;
+        if !raw.contains('%') {
+            return Some(Cow::Borrowed(raw));
+        }
+        let mut bytes = Vec::with_capacity(raw.len());
+        let mut rest = raw.as_bytes();
+        while let [first, tail @ ..] = rest {
+            match (first, tail) {
+                (b'%', [high, low, after @ ..]) => {
+                    bytes.push(hex(*high) << 4 | hex(*low));
+                    rest = after;
+                }
+                _ => {
+                    bytes.push(*first);
+                    rest = tail;
+                }
+            }
+        }
+        Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// A checked hexadecimal digit's value.
+fn hex(digit: u8) -> u8 {
+    (digit as char).to_digit(16).unwrap_or(0) as u8
+}
+
+/// Checks every token and returns the length that the last one may announce.
+fn check_tokens(tokens: &str) -> Result<Option<usize>, FrameError> {
+    let mut keys = [""; TOKENS_MAX];
+    let mut places = tokens.split(' ').enumerate().peekable();
+    while let Some((at, token)) = places.next() {
+        let place = at + 1;
+        let (key, value) = token.split_once('=').ok_or(FrameError::BadToken(place))?;
+        if key.is_empty() {
+            let last = places.peek().is_none();
+            let digits = value.bytes().all(|b| b.is_ascii_digit());
+            if !last || !digits || !(1..=LENGTH_DIGITS_MAX).contains(&value.len()) {
+                return Err(FrameError::BadToken(place));
+            }
+            return Ok(value.parse().ok());
+        }
+        let key_is_fine =
+            key.len() <= KEY_BYTES_MAX && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if !key_is_fine {
+            return Err(FrameError::BadToken(place));
+        }
+        if at >= TOKENS_MAX {
+            return Err(FrameError::TooManyTokens);
+        }
+        if keys[..at].contains(&key) {
+            return Err(FrameError::RepeatedKey(place));
+        }
+        keys[at] = key;
+        let mut escapes = value.split('%');
+        escapes.next();
+        if !escapes.all(|after| {
+            after.len() >= 2 && after.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit)
+        }) {
+            return Err(FrameError::BadEscape(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes one line; made by [`line`], ended by [`LineWriter::end`] or [`LineWriter::end_with_data`].
+#[must_use = "a line must be ended"]
+#[derive(Debug)]
+pub struct LineWriter<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+/// Begins a line with `verb` at the end of `out`.
+pub fn line<'a>(out: &'a mut Vec<u8>, verb: &str) -> LineWriter<'a> {
+    out.extend_from_slice(verb.as_bytes());
+    LineWriter { out }
+}
+
+impl LineWriter<'_> {
+    /// The bare number directly after a verb.
+    pub fn number(self, number: u32) -> Self {
+        self.out.push(b' ');
+        let _ = write!(Plain(self.out), "{number}"); // a Vec takes everything
+        self
+    }
+
+    /// `key=value`, the value escaped.
+    pub fn arg(mut self, key: &str, value: &str) -> Self {
+        self.key(key);
+        for &byte in value.as_bytes() {
+            let plain = byte.is_ascii_alphanumeric() || b"-._~/:,+@".contains(&byte);
+            if plain {
+                self.out.push(byte);
+            } else {
+                let _ = write!(Plain(self.out), "%{byte:02X}");
+            }
+        }
+        self
+    }
+
+    /// `key=value` for a value whose text needs no escape: numbers, notification ids.
+    pub fn plain(mut self, key: &str, value: impl Display) -> Self {
+        self.key(key);
+        let _ = write!(Plain(self.out), "{value}");
+        self
+    }
+
+    /// A duration in whole seconds, or with a fraction where it has one.
+    pub fn seconds(self, key: &str, value: Duration) -> Self {
+        self.plain(key, value.as_secs_f64())
+    }
+
+    /// Ends the line.
+    pub fn end(self) {
+        self.out.push(b'\n');
+    }
+
+    /// Ends the line, announcing `bytes` of data; the data and its LF are the caller's to write.
+    pub fn end_with_data(self, bytes: usize) {
+        let _ = write!(Plain(self.out), " ={bytes}");
+        self.out.push(b'\n');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.push(b' ');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.push(b'=');
+    }
+}
+
+struct Plain<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Plain<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(input: &[u8]) -> Result<Line<'_>, FrameError> {
+        Line::find(input).map(|found| found.expect("a whole line").0)
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        let mut out = Vec::new();
+        line(&mut out, "MSG")
+            .plain("id", 7)
+            .arg("route", "/notify/{id}")
+            .arg("event", "a b=%\u{e9}")
+            .seconds("retry", Duration::from_millis(1500))
+            .end_with_data(0);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "MSG id=7 route=/notify/%7Bid%7D event=a%20b%3D%25%C3%A9 retry=1.5 =0\n"
+        );
+        let (read, used) = Line::find(&out).expect("well-formed").expect("whole");
+        assert_eq!((read.verb, used), ("MSG", out.len()));
+        assert_eq!(read.data_bytes, Some(0));
+        assert_eq!(read.text("event").as_deref(), Some("a b=%\u{e9}"));
+        assert_eq!(read.raw("id"), Some("7"));
+        assert_eq!(read.raw("ev"), None);
+    }
+
+    #[test]
+    fn every_split_of_a_line_waits_for_its_end() {
+        let whole = b"HELLO 1 id=game-01 max=16\r\n";
+        for cut in 0..whole.len() {
+            assert!(
+                matches!(Line::find(&whole[..cut]), Ok(None)),
+                "cut at {cut}"
+            );
+        }
+        let line = one(whole).expect("well-formed");
+        assert_eq!((line.number, line.raw("max")), (Some("1"), Some("16")));
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_passes_and_one_more_does_not() {
+        for end in ["\n", "\r\n"] {
+            let mut text = format!("PUB ch={}", "x".repeat(LINE_BYTES_MAX - 7));
+            assert!(one(format!("{text}{end}").as_bytes()).is_ok());
+            text.push('x');
+            assert_eq!(
+                Line::find(format!("{text}{end}").as_bytes()).err(),
+                Some(FrameError::TooLong)
+            );
+            assert_eq!(
+                Line::find(text.as_bytes()).err(),
+                Some(FrameError::TooLong),
+                "the end need not come"
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_lines_say_what_is_wrong_and_where() {
+        use FrameError::*;
+        let many = format!(
+            "ACK {}\n",
+            (0..33)
+                .map(|n| {
+                    let letter = |n: u8| (b'a' + n % 26) as char;
+                    format!("{}{}=1", letter(n / 26), letter(n))
+                })
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+        for (input, error) in [
+            (&b"\n"[..], EmptyLine),
+            (b"\r\n", EmptyLine),
+            (b"ack id=1\n", BadVerb),
+            (b" ACK id=1\n", BadVerb),
+            (b"ABCDEFGHIJKLMNOPQ\n", BadVerb),
+            (b"ACK\tid=1\n", BadByte(4)),
+            (b"ACK id=\xc3\xa9\n", BadByte(8)),
+            (b"ACK id=1\0\n", BadByte(9)),
+            (b"ACK id=1\r\r\n", BadByte(9)),
+            (b"ACK id\n", BadToken(1)),
+            (b"ACK \n", BadToken(1)),
+            (b"ACK  id=1\n", BadToken(1)),
+            (b"ACK id=1 \n", BadToken(2)),
+            (b"ACK Id=1\n", BadToken(1)),
+            (b"ACK id=1 7\n", BadToken(2)),
+            (b"SEND =5 to=a\n", BadToken(1)),
+            (b"SEND =-5\n", BadToken(1)),
+            (b"SEND =\n", BadToken(1)),
+            (b"SEND =12345678901\n", BadToken(1)),
+            (b"ACK id=%\n", BadEscape(1)),
+            (b"ACK id=%4\n", BadEscape(1)),
+            (b"ACK id=%4g\n", BadEscape(1)),
+            (b"ACK id=1 id=2\n", RepeatedKey(2)),
+            (many.as_bytes(), TooManyTokens),
+        ] {
+            assert_eq!(one(input).err(), Some(error), "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic_and_what_parses_keeps_its_values() {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |d| d.as_nanos() as u64);
+        println!("seed {seed}");
+        let mut state = seed;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let alphabet = b"ABHELO =%09az_id\r\n\x00\xff/";
+        for _ in 0..20_000 {
+            let input: Vec<u8> = (0..random(40))
+                .map(|_| alphabet[random(alphabet.len())])
+                .collect();
+            if let Ok(Some((parsed, used))) = Line::find(&input) {
+                assert!(used <= input.len());
+                let mut again = Vec::new();
+                let mut writer = line(&mut again, parsed.verb);
+                if let Some(text) = parsed.text("id") {
+                    writer = writer.arg("id", &text);
+                }
+                writer.end();
+                let read = one(&again).expect("what is written is well-formed");
+                assert_eq!(read.text("id"), parsed.text("id"));
+            }
+        }
+    }
+}
