@@ -3,7 +3,6 @@
 //! The point of every rule here is that the provider tries again exactly when it should.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use super::Answer;
 use super::problem::Problem;
@@ -15,16 +14,21 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 /// The longest `Content-Type`, in bytes.
 const TYPE_BYTES_MAX: usize = 128;
 
+/// The rule for `fail.status`, for errors.
+const FAIL_STATUS: &str = "allowed: 200 to 299, 400 to 599 but 410";
+
 /// Why something cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadAnswer {
-    /// A status that does not mean what it should; those allowed.
-    Status(RangeInclusive<u64>),
+    /// A success with a status that does not say so.
+    OkStatus,
+    /// A failure with what is no final status.
+    FailStatus,
     /// A redirect as the failure.
     Redirect,
     /// 410 as the failure.
     Gone,
-    /// The body is longer than [`BODY_BYTES_MAX`]; the number is its length.
+    /// The body is longer than 16 KiB; the number is its length.
     BodyTooLong(usize),
     /// 204 and 205 have no body.
     BodyForbidden(u16),
@@ -37,13 +41,12 @@ pub enum BadAnswer {
 impl fmt::Display for BadAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(allowed) => write!(f, "allowed: {} to {}", allowed.start(), allowed.end()),
-            Self::Redirect => f.write_str(
-                "providers do not follow redirects, and some count them as success; allowed: 200 to 299, 400 to 599 but 410",
-            ),
-            Self::Gone => f.write_str(
-                "providers stop sending for good on 410; allowed: 200 to 299, 400 to 599 but 410",
-            ),
+            Self::OkStatus => f.write_str("not a status of success; allowed: 200 to 299"),
+            Self::FailStatus => write!(f, "not a final status; {FAIL_STATUS}"),
+            Self::Redirect => {
+                write!(f, "providers do not follow redirects, and some take them for success; {FAIL_STATUS}")
+            }
+            Self::Gone => write!(f, "providers stop sending for good on 410; {FAIL_STATUS}"),
             Self::BodyTooLong(bytes) => write!(f, "{bytes} bytes are too many; at most {BODY_BYTES_MAX}"),
             Self::BodyForbidden(status) => write!(f, "an answer with status {status} has no body; set body = \"\""),
             Self::Type => write!(
@@ -108,7 +111,7 @@ fn one(
 fn status_of_ok(field: &Field<'_>) -> Result<u16, Problem> {
     match field.whole()? {
         Some(status @ 200..=299) => Ok(status as u16),
-        _ => Err(Problem::Answer(BadAnswer::Status(200..=299))),
+        _ => Err(Problem::Answer(BadAnswer::OkStatus)),
     }
 }
 
@@ -117,7 +120,7 @@ fn status_of_fail(field: &Field<'_>) -> Result<u16, Problem> {
         Some(300..=399) => BadAnswer::Redirect,
         Some(410) => BadAnswer::Gone,
         Some(status @ 200..=599) => return Ok(status as u16),
-        _ => BadAnswer::Status(200..=599),
+        _ => BadAnswer::FailStatus,
     };
     Err(Problem::Answer(bad))
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::place::Place;
 use super::problem::Problem;
 
 /// Everything that is wrong with one configuration, in the file's order.
@@ -93,36 +94,3 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// A place in a text, as editors count it: both from 1, columns in characters (a tab is one).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-}
-
-impl Place {
-    /// The place of byte `at` of `text`; the end of the text if it is shorter.
-    pub(super) fn of(text: &str, at: usize) -> Self {
-        let mut at = at.min(text.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        let before = &text[..at];
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        // A byte order mark is no character of the first line to whoever looks at it in an editor.
-        let line = line.strip_prefix('\u{feff}').unwrap_or(line);
-        Self {
-            line: before.bytes().filter(|&b| b == b'\n').count() + 1,
-            column: line.chars().count() + 1,
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
-    }
-}

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::errors::{ConfigErrors, Place};
+use super::errors::ConfigErrors;
+use super::place::Lines;
 use super::problem::{FILE_BYTES_MAX, Problem};
 use super::reader::{Report, Section};
 use super::{Config, address, node, route, sections};
@@ -21,11 +22,8 @@ impl Config {
     pub fn parse(text: &str, name_of_file: &str) -> Result<Self, ConfigErrors> {
         let report = Report::new(name_of_file, text);
         let (document, syntax) = DeTable::parse_recoverable(text);
-        for error in &syntax {
-            let at = error.span().map_or(report.end(), |span| span.start);
-            report.add(at, "", None, Problem::Syntax(error.message().to_owned()));
-        }
         if !syntax.is_empty() {
+            note_syntax(&report, &syntax);
             return Err(report.into_errors());
         }
         let config = read(Section::root(&report, document.get_ref()));
@@ -52,7 +50,7 @@ impl Config {
         }
         let text = str::from_utf8(&bytes).map_err(|error| {
             let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let place = Place::of(&before, before.len());
+            let place = Lines::new(&before).place(before.len());
             ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
         })?;
         let mut config = Self::parse(text, &name)?;
@@ -63,6 +61,20 @@ impl Config {
             ));
         }
         Ok(config)
+    }
+}
+
+/// Notes the first syntax error of each line: the parser's guesses after it are seldom right.
+fn note_syntax(report: &Report<'_>, errors: &[toml::de::Error]) {
+    let place = |error: &toml::de::Error| error.span().map_or(report.end(), |span| span.start);
+    let mut found: Vec<_> = errors
+        .iter()
+        .map(|error| (place(error), error.message()))
+        .collect();
+    found.sort_by_key(|(at, _)| *at);
+    found.dedup_by_key(|(at, _)| report.line(*at));
+    for (at, message) in found {
+        report.add(at, "", None, Problem::Syntax(message.to_owned()));
     }
 }
 
@@ -108,20 +120,17 @@ fn listeners_apart(root: &Section<'_>, addresses: &[SocketAddr; 3]) {
         ("admin", "admin.listen"),
     ];
     for later in 1..SECTIONS.len() {
-        for earlier in 0..later {
-            if !address::collide(addresses[earlier], addresses[later]) {
-                continue;
-            }
-            // The defaults do not collide, so at least one of the two is in the file.
-            let here = root.find(SECTIONS[later].0, "listen");
-            let there = root.find(SECTIONS[earlier].0, "listen");
-            let (field, other, by) = match here {
-                Some(field) => (Some(field), there, SECTIONS[earlier].1),
-                None => (there, None, SECTIONS[later].1),
-            };
-            if let Some(field) = field {
-                field.refuse(field.taken(by, other.as_ref()));
-            }
+        let Some(earlier) = (0..later).find(|&n| address::collide(addresses[n], addresses[later]))
+        else {
+            continue;
+        };
+        // The defaults do not collide, so at least one of the two is in the file.
+        let here = root.find(SECTIONS[later].0, "listen");
+        let there = root.find(SECTIONS[earlier].0, "listen");
+        match (here, there) {
+            (Some(here), there) => here.refuse(here.taken(SECTIONS[earlier].1, there.as_ref())),
+            (None, Some(there)) => there.refuse(there.taken(SECTIONS[later].1, None)),
+            (None, None) => {}
         }
     }
 }

@@ -12,6 +12,7 @@ mod errors;
 mod load;
 mod node;
 mod path;
+mod place;
 mod problem;
 mod reader;
 mod reload;
@@ -31,7 +32,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::errors::{ConfigError, ConfigErrors, Place};
+pub use self::errors::{ConfigError, ConfigErrors};
+pub use self::place::Place;
 pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;

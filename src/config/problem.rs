@@ -22,7 +22,7 @@ pub const FILE_BYTES_MAX: u64 = 16 << 20;
 pub enum Problem {
     /// The file could not be read.
     Unreadable(io::ErrorKind),
-    /// The file is larger than [`FILE_BYTES_MAX`].
+    /// The file is larger than 16 MiB.
     FileTooBig,
     /// The file is not UTF-8.
     NotUtf8,

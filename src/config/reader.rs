@@ -9,14 +9,16 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::errors::{ConfigError, ConfigErrors, Place};
+use super::errors::{ConfigError, ConfigErrors};
+use super::place::Lines;
 use super::problem::Problem;
 use super::spelling;
 
 /// What was found wrong, or odd, so far.
 pub struct Report<'a> {
     file: &'a str,
-    text: &'a str,
+    lines: Lines<'a>,
+    end: usize,
     errors: RefCell<Vec<Finding>>,
     warnings: RefCell<Vec<(usize, String)>>,
 }
@@ -32,7 +34,8 @@ impl<'a> Report<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
         Self {
             file,
-            text,
+            lines: Lines::new(text),
+            end: text.len(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -50,12 +53,12 @@ impl<'a> Report<'a> {
 
     /// The line, from 1, of byte `at`.
     pub fn line(&self, at: usize) -> usize {
-        Place::of(self.text, at).line
+        self.lines.line(at)
     }
 
     /// The byte after the last: where something that is missing would be added.
     pub fn end(&self) -> usize {
-        self.text.len()
+        self.end
     }
 
     /// Whether any error was noted.
@@ -69,7 +72,7 @@ impl<'a> Report<'a> {
         found.sort_by_key(|finding| finding.at);
         let errors = found.into_iter().map(|finding| ConfigError {
             file: self.file.to_owned(),
-            place: Some(Place::of(self.text, finding.at)),
+            place: Some(self.lines.place(finding.at)),
             key: finding.key,
             given: finding.given,
             problem: finding.problem,
@@ -221,7 +224,7 @@ impl<'a> Field<'a> {
     /// Notes something odd about this value, as a sentence.
     pub fn warn(&self, sentence: impl fmt::Display) {
         let report = self.report;
-        let place = Place::of(report.text, self.at());
+        let place = report.lines.place(self.at());
         let sentence = format!("{}:{place}: {}: {sentence}", report.file, self.key);
         report.warnings.borrow_mut().push((self.at(), sentence));
     }

@@ -129,15 +129,16 @@ impl Reading {
     /// Promise 7: what strangers reach must be verified, or allowed by name not to be.
     fn verified(&self, s: &mut Section<'_>, name: Option<&str>) {
         let verify = s.field("verify");
-        if let Some(field) = &verify {
+        let known = verify.as_ref().map(|field| {
             field.read(|field| match field.text("a string")? {
                 "none" => Ok(()),
                 _ => Err(Problem::NotYet(Feature::Verify)),
-            });
-        }
+            })
+        });
         let allow = s.field("allow_unverified");
         let allowed = allow.as_ref().map(|field| field.read(Field::flag));
-        if is_loopback(self.http_listen) {
+        // A `verify` that was refused is not yet a route that believes anybody.
+        if is_loopback(self.http_listen) || known == Some(None) {
             return;
         }
         match (allow, allowed) {
@@ -155,7 +156,7 @@ impl Reading {
                 });
                 match allow.or(verify) {
                     Some(field) => field.refuse(problem),
-                    None => s.refuse("verify", problem),
+                    None => s.refuse("allow_unverified", problem),
                 }
             }
         }

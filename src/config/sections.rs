@@ -49,16 +49,15 @@ pub fn http(mut s: Section<'_>) -> Http {
 /// Reads `[tcp]`.
 pub fn tcp(mut s: Section<'_>) -> Tcp {
     let address = s.field("listen");
-    let ids = s.field("backends");
+    let max_connections = s.read("max_connections", count(1..=100_000));
     let secrets = s.field("secrets").map(Field::hide);
+    let ids = s.field("backends");
     let (secrets, any_secret) = secrets
         .map(|field| field.read(secret::list).unwrap_or((Vec::new(), true)))
         .unwrap_or_default();
     let tcp = Tcp {
         listen: read(&address, listen).unwrap_or(loopback(7000)),
-        max_connections: s
-            .read("max_connections", count(1..=100_000))
-            .unwrap_or(10_000),
+        max_connections: max_connections.unwrap_or(10_000),
         secrets,
         backends: read(&ids, backends).unwrap_or_default(),
         hello_deadline: s

@@ -177,7 +177,7 @@ impl Scale {
         Some(format!("{number}{unit}"))
     }
 
-    /// Writes `base` in the largest unit that divides it.
+    /// Writes `base` in the largest unit that divides it; nothing in the usual one.
     fn write(&self, base: u64) -> String {
         let whole = self
             .units
@@ -186,7 +186,7 @@ impl Scale {
             .find(|(_, factor)| base.is_multiple_of(*factor));
         match whole {
             Some((unit, factor)) if base > 0 => format!("{}{unit}", base / factor),
-            _ => format!("{base}{}", self.units[0].0),
+            _ => format!("{base}{}", self.likely[0]),
         }
     }
 }

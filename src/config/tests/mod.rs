@@ -1,6 +1,7 @@
 //! What an operator meets: relay.toml as shipped, every error's exact words, and files that are no configuration at all.
 
 mod errors;
+mod files;
 mod garbage;
 mod reload;
 mod shipped;

@@ -1,0 +1,107 @@
+//! Reading the file itself: what cannot be read, and who else can.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::super::{Config, Place, Problem};
+use super::LEAST;
+
+/// A file with `bytes` in it and `mode`, gone with its directory.
+struct Scratch {
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new(bytes: &[u8], mode: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("relay.toml");
+        let mut file = fs::File::create(&path).unwrap();
+        file.write_all(bytes).unwrap();
+        file.set_permissions(Permissions::from_mode(mode)).unwrap();
+        Self {
+            path,
+            _directory: directory,
+        }
+    }
+
+    /// The one error of loading it, without the file's name.
+    fn error(&self) -> String {
+        let errors = Config::load(&self.path).unwrap_err().to_string();
+        errors.replace(&self.path.display().to_string(), "FILE")
+    }
+}
+
+#[test]
+fn a_file_is_taken_and_named_in_its_errors() {
+    let file = Scratch::new(LEAST.as_bytes(), 0o644);
+    assert_eq!(Config::load(&file.path), Config::parse(LEAST, "x"));
+    let file = Scratch::new(b"x = 1\n[[route]]\npath = '/{id}'", 0o644);
+    assert_eq!(
+        file.error(),
+        "FILE:1:1: x: unknown key; known here: node, http, tcp, delivery, outbox, redis, admin, log, route"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_says_what_to_do() {
+    let mut file = Scratch::new(b"", 0o644);
+    file.path.set_file_name("absent.toml");
+    assert_eq!(
+        file.error(),
+        "FILE: there is no such file; name yours with -c, as in payrelay check -c FILE"
+    );
+    file.path.pop();
+    assert_eq!(
+        file.error(),
+        "FILE: the file cannot be read (is a directory); name another with -c, as in payrelay check -c FILE"
+    );
+}
+
+#[test]
+fn what_is_no_text_says_where() {
+    let file = Scratch::new(b"# caf\xc3\xa9\n# caf\xe9\n", 0o644);
+    let errors = Config::load(&file.path).unwrap_err();
+    let [error] = &errors.iter().collect::<Vec<_>>()[..] else {
+        panic!("{errors}")
+    };
+    assert_eq!(error.problem, Problem::NotUtf8);
+    assert_eq!(error.place, Some(Place { line: 2, column: 6 }));
+}
+
+#[test]
+fn what_is_too_big_is_not_read() {
+    let file = Scratch::new(b"", 0o644);
+    let sparse = fs::OpenOptions::new().write(true).open(&file.path).unwrap();
+    sparse.set_len((16 << 20) + 1).unwrap();
+    assert_eq!(
+        file.error(),
+        "FILE: the file is too big; at most 16 MiB are read"
+    );
+}
+
+#[test]
+fn secrets_in_a_file_that_others_can_read_are_warned_of() {
+    let secret = format!("tcp.secrets = [\"0123456789abcdef\"]\n{LEAST}");
+    let token = format!("admin.token = \"0123456789abcdef\"\n{LEAST}");
+    for (text, mode, warned) in [
+        (secret.as_str(), 0o600, false),
+        (secret.as_str(), 0o640, true),
+        (token.as_str(), 0o604, true),
+        (LEAST, 0o644, false),
+    ] {
+        let file = Scratch::new(text.as_bytes(), mode);
+        let warnings = Config::load(&file.path).unwrap().warnings;
+        let name = file.path.display();
+        let wanted = format!(
+            "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
+        );
+        assert_eq!(
+            warnings,
+            if warned { vec![wanted] } else { vec![] },
+            "{mode:o}"
+        );
+    }
+}
