@@ -348,7 +348,7 @@ fn errors_are_enums_and_nothing_is_unsafe() {
 }
 
 #[test]
-fn tests_wait_for_events_and_do_not_sleep() {
+fn tests_wait_for_events_instead_of_time() {
     let needles = [concat!("sle", "ep("), concat!("sle", "ep_ms(")];
     let all = files("tests", &[".rs"]);
     let lines = all.iter().flat_map(|source| {
