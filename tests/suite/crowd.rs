@@ -19,7 +19,7 @@ fn two_thousand_at_once_to_two_hundred_backends() {
     assert_eq!(ledger.posts.len(), 2000);
     ledger.assert_each_once_none_crossed();
     assert_eq!(
-        relay.metric("payrelay_received_total{outcome=\"delivered\"}"),
+        relay.metric("payrelay_notifications_total{outcome=\"delivered\"}"),
         2000.0
     );
     assert_eq!(relay.metric("payrelay_in_flight"), 0.0);

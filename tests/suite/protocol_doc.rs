@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::thread;
 
 use crate::support::{Backend, Frame, Pending, Relay, difference};
 
@@ -25,10 +26,19 @@ fn every_transcript_happens_as_it_is_written() {
         "only {} transcripts were found",
         transcripts.len()
     );
-    for transcript in &transcripts {
-        eprintln!("the transcript at doc/protocol.md:{}", transcript.line);
-        Stage::set(&transcript.setting).play(transcript);
-    }
+    // Each on a thread of its own, so that one that goes wrong does not hide the others.
+    let wrong: Vec<String> = transcripts
+        .into_iter()
+        .filter_map(|transcript| {
+            let place = format!("doc/protocol.md:{}", transcript.line);
+            let played = thread::spawn(move || Stage::set(&transcript.setting).play(&transcript));
+            played.join().is_err().then_some(place)
+        })
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "transcripts that did not happen as written: {wrong:?}"
+    );
 }
 
 fn transcripts(text: &str) -> Vec<Transcript> {
@@ -89,7 +99,7 @@ impl Stage {
 
     fn play(mut self, transcript: &Transcript) {
         for (line, step) in &transcript.steps {
-            eprintln!("{line:5} {step}");
+            eprintln!("doc/protocol.md:{line}: {step}");
             self.step(step);
         }
         for (number, client) in &self.clients {

@@ -1,6 +1,6 @@
 //! A rude backend hurts only itself: while it is at it, a healthy one beside it is served as ever.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Backend, Random, Relay, Steady, eventually};
 
@@ -13,6 +13,7 @@ fn one_that_stops_reading_is_cut_and_only_its_own_notifications_fail() {
     let mut rude = Backend::raw_with_small_window(&relay);
     rude.hello("rude", "max=64");
     // More than any socket buffer on the way holds.
+    let began = Instant::now();
     let body = vec![b'x'; 1024 * 1024];
     let pending: Vec<_> = (0..12).map(|_| relay.post("/notify/rude", &body)).collect();
     eventually("the relay writes to it", || {
@@ -21,14 +22,10 @@ fn one_that_stops_reading_is_cut_and_only_its_own_notifications_fail() {
     while pending.iter().all(|answer| !answer.answered_yet()) {
         steady.still_served();
     }
+    assert!(began.elapsed() >= Duration::from_secs(2), "cut too early");
     for answer in pending {
         let answer = answer.answer();
         assert_eq!(answer.told(), (503, "offline"));
-        assert!(
-            answer.elapsed >= Duration::from_secs(2),
-            "{:?}",
-            answer.elapsed
-        );
         assert!(
             answer.elapsed < Duration::from_secs(20),
             "{:?}",
@@ -94,7 +91,7 @@ fn one_that_sends_garbage_is_told_and_closed() {
 fn one_that_stops_in_the_middle_of_a_line_or_of_data_is_let_go_as_idle() {
     let relay = Relay::with("[tcp]\nheartbeat = \"1s\"");
     let steady = Steady::start(&relay);
-    for half in [&b"ACK id=01234"[..], b"PUB ch=x =500\nhalf of it"] {
+    for half in [&b"ACK id=01234"[..], b"PONG =500\nhalf of it"] {
         let mut rude = relay.backend("rude");
         rude.send_bytes(half);
         while rude

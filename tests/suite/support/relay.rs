@@ -23,7 +23,7 @@ listen = "127.0.0.1:0"
 [admin]
 listen = "127.0.0.1:0"
 [log]
-level = "debug"
+level = "info"
 [[route]]
 path = "/notify/{id}"
 verify = "none"
