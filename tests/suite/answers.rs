@@ -61,18 +61,21 @@ fn a_nack_is_refused_at_once() {
 fn absence_is_told_within_milliseconds() {
     let relay = Relay::with(FAR_DEADLINE);
     let mut connection = relay.http();
-    let answers: Vec<_> = (0..30)
-        .map(|_| connection.post("/notify/nobody", b"amount=88"))
-        .collect();
-    for answer in &answers {
+    let mut quickest = Duration::MAX;
+    for _ in 0..30 {
+        let answer = connection.post("/notify/nobody", b"amount=88");
         assert_eq!(answer.told(), (503, "offline"));
         assert_eq!(answer.text(), "fail");
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert_eq!(answer.id().len(), 26);
+        assert!(
+            answer.elapsed < Duration::from_secs(15),
+            "it waited for the deadline"
+        );
+        quickest = quickest.min(answer.elapsed);
     }
     // The quickest of thirty: what the relay takes, whatever else this machine was doing.
-    let quickest = answers.iter().map(|answer| answer.elapsed).min();
-    assert!(quickest < Some(Duration::from_millis(50)), "{quickest:?}");
+    assert!(quickest < Duration::from_millis(50), "{quickest:?}");
 }
 
 #[test]
