@@ -1,14 +1,54 @@
-//! The map of the house.
+//! payrelay takes payment callbacks over HTTP and hands them to Lua backends on plain TCP. It answers the provider only
+//! as truthfully as it can prove.
+//!
+//! ```text
+//!  provider ──HTTP──▶ edge ──lane──▶ http ──▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
+//!                                     ▲           │  ▲                              │
+//!                                     └── answer ─┘  └────────── receipt ───────────┘
+//! ```
+//!
+//! # The rooms, from the street inwards
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`relay`] | the only file that wires rooms together: start order, stop order, reload |
+//! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
+//! | [`http`] | the tiny_http pool: routes, selectors, answers |
+//! | [`delivery`] | who waits for which notification until when |
+//! | [`bus`] | how parcels reach other nodes |
+//! | [`session`] | accept, one thread per socket, the codec, mailboxes, the registry |
+//! | [`admin`] | health and metrics |
+//! | [`metrics`] | what is counted |
+//! | [`config`] | relay.toml, checked |
+//! | [`logging`] | where log lines go |
+//! | [`accept`] | a listener's thread |
+//! | [`fds`] | who may open how many descriptors |
+//! | [`thread`] | named threads, joined |
+//! | [`parcel`] | a notification on its way, and the reply owed for it |
+//! | [`notification`] | the nouns |
+//!
+//! # Invariants
+//!
+//! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK makes it true.
+//! - No byte from the network reaches tiny_http that the edge has not read whole, bounded and re-written.
+//! - No HTTP worker waits for a backend, and no sender waits for a session: a full queue is an answer.
+//! - A wait stands before its parcel is sent; whoever takes the wait out of the table answers. A parcel that is dropped
+//!   says so. So every provider is answered exactly once.
+//! - Imports point down the table, never up; a lock is never held across I/O, a send or a log line.
 
 pub mod accept;
+pub mod admin;
 pub mod bus;
+pub mod claims;
 pub mod config;
 pub mod delivery;
+pub mod edge;
 pub mod fds;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notification;
 pub mod parcel;
+pub mod relay;
 pub mod session;
 pub mod thread;

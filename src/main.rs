@@ -1,3 +1,9 @@
-//! The binary: arguments in, exit code out.
+//! The binary: arguments in, exit code out. What it does is in `cli`; what a relay is, is in the library.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

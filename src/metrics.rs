@@ -33,8 +33,8 @@ const ACK_SECONDS: [f64; 14] = [
 ];
 
 /// Why sessions close; these series exist from the start, so that a first increase is seen by `rate()`.
-const CLOSE_REASONS: [&str; 7] = [
-    "takeover", "drain", "idle", "slow", "protocol", "peer", "error",
+const CLOSE_REASONS: [&str; 8] = [
+    "takeover", "drain", "idle", "slow", "protocol", "peer", "bye", "error",
 ];
 
 /// Everything the relay counts. Shared as an `Arc`; every verb takes `&self` and is cheap.
@@ -65,10 +65,8 @@ pub struct Readings {
     pub queue_depth: usize,
     /// Open connections of providers.
     pub http_connections: usize,
-    /// Lanes to the HTTP workers that carry a request.
-    pub lanes_busy: usize,
-    /// Lanes to the HTTP workers that are open.
-    pub lanes: usize,
+    /// Requests of providers that are owed an answer.
+    pub http_in_flight: usize,
     /// File descriptors the relay may still hand to connections.
     pub fd_budget_free: usize,
     /// File descriptors the relay may hand to connections at all.
@@ -155,7 +153,7 @@ impl Metrics {
         let session_refusals = Family::default();
         registry.register(
             "payrelay_session_refusals",
-            "Connections of backends refused before they became a session, by error code",
+            "Backends' connections refused or broken off with a fatal error, by its code",
             session_refusals.clone(),
         );
         let in_flight = Gauge::default();
@@ -228,7 +226,7 @@ impl Metrics {
         self.sessions_opened.inc();
     }
 
-    /// A session that had been opened is over: takeover, drain, idle, slow, protocol, peer or error.
+    /// A session that had been opened is over: takeover, drain, idle, slow, protocol, peer, bye or error.
     pub fn session_closed(&self, reason: &'static str) {
         self.sessions.dec();
         self.sessions_closed
@@ -236,7 +234,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A connection was refused before it became a session; `code` is that of the ERR.
+    /// A backend's connection was refused, or broken off, with a fatal ERR of this `code`.
     pub fn session_refused(&self, code: &'static str) {
         self.session_refusals
             .get_or_create(&CodeLabels { code })
@@ -298,8 +296,7 @@ impl Receipts {
 struct ReadingGauges {
     queue_depth: Gauge,
     http_connections: Gauge,
-    lanes_busy: Gauge,
-    lanes: Gauge,
+    http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
 }
@@ -317,11 +314,10 @@ impl ReadingGauges {
                 "Notifications waiting in the sessions' mailboxes",
             ),
             http_connections: gauge("payrelay_http_connections", "Open connections of providers"),
-            lanes_busy: gauge(
-                "payrelay_lanes_busy",
-                "Lanes to the HTTP workers that carry a request",
+            http_in_flight: gauge(
+                "payrelay_http_in_flight",
+                "Requests of providers that are owed an answer",
             ),
-            lanes: gauge("payrelay_lanes", "Open lanes to the HTTP workers"),
             fd_budget_free: gauge(
                 "payrelay_fd_budget_free",
                 "File descriptors still free for connections",
@@ -338,8 +334,7 @@ impl ReadingGauges {
         let value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.queue_depth.set(value(readings.queue_depth));
         self.http_connections.set(value(readings.http_connections));
-        self.lanes_busy.set(value(readings.lanes_busy));
-        self.lanes.set(value(readings.lanes));
+        self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
     }
@@ -385,190 +380,4 @@ struct VersionLabels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::notification::Nack;
-
-    fn value(metrics: &Metrics, series: &str) -> Option<String> {
-        let text = metrics.text(&Readings::default());
-        text.lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
-            .map(str::to_owned)
-    }
-
-    #[test]
-    fn every_outcome_has_its_own_counter() {
-        let metrics = Metrics::new();
-        let route = metrics.route("alipay");
-        for (times, outcome) in (1..).zip(Outcome::ALL) {
-            for _ in 0..times {
-                route.answered(outcome);
-            }
-        }
-        for (times, outcome) in (1..).zip(Outcome::ALL) {
-            let series = format!(
-                "payrelay_notifications_total{{route=\"alipay\",outcome=\"{}\"}}",
-                outcome.as_str()
-            );
-            assert_eq!(
-                value(&metrics, &series),
-                Some(format!("{times}")),
-                "{series}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_route_asked_for_twice_counts_on() {
-        let metrics = Metrics::new();
-        metrics.route("r").answered(Outcome::Delivered);
-        metrics.route("r").answered(Outcome::Delivered);
-        let series = r#"payrelay_notifications_total{route="r",outcome="delivered"}"#;
-        assert_eq!(value(&metrics, series).as_deref(), Some("2"));
-    }
-
-    #[test]
-    fn a_route_name_cannot_break_out_of_its_label() {
-        let metrics = Metrics::new();
-        metrics.route("a\"b\\c\nd").answered(Outcome::Busy);
-        let series = r#"payrelay_notifications_total{route="a\"b\\c\nd",outcome="busy"}"#;
-        assert_eq!(value(&metrics, series).as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn every_receipt_has_its_own_counter() {
-        let metrics = Metrics::new();
-        let receipts = [
-            ("ack", Receipt::Ack),
-            ("nack", Receipt::Nack(Nack::default())),
-            ("gone", Receipt::Gone),
-            ("busy", Receipt::Busy),
-            ("expired", Receipt::Expired),
-        ];
-        for (times, (_, receipt)) in (1..).zip(&receipts) {
-            for _ in 0..times {
-                metrics.receipt(receipt);
-            }
-        }
-        metrics.late_ack();
-        for (times, (word, _)) in (1..).zip(&receipts) {
-            let series = format!("payrelay_receipts_total{{result=\"{word}\"}}");
-            assert_eq!(
-                value(&metrics, &series),
-                Some(format!("{times}")),
-                "{series}"
-            );
-        }
-        let late = r#"payrelay_receipts_total{result="late"}"#;
-        assert_eq!(value(&metrics, late).as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn sessions_and_waits_go_up_and_down() {
-        let metrics = Metrics::new();
-        metrics.session_opened();
-        metrics.session_opened();
-        metrics.session_closed("idle");
-        metrics.session_refused("bad-token");
-        metrics.in_flight_add();
-        metrics.in_flight_add();
-        metrics.in_flight_sub();
-        metrics.http_refused("no-route");
-        for (series, expected) in [
-            ("payrelay_sessions", "1"),
-            ("payrelay_sessions_opened_total", "2"),
-            (r#"payrelay_sessions_closed_total{reason="idle"}"#, "1"),
-            (r#"payrelay_sessions_closed_total{reason="takeover"}"#, "0"),
-            (r#"payrelay_session_refusals_total{code="bad-token"}"#, "1"),
-            ("payrelay_in_flight", "1"),
-            (r#"payrelay_http_refusals_total{reason="no-route"}"#, "1"),
-        ] {
-            assert_eq!(
-                value(&metrics, series).as_deref(),
-                Some(expected),
-                "{series}"
-            );
-        }
-    }
-
-    #[test]
-    fn acks_fall_into_their_buckets() {
-        let metrics = Metrics::new();
-        metrics.ack_after(Duration::from_micros(400));
-        metrics.ack_after(Duration::from_millis(30));
-        metrics.ack_after(Duration::from_secs(60));
-        for (series, expected) in [
-            (r#"payrelay_ack_seconds_bucket{le="0.0005"}"#, "1"),
-            (r#"payrelay_ack_seconds_bucket{le="0.025"}"#, "1"),
-            (r#"payrelay_ack_seconds_bucket{le="0.05"}"#, "2"),
-            (r#"payrelay_ack_seconds_bucket{le="10.0"}"#, "2"),
-            (r#"payrelay_ack_seconds_bucket{le="+Inf"}"#, "3"),
-            ("payrelay_ack_seconds_count", "3"),
-        ] {
-            assert_eq!(
-                value(&metrics, series).as_deref(),
-                Some(expected),
-                "{series}"
-            );
-        }
-    }
-
-    #[test]
-    fn readings_show_as_they_are_at_the_scrape() {
-        let metrics = Metrics::new();
-        let text = metrics.text(&Readings {
-            queue_depth: 1,
-            http_connections: 2,
-            lanes_busy: 3,
-            lanes: 4,
-            fd_budget_free: 5,
-            fd_budget: 6,
-        });
-        for line in [
-            "payrelay_queue_depth 1",
-            "payrelay_http_connections 2",
-            "payrelay_lanes_busy 3",
-            "payrelay_lanes 4",
-            "payrelay_fd_budget_free 5",
-            "payrelay_fd_budget 6",
-        ] {
-            assert!(text.lines().any(|have| have == line), "{line}");
-        }
-    }
-
-    /// The rules of the text format 0.0.4 that a scraper rejects a page for.
-    #[test]
-    fn the_page_is_the_classic_format() {
-        let metrics = Metrics::new();
-        metrics.route("r").answered(Outcome::Delivered);
-        let text = metrics.text(&Readings::default());
-        assert!(text.ends_with('\n'));
-        let mut typed: Option<(String, String)> = None;
-        let mut families = std::collections::HashSet::new();
-        for line in text.lines() {
-            if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').unwrap_or_default();
-                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-                assert!(families.insert(name.to_owned()), "twice: {line}");
-                typed = Some((name.to_owned(), kind.to_owned()));
-            } else if line.starts_with('#') {
-                assert!(line.starts_with("# HELP "), "{line}");
-            } else {
-                let (family, kind) = typed.as_ref().expect("a TYPE before the first sample");
-                let name = line.split(['{', ' ']).next().unwrap_or_default();
-                let suffixes: &[&str] = if kind == "histogram" {
-                    &["_sum", "_count", "_bucket"]
-                } else {
-                    &[""]
-                };
-                assert!(
-                    suffixes.iter().any(|s| format!("{family}{s}") == name),
-                    "{line} is not of {family}"
-                );
-                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-                let number = line.rsplit(' ').next().unwrap_or_default();
-                assert!(number.parse::<f64>().is_ok(), "{line}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,29 +1,25 @@
-//! What the provider reads: prepared bytes, written once, by whichever thread learns the outcome.
-//!
-//! Through `Request::into_writer`, since tiny_http's own `Response` costs half as much again and can panic on a `TE`
-//! header.
+//! What the provider reads, prepared; sent by whichever thread learns the outcome.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use tiny_http::Request;
-
 use super::Refusal;
 use super::route::Route;
+use crate::claims::{Claim, Reply};
 use crate::notification::{NotificationId, Outcome};
 
 /// An answer owed to a provider. Dropping it unpaid pays `fail`: the provider keeps the notification and tries again.
 pub struct Owed {
-    writer: Option<Box<dyn Write + Send>>,
+    claim: Option<Claim>,
     route: Arc<Route>,
     id: NotificationId,
 }
 
 impl Owed {
-    /// The answer to `request`, which came in by `route` and became the notification `id`.
-    pub fn new(request: Request, route: Arc<Route>, id: NotificationId) -> Self {
+    /// The answer to a request that came in by `route` and became the notification `id`.
+    pub fn new(claim: Claim, route: Arc<Route>, id: NotificationId) -> Self {
         Self {
-            writer: Some(request.into_writer()),
+            claim: Some(claim),
             route,
             id,
         }
@@ -31,11 +27,11 @@ impl Owed {
 
     /// Answers as the route says for `outcome`.
     pub fn pay(mut self, outcome: Outcome) {
-        self.write(outcome);
+        self.settle(outcome);
     }
 
-    fn write(&mut self, outcome: Outcome) {
-        let Some(writer) = self.writer.take() else {
+    fn settle(&mut self, outcome: Outcome) {
+        let Some(claim) = self.claim.take() else {
             return;
         };
         // Counted first: whoever has read the answer finds it in the figures.
@@ -45,17 +41,20 @@ impl Owed {
         } else {
             &self.route.fail
         };
-        let mut out = Vec::with_capacity(prepared.head.len() + prepared.body.len() + 96);
-        out.extend_from_slice(&prepared.head);
+        let mut head = Vec::with_capacity(prepared.head.len() + 96);
+        head.extend_from_slice(&prepared.head);
         // A Vec takes everything.
         let _ = write!(
-            out,
-            "X-Payrelay-Id: {}\r\nX-Payrelay-Outcome: {}\r\n\r\n",
+            head,
+            "X-Payrelay-Id: {}\r\nX-Payrelay-Outcome: {}\r\n",
             self.id,
             outcome.as_str()
         );
-        out.extend_from_slice(&prepared.body);
-        send(writer, &out);
+        claim(Reply {
+            status: prepared.status,
+            head,
+            body: prepared.body.clone(),
+        });
         log::debug!("{} for {}: {}", self.id, self.route.name, outcome.as_str());
     }
 }
@@ -63,52 +62,32 @@ impl Owed {
 impl Drop for Owed {
     fn drop(&mut self) {
         // Only a panic on the way drops an answer unpaid.
-        self.write(Outcome::Offline);
+        self.settle(Outcome::Offline);
     }
 }
 
-/// Answers a request that made no notification.
-pub fn refuse(request: Request, refusal: &Refusal) {
-    let words = refusal.words();
+/// The answer to a request that made no notification.
+pub fn refused(refusal: &Refusal) -> Reply {
     let allow = match refusal {
         Refusal::Method => "Allow: POST\r\n",
         Refusal::NoRoute | Refusal::NoId(_) | Refusal::BadId(_) | Refusal::NotAllowed => "",
     };
-    let status = refusal.status();
-    let out = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{allow}X-Payrelay-Outcome: {}\r\n\r\n{words}\n",
-        reason(status),
-        words.len() + 1,
-        refusal.outcome(),
+    let head = format!(
+        "Content-Type: text/plain\r\n{allow}X-Payrelay-Outcome: {}\r\n",
+        refusal.outcome()
     );
-    send(request.into_writer(), out.as_bytes());
-}
-
-/// Answers the edge's proof of a new lane.
-pub fn probe(request: Request) {
-    send(
-        request.into_writer(),
-        b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
-    );
-}
-
-/// Writes to the lane. Its other end is the edge, which waits to read just this; if it does not, nobody can be told.
-fn send(mut writer: Box<dyn Write + Send>, bytes: &[u8]) {
-    if let Err(error) = writer.write_all(bytes).and_then(|()| writer.flush()) {
-        log::debug!("an answer was not taken: {error}");
+    Reply {
+        status: refusal.status(),
+        head: head.into_bytes(),
+        body: format!("{}\n", refusal.words()).into_bytes(),
     }
 }
 
-/// The reason phrase of the statuses that are answered here; the edge writes its own.
-pub fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        204 => "No Content",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        _ => "-",
+/// The answer to the edge's proof of a new lane.
+pub fn probed() -> Reply {
+    Reply {
+        status: 204,
+        head: Vec::new(),
+        body: Vec::new(),
     }
 }

@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLock;
 use tiny_http::{Method, Request, Server};
 
-use self::answer::{Owed, refuse};
+use self::answer::Owed;
 pub use self::route::Routes;
 use self::route::{Found, Route};
 use self::select::{Missing, Parts};
+use crate::claims::Claims;
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
@@ -28,6 +29,9 @@ use crate::thread::{self, JoinOnDrop};
 
 /// The header by which the edge proves a new lane; no request from outside can carry it.
 const PROBE_HEADER: &str = "x-payrelay-lane";
+
+/// The header with the number of the request's claim; no request from outside can carry it.
+const CLAIM_HEADER: &str = "x-payrelay-claim";
 
 /// Workers parse JSON, at a bounded depth.
 const STACK_BYTES: usize = 256 * 1024;
@@ -38,6 +42,8 @@ pub struct Desk {
     pub routes: RwLock<Arc<Routes>>,
     /// Which ids may be notified; replaced on reload.
     pub access: RwLock<Arc<Access>>,
+    /// The means to answer, left by the edge.
+    pub claims: Arc<Claims>,
     pub delivery: Arc<Delivery>,
     pub mint: IdMint,
     pub metrics: Arc<Metrics>,
@@ -95,7 +101,7 @@ impl Drop for Pool {
 fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
     while !stopping.load(Ordering::SeqCst) {
         match server.recv() {
-            // The request answers 500 by itself when it is dropped in the unwinding.
+            // The claim is dropped in the unwinding, which tells the peer.
             Ok(request) => {
                 if catch_unwind(AssertUnwindSafe(|| desk.take(request))).is_err() {
                     log::error!("a request made this worker panic; it goes on with the next");
@@ -112,21 +118,27 @@ fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
 
 impl Desk {
     fn take(&self, mut request: Request) {
-        if is_probe(&request) {
-            return answer::probe(request);
+        let claim = header(&request, CLAIM_HEADER)
+            .and_then(|number| number.parse().ok())
+            .and_then(|number| self.claims.take(number));
+        let Some(claim) = claim else {
+            return; // its peer's deadline was first
+        };
+        if header(&request, PROBE_HEADER).is_some() {
+            return claim(answer::probed());
         }
         let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
         if request.as_reader().read_to_end(&mut body).is_err() {
-            return; // the lane broke; nobody is there to be answered
+            return; // the lane broke; dropping the claim tells the peer
         }
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, &request, body) {
             Err(refusal) => {
                 self.metrics.http_refused(refusal.outcome());
-                refuse(request, &refusal);
+                claim(answer::refused(&refusal));
             }
             Ok((route, notification)) => {
-                let owed = Owed::new(request, Arc::clone(route), notification.id);
+                let owed = Owed::new(claim, Arc::clone(route), notification.id);
                 self.delivery
                     .deliver(notification, Box::new(move |outcome| owed.pay(outcome)));
             }
@@ -183,14 +195,12 @@ impl Desk {
     }
 }
 
-fn is_probe(request: &Request) -> bool {
-    request.headers().iter().any(|header| {
-        header
-            .field
-            .as_str()
-            .as_str()
-            .eq_ignore_ascii_case(PROBE_HEADER)
-    })
+fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    request
+        .headers()
+        .iter()
+        .find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name))
+        .map(|header| header.value.as_str())
 }
 
 /// Why a request made no notification.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use tiny_http::Request;
 
-use super::answer::reason;
 use crate::config::{self, Segment, Selector};
 use crate::metrics::{Metrics, RouteMetrics};
 
@@ -40,6 +39,7 @@ impl fmt::Debug for Route {
 /// An answer up to the headers that differ each time.
 #[derive(Debug)]
 pub struct Prepared {
+    pub status: u16,
     pub head: Vec<u8>,
     pub body: Vec<u8>,
 }
@@ -136,13 +136,9 @@ impl Prepared {
         } else {
             ""
         };
-        let head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{retry}",
-            reason(status),
-            answer.content_type,
-            answer.body.len()
-        );
+        let head = format!("Content-Type: {}\r\n{retry}", answer.content_type);
         Self {
+            status,
             head: head.into_bytes(),
             body: answer.body.clone(),
         }

@@ -1,19 +1,22 @@
 //! The backends' entrance: accepts, counts, and gives each connection a thread.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use rustix::net::{Shutdown, shutdown};
 
 use super::mailbox::{Command, Mailbox};
+use super::outgoing::Outgoing;
 use super::serve::{House, Session};
 use super::wire;
 use crate::accept::Acceptor;
-use crate::fds::FdBudget;
+use crate::fds::{FdBudget, FdPermit};
 use crate::thread::Crew;
 
 /// A session's stack, in bytes. Measured: the deepest path (HELLO with a log line) stays under a quarter of it.
@@ -100,37 +103,39 @@ impl Sessions {
         let Some(permit) = self.fds.try_take(FDS_PER_SESSION) else {
             return self.refuse(&stream, "out of file descriptors");
         };
-        let Ok(mailbox) = Mailbox::new(self.house.tcp.queue).map(Arc::new) else {
-            return self.refuse(&stream, "out of file descriptors");
-        };
-        let Ok(spare) = stream.try_clone() else {
-            return self.refuse(&stream, "out of file descriptors");
+        let socket = Arc::new(OwnedFd::from(stream));
+        let outgoing = Outgoing::new(
+            Arc::clone(&socket),
+            self.house.tcp.ack_timeout,
+            Instant::now(),
+        );
+        let mailbox = Mailbox::new(self.house.tcp.queue, outgoing).map(Arc::new);
+        let (Ok(()), Ok(mailbox)) = (rustix::io::ioctl_fionbio(&socket, true), mailbox) else {
+            return self.refuse(&socket, "out of file descriptors");
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.mailboxes.lock().insert(number, Arc::clone(&mailbox));
         let sessions = Arc::clone(self);
+        let theirs = Arc::clone(&socket);
         let spawned = self
             .crew
             .spawn(format!("session-{number}"), STACK_BYTES, move || {
                 let _enrolled = Enrolled {
                     number,
                     sessions: Arc::clone(&sessions),
+                    _permit: permit,
                 };
                 let house = Arc::clone(&sessions.house);
-                match Session::new(number, stream, peer, mailbox, house) {
-                    Ok(session) => session.run(),
-                    Err(error) => log::debug!("{peer}: {error}"),
-                }
-                drop(permit); // after the descriptors
+                Session::new(number, theirs, peer, mailbox, house).run();
             });
         if spawned.is_err() {
             self.mailboxes.lock().remove(&number);
-            self.refuse(&spare, "out of threads");
+            self.refuse(&socket, "out of threads");
         }
     }
 
     /// Tells a peer that there is no room. One write into an empty socket buffer does not wait.
-    fn refuse(&self, mut stream: &TcpStream, words: &str) {
+    fn refuse(&self, socket: impl AsFd, words: &str) {
         self.house.metrics.session_refused("limit");
         let mut out = Vec::new();
         wire::line(&mut out, "ERR")
@@ -139,8 +144,8 @@ impl Sessions {
             .arg("msg", words)
             .end();
         // The peer learns it or not; there is nothing else to be done for it.
-        let _ = stream.write(&out);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = rustix::io::write(&socket, &out);
+        let _ = shutdown(&socket, Shutdown::Write);
     }
 
     fn command_all(&self, command: Command) {
@@ -155,6 +160,8 @@ impl Sessions {
 struct Enrolled {
     number: u64,
     sessions: Arc<Sessions>,
+    // Given back last: by then the list held the descriptors' last owner.
+    _permit: FdPermit,
 }
 
 impl Drop for Enrolled {

@@ -1,11 +1,13 @@
-//! One backend's socket: bytes in as they come, frames out in batches, and never a wait in either.
+//! What is still to be written to one backend's socket: frames in batches, never a wait.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 
 use crate::notification::Notification;
 
@@ -21,7 +23,7 @@ const PIECES_PER_WRITE: usize = 16;
 /// A socket and what is still to be written to it. An idle link holds no buffer.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    socket: Arc<OwnedFd>,
     unwritten: VecDeque<Piece>,
     /// How much of the first piece has gone.
     gone: usize,
@@ -47,35 +49,14 @@ impl Piece {
 }
 
 impl Link {
-    /// Takes over `stream`.
-    ///
-    /// # Errors
-    /// The socket cannot be made non-blocking.
-    pub fn new(stream: TcpStream, now: Instant) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
+    /// Writes to `socket`, which must be non-blocking.
+    pub fn new(socket: Arc<OwnedFd>, now: Instant) -> Self {
+        Self {
+            socket,
             unwritten: VecDeque::new(),
             gone: 0,
             bytes: 0,
             progress: now,
-        })
-    }
-
-    /// The socket, to sleep on.
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
-
-    /// Reads what is there; `None`: nothing yet. 0 bytes: the peer has closed.
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.stream.read(into) {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if is_not_now(&error) => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
@@ -140,12 +121,12 @@ impl Link {
                 *slice = IoSlice::new(&piece.bytes()[skip..]);
                 count += 1;
             }
-            match self.stream.write_vectored(&slices[..count]) {
+            match rustix::io::writev(&self.socket, &slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => self.forget(written, now),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -169,10 +150,6 @@ impl Link {
     /// Tells the peer that nothing more will come. What it has not read yet it still can.
     pub fn half_close(&self) {
         // A socket that is gone already needs no closing.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = shutdown(&self.socket, Shutdown::Write);
     }
-}
-
-fn is_not_now(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

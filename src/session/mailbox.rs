@@ -1,4 +1,5 @@
-//! A session's mailbox: a bounded channel of parcels, a word or two of command, and the bell that wakes the thread.
+//! A session's mailbox: a bounded channel of parcels, a word or two of command, the way out, and the bell that wakes the
+//! thread.
 //!
 //! Whoever sends never waits: a full mailbox is an answer. The session's thread never looks without having been rung,
 //! and is rung only when it sleeps.
@@ -9,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::outgoing::Outgoing;
 use crate::parcel::Parcel;
 
 /// What a session's thread can be told from outside. Commands do not queue behind parcels, and none can be refused.
@@ -47,6 +49,7 @@ pub struct Mailbox {
     waiting: AtomicUsize,
     capacity: usize,
     commands: AtomicU8,
+    outgoing: Mutex<Outgoing>,
     bell: OwnedFd,
     /// The thread sleeps, or is about to: the next sender must ring.
     asleep: AtomicBool,
@@ -57,7 +60,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// No file descriptor is left for the bell.
-    pub fn new(capacity: usize) -> io::Result<Self> {
+    pub fn new(capacity: usize, outgoing: Outgoing) -> io::Result<Self> {
         let (inlet, outlet) = bounded(capacity);
         Ok(Self {
             inlet,
@@ -66,13 +69,38 @@ impl Mailbox {
             waiting: AtomicUsize::new(0),
             capacity,
             commands: AtomicU8::new(0),
+            outgoing: Mutex::new(outgoing),
             bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             asleep: AtomicBool::new(false),
         })
     }
 
-    /// Puts `parcel` in, or gives it back when the mailbox is full.
+    /// Sends `parcel`, or puts it in; gives it back when the mailbox is full.
+    ///
+    /// When nothing waits and the socket is free, the caller writes the MSG itself: waking the session's thread for it
+    /// would cost more than the write.
     pub fn push(&self, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
+        if self.waiting() == 0
+            && let Some(mut outgoing) = self.outgoing.try_lock()
+            && outgoing.may_take()
+            && outgoing.link.is_flushed()
+            && self.waiting() == 0
+        {
+            let now = Instant::now();
+            outgoing.hand_over(*parcel, now);
+            let broken = outgoing.flush(now).is_err();
+            // What is left, and what is broken, is for the thread to see to.
+            if broken || !outgoing.link.is_flushed() {
+                drop(outgoing);
+                self.ring();
+            }
+            return Ok(());
+        }
+        self.put(parcel)
+    }
+
+    /// Puts `parcel` in, or gives it back when the mailbox is full.
+    fn put(&self, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
         if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.capacity {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(parcel);
@@ -97,7 +125,7 @@ impl Mailbox {
     pub fn bequeath(&self, heir: &Mailbox) -> Vec<Box<Parcel>> {
         let mut left_over = Vec::new();
         while let Some(parcel) = self.take() {
-            left_over.extend(heir.push(parcel).err());
+            left_over.extend(heir.put(parcel).err());
         }
         left_over
     }
@@ -105,6 +133,21 @@ impl Mailbox {
     /// How many parcels wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// The way out, for the session's own thread.
+    pub fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock()
+    }
+
+    /// Turns waiting parcels into MSG as far as `outgoing`, which is this mailbox's own, lets them.
+    pub fn hand_over_waiting(&self, outgoing: &mut Outgoing, now: Instant) {
+        while outgoing.may_take() {
+            let Some(parcel) = self.take() else {
+                return;
+            };
+            outgoing.hand_over(*parcel, now);
+        }
     }
 
     /// The oldest parcel.
@@ -194,6 +237,16 @@ mod tests {
         }
     }
 
+    fn mailbox(capacity: usize) -> Mailbox {
+        let (ours, _) = std::os::unix::net::UnixStream::pair().expect("a socket");
+        let outgoing = Outgoing::new(
+            Arc::new(OwnedFd::from(ours)),
+            Duration::from_secs(60),
+            Instant::now(),
+        );
+        Mailbox::new(capacity, outgoing).expect("an eventfd")
+    }
+
     fn parcel(n: u64, deadline: Instant, ledger: &Arc<Ledger>) -> Box<Parcel> {
         let notification = Notification {
             id: IdMint::new(0).mint(n),
@@ -220,7 +273,7 @@ mod tests {
     fn a_full_mailbox_gives_the_parcel_back_even_when_the_oldest_was_looked_at() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let later = now + Duration::from_secs(1);
-        let mailbox = Mailbox::new(2).expect("an eventfd");
+        let mailbox = mailbox(2);
         assert!(mailbox.push(parcel(1, later, &ledger)).is_ok());
         assert_eq!(mailbox.expire(now).1, Some(later));
         assert!(mailbox.push(parcel(2, later, &ledger)).is_ok());
@@ -233,7 +286,7 @@ mod tests {
     fn what_has_expired_is_taken_out_and_its_sender_told() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let later = now + Duration::from_secs(1);
-        let mailbox = Mailbox::new(4).expect("an eventfd");
+        let mailbox = mailbox(4);
         for (n, deadline) in [(1, now), (2, now), (3, later)] {
             assert!(mailbox.push(parcel(n, deadline, &ledger)).is_ok());
         }
@@ -251,8 +304,7 @@ mod tests {
     fn an_heir_gets_everything_in_order() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let later = now + Duration::from_secs(1);
-        let (old, new) = (Mailbox::new(4), Mailbox::new(4));
-        let (old, new) = (old.expect("an eventfd"), new.expect("an eventfd"));
+        let (old, new) = (mailbox(4), mailbox(4));
         for n in 1..=3 {
             assert!(old.push(parcel(n, later, &ledger)).is_ok());
         }
@@ -264,7 +316,7 @@ mod tests {
     #[test]
     fn dropping_a_mailbox_tells_every_sender() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
-        let mailbox = Mailbox::new(4).expect("an eventfd");
+        let mailbox = mailbox(4);
         assert!(mailbox.push(parcel(1, now, &ledger)).is_ok());
         assert!(mailbox.push(parcel(2, now, &ledger)).is_ok());
         drop(mailbox);
@@ -274,7 +326,7 @@ mod tests {
     #[test]
     fn whoever_comes_after_the_last_look_rings() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
-        let mailbox = Mailbox::new(4).expect("an eventfd");
+        let mailbox = mailbox(4);
         let mut count = [0; 8];
         assert!(mailbox.push(parcel(1, now, &ledger)).is_ok());
         assert!(

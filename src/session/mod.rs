@@ -6,6 +6,7 @@ mod door;
 mod hello;
 mod link;
 mod mailbox;
+mod outgoing;
 mod registry;
 mod serve;
 pub mod token;

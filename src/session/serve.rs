@@ -3,9 +3,8 @@
 //! The life of a session has three phases: it greets until a HELLO is accepted, serves, and leaves. Only this file closes
 //! a socket. It never waits for anything but `poll`.
 
-use std::collections::VecDeque;
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,8 @@ use parking_lot::RwLock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::link::Link;
 use super::mailbox::{Command, Mailbox};
+use super::outgoing::Outgoing;
 use super::registry::{NotSent, Registry};
 use super::token::Access;
 use super::wire::{self, FrameError};
@@ -22,7 +21,6 @@ use crate::bus::Bus;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Receipt};
-use crate::parcel::Reply;
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
 const LINGER: Duration = Duration::from_secs(2);
@@ -96,19 +94,11 @@ pub(super) struct Leaving {
     half_closed: bool,
 }
 
-/// A MSG that the backend has and has not answered.
-pub(super) struct InFlight {
-    pub(super) reply: Reply,
-    pub(super) sent: Instant,
-    /// When `tcp.ack_timeout` is over.
-    pub(super) due: Instant,
-}
-
 pub struct Session {
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
     pub(super) house: Arc<House>,
-    link: Link,
+    socket: Arc<OwnedFd>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Part of a line.
     inbound: Vec<u8>,
@@ -117,9 +107,6 @@ pub struct Session {
     pub(super) backend: Option<BackendId>,
     pub(super) phase: Phase,
     end: End,
-    pub(super) credit: usize,
-    /// In the order they fall due.
-    pub(super) in_flight: VecDeque<InFlight>,
     heard: Instant,
     /// PINGs since the last byte.
     pings: u32,
@@ -127,22 +114,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for a connection just accepted.
-    ///
-    /// # Errors
-    /// The socket cannot be made non-blocking.
+    /// A session for a connection just accepted: its non-blocking socket, and the mailbox that writes to it.
     pub fn new(
         number: u64,
-        stream: TcpStream,
+        socket: Arc<OwnedFd>,
         peer: SocketAddr,
         mailbox: Arc<Mailbox>,
         house: Arc<House>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             number,
             peer,
-            link: Link::new(stream, now)?,
+            socket,
             mailbox,
             inbound: Vec::new(),
             skip: 0,
@@ -151,13 +135,11 @@ impl Session {
                 until: now + house.tcp.hello_deadline,
             },
             end: End::Peer,
-            credit: 0,
-            in_flight: VecDeque::new(),
             heard: now,
             pings: 0,
             now,
             house,
-        })
+        }
     }
 
     /// Lives until the connection is over.
@@ -168,8 +150,7 @@ impl Session {
 
     /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
     fn turn(&mut self) -> Option<()> {
-        self.hand_over();
-        self.flush()?;
+        self.write()?;
         let woken = self.sleep()?;
         self.now = Instant::now();
         self.look_at_commands()?;
@@ -181,62 +162,30 @@ impl Session {
 
     // ---- out -------------------------------------------------------------------------------------------------------
 
-    fn may_take(&self) -> bool {
-        self.phase == Phase::Serving
-            && self.in_flight.len() < self.credit
-            && !self.link.is_backed_up()
-    }
-
-    /// Turns waiting parcels into MSG, as far as the credit goes.
-    fn hand_over(&mut self) {
-        while self.may_take() {
-            let Some(parcel) = self.mailbox.take() else {
-                return;
-            };
-            if parcel.deadline <= self.now {
-                continue; // its provider has been answered: dropped, not sent for nothing
+    /// Turns waiting parcels into MSG, as far as the credit goes, and writes what the socket takes.
+    fn write(&mut self) -> Option<()> {
+        if self.mailbox.waiting() > 0 {
+            let (expired, _) = self.mailbox.expire(self.now);
+            for parcel in expired {
+                parcel.settle(Receipt::Expired); // not sent for nothing
             }
-            let parcel = *parcel;
-            let notification = &parcel.notification;
-            self.link.frame(self.now, |out| {
-                let mut line = wire::line(out, "MSG")
-                    .plain("id", notification.id)
-                    .plain("try", notification.tries)
-                    .arg("route", &notification.route)
-                    .arg("verified", notification.verified);
-                if let Some(event) = &notification.event {
-                    line = line.arg("event", event);
-                }
-                line.plain("at", notification.at_unix_ms)
-                    .plain("h", notification.head.len())
-                    .end_with_data(notification.head.len() + notification.body.len());
-            });
-            self.link.data(self.now, notification);
-            self.in_flight.push_back(InFlight {
-                reply: parcel.reply,
-                sent: self.now,
-                due: self.now + self.house.tcp.ack_timeout,
-            });
         }
-    }
-
-    fn flush(&mut self) -> Option<()> {
-        if !self.link.is_flushed() {
-            self.link.flush(self.now).ok()?;
-        }
+        let mut outgoing = self.mailbox.outgoing();
+        self.mailbox.hand_over_waiting(&mut outgoing, self.now);
+        outgoing.flush(self.now).ok()?;
         if let Phase::Leaving(leaving) = &mut self.phase {
-            let quiet = self.in_flight.is_empty() && self.link.is_flushed();
+            let quiet = outgoing.in_flight() == 0 && outgoing.link.is_flushed();
             if quiet && !leaving.half_closed {
                 leaving.half_closed = true;
                 leaving.until = leaving.until.min(self.now + LINGER);
-                self.link.half_close();
+                outgoing.link.half_close();
             }
         }
         Some(())
     }
 
     pub(super) fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.link.frame(self.now, write);
+        self.mailbox.outgoing().link.frame(self.now, write);
     }
 
     pub(super) fn complain(&mut self, code: &str, about: &[(&str, &str)], words: &str) {
@@ -252,32 +201,36 @@ impl Session {
     // ---- asleep ----------------------------------------------------------------------------------------------------
 
     fn sleep(&mut self) -> Option<Woken> {
-        let hungry = self.may_take();
-        let patience = if self.mailbox.may_sleep(hungry) {
-            self.next_due()
-                .map(|due| due.saturating_duration_since(Instant::now()))
-        } else {
-            Some(Duration::ZERO)
-        };
         let mut interest = PollFlags::empty();
-        // A peer that asks without reading the answers is not listened to until it has read some.
-        if !self.link.is_backed_up() {
-            interest |= PollFlags::IN;
+        let due;
+        let hungry;
+        {
+            let outgoing = self.mailbox.outgoing();
+            // A peer that asks without reading the answers is not listened to until it has read some.
+            if !outgoing.link.is_backed_up() {
+                interest |= PollFlags::IN;
+            }
+            if !outgoing.link.is_flushed() {
+                interest |= PollFlags::OUT;
+            }
+            hungry = outgoing.may_take();
+            due = self.next_due(&outgoing);
         }
-        if !self.link.is_flushed() {
-            interest |= PollFlags::OUT;
-        }
-        let socket = self.link.socket();
-        let bell = self.mailbox.bell();
+        let due = due.min(self.stuck_parcel_due(hungry).unwrap_or(due));
+        let patience = if self.mailbox.may_sleep(hungry) {
+            due.saturating_duration_since(Instant::now())
+        } else {
+            Duration::ZERO
+        };
         let mut both = [
-            PollFd::from_borrowed_fd(socket, interest),
-            PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            PollFd::new(&self.socket, interest),
+            PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
         ];
-        let timeout = patience.map(|patience| Timespec {
+        let timeout = Timespec {
             tv_sec: patience.as_secs() as _,
             tv_nsec: patience.subsec_nanos() as _,
-        });
-        let slept = poll(&mut both, timeout.as_ref());
+        };
+        let slept = poll(&mut both, Some(&timeout));
         let (readable, rung) = match slept {
             Ok(_) => (
                 both[0]
@@ -296,35 +249,33 @@ impl Session {
     }
 
     /// When the clock next matters.
-    fn next_due(&self) -> Option<Instant> {
-        let tcp = &self.house.tcp;
-        let stalled = self
-            .link
-            .stalled_since()
-            .map(|since| since + tcp.write_deadline);
+    fn next_due(&self, outgoing: &Outgoing) -> Instant {
         let phase = match self.phase {
-            Phase::Greeting { until } => Some(until),
-            Phase::Leaving(leaving) => Some(leaving.until),
-            Phase::Serving => [
-                Some(self.next_ping()),
-                self.in_flight.is_empty().then(|| self.idle_at()),
-                self.in_flight.front().map(|first| first.due),
-                self.stuck_parcel_due(),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
+            Phase::Greeting { until } => until,
+            Phase::Leaving(leaving) => leaving.until,
+            Phase::Serving => {
+                let mut due = self.next_ping().min(outgoing.next_due(self.now));
+                if outgoing.in_flight() == 0 {
+                    due = due.min(self.idle_at());
+                }
+                due
+            }
         };
-        [stalled, phase].into_iter().flatten().min()
+        match outgoing.link.stalled_since() {
+            Some(since) => phase.min(since + self.house.tcp.write_deadline),
+            None => phase,
+        }
     }
 
     /// When the oldest parcel that cannot be taken expires.
-    fn stuck_parcel_due(&self) -> Option<Instant> {
-        if self.may_take() || self.mailbox.waiting() == 0 {
+    fn stuck_parcel_due(&self, hungry: bool) -> Option<Instant> {
+        if hungry || self.mailbox.waiting() == 0 {
             return None;
         }
         let (expired, next) = self.mailbox.expire(self.now);
-        drop(expired);
+        for parcel in expired {
+            parcel.settle(Receipt::Expired);
+        }
         next
     }
 
@@ -359,10 +310,10 @@ impl Session {
 
     fn read(&mut self) -> Option<()> {
         let mut chunk = [0; READ_BYTES];
-        let count = match self.link.read(&mut chunk) {
-            Ok(None) => return Some(()),
-            Ok(Some(0)) | Err(_) => return None,
-            Ok(Some(count)) => count,
+        let count = match rustix::io::read(&self.socket, &mut chunk) {
+            Err(Errno::AGAIN | Errno::INTR) => return Some(()),
+            Ok(0) | Err(_) => return None,
+            Ok(count) => count,
         };
         self.heard = self.now;
         self.pings = 0;
@@ -384,7 +335,7 @@ impl Session {
     // ---- the clock -------------------------------------------------------------------------------------------------
 
     fn look_at_clock(&mut self) -> Option<()> {
-        let stalled = self.link.stalled_since();
+        let stalled = self.mailbox.outgoing().link.stalled_since();
         if stalled.is_some_and(|since| self.now >= since + self.house.tcp.write_deadline) {
             if self.end == End::Peer {
                 self.end = End::Slow;
@@ -399,7 +350,8 @@ impl Session {
             Phase::Greeting { .. } | Phase::Leaving(_) => {}
             Phase::Serving => {
                 self.forget_unanswered();
-                if self.in_flight.is_empty() && self.now >= self.idle_at() {
+                let idle = self.mailbox.outgoing().in_flight() == 0;
+                if idle && self.now >= self.idle_at() {
                     self.leave(End::Idle, LINGER);
                 } else if self.now >= self.next_ping() {
                     self.pings += 1;
@@ -412,13 +364,13 @@ impl Session {
 
     /// A MSG that was not answered within `tcp.ack_timeout` no longer counts against the credit.
     fn forget_unanswered(&mut self) {
-        while let Some(first) = self.in_flight.front()
-            && first.due <= self.now
-        {
-            if let Some(flying) = self.in_flight.pop_front() {
-                log::debug!("{} not answered within ack_timeout", flying.reply.id());
-                flying.reply.settle(Receipt::Expired);
-            }
+        loop {
+            // The lock goes before the receipt does.
+            let Some(flying) = self.mailbox.outgoing().overdue(self.now) else {
+                return;
+            };
+            log::debug!("{} not answered within ack_timeout", flying.reply.id());
+            flying.reply.settle(Receipt::Expired);
         }
     }
 
@@ -453,7 +405,8 @@ impl Session {
     pub(super) fn break_off(&mut self, code: &'static str, words: &str) {
         self.house.metrics.session_refused(code);
         self.vacate(End::Protocol);
-        self.in_flight.clear();
+        let lost = self.mailbox.outgoing().take_in_flight();
+        drop(lost); // tells the senders
         self.phase = Phase::Leaving(Leaving {
             until: self.now + LINGER,
             listening: false,
@@ -465,6 +418,7 @@ impl Session {
     /// Makes sure that nobody finds this session any more, and nothing waits for it in vain.
     fn vacate(&mut self, end: End) {
         self.end = end;
+        self.mailbox.outgoing().open = false;
         if let Some(id) = &self.backend
             && self.house.registry.remove(id, self.number)
         {
@@ -485,10 +439,10 @@ impl Session {
         if !matches!(self.phase, Phase::Leaving(_)) {
             self.vacate(end);
         }
+        let lost = self.mailbox.outgoing().take_in_flight();
         if let Some(id) = &self.backend {
             self.house.metrics.session_closed(end.word());
-            let lost = self.in_flight.len();
-            log::info!("{id} gone ({}), {lost} in flight", end.word());
+            log::info!("{id} gone ({}), {} in flight", end.word(), lost.len());
         }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hello::{self, CREDIT_MAX, Hello};
+use super::outgoing::InFlight;
 use super::registry::Seated;
-use super::serve::{End, InFlight, Phase, Session};
+use super::serve::{End, Phase, Session};
 use super::wire::{self, FrameError, Line};
 use crate::notification::{Again, Nack, NotificationId, Receipt};
 
@@ -63,7 +64,7 @@ impl Session {
             "NACK" => self.refused(line),
             "TOUCH" => self.touched(line),
             "RDY" => match line.raw("max").and_then(hello::credit) {
-                Some(credit) => self.credit = credit,
+                Some(credit) => self.mailbox.outgoing().credit = credit,
                 None => {
                     let words = format!("RDY needs max=0 to max={CREDIT_MAX}");
                     self.complain("limit", &[], &words);
@@ -92,7 +93,6 @@ impl Session {
                 self.break_off(refusal.code, &refusal.words);
             }
             Ok(Hello { id, credit }) => {
-                self.credit = credit;
                 self.phase = Phase::Serving;
                 self.backend = Some(id.clone());
                 let house = Arc::clone(&self.house);
@@ -100,7 +100,10 @@ impl Session {
                 house.bus.attach(&id);
                 house.metrics.session_opened();
                 let session = self.number;
-                self.say(|out| {
+                let mut outgoing = self.mailbox.outgoing();
+                outgoing.credit = credit;
+                outgoing.open = true;
+                outgoing.link.frame(self.now, |out| {
                     wire::line(out, "OK")
                         .arg("id", id.as_str())
                         .arg("node", &house.instance)
@@ -109,6 +112,7 @@ impl Session {
                         .plain("max_body", house.max_body)
                         .end();
                 });
+                drop(outgoing);
                 match seated {
                     Seated::New => log::info!("{id} connected from {}", self.peer),
                     Seated::TookOver => log::info!("{id} taken over from {}", self.peer),
@@ -123,11 +127,8 @@ impl Session {
             self.break_off("bad-frame", "id=<the id of a MSG> is missing or malformed");
             return None;
         };
-        let place = self
-            .in_flight
-            .iter()
-            .position(|flying| flying.reply.id() == id);
-        match place.and_then(|place| self.in_flight.remove(place)) {
+        let found = self.mailbox.outgoing().answered(id);
+        match found {
             Some(flying) => Some(flying),
             None => {
                 let id = id.to_string();
@@ -163,9 +164,8 @@ impl Session {
     }
 
     fn touched(&mut self, line: &Line<'_>) {
-        if let Some(mut flying) = self.named(line) {
-            flying.due = self.now + self.house.tcp.ack_timeout;
-            self.in_flight.push_back(flying);
+        if let Some(flying) = self.named(line) {
+            self.mailbox.outgoing().touched(flying, self.now);
         }
     }
 }

@@ -1,0 +1,199 @@
+//! `payrelay listen`: a backend in the terminal.
+//!
+//! One loop hears the relay, the worker, the clock and the signals, and is the only one to write to the socket. What the
+//! wire looks like is the business of `frames` and `link`, what is done with a notification `worker`'s.
+
+mod backoff;
+mod frames;
+mod link;
+mod session;
+mod stop;
+mod worker;
+
+use std::io;
+
+use payrelay::notification::BackendId;
+use payrelay::session::token::sign;
+
+use self::backoff::Backoff;
+use self::session::{Ended, Session};
+use self::stop::Stop;
+use self::worker::{Handling, Worker};
+use super::{ConfigFile, Failure, cannot_print, place, say};
+
+pub const HELP: &str = "\
+Examples:
+  payrelay listen game-01                        # print and ACK what comes
+  payrelay listen game-01 --exec ./credit.sh     # the exit code decides: 0 ACK, else NACK
+  PAYRELAY_TOKEN=… payrelay listen game-01 --connect relay.internal:7000
+
+A command finds the body on its standard input, and PAYRELAY_ID, PAYRELAY_ROUTE, PAYRELAY_EVENT, PAYRELAY_TRY,
+PAYRELAY_VERIFIED, PAYRELAY_AT (Unix ms) and PAYRELAY_HEAD (forwarded headers) in its environment.
+It reconnects for ever. Exit 0 after Ctrl-C or --count, 1 if it is refused or another takes its id over.";
+
+/// The variable that holds the token when it is not to be seen in the process list.
+const TOKEN_VARIABLE: &str = "PAYRELAY_TOKEN";
+
+/// The most that a session's credit may be.
+const CREDIT_MAX: i64 = 1024;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The backend's id: 1 to 64 of A-Z a-z 0-9 . _ -
+    #[arg(value_parser = BackendId::parse)]
+    id: BackendId,
+
+    /// Where the relay listens for backends [default: tcp.listen of the configuration]
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<String>,
+
+    /// The backend's token [default: $PAYRELAY_TOKEN, else made from tcp.secrets of the configuration]
+    #[arg(long)]
+    token: Option<String>,
+
+    /// Run `sh -c CMD` for each notification, its body on standard input
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
+
+    /// How many notifications may be here unacknowledged
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=CREDIT_MAX))]
+    max: u32,
+
+    /// Refuse what comes, after printing it
+    #[arg(long, conflicts_with = "exec")]
+    nack: bool,
+
+    /// Print bodies only, and nothing about the connection
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// End after N notifications
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+}
+
+/// Whom to be, and where.
+#[derive(Debug)]
+struct Identity {
+    id: BackendId,
+    place: String,
+    token: Option<String>,
+}
+
+pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
+    let identity = identify(config, &args)?;
+    let cannot_start = |error| Failure::new(format_args!("cannot start: {error}"));
+    let stop = Stop::listen().map_err(cannot_start)?;
+    let announce = args.exec.is_some() && !args.quiet;
+    let handling = match args.exec {
+        Some(command) => Handling::Exec(command),
+        None => Handling::Print {
+            quiet: args.quiet,
+            nack: args.nack,
+        },
+    };
+    let talkative = !args.quiet;
+    let mut desk = Desk {
+        worker: Worker::start(handling).map_err(cannot_start)?,
+        working: None,
+        connections: 0,
+        left: args.count,
+        max: args.max,
+        talkative,
+        announce,
+    };
+    let mut backoff = Backoff::new();
+    let ended = loop {
+        let ended = Session::run(&identity, &mut desk, &stop, &mut backoff);
+        let Ended::Lost { why, retry } = ended else {
+            break ended;
+        };
+        let wait = backoff.next(retry);
+        if talkative {
+            say(format_args!(
+                "{why}; trying again in {:.1} s",
+                wait.as_secs_f64()
+            ));
+        }
+        if stop.asked().recv_timeout(wait).is_ok() {
+            break Ended::Finished;
+        }
+    };
+    let result = verdict(ended, &identity);
+    if desk.working.is_some() {
+        desk.worker.abandon();
+    }
+    result
+}
+
+/// What outlives a connection.
+#[derive(Debug)]
+struct Desk {
+    worker: Worker,
+    /// The connection by which what the worker is at came.
+    working: Option<u64>,
+    /// How many connections there have been: the number of the present one.
+    connections: u64,
+    /// How many more notifications to handle; `None`: no end.
+    left: Option<u64>,
+    /// The credit that the arguments allow.
+    max: u32,
+    /// Whether the person wants to hear about the connection.
+    talkative: bool,
+    /// Whether to say what is handed to the command.
+    announce: bool,
+}
+
+fn verdict(ended: Ended, identity: &Identity) -> Result<(), Failure> {
+    let Identity { id, place, .. } = identity;
+    match ended {
+        Ended::Finished | Ended::Lost { .. } => Ok(()),
+        Ended::TakenOver => Err(Failure::new(format_args!(
+            "another backend has connected as {id} and taken over; not fighting it"
+        ))),
+        Ended::Refused(refusal) => {
+            let hint = match refusal.code.as_str() {
+                "bad-token" => "; give the right token with --token or PAYRELAY_TOKEN",
+                "not-allowed" => "; add the id to tcp.backends of the relay",
+                _ => "",
+            };
+            Err(Failure::new(format_args!(
+                "{place} refuses {id}: {} ({}){hint}",
+                super::text::one_line(&refusal.code),
+                super::text::one_line(&refusal.msg)
+            )))
+        }
+        // Whoever read has gone: `payrelay listen … | head -1` is no failure to complain about.
+        Ended::CannotPrint(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ended::CannotPrint(error) => Err(cannot_print(error)),
+    }
+}
+
+/// The arguments first, then the environment, then the configuration, which need not be there if nothing asks for it.
+fn identify(config: &ConfigFile, args: &Args) -> Result<Identity, Failure> {
+    let shown = args
+        .token
+        .clone()
+        .or_else(|| std::env::var(TOKEN_VARIABLE).ok())
+        .filter(|token| !token.is_empty());
+    let (place, secrets) = match (&args.connect, &shown) {
+        (Some(place), Some(_)) => (place.clone(), Vec::new()),
+        (Some(place), None) => {
+            let loaded = config.load_if_there()?;
+            (
+                place.clone(),
+                loaded.map_or_else(Vec::new, |loaded| loaded.tcp.secrets),
+            )
+        }
+        (None, _) => {
+            let tcp = config.load()?.tcp;
+            let place = place::reachable(tcp.listen, "tcp.listen")?;
+            (place.to_string(), tcp.secrets)
+        }
+    };
+    Ok(Identity {
+        id: args.id.clone(),
+        place,
+        token: shown.or_else(|| Some(sign(secrets.first()?, &args.id))),
+    })
+}

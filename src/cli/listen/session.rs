@@ -1,0 +1,407 @@
+//! One connection of `payrelay listen`, from HELLO to its end.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{select, tick};
+
+use super::backoff::Backoff;
+use super::frames::{Accepted, Heard, Message, ReadError, Refusal};
+use super::link::Link;
+use super::stop::Stop;
+use super::worker::{Done, Job, Verdict, title};
+use super::{CREDIT_MAX, Desk, Identity};
+use crate::cli::say;
+use crate::cli::text::one_line;
+
+/// How long the relay may take to answer the HELLO.
+const OK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is held unacknowledged is TOUCHed this often; a sixth of the relay's default `tcp.ack_timeout`.
+const TOUCH_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the clocks are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// If the relay does not say how often it PINGs.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// How long a PING of ours may stay without any answer.
+const PONG_DEADLINE: Duration = Duration::from_secs(10);
+
+/// After a signal, what the command in hand has to finish.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// After BYE, with nothing in hand, what the relay has to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// As was wanted: a signal, or enough notifications.
+    Finished,
+    /// Another backend has the id now.
+    TakenOver,
+    /// The relay does not want this backend, and will not tomorrow.
+    Refused(Refusal),
+    /// Try again, not before the relay said.
+    Lost {
+        /// What happened.
+        why: String,
+        /// What the relay said.
+        retry: Option<Duration>,
+    },
+    /// Standard output takes no more.
+    CannotPrint(io::Error),
+}
+
+impl Ended {
+    fn lost(why: impl Display) -> Self {
+        Self::Lost {
+            why: why.to_string(),
+            retry: None,
+        }
+    }
+}
+
+/// A write to the relay failed.
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::lost(format_args!("the connection broke: {error}"))
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session<'a> {
+    identity: &'a Identity,
+    desk: &'a mut Desk,
+    backoff: &'a mut Backoff,
+    link: Link,
+    /// `None` until the HELLO is answered.
+    heartbeat: Option<Duration>,
+    credit: u32,
+    /// What came and is not with the worker yet.
+    waiting: VecDeque<Message>,
+    /// The one of this connection that is with the worker.
+    in_hand: Option<String>,
+    heard_at: Instant,
+    touched_at: Instant,
+    /// Set by a PING of ours until anything is heard.
+    pinged_at: Option<Instant>,
+    leaving: Option<Leaving>,
+}
+
+/// Nothing new is wanted any more.
+#[derive(Debug)]
+struct Leaving {
+    /// Why, once the connection is closed.
+    why: Why,
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// This side said BYE.
+    Ours,
+    /// The relay said BYE.
+    Theirs {
+        reason: String,
+        retry: Option<Duration>,
+    },
+}
+
+impl<'a> Session<'a> {
+    /// Connects, and stays until it ends.
+    pub fn run(
+        identity: &'a Identity,
+        desk: &'a mut Desk,
+        stop: &Stop,
+        backoff: &'a mut Backoff,
+    ) -> Ended {
+        desk.connections += 1;
+        let credit = match desk.left {
+            Some(left) => u32::try_from(left).map_or(desk.max, |left| left.min(desk.max)),
+            None => desk.max,
+        };
+        let link = match Link::connect(&identity.place) {
+            Ok(link) => link,
+            Err(error) => {
+                return Ended::lost(format_args!(
+                    "cannot connect to {}: {error}",
+                    identity.place
+                ));
+            }
+        };
+        let now = Instant::now();
+        let mut session = Session {
+            identity,
+            desk,
+            backoff,
+            link,
+            heartbeat: None,
+            credit,
+            waiting: VecDeque::new(),
+            in_hand: None,
+            heard_at: now,
+            touched_at: now,
+            pinged_at: None,
+            leaving: None,
+        };
+        match session.talk(stop) {
+            Ok(ended) | Err(ended) => ended,
+        }
+    }
+
+    /// The loop: one thing at a time, whoever it comes from. Both sides of the result are an end.
+    fn talk(&mut self, stop: &Stop) -> Result<Ended, Ended> {
+        let Identity { id, token, .. } = self.identity;
+        self.link.hello(id, token.as_deref(), self.credit)?;
+        let clock = tick(TICK);
+        let heard = self.link.heard().clone();
+        let done = self.desk.worker.done().clone();
+        loop {
+            select! {
+                recv(heard) -> heard => match heard {
+                    Ok(Ok(heard)) => self.on_heard(heard)?,
+                    Ok(Err(error)) => return Ok(self.on_closed(&error)),
+                    Err(_) => return Ok(self.on_closed(&ReadError::Closed)),
+                },
+                recv(done) -> done => match done {
+                    Ok(done) => self.on_done(done)?,
+                    Err(_) => return Ok(Ended::lost("the worker has stopped")),
+                },
+                recv(stop.asked()) -> _ => self.on_stop()?,
+                recv(clock) -> _ => self.on_tick(Instant::now())?,
+            }
+            if self.leaving.is_some() && self.is_idle() && self.relay_said_bye() {
+                return Ok(self.on_closed(&ReadError::Closed));
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_hand.is_none()
+    }
+
+    fn relay_said_bye(&self) -> bool {
+        matches!(
+            self.leaving,
+            Some(Leaving {
+                why: Why::Theirs { .. },
+                ..
+            })
+        )
+    }
+
+    fn on_heard(&mut self, heard: Heard) -> Result<(), Ended> {
+        self.heard_at = Instant::now();
+        self.pinged_at = None;
+        match heard {
+            Heard::Ok(accepted) => self.on_ok(&accepted),
+            Heard::Msg(message) => return self.on_message(*message),
+            Heard::Ping => self.link.pong()?,
+            Heard::Pong | Heard::Other(_) => {}
+            Heard::Err(refusal) => return self.on_refusal(refusal),
+            Heard::Bye { reason, retry } => {
+                if self.leaving.is_none() {
+                    self.leave(Why::Theirs { reason, retry }, CLOSE_DEADLINE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_ok(&mut self, accepted: &Accepted) {
+        self.heartbeat = Some(accepted.heartbeat.unwrap_or(HEARTBEAT));
+        self.backoff.reset();
+        self.tell(format_args!(
+            "connected to {} as {} (session {} on {})",
+            self.identity.place,
+            self.identity.id,
+            one_line(&accepted.session),
+            one_line(&accepted.node)
+        ));
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), Ended> {
+        if self.waiting.len() as i64 >= CREDIT_MAX {
+            return Err(Ended::lost("the relay sends more than it may"));
+        }
+        if matches!(&self.leaving, Some(Leaving { why: Why::Ours, .. })) {
+            // It crossed the BYE: refused, so that its provider hears at once.
+            self.link.nack(&message.id, "stopping")?;
+            return Ok(());
+        }
+        self.waiting.push_back(message);
+        self.hand_over();
+        Ok(())
+    }
+
+    fn on_refusal(&mut self, refusal: Refusal) -> Result<(), Ended> {
+        let Refusal { code, msg, fatal } = &refusal;
+        if *fatal && code != "limit" {
+            return Err(Ended::Refused(refusal));
+        }
+        let words = format!("the relay says: {} ({})", one_line(msg), one_line(code));
+        if *fatal {
+            return Err(Ended::lost(words));
+        }
+        self.tell(words);
+        Ok(())
+    }
+
+    /// Gives the worker the next one, if it has none.
+    fn hand_over(&mut self) {
+        if self.desk.working.is_some() {
+            return;
+        }
+        let Some(message) = self.waiting.pop_front() else {
+            return;
+        };
+        if self.desk.announce {
+            say(title(&message));
+        }
+        self.in_hand = Some(message.id.clone());
+        self.desk.working = Some(self.desk.connections);
+        self.desk.worker.take(Job {
+            connection: self.desk.connections,
+            message,
+        });
+    }
+
+    fn on_done(&mut self, done: Done) -> Result<(), Ended> {
+        self.desk.working = None;
+        let verdict = done.verdict.map_err(Ended::CannotPrint)?;
+        if done.connection == self.desk.connections {
+            self.in_hand = None;
+            self.conclude(&done.id, &verdict)?;
+        } else {
+            self.tell(format_args!(
+                "{} was handled too late, the connection it came by is gone; it may come again",
+                one_line(&done.id)
+            ));
+        }
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Tells the relay the verdict, and with `--count` that this was the last.
+    fn conclude(&mut self, id: &str, verdict: &Verdict) -> Result<(), Ended> {
+        let last = match &mut self.desk.left {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                let left = *left;
+                if left < u64::from(self.credit) {
+                    // Before the verdict, which would bring one more than is wanted.
+                    self.credit = u32::try_from(left).unwrap_or(self.credit);
+                    self.link.ready(self.credit)?;
+                }
+                left == 0
+            }
+            None => false,
+        };
+        match verdict {
+            Verdict::Ack => self.link.ack(id)?,
+            Verdict::Nack(reason) => {
+                self.link.nack(id, reason)?;
+                self.tell(format_args!("{} NACK: {reason}", one_line(id)));
+            }
+        }
+        if last && self.leaving.is_none() {
+            self.link.bye()?;
+            self.leave(Why::Ours, CLOSE_DEADLINE);
+        } else if self.is_idle() && !self.relay_said_bye() {
+            // The last one in hand after a signal: what remains is the relay's close.
+            if let Some(leaving) = &mut self.leaving {
+                leaving.until = Instant::now() + CLOSE_DEADLINE;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_stop(&mut self) -> Result<(), Ended> {
+        if self.heartbeat.is_none() {
+            return Err(Ended::Finished);
+        }
+        for message in std::mem::take(&mut self.waiting) {
+            self.link.nack(&message.id, "stopping")?;
+        }
+        self.link.bye()?;
+        let deadline = if self.in_hand.is_some() {
+            LEAVE_DEADLINE
+        } else {
+            CLOSE_DEADLINE
+        };
+        self.leave(Why::Ours, deadline);
+        Ok(())
+    }
+
+    fn leave(&mut self, why: Why, deadline: Duration) {
+        self.leaving = Some(Leaving {
+            why,
+            until: Instant::now() + deadline,
+        });
+    }
+
+    fn on_tick(&mut self, now: Instant) -> Result<(), Ended> {
+        if self.leaving.as_ref().is_some_and(|l| now >= l.until) {
+            return Err(self.on_closed(&ReadError::Closed));
+        }
+        let silent = now.duration_since(self.heard_at);
+        let Some(heartbeat) = self.heartbeat else {
+            return if silent >= OK_DEADLINE {
+                Err(Ended::lost(format_args!(
+                    "{} does not answer the HELLO",
+                    self.identity.place
+                )))
+            } else {
+                Ok(())
+            };
+        };
+        match self.pinged_at {
+            // The relay PINGs by itself, but not while a MSG is in flight.
+            None if silent >= heartbeat => {
+                self.pinged_at = Some(now);
+                self.link.ping()?;
+            }
+            Some(at) if now.duration_since(at) >= PONG_DEADLINE => {
+                return Err(Ended::lost("the relay has gone silent"));
+            }
+            None | Some(_) => {}
+        }
+        if now.duration_since(self.touched_at) >= TOUCH_EVERY {
+            self.touched_at = now;
+            let held = self.waiting.iter().map(|message| message.id.as_str());
+            self.link
+                .touch(self.in_hand.as_deref().into_iter().chain(held))?;
+        }
+        Ok(())
+    }
+
+    /// The connection is closed, or as good as.
+    fn on_closed(&mut self, error: &ReadError) -> Ended {
+        match self.leaving.take() {
+            None => Ended::lost(error),
+            Some(Leaving { why: Why::Ours, .. }) => Ended::Finished,
+            Some(Leaving {
+                why: Why::Theirs { reason, retry },
+                ..
+            }) => match reason.as_str() {
+                "takeover" => Ended::TakenOver,
+                reason => Ended::Lost {
+                    why: format!("the relay said goodbye ({})", one_line(reason)),
+                    retry,
+                },
+            },
+        }
+    }
+
+    fn tell(&self, words: impl Display) {
+        if self.desk.talkative {
+            say(words);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Ctrl-C and SIGTERM as something to wait for: the first asks, the second ends the process.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, bounded};
+use payrelay::thread::{self, JoinOnDrop};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::cli::EXIT_FAILURE;
+
+/// Hears the signals that end a program, from its making to its drop.
+#[derive(Debug)]
+pub struct Stop {
+    asked: Receiver<()>,
+    _signals: CloseOnDrop, // ends the thread's loop
+    _thread: JoinOnDrop,
+}
+
+#[derive(Debug)]
+struct CloseOnDrop(Handle);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Stop {
+    /// # Errors
+    /// The system refuses a handler, or has no room for another thread.
+    pub fn listen() -> io::Result<Self> {
+        let again = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(
+                signal,
+                i32::from(EXIT_FAILURE),
+                Arc::clone(&again),
+            )?;
+        }
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let close = CloseOnDrop(signals.handle());
+        let (ask, asked) = bounded(1);
+        let thread = thread::spawn("signals", thread::SMALL_STACK_BYTES, move || {
+            for _ in signals.forever() {
+                again.store(true, Ordering::SeqCst);
+                // Full: it was asked already.
+                let _ = ask.try_send(());
+            }
+        })?;
+        Ok(Self {
+            asked,
+            _signals: close,
+            _thread: thread,
+        })
+    }
+
+    /// One message once a signal has come.
+    pub fn asked(&self) -> &Receiver<()> {
+        &self.asked
+    }
+}

@@ -1,0 +1,300 @@
+//! What is done with a notification: printing it, or a command. One at a time, on a thread of its own.
+//!
+//! Nothing here knows the connection: a verdict goes back to whoever handed the job over.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use payrelay::thread::{self, JoinOnDrop};
+
+use super::frames::Message;
+use crate::cli::text::{one_line, readable};
+
+/// A NACK's reason is cut to this many characters: even with every one escaped its line stays within the limit.
+const REASON_CHARS_MAX: usize = 80;
+
+/// How notifications are handled.
+#[derive(Clone, Debug)]
+pub enum Handling {
+    /// Print it on standard output.
+    Print {
+        /// Without the line about it.
+        quiet: bool,
+        /// And refuse it.
+        nack: bool,
+    },
+    /// Run `sh -c` with the body on standard input.
+    Exec(String),
+}
+
+/// One notification to handle.
+#[derive(Debug)]
+pub struct Job {
+    /// Which connection it came by.
+    pub connection: u64,
+    /// The notification.
+    pub message: Message,
+}
+
+/// What came of a [`Job`].
+#[derive(Debug)]
+pub struct Done {
+    /// Which connection it came by.
+    pub connection: u64,
+    /// The notification's id.
+    pub id: String,
+    /// What to tell the relay; an error: standard output is gone, and nothing should be told.
+    pub verdict: io::Result<Verdict>,
+}
+
+/// What to tell the relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is taken.
+    Ack,
+    /// It is refused, because.
+    Nack(String),
+}
+
+/// The thread that handles notifications. It takes one job at a time; dropping it waits for the one it has.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+    thread: JoinOnDrop,
+}
+
+impl Worker {
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn start(handling: Handling) -> io::Result<Self> {
+        let (jobs, inbox) = bounded::<Job>(1);
+        let (tell, done) = bounded(1);
+        let thread = thread::spawn("worker", thread::SMALL_STACK_BYTES, move || {
+            for job in inbox {
+                let verdict = handling.handle(&job.message);
+                let done = Done {
+                    connection: job.connection,
+                    id: job.message.id,
+                    verdict,
+                };
+                if tell.send(done).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { jobs, done, thread })
+    }
+
+    /// Hands it a job; only when it has none.
+    pub fn take(&self, job: Job) {
+        // Full or gone cannot be: it holds one job at most, and lives as long as this handle.
+        let _ = self.jobs.try_send(job);
+    }
+
+    /// Where its verdicts come out.
+    pub fn done(&self) -> &Receiver<Done> {
+        &self.done
+    }
+
+    /// Lets go of it without waiting: the process is about to end, its command may go on.
+    pub fn abandon(self) {
+        std::mem::forget(self.thread);
+    }
+}
+
+impl Handling {
+    fn handle(&self, message: &Message) -> io::Result<Verdict> {
+        match self {
+            Self::Print { quiet, nack } => {
+                let stdout = io::stdout();
+                let shown = if stdout.is_terminal() {
+                    for_people(message, *quiet)
+                } else {
+                    for_programs(message, *quiet)
+                };
+                let mut out = stdout.lock();
+                out.write_all(&shown)?;
+                out.flush()?;
+                Ok(if *nack {
+                    Verdict::Nack("payrelay listen --nack".into())
+                } else {
+                    Verdict::Ack
+                })
+            }
+            Self::Exec(command) => Ok(execute(command, message)),
+        }
+    }
+}
+
+/// The one line about a notification.
+pub fn title(message: &Message) -> String {
+    let or_none = |text: &str| match text {
+        "" => "-".to_owned(),
+        some => one_line(some),
+    };
+    format!(
+        "{} route={} event={} try={} {} bytes",
+        one_line(&message.id),
+        or_none(&message.route),
+        or_none(&message.event),
+        or_none(&message.tries),
+        message.body.len()
+    )
+}
+
+/// Readable, and unable to command the terminal.
+fn for_people(message: &Message, quiet: bool) -> Vec<u8> {
+    let mut shown = String::new();
+    if !quiet {
+        shown = title(message);
+        shown.push('\n');
+        for line in message.head.split(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if !line.is_empty() {
+                shown.push_str("> ");
+                shown.push_str(&readable(line));
+                shown.push('\n');
+            }
+        }
+    }
+    shown.push_str(&readable(&message.body));
+    if !shown.ends_with('\n') {
+        shown.push('\n');
+    }
+    shown.into_bytes()
+}
+
+/// The exact bytes, and a line end.
+fn for_programs(message: &Message, quiet: bool) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(message.body.len() + 128);
+    if !quiet {
+        shown.extend_from_slice(title(message).as_bytes());
+        shown.push(b'\n');
+    }
+    shown.extend_from_slice(&message.body);
+    shown.push(b'\n');
+    shown
+}
+
+fn execute(command: &str, message: &Message) -> Verdict {
+    // A variable cannot hold NUL; a spawn that fails for that would refuse the notification for ever.
+    let variable = |text: &str| text.replace('\0', "\u{fffd}");
+    let child = Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .env("PAYRELAY_ID", variable(&message.id))
+        .env("PAYRELAY_ROUTE", variable(&message.route))
+        .env("PAYRELAY_EVENT", variable(&message.event))
+        .env("PAYRELAY_TRY", variable(&message.tries))
+        .env("PAYRELAY_VERIFIED", variable(&message.verified))
+        .env("PAYRELAY_AT", variable(&message.at))
+        .env(
+            "PAYRELAY_HEAD",
+            variable(&String::from_utf8_lossy(&message.head)),
+        )
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return Verdict::Nack(reason(&format!("cannot run sh: {error}"))),
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command need not read its input; its exit code alone counts.
+        let _ = stdin.write_all(&message.body);
+    }
+    match child.wait() {
+        Ok(status) => verdict_of(status),
+        Err(error) => Verdict::Nack(reason(&format!("cannot wait for sh: {error}"))),
+    }
+}
+
+fn verdict_of(status: ExitStatus) -> Verdict {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Verdict::Ack,
+        (Some(code), _) => Verdict::Nack(format!("exit {code}")),
+        (None, Some(signal)) => Verdict::Nack(format!("signal {signal}")),
+        (None, None) => Verdict::Nack("no exit code".into()),
+    }
+}
+
+fn reason(words: &str) -> String {
+    words.chars().take(REASON_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            id: "01A".into(),
+            tries: "1".into(),
+            route: "/notify/{id}".into(),
+            verified: "none".into(),
+            event: "e\n1\0".into(),
+            at: "17".into(),
+            head: b"POST /x HTTP/1.1\r\nA: \x1b\r\n".to_vec(),
+            body: b"a\0\xff".to_vec(),
+        }
+    }
+
+    #[test]
+    fn people_see_text_and_programs_get_bytes() {
+        let title = "01A route=/notify/{id} event=e\\n1\\0 try=1 3 bytes\n";
+        assert_eq!(
+            String::from_utf8_lossy(&for_people(&message(), false)),
+            format!("{title}> POST /x HTTP/1.1\n> A: \\u{{1b}}\na\\0\\xff\n")
+        );
+        assert_eq!(for_people(&message(), true), b"a\\0\\xff\n");
+        assert_eq!(
+            for_programs(&message(), false),
+            [title.as_bytes(), b"a\0\xff\n"].concat()
+        );
+        assert_eq!(for_programs(&message(), true), b"a\0\xff\n");
+    }
+
+    #[test]
+    fn a_command_gets_the_bytes_and_its_exit_code_decides() {
+        let check = "test \"$(od -An -tx1 | tr -d ' ')\" = 6100ff && test \"$PAYRELAY_ID\" = 01A \
+                     && test \"$PAYRELAY_ROUTE\" = '/notify/{id}' && test \"$PAYRELAY_TRY\" = 1 \
+                     && test \"$PAYRELAY_VERIFIED\" = none && test \"$PAYRELAY_AT\" = 17 \
+                     && test \"$PAYRELAY_EVENT\" = \"$(printf 'e\\n1\u{fffd}')\" \
+                     && case $PAYRELAY_HEAD in 'POST /x'*) ;; *) false;; esac";
+        assert_eq!(execute(check, &message()), Verdict::Ack);
+        assert_eq!(
+            execute("exit 3", &message()),
+            Verdict::Nack("exit 3".into())
+        );
+        assert_eq!(
+            execute("kill -9 $$", &message()),
+            Verdict::Nack("signal 9".into())
+        );
+    }
+
+    #[test]
+    fn a_command_that_does_not_read_its_input_is_no_failure() {
+        let big = Message {
+            body: vec![b'x'; 1 << 20],
+            ..message()
+        };
+        assert_eq!(execute("exec <&-; exit 0", &big), Verdict::Ack);
+    }
+
+    #[test]
+    fn the_worker_says_which_job_is_done() {
+        let worker = Worker::start(Handling::Exec("exit 4".into())).expect("a thread");
+        worker.take(Job {
+            connection: 7,
+            message: message(),
+        });
+        let done = worker.done().recv().expect("a verdict");
+        assert_eq!((done.connection, done.id.as_str()), (7, "01A"));
+        assert_eq!(
+            done.verdict.expect("it ran"),
+            Verdict::Nack("exit 4".into())
+        );
+    }
+}

@@ -1,0 +1,260 @@
+//! The command line: arguments, exit codes, and one file for each subcommand.
+//!
+//! What people read goes to standard output, what went wrong to standard error. Nothing here knows how a relay works.
+
+mod check;
+mod listen;
+mod place;
+mod run;
+mod send;
+mod text;
+mod token;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use payrelay::config::{Config, ConfigErrors};
+
+/// The file that is read when none is named.
+const DEFAULT_CONFIG: &str = "relay.toml";
+
+/// The operation failed.
+const EXIT_FAILURE: u8 = 1;
+/// The arguments make no sense; clap's own code too.
+const EXIT_USAGE: u8 = 2;
+/// The configuration is wrong: EX_CONFIG of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// Relays payment callbacks from HTTP to Lua backends on plain TCP, and answers ok only after the backend's ACK.
+///
+/// Without a subcommand it runs the relay.
+#[derive(Debug, Parser)]
+#[command(name = "payrelay", version, long_about = None, after_help = EXAMPLES)]
+struct Args {
+    /// The configuration [default: relay.toml in the current directory]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Try it, in three terminals:
+  payrelay                             # the relay, with ./relay.toml
+  payrelay listen game-01              # a backend that prints what comes
+  payrelay send game-01 --body hello   # a provider's callback
+
+Exit codes: 0 ok, 1 failure, 2 usage, 78 configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay (also without any subcommand)
+    #[command(after_help = run::HELP)]
+    Run,
+    /// Check the configuration and say everything that is wrong with it
+    #[command(after_help = check::HELP)]
+    Check,
+    /// Print the token with which a backend connects
+    #[command(after_help = token::HELP)]
+    Token(token::Args),
+    /// Be a backend: print what comes and acknowledge it
+    #[command(after_help = listen::HELP)]
+    Listen(listen::Args),
+    /// Be a provider: post a test callback and print the answer
+    #[command(after_help = send::HELP)]
+    Send(send::Args),
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // --help and --version come here too. A closed terminal is no reason for another exit code.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
+        }
+    };
+    let config = ConfigFile {
+        named: args.config.is_some(),
+        path: args.config.unwrap_or_else(|| DEFAULT_CONFIG.into()),
+    };
+    let done = match args.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&config),
+        Command::Check => check::run(&config),
+        Command::Token(args) => token::run(&config, &args),
+        Command::Listen(args) => listen::run(&config, args),
+        Command::Send(args) => send::run(&config, &args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a subcommand ends with a code other than 0.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    /// What to print on standard error; empty if all is said.
+    words: String,
+}
+
+impl Failure {
+    /// The operation failed: exit 1.
+    fn new(words: impl Display) -> Self {
+        Self::with_code(EXIT_FAILURE, words)
+    }
+
+    /// The arguments make no sense together: exit 2.
+    fn usage(words: impl Display) -> Self {
+        Self::with_code(EXIT_USAGE, words)
+    }
+
+    /// The configuration does not allow it: exit 78.
+    fn config(words: impl Display) -> Self {
+        Self::with_code(EXIT_CONFIG, words)
+    }
+
+    fn with_code(code: u8, words: impl Display) -> Self {
+        Self {
+            code,
+            words: format!("payrelay: {words}"),
+        }
+    }
+
+    /// Every error of a configuration, each on its line as editors and `grep` expect it.
+    fn config_errors(errors: &ConfigErrors) -> Self {
+        Self {
+            code: EXIT_CONFIG,
+            words: errors.to_string(),
+        }
+    }
+
+    fn tell(&self) {
+        if !self.words.is_empty() {
+            // With standard error closed there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "{}", self.words);
+        }
+    }
+}
+
+/// The configuration file, named or not.
+#[derive(Debug)]
+struct ConfigFile {
+    path: PathBuf,
+    /// By `-c`; otherwise it is the default, which a client can do without.
+    named: bool,
+}
+
+impl ConfigFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration, which must be there.
+    fn load(&self) -> Result<Config, Failure> {
+        Config::load(&self.path).map_err(|errors| Failure::config_errors(&errors))
+    }
+
+    /// The configuration; `None` if it was not named and the default is not there.
+    fn load_if_there(&self) -> Result<Option<Config>, Failure> {
+        if !self.named && !self.path.exists() {
+            return Ok(None);
+        }
+        self.load().map(Some)
+    }
+}
+
+/// Writes `text` to standard output, now.
+fn print(text: impl Display) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(cannot_print)
+}
+
+/// Says something to the person at the terminal, on standard error. With that closed there is nobody to tell.
+fn say(words: impl Display) {
+    let _ = writeln!(io::stderr(), "payrelay: {words}");
+}
+
+fn cannot_print(error: io::Error) -> Failure {
+    Failure::new(format_args!("cannot write to standard output: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_and_the_file_may_stand_anywhere() {
+        for line in [
+            &["payrelay", "-c", "x.toml"][..],
+            &["payrelay", "run", "-c", "x.toml"],
+            &["payrelay", "-c", "x.toml", "run"],
+        ] {
+            let args = Args::try_parse_from(line).expect("valid");
+            assert_eq!(args.config.as_deref(), Some(Path::new("x.toml")));
+            assert!(matches!(args.command, None | Some(Command::Run)));
+        }
+    }
+
+    #[test]
+    fn every_subcommand_shows_an_example() {
+        for command in Args::command().get_subcommands() {
+            if command.get_name() == "help" {
+                continue;
+            }
+            let help = command.get_after_help().map(ToString::to_string);
+            let example = format!("  payrelay {}", command.get_name());
+            assert!(
+                help.is_some_and(|help| help.contains(&example)),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for line in [
+            &["payrelay", "nothing"][..],
+            &["payrelay", "token"],
+            &["payrelay", "token", "no spaces"],
+            &["payrelay", "token", ""],
+            &["payrelay", "listen", "a", "--max", "0"],
+            &["payrelay", "listen", "a", "--max", "1025"],
+            &["payrelay", "listen", "a", "--count", "0"],
+            &["payrelay", "listen", "a", "--nack", "--exec", "true"],
+            &["payrelay", "send", "a", "--body", "x", "--file", "y"],
+            &[
+                "payrelay",
+                "send",
+                "a",
+                "--url",
+                "http://x/",
+                "--connect",
+                "y:1",
+            ],
+            &["payrelay", "send", "a", "--header", "no colon"],
+            &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
+        ] {
+            let error = Args::try_parse_from(line).expect_err("a usage error");
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line:?}");
+        }
+    }
+}

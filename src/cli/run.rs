@@ -1,0 +1,123 @@
+//! `payrelay run`: the relay, and the signals that steer it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use payrelay::config::Config;
+use payrelay::logging::Logging;
+use payrelay::relay::Relay;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use super::{ConfigFile, EXIT_FAILURE, Failure, print};
+
+pub const HELP: &str = "\
+Example:
+  payrelay run -c /etc/payrelay/relay.toml
+
+When every port is open it prints one line: ready node=… http=… tcp=… admin=…; the log goes to standard error or log.file.
+
+Signals:
+  TERM, INT  drain: no new requests, backends are told, what is in flight finishes; 10 s at most. Again: end at once
+  HUP        read the configuration again and take over what can change; on an error keep the old
+  USR1       open log.file again, after a rotation";
+
+/// How long what is in flight has to finish after SIGTERM. Service managers wait for 90 s, orchestrators for 30.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+pub fn run(file: &ConfigFile) -> Result<(), Failure> {
+    let config = file.load()?;
+    let logging = Logging::start(&config.log).map_err(Failure::config)?;
+    for warning in &config.warnings {
+        log::warn!("{}: {warning}", file.path().display());
+    }
+    // Before the start: a signal that comes during it is heard after it, and SIGHUP does not end the process.
+    let (mut signals, second_ends) = hear_signals()
+        .map_err(|error| Failure::new(format_args!("cannot hear signals: {error}")))?;
+    let relay = Relay::start(config.clone()).map_err(|error| {
+        if config.log.file.is_some() {
+            log::error!("{error}"); // whoever reads the file does not see standard error
+        }
+        Failure::with_code(error.exit_code(), error)
+    })?;
+    let ready = relay.ready_line();
+    log::info!("{ready}");
+    if let Err(failure) = print(format_args!("{ready}\n")) {
+        // Whoever started the relay need not listen to it.
+        log::warn!("{}", failure.words);
+    }
+    let mut running = config;
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => running = reload(file.path(), running, &relay, &logging),
+            SIGUSR1 => reopen(&logging),
+            _ => {
+                second_ends.store(true, Ordering::SeqCst);
+                break;
+            }
+        }
+    }
+    relay.drain(Instant::now() + DRAIN_DEADLINE);
+    Ok(())
+}
+
+/// The signals as a queue, and the switch that makes a SIGTERM or SIGINT end the process where it stands.
+fn hear_signals() -> std::io::Result<(Signals, Arc<AtomicBool>)> {
+    let second_ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(
+            signal,
+            i32::from(EXIT_FAILURE),
+            Arc::clone(&second_ends),
+        )?;
+    }
+    // SIGPIPE needs nothing here: Rust's start-up ignores it, so a write to a closed socket is an error.
+    Ok((
+        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?,
+        second_ends,
+    ))
+}
+
+/// Reads the file again. What it says that cannot be taken over, and every error, is logged; the configuration in force
+/// comes back.
+fn reload(path: &Path, running: Config, relay: &Relay, logging: &Logging) -> Config {
+    let fresh = match Config::load(path) {
+        Ok(fresh) => fresh,
+        Err(errors) => {
+            for error in &errors {
+                log::error!("{error}");
+            }
+            log::error!("not reloaded: the configuration in force stays");
+            return running;
+        }
+    };
+    let reloaded = match running.reload(&fresh) {
+        Ok(reloaded) => reloaded,
+        Err(refused) => {
+            log::error!("{}: not reloaded: {refused}", path.display());
+            return running;
+        }
+    };
+    for warning in &reloaded.config.warnings {
+        log::warn!("{}: {warning}", path.display());
+    }
+    for note in &reloaded.needs_restart {
+        log::warn!("{}: {note}", path.display());
+    }
+    if let Err(error) = logging.reload(&reloaded.config.log) {
+        log::error!("{error}; logging goes on where it was");
+    }
+    relay.reload(&reloaded.config);
+    log::info!("{}: reloaded", path.display());
+    reloaded.config
+}
+
+fn reopen(logging: &Logging) {
+    match logging.reopen() {
+        Ok(()) => log::info!("log opened again"),
+        Err(error) => log::error!("{error}; logging goes on where it was"),
+    }
+}

@@ -1,0 +1,372 @@
+//! `payrelay send`: a provider in the terminal.
+
+mod http;
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use payrelay::config::{Config, Segment};
+use payrelay::notification::BackendId;
+
+use self::http::{Answer, Post, PostError, post};
+use super::text::{one_line, readable};
+use super::{ConfigFile, Failure, cannot_print, place};
+
+pub const HELP: &str = "\
+Examples:
+  payrelay send game-01 --body hello
+  payrelay send game-01 --file callback.json --content-type application/json
+  payrelay send game-01 --url http://relay.internal:8080/notify/{id} < callback.xml
+
+Exit 0 if the answer is 2xx, 1 if it is another or none.";
+
+/// The relay answers within `delivery.ack_deadline`, 4 s by default.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Stands for the backend's id in a path.
+const ID: &str = "{id}";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The backend's id: 1 to 64 of A-Z a-z 0-9 . _ -
+    #[arg(value_parser = BackendId::parse)]
+    id: BackendId,
+
+    /// The whole address, as a provider would have it; {id} in it becomes the id
+    #[arg(long, value_parser = Url::parse, conflicts_with_all = ["connect", "path"])]
+    url: Option<Url>,
+
+    /// Where the relay listens for providers [default: http.listen of the configuration]
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<String>,
+
+    /// The path, with {id} where the id goes [default: the first route that has {id} in its path]
+    #[arg(long, value_name = "TEMPLATE", value_parser = parse_target)]
+    path: Option<String>,
+
+    /// The body from this file; - is standard input [default: standard input if it is no terminal]
+    #[arg(long, value_name = "FILE", conflicts_with = "body")]
+    file: Option<PathBuf>,
+
+    /// The body itself
+    #[arg(long, value_name = "TEXT")]
+    body: Option<String>,
+
+    /// The body's type
+    #[arg(long, value_name = "TYPE", default_value = "application/octet-stream", value_parser = parse_header_value)]
+    content_type: String,
+
+    /// One more header; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+}
+
+/// `http://host:port/path?query`, cut in two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Url {
+    place: String,
+    target: String,
+}
+
+/// Why an argument cannot stand in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BadArgument {
+    NotHttp,
+    NoHost,
+    Target,
+    Header,
+    HeaderValue,
+}
+
+impl std::fmt::Display for BadArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotHttp => "only http:// is spoken here; for https:// use curl",
+            Self::NoHost => "there is no host between http:// and the path",
+            Self::Target => "a path begins with / and has no spaces and no bytes beyond ASCII; escape them as %XX",
+            Self::Header => "a header is NAME: VALUE, and Host, Content-Length and Connection are given already",
+            Self::HeaderValue => "a header's value is visible ASCII and spaces",
+        })
+    }
+}
+
+impl std::error::Error for BadArgument {}
+
+impl Url {
+    fn parse(text: &str) -> Result<Self, BadArgument> {
+        let rest = text.strip_prefix("http://").ok_or(BadArgument::NotHttp)?;
+        let (host, target) = match rest.find('/') {
+            Some(at) => (&rest[..at], &rest[at..]),
+            None => (rest, "/"),
+        };
+        if host.is_empty() || host.contains(['@', ' ', '?', '#']) {
+            return Err(BadArgument::NoHost);
+        }
+        // An IPv6 address has its colons within brackets.
+        let has_port = host
+            .rsplit(']')
+            .next()
+            .is_some_and(|after| after.contains(':'));
+        Ok(Self {
+            place: if has_port {
+                host.to_owned()
+            } else {
+                format!("{host}:80")
+            },
+            target: parse_target(target)?,
+        })
+    }
+}
+
+fn parse_target(text: &str) -> Result<String, BadArgument> {
+    let fits = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    fits.then(|| text.to_owned()).ok_or(BadArgument::Target)
+}
+
+fn parse_header(text: &str) -> Result<(String, String), BadArgument> {
+    let (name, value) = text.split_once(':').ok_or(BadArgument::Header)?;
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let taken = ["host", "content-length", "connection", "transfer-encoding"];
+    if name.is_empty()
+        || !name.bytes().all(is_token)
+        || taken.contains(&name.to_ascii_lowercase().as_str())
+    {
+        return Err(BadArgument::Header);
+    }
+    Ok((name.to_owned(), parse_header_value(value)?))
+}
+
+fn parse_header_value(text: &str) -> Result<String, BadArgument> {
+    let value = text.trim();
+    let fits = value
+        .bytes()
+        .all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t');
+    fits.then(|| value.to_owned())
+        .ok_or(BadArgument::HeaderValue)
+}
+
+pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
+    let url = destination(config, args)?;
+    let target = url.target.replace(ID, args.id.as_str());
+    let body = body(args)?;
+    let mut headers = vec![(
+        "User-Agent".into(),
+        concat!("payrelay/", env!("CARGO_PKG_VERSION")).into(),
+    )];
+    if !args
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+    {
+        headers.push(("Content-Type".into(), args.content_type.clone()));
+    }
+    headers.extend(args.headers.iter().cloned());
+    let sent = Instant::now();
+    let answer = post(&Post {
+        place: &url.place,
+        target: &target,
+        headers: &headers,
+        body: &body,
+        deadline: DEADLINE,
+    })
+    .map_err(|error| no_answer(&error, &url.place))?;
+    show(&answer, sent.elapsed())?;
+    if (200..300).contains(&answer.status) {
+        return Ok(());
+    }
+    Err(Failure::new(explain(&answer, &args.id, &target)))
+}
+
+fn destination(config: &ConfigFile, args: &Args) -> Result<Url, Failure> {
+    if let Some(url) = &args.url {
+        return Ok(url.clone());
+    }
+    if let (Some(place), Some(target)) = (&args.connect, &args.path) {
+        return Ok(Url {
+            place: place.clone(),
+            target: target.clone(),
+        });
+    }
+    let loaded = config.load()?;
+    let place = match &args.connect {
+        Some(place) => place.clone(),
+        None => place::reachable(loaded.http.listen, "http.listen")?.to_string(),
+    };
+    let target = match &args.path {
+        Some(target) => target.clone(),
+        None => first_path(&loaded).ok_or_else(|| {
+            Failure::usage(format_args!(
+                "no route of {} has {ID} in its path; name a path with --path",
+                config.path().display()
+            ))
+        })?,
+    };
+    Ok(Url { place, target })
+}
+
+fn first_path(config: &Config) -> Option<String> {
+    config
+        .routes
+        .iter()
+        .find(|route| route.path.segments.contains(&Segment::Id))
+        .map(|route| route.path.text.clone())
+}
+
+fn body(args: &Args) -> Result<Vec<u8>, Failure> {
+    if let Some(body) = &args.body {
+        return Ok(body.clone().into_bytes());
+    }
+    let from_stdin = match &args.file {
+        Some(file) if file.as_os_str() == "-" => true,
+        Some(file) => {
+            return std::fs::read(file).map_err(|error| {
+                Failure::new(format_args!("cannot read {}: {error}", file.display()))
+            });
+        }
+        None => !io::stdin().is_terminal(),
+    };
+    let mut body = Vec::new();
+    if from_stdin {
+        io::stdin()
+            .read_to_end(&mut body)
+            .map_err(|error| Failure::new(format_args!("cannot read standard input: {error}")))?;
+    }
+    Ok(body)
+}
+
+fn show(answer: &Answer, took: Duration) -> Result<(), Failure> {
+    let or_none = |name| answer.header(name).map_or("-".into(), one_line);
+    let stdout = io::stdout();
+    let readably = stdout.is_terminal();
+    let mut shown = format!(
+        "status   {} {}\noutcome  {}\nid       {}\ntook     {:.1} ms\n\n",
+        answer.status,
+        one_line(&answer.reason),
+        or_none("x-payrelay-outcome"),
+        or_none("x-payrelay-id"),
+        took.as_secs_f64() * 1000.0
+    )
+    .into_bytes();
+    if readably {
+        shown.extend_from_slice(readable(&answer.body).as_bytes());
+    } else {
+        shown.extend_from_slice(&answer.body);
+    }
+    if !shown.ends_with(b"\n") {
+        shown.push(b'\n');
+    }
+    let mut out = stdout.lock();
+    out.write_all(&shown)
+        .and_then(|()| out.flush())
+        .map_err(cannot_print)
+}
+
+fn no_answer(error: &PostError, place: &str) -> Failure {
+    match error {
+        PostError::Connect(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
+            Failure::new(format_args!("{error}; is the relay running at {place}?"))
+        }
+        error => Failure::new(format_args!("{place}: {error}")),
+    }
+}
+
+/// Why it is not ok, and what to do about it.
+fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
+    match answer.header("x-payrelay-outcome") {
+        Some("offline") => format!("no backend \"{id}\" is connected; try: payrelay listen {id}"),
+        Some("refused") => format!("{id} refused it (NACK)"),
+        Some("timeout") => {
+            format!("{id} has it but did not acknowledge it in time (delivery.ack_deadline)")
+        }
+        Some("busy") => format!("a queue on the way to {id} is full; try again in a moment"),
+        Some("draining") => "the relay is stopping; try another node, or again in a moment".into(),
+        Some("no-route") => format!("the relay has no [[route]] for {target}"),
+        Some("not-allowed") => format!("{id} is not in tcp.backends of the relay"),
+        Some("no-id") => {
+            "the route found no backend id in this request; see id = … of its [[route]]".into()
+        }
+        Some("too-big") => "the body is larger than http.max_body of the relay".into(),
+        Some(_) => format!("the relay answered {}", answer.status),
+        None => format!(
+            "the answer is {}, and not from a relay: it has no X-Payrelay-Outcome",
+            answer.status
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_cut_at_its_path() {
+        for (text, place, target) in [
+            (
+                "http://h:8080/notify/{id}?x=1",
+                "h:8080",
+                "/notify/{id}?x=1",
+            ),
+            ("http://h", "h:80", "/"),
+            ("http://[::1]/x", "[::1]:80", "/x"),
+            ("http://[::1]:8080/x", "[::1]:8080", "/x"),
+        ] {
+            let url = Url::parse(text).expect(text);
+            assert_eq!((url.place.as_str(), url.target.as_str()), (place, target));
+        }
+        for (text, bad) in [
+            ("https://h/", BadArgument::NotHttp),
+            ("h:8080", BadArgument::NotHttp),
+            ("http:///x", BadArgument::NoHost),
+            ("http://u@h/x", BadArgument::NoHost),
+            ("http://h/a b", BadArgument::Target),
+            ("http://h/a\r\nb", BadArgument::Target),
+            ("http://h/\u{e9}", BadArgument::Target),
+        ] {
+            assert_eq!(Url::parse(text), Err(bad), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_cannot_smuggle() {
+        assert_eq!(
+            parse_header("X-Sign:  a b "),
+            Ok(("X-Sign".into(), "a b".into()))
+        );
+        for (text, bad) in [
+            ("no colon", BadArgument::Header),
+            (": v", BadArgument::Header),
+            ("a b: v", BadArgument::Header),
+            ("content-LENGTH: 3", BadArgument::Header),
+            ("a: b\r\nc: d", BadArgument::HeaderValue),
+            ("a: \u{e9}", BadArgument::HeaderValue),
+        ] {
+            assert_eq!(parse_header(text), Err(bad), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_offline_backend_comes_with_the_command_that_helps() {
+        let id = BackendId::parse("game-01").expect("an id");
+        let answer = |outcome: &str| Answer {
+            status: 503,
+            headers: vec![("x-payrelay-outcome".into(), outcome.into())],
+            ..Answer::default()
+        };
+        assert_eq!(
+            explain(&answer("offline"), &id, "/"),
+            "no backend \"game-01\" is connected; try: payrelay listen game-01"
+        );
+        assert!(explain(&Answer::default(), &id, "/").contains("not from a relay"));
+    }
+
+    #[test]
+    fn a_closed_port_asks_whether_the_relay_runs() {
+        let refused = PostError::Connect(io::ErrorKind::ConnectionRefused.into());
+        let words = no_answer(&refused, "127.0.0.1:8080").words;
+        assert!(
+            words.ends_with("is the relay running at 127.0.0.1:8080?"),
+            "{words}"
+        );
+    }
+}

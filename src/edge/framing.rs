@@ -1,0 +1,507 @@
+//! HTTP/1 framing, strictly: bytes in, a head or a refusal out, and the decoder of chunked bodies.
+//!
+//! Pure: no I/O, no clock. What two parsers could read in two ways is refused here, because that is how requests are
+//! smuggled past a gatehouse.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use httparse::Header;
+
+use super::refusal::{Malformed, Refusal};
+
+/// The longest head (request line, headers and the empty line), in bytes. DESIGN §5; beyond it 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The most headers in a request. DESIGN §5; beyond it 431.
+pub const HEADERS_MAX: usize = 64;
+
+/// The longest extension of one chunk, in bytes. Nobody uses them; whoever sends more is up to something.
+const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+
+/// The most hex digits of a chunk's size: 4 GiB, far beyond any `max_body`, and no overflow in any parser.
+const CHUNK_SIZE_DIGITS_MAX: u32 = 8;
+
+/// The longest trailer section, in bytes.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+
+/// The most trailer lines.
+pub const TRAILERS_MAX: usize = 32;
+
+/// The most digits of a Content-Length: as many as always fit 64 bits.
+const LENGTH_DIGITS_MAX: usize = 19;
+
+/// Looks for the end of a head while it trickles in, judging every byte once.
+#[derive(Debug, Default)]
+pub struct HeadScan {
+    /// How far it has looked.
+    at: usize,
+    /// Where the current line began.
+    line: usize,
+    /// Where the request line began: 0, or 2 after one stray empty line.
+    start: usize,
+    after_cr: bool,
+}
+
+/// Where a head lies in the bytes that were scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadSpan {
+    /// Its first byte.
+    pub start: usize,
+    /// The first byte after its empty line.
+    pub end: usize,
+}
+
+impl HeadScan {
+    /// Goes on where it left off in `bytes`, which may have grown at their end since; `None`: the head is not whole yet.
+    ///
+    /// # Errors
+    /// A byte that no head may have, a line that does not end in CRLF, more than [`HEAD_BYTES_MAX`], or a first line that
+    /// asks for another version than 1.0 and 1.1. The scan is useless after that.
+    pub fn go_on(&mut self, bytes: &[u8]) -> Result<Option<HeadSpan>, Refusal> {
+        while let Some(&byte) = bytes.get(self.at) {
+            if self.at - self.start >= HEAD_BYTES_MAX {
+                return Err(Refusal::HeadTooLong);
+            }
+            match byte {
+                b'\n' if self.after_cr => {
+                    self.after_cr = false;
+                    self.at += 1;
+                    if let Some(span) = self.line_ended(bytes)? {
+                        return Ok(Some(span));
+                    }
+                    continue;
+                }
+                _ if self.after_cr => return Err(Malformed::BareCr.into()),
+                b'\n' => return Err(Malformed::BareLf.into()),
+                b'\r' => self.after_cr = true,
+                b'\t' | b' '..=b'~' => {}
+                0x80.. => return Err(Malformed::NotAscii.into()),
+                _ => return Err(Malformed::ControlByte.into()),
+            }
+            self.at += 1;
+        }
+        Ok(None)
+    }
+
+    /// The line `self.line..self.at - 2` has ended.
+    fn line_ended(&mut self, bytes: &[u8]) -> Result<Option<HeadSpan>, Refusal> {
+        let line = &bytes[self.line..self.at - 2];
+        let first = self.line == self.start;
+        self.line = self.at;
+        if first && line.is_empty() && self.start == 0 {
+            // Old clients send one CRLF too many after a POST; RFC 9112 §2.2 asks servers to ignore it.
+            self.start = self.at;
+        } else if first {
+            // Judged now: whoever speaks 0.9 sends one line only, and waits.
+            check_version(line)?;
+        } else if line.is_empty() {
+            return Ok(Some(HeadSpan {
+                start: self.start,
+                end: self.at,
+            }));
+        }
+        Ok(None)
+    }
+}
+
+fn check_version(request_line: &[u8]) -> Result<(), Refusal> {
+    let version = request_line.rsplit(|&b| b == b' ').next().unwrap_or(&[]);
+    match version.strip_prefix(b"HTTP/") {
+        Some(b"1.1" | b"1.0") => Ok(()),
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Err(Refusal::Version)
+        }
+        _ => Err(Malformed::RequestLine.into()),
+    }
+}
+
+/// What a request's head says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head<'a, 'h> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The target in origin form: `/path?query`.
+    pub target: Cow<'a, str>,
+    /// Every header in the order sent, values trimmed.
+    pub headers: &'h [Header<'a>],
+    /// What follows.
+    pub shape: Shape,
+}
+
+/// What a head says about the bytes after it, and about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How long the body is.
+    pub body: Body,
+    /// HTTP/1.0, to whom keep-alive must be confirmed and 100 must not be sent.
+    pub http_1_0: bool,
+    /// Whether the client would like to use the connection again.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// HEAD: the reply carries no body.
+    pub is_head: bool,
+}
+
+/// How a body's end is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// So many bytes; 0 if the head announces none.
+    Length(usize),
+    /// In chunks, to be decoded by [`Chunks`].
+    Chunked,
+}
+
+/// Reads a whole head, as [`HeadScan`] found it. `slots` holds the headers.
+///
+/// # Errors
+/// Whatever is not to be let in; the connection must be closed after the answer, for nobody knows where the next request
+/// would begin.
+pub fn parse_head<'a, 'h>(
+    bytes: &'a [u8],
+    slots: &'h mut [Header<'a>; HEADERS_MAX],
+    body_max: usize,
+) -> Result<Head<'a, 'h>, Refusal> {
+    let mut request = httparse::Request::new(slots);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
+        Ok(_) => return Err(Malformed::RequestLine.into()),
+        Err(error) => return Err(from_httparse(error)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+    else {
+        return Err(Malformed::RequestLine.into());
+    };
+    let headers: &'h [Header<'a>] = request.headers;
+    let http_1_0 = minor == 0;
+    let facts = Facts::gather(headers)?;
+    if facts.hosts > 1 || (facts.hosts == 0 && !http_1_0) {
+        return Err(Malformed::Host.into());
+    }
+    let body = facts.body(http_1_0, body_max)?;
+    if facts.other_expectation {
+        return Err(Refusal::Expectation);
+    }
+    Ok(Head {
+        method,
+        target: origin_form(method, target)?,
+        headers,
+        shape: Shape {
+            body,
+            http_1_0,
+            keep_alive: !facts.close && (!http_1_0 || facts.keep_alive),
+            // RFC 9110 §10.1.1: from a 1.0 client it must be ignored.
+            expects_continue: facts.expects_continue && !http_1_0 && body != Body::Length(0),
+            is_head: method == "HEAD",
+        },
+    })
+}
+
+fn from_httparse(error: httparse::Error) -> Refusal {
+    use httparse::Error;
+    match error {
+        Error::HeaderName => Malformed::HeaderName.into(),
+        Error::HeaderValue => Malformed::HeaderValue.into(),
+        Error::TooManyHeaders => Refusal::TooManyHeaders,
+        // The scan has judged the version already: here it only stands in the wrong place.
+        Error::Version | Error::Token | Error::NewLine | Error::Status => {
+            Malformed::RequestLine.into()
+        }
+    }
+}
+
+/// What the headers say, counted before it is judged.
+#[derive(Default)]
+struct Facts<'a> {
+    hosts: usize,
+    lengths: usize,
+    length: &'a [u8],
+    codings: usize,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    other_expectation: bool,
+}
+
+impl<'a> Facts<'a> {
+    fn gather(headers: &[Header<'a>]) -> Result<Self, Refusal> {
+        let mut facts = Self::default();
+        for header in headers {
+            let name = header.name;
+            // By length first: most headers are none of these.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => facts.hosts += 1,
+                6 if name.eq_ignore_ascii_case("expect") => {
+                    let continues = header.value.eq_ignore_ascii_case(b"100-continue");
+                    facts.expects_continue |= continues;
+                    facts.other_expectation |= !continues;
+                }
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    for token in list(header.value) {
+                        facts.close |= token.eq_ignore_ascii_case(b"close");
+                        facts.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                14 if name.eq_ignore_ascii_case("content-length") => {
+                    facts.lengths += 1;
+                    facts.length = header.value;
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    facts.codings += 1;
+                    facts.chunked = header.value.eq_ignore_ascii_case(b"chunked");
+                }
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
+
+    fn body(&self, http_1_0: bool, body_max: usize) -> Result<Body, Refusal> {
+        if self.codings > 0 {
+            if self.lengths > 0 {
+                return Err(Malformed::LengthAndCoding.into());
+            }
+            if http_1_0 {
+                return Err(Malformed::CodingIn10.into());
+            }
+            if self.codings > 1 || !self.chunked {
+                return Err(Refusal::Coding);
+            }
+            return Ok(Body::Chunked);
+        }
+        if self.lengths == 0 {
+            return Ok(Body::Length(0));
+        }
+        let digits = (1..=LENGTH_DIGITS_MAX).contains(&self.length.len())
+            && self.length.iter().all(u8::is_ascii_digit);
+        if self.lengths > 1 || !digits {
+            return Err(Malformed::ContentLength.into());
+        }
+        let length = self
+            .length
+            .iter()
+            .fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        match usize::try_from(length) {
+            Ok(length) if length <= body_max => Ok(Body::Length(length)),
+            _ => Err(Refusal::BodyTooLong {
+                length: Some(length),
+                most: body_max,
+            }),
+        }
+    }
+}
+
+/// The elements of a comma-separated header value.
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&b| b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+/// Reduces `http://host/path` to `/path`; `/path` stays as it is.
+fn origin_form<'a>(method: &str, target: &'a str) -> Result<Cow<'a, str>, Refusal> {
+    if method == "CONNECT" {
+        return Err(Malformed::Connect.into());
+    }
+    if target.starts_with('/') {
+        return Ok(Cow::Borrowed(target));
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(Malformed::Target)?;
+    let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !known || authority.is_empty() {
+        return Err(Malformed::Target.into());
+    }
+    Ok(if path.starts_with('/') {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(format!("/{path}"))
+    })
+}
+
+/// Decodes a chunked body in place, piece by piece as it comes in.
+#[derive(Debug)]
+pub struct Chunks {
+    place: Place,
+    body_max: usize,
+    decoded: usize,
+    trailer_bytes: usize,
+    trailers: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Size { digits: u32, size: u64 },
+    Extension { size: u64, bytes: usize },
+    SizeLf { size: u64 },
+    Data { left: usize },
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+}
+
+/// What one piece of a chunked body came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// How many bytes of the piece belong to this body; all of them unless it is `done`.
+    pub consumed: usize,
+    /// How many bytes of data there were; they lie at the front of the piece now.
+    pub kept: usize,
+    /// Whether the body has ended.
+    pub done: bool,
+}
+
+impl Chunks {
+    /// A decoder for one body of at most `body_max` bytes.
+    pub fn new(body_max: usize) -> Self {
+        Self {
+            place: Place::Size { digits: 0, size: 0 },
+            body_max,
+            decoded: 0,
+            trailer_bytes: 0,
+            trailers: 0,
+        }
+    }
+
+    /// Decodes `piece`, the bytes that followed the last piece, moving its data to its front.
+    ///
+    /// # Errors
+    /// What is not chunked, or would come to more than the limit. The decoder is useless after that.
+    pub fn decode(&mut self, piece: &mut [u8]) -> Result<Decoded, Refusal> {
+        let mut at = 0;
+        let mut kept = 0;
+        while at < piece.len() {
+            if let Place::Data { left } = self.place {
+                let run = left.min(piece.len() - at);
+                piece.copy_within(at..at + run, kept);
+                at += run;
+                kept += run;
+                self.place = match left - run {
+                    0 => Place::DataCr,
+                    left => Place::Data { left },
+                };
+                continue;
+            }
+            let byte = piece[at];
+            at += 1;
+            match self.step(byte)? {
+                Some(next) => self.place = next,
+                None => {
+                    return Ok(Decoded {
+                        consumed: at,
+                        kept,
+                        done: true,
+                    });
+                }
+            }
+        }
+        Ok(Decoded {
+            consumed: at,
+            kept,
+            done: false,
+        })
+    }
+
+    /// Takes one byte that is not data; `None`: it was the last.
+    fn step(&mut self, byte: u8) -> Result<Option<Place>, Refusal> {
+        let bad = || Err(Refusal::from(Malformed::Chunk));
+        let next = match self.place {
+            Place::Size { digits, size } => match (char::from(byte).to_digit(16), byte) {
+                (Some(_), _) if digits == CHUNK_SIZE_DIGITS_MAX => return bad(),
+                (Some(digit), _) => Place::Size {
+                    digits: digits + 1,
+                    size: size * 16 + u64::from(digit),
+                },
+                (None, b';') if digits > 0 => Place::Extension { size, bytes: 1 },
+                (None, b'\r') if digits > 0 => Place::SizeLf { size },
+                (None, _) => return bad(),
+            },
+            Place::Extension { size, bytes } => match byte {
+                b'\r' => Place::SizeLf { size },
+                b'\t' | b' '..=b'~' if bytes < CHUNK_EXTENSION_BYTES_MAX => Place::Extension {
+                    size,
+                    bytes: bytes + 1,
+                },
+                _ => return bad(),
+            },
+            Place::SizeLf { size } if byte == b'\n' => self.begin(size)?,
+            Place::DataCr if byte == b'\r' => Place::DataLf,
+            Place::DataLf if byte == b'\n' => Place::Size { digits: 0, size: 0 },
+            Place::TrailerStart if byte == b'\r' => Place::EndLf,
+            Place::TrailerStart | Place::TrailerName => {
+                self.count_trailer_byte()?;
+                match byte {
+                    b':' if matches!(self.place, Place::TrailerName) => Place::TrailerValue,
+                    _ if is_token(byte) => Place::TrailerName,
+                    _ => return bad(),
+                }
+            }
+            Place::TrailerValue => {
+                self.count_trailer_byte()?;
+                match byte {
+                    b'\r' => Place::TrailerLf,
+                    b'\t' | b' '..=b'~' => Place::TrailerValue,
+                    _ => return bad(),
+                }
+            }
+            Place::TrailerLf if byte == b'\n' => {
+                self.trailers += 1;
+                if self.trailers > TRAILERS_MAX {
+                    return Err(Refusal::TooManyTrailers);
+                }
+                Place::TrailerStart
+            }
+            Place::EndLf if byte == b'\n' => return Ok(None),
+            Place::SizeLf { .. }
+            | Place::Data { .. }
+            | Place::DataCr
+            | Place::DataLf
+            | Place::TrailerLf
+            | Place::EndLf => return bad(),
+        };
+        Ok(Some(next))
+    }
+
+    fn begin(&mut self, size: u64) -> Result<Place, Refusal> {
+        let Ok(size) = usize::try_from(size) else {
+            return Err(self.too_long());
+        };
+        if size == 0 {
+            return Ok(Place::TrailerStart);
+        }
+        self.decoded = self.decoded.saturating_add(size);
+        if self.decoded > self.body_max {
+            return Err(self.too_long());
+        }
+        Ok(Place::Data { left: size })
+    }
+
+    fn too_long(&self) -> Refusal {
+        Refusal::BodyTooLong {
+            length: None,
+            most: self.body_max,
+        }
+    }
+
+    fn count_trailer_byte(&mut self) -> Result<(), Refusal> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(Refusal::TooManyTrailers);
+        }
+        Ok(())
+    }
+}
+
+/// RFC 9110 §5.6.2: what a header's name is made of.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

@@ -1,0 +1,282 @@
+//! The front: accepts for as long as it stands, keeps the cap, and closes in good order.
+//!
+//! What a connection says is `conn`'s business.
+
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use super::conn;
+use super::episode::Episode;
+use super::guests::{Admission, Guest, Guests, Seat};
+use super::refusal::Refusal;
+use super::reply::{self, After};
+use super::socket::{self, Received};
+use super::{Handler, IDLE_MAX, Limits, Watcher};
+use crate::fds::{FdBudget, FdPermit};
+use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
+
+/// What a front takes from the budget for itself: its listener, and the connection it is about to judge.
+const OWN_FDS: usize = 2;
+
+/// The first and the longest pause after accept failed for want of descriptors or memory.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The most bytes read from a connection that is turned away, so that closing it does not destroy the answer.
+const TURNED_AWAY_READ_MAX: usize = 16 * 1024;
+
+/// What every connection of a front shares.
+pub(super) struct House {
+    pub name: &'static str,
+    pub limits: Limits,
+    pub handler: Arc<dyn Handler>,
+    pub watcher: Arc<dyn Watcher>,
+    pub guests: Arc<Guests>,
+    pub idle_max: Duration,
+}
+
+impl House {
+    /// The answer to a refused peer, counted.
+    pub fn refuse(&self, out: &mut Vec<u8>, refusal: Refusal) {
+        self.watcher.refused(refusal.word());
+        let answer = refusal.reply(self.name);
+        reply::render(out, &answer, After::SayClose, false);
+    }
+}
+
+/// A listener with its connections. Dropping it closes it, cuts whatever is left and waits for every thread.
+pub struct Front {
+    addr: SocketAddr,
+    listener: Arc<TcpListener>,
+    house: Arc<House>,
+    accept: Mutex<Option<JoinOnDrop>>,
+    crew: Arc<Crew>,
+    // Given back after the listener is closed.
+    _fds: FdPermit,
+}
+
+impl Front {
+    /// Lets requests from `listener` through to `handler`; `name` begins the threads' names (`http-conn-17`) and the
+    /// limits' in answers (`http.max_body`).
+    ///
+    /// # Errors
+    /// The budget has no two descriptors left (EMFILE), or the system no room for two threads.
+    pub fn start(
+        name: &'static str,
+        listener: TcpListener,
+        limits: Limits,
+        fds: FdBudget,
+        handler: Arc<dyn Handler>,
+        watcher: Arc<dyn Watcher>,
+    ) -> io::Result<Self> {
+        Self::start_with(name, listener, limits, fds, handler, watcher, IDLE_MAX)
+    }
+
+    pub(super) fn start_with(
+        name: &'static str,
+        listener: TcpListener,
+        limits: Limits,
+        fds: FdBudget,
+        handler: Arc<dyn Handler>,
+        watcher: Arc<dyn Watcher>,
+        idle_max: Duration,
+    ) -> io::Result<Self> {
+        let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
+        let addr = listener.local_addr()?;
+        let listener = Arc::new(listener);
+        let crew = Arc::new(Crew::start(&format!("{name}-reaper"))?);
+        let house = Arc::new(House {
+            name,
+            limits,
+            handler,
+            watcher,
+            guests: Arc::new(Guests::new()),
+            idle_max,
+        });
+        let porter = Porter {
+            listener: Arc::clone(&listener),
+            house: Arc::clone(&house),
+            crew: Arc::clone(&crew),
+            fds,
+            want: Episode::default(),
+            full: Episode::default(),
+        };
+        let accept = spawn(format!("{name}-accept"), SMALL_STACK_BYTES, || {
+            porter.work()
+        })?;
+        Ok(Self {
+            addr,
+            listener,
+            house,
+            accept: Mutex::new(Some(accept)),
+            crew,
+            _fds: own,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.house.guests.present()
+    }
+
+    /// Lets nobody in any more: the port is closed, idle connections too; what is on its way to becoming a whole request
+    /// is answered 503 `draining`, and requests under way finish. Does not wait for any of them.
+    pub fn close(&self) {
+        self.house.guests.begin_closing();
+        // Linux: ends a blocked accept, and refuses from now on.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        let accept = self.accept.lock().take();
+        drop(accept);
+        self.house.guests.wake_idle();
+    }
+
+    /// Waits until the last connection's thread has ended, or `deadline` has come; says whether all have.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        self.crew.wait_empty(deadline)
+    }
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Front({} on {}, {} connections)",
+            self.house.name,
+            self.addr,
+            self.connections()
+        )
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.close();
+        self.house.guests.cut_all();
+        // The crew is dropped with the other fields, and waits for its members.
+    }
+}
+
+/// The accept thread.
+struct Porter {
+    listener: Arc<TcpListener>,
+    house: Arc<House>,
+    crew: Arc<Crew>,
+    fds: FdBudget,
+    /// Accept fails for want of something.
+    want: Episode,
+    /// Connections are turned away.
+    full: Episode,
+}
+
+impl Porter {
+    fn work(mut self) {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    pause = PAUSE_FIRST;
+                    self.receive(stream, peer);
+                }
+                Err(_) if self.house.guests.is_closing() => return,
+                Err(error) if concerns_one_peer(&error) => {}
+                Err(error) => {
+                    if self.want.begins() {
+                        log::error!(
+                            "{}: cannot accept connections: {error}; trying on",
+                            self.house.name
+                        );
+                    }
+                    // Not at once again: the connection is still waiting, and accept would fail in a tight loop.
+                    self.house.guests.wait_change(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let house = &self.house;
+        let evicted = |guest: &Guest| {
+            house.watcher.refused("evicted");
+            log::debug!("{}: evicted {} to make room", house.name, guest.peer);
+        };
+        let most = house.limits.max_connections;
+        match house.guests.admit(stream, peer, most, &self.fds, evicted) {
+            Admission::Seated(seat) => self.seat(seat),
+            Admission::Full(stream) => {
+                if self.full.begins() {
+                    log::warn!(
+                        "{}: {} connections, all at work; turning others away",
+                        house.name,
+                        house.guests.present()
+                    );
+                }
+                self.turn_away(&stream, Refusal::Full(most));
+            }
+        }
+    }
+
+    fn seat(&self, seat: Seat) {
+        let Some(guest) = seat.guest().map(Arc::clone) else {
+            return;
+        };
+        let house = Arc::clone(&self.house);
+        let name = format!("{}-conn-{}", house.name, guest.number);
+        // Measured: 48 KiB are enough for a debug build, with the backtrace of a panic; the rest is for the handler.
+        let started = self.crew.spawn(name, SMALL_STACK_BYTES, move || {
+            if let Some(guest) = seat.guest() {
+                conn::serve(guest, &house);
+            }
+        });
+        if let Err(error) = started {
+            log::error!("{}: no thread for {}: {error}", self.house.name, guest.peer);
+            self.turn_away(&guest.stream, Refusal::NoResources);
+        }
+    }
+
+    /// Says no without waiting for anything: the accept thread has no time for one peer.
+    fn turn_away(&self, stream: &TcpStream, refusal: Refusal) {
+        let mut buffer = Vec::new();
+        self.house.refuse(&mut buffer, refusal);
+        socket::send_until(stream, &buffer, &[], Instant::now());
+        let _ = stream.shutdown(Shutdown::Write);
+        // Unread input would turn the close into a reset, which can destroy the answer on its way.
+        buffer.clear();
+        buffer.reserve(TURNED_AWAY_READ_MAX);
+        while buffer.len() < TURNED_AWAY_READ_MAX
+            && let Some(Received::Bytes(_)) = socket::receive_now(stream, &mut buffer)
+        {}
+    }
+}
+
+/// Whether accept failed because of the one connection it was about to return; the next may be fine.
+fn concerns_one_peer(error: &io::Error) -> bool {
+    // accept(2): Linux passes pending network errors of the new connection on as its own.
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PROTO
+                | Errno::PERM
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NONET
+        )
+    )
+}

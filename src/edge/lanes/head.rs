@@ -1,0 +1,74 @@
+//! The canonical head of a request, as it goes down a lane.
+//!
+//! What a peer may not say is left out here: hop-by-hop headers, framing, and everything in our own name. Pure.
+
+use std::io::Write;
+
+use httparse::Header;
+
+use super::CLAIM_HEADER;
+use crate::edge::Request;
+use crate::edge::framing::list;
+
+/// Appends the canonical head of `request`, whose claim has this number, to `out`.
+pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
+    let dropped = dropped_by_connection(request.headers);
+    out.extend_from_slice(request.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(request.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for Header { name, value } in request.headers {
+        let is_named = || {
+            dropped
+                .iter()
+                .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        if is_ours(name) || is_named() {
+            continue;
+        }
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    // Writing into a Vec cannot fail.
+    let _ = write!(
+        out,
+        "x-payrelay-peer: {}\r\n{CLAIM_HEADER}: {claim}\r\nContent-Length: {}\r\n\r\n",
+        request.peer,
+        request.body.len()
+    );
+}
+
+/// The headers that Connection says are for this hop only.
+fn dropped_by_connection<'a>(headers: &[Header<'a>]) -> Vec<&'a [u8]> {
+    headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case("connection"))
+        .flat_map(|header| list(header.value))
+        .collect()
+}
+
+/// Whether a header ends at the gatehouse whoever sends it: about this hop, about framing, or in our own name.
+fn is_ours(name: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || begins_with(name, "proxy-")
+        || begins_with(name, "x-payrelay-")
+}
+
+fn begins_with(name: &str, prefix: &str) -> bool {
+    name.as_bytes()
+        .get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+}

@@ -1,0 +1,96 @@
+//! The gatehouse: what stands between the network and every HTTP handler of the house.
+//!
+//! A [`Front`] owns a listener and a thread per connection. It lets a request in only when it is whole, bounded and such
+//! that no two parsers would read it differently; everything else it refuses itself. [`Lanes`] is the handler that carries
+//! requests on to the tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
+//!
+//! | part | what lives there |
+//! |---|---|
+//! | `front` | accept, the cap, closing |
+//! | `guests` | who is connected and who has waited longest |
+//! | `conn` | one connection's life |
+//! | `episode` | what is logged once while it lasts |
+//! | `exchange` | a request handed over, and the answer owed for it |
+//! | `framing` | bytes → head or refusal; chunked bodies. Pure |
+//! | `refusal` | every way to say no |
+//! | `reply` | replies as bytes |
+//! | `socket` | sending and receiving under a total deadline; `listen` |
+//! | `lanes` | the way to tiny_http |
+//!
+//! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
+//! [`Limits`]; a thread waits on a peer only under a deadline.
+
+mod conn;
+mod episode;
+mod exchange;
+pub mod framing;
+mod front;
+mod guests;
+mod lanes;
+mod refusal;
+mod reply;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use crate::claims::Reply;
+pub use exchange::Ticket;
+pub use front::Front;
+pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER};
+pub use refusal::{Malformed, Refusal};
+pub use socket::listen;
+
+/// How long a kept connection may be idle between two requests. DESIGN §5.
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to let a whole reply into its socket.
+pub const SEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a front takes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most connections at once; at the cap, the one that has waited longest without a whole request makes room.
+    pub max_connections: usize,
+    /// The largest body, in bytes, decoded.
+    pub max_body: usize,
+    /// From a request's first byte (a connection's first request: from accept) to its last.
+    pub request_deadline: Duration,
+    /// How long a handler may owe an answer; after it the front answers 503.
+    pub answer_deadline: Duration,
+}
+
+/// A whole request, as a handler sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The target in origin form: `/path?query`.
+    pub target: &'a str,
+    /// Every header in the order sent, hop-by-hop ones too; values trimmed, ASCII.
+    pub headers: &'a [httparse::Header<'a>],
+    /// The body, decoded.
+    pub body: &'a [u8],
+    /// Who sent it.
+    pub peer: SocketAddr,
+}
+
+/// Answers whole requests, at once or later.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers `request` by paying `ticket`, in this call or from another thread afterwards. Called on the connection's own
+    /// thread; it may wait, but not for the answer.
+    fn handle(&self, request: &Request<'_>, ticket: Ticket);
+}
+
+/// Is told what the gatehouse does to peers, for the metrics.
+pub trait Watcher: Send + Sync + 'static {
+    /// A peer was refused: a word of [`Refusal::word`], or `evicted`.
+    fn refused(&self, reason: &'static str);
+}
+
+/// Watches nothing.
+impl Watcher for () {
+    fn refused(&self, _reason: &'static str) {}
+}

@@ -1,0 +1,197 @@
+//! Every way the edge says no: the status, the word for the operator and the sentence for whoever reads the answer.
+//!
+//! One table, no `_` arm: how a peer is refused can be reviewed at a glance. Nothing here sends anything.
+
+use std::time::Duration;
+
+use super::framing::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
+use crate::claims::Reply;
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is no HTTP/1 that two parsers would read alike.
+    Malformed(Malformed),
+    /// Its version is neither 1.0 nor 1.1.
+    Version,
+    /// It uses a transfer coding other than one `chunked`.
+    Coding,
+    /// It expects something other than `100-continue`.
+    Expectation,
+    /// Its head is longer than [`HEAD_BYTES_MAX`].
+    HeadTooLong,
+    /// It has more than [`HEADERS_MAX`] headers.
+    TooManyHeaders,
+    /// Its trailer section is over the limit.
+    TooManyTrailers,
+    /// Its body is longer than `most` bytes; `length` if it said.
+    BodyTooLong {
+        /// What it announced.
+        length: Option<u64>,
+        /// What is taken.
+        most: usize,
+    },
+    /// It was not whole within this.
+    Slow(Duration),
+    /// The peer ended its sending in the middle of it.
+    CutShort,
+    /// There is no place for another connection beside so many.
+    Full(usize),
+    /// There is no memory, or no thread, for it.
+    NoResources,
+    /// All of so many lanes are taken.
+    Busy(usize),
+    /// The HTTP pool did not answer within its deadline, or not properly.
+    Unanswered,
+    /// The front is closing.
+    Draining,
+}
+
+/// What is wrong with a malformed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A CR without its LF.
+    BareCr,
+    /// A LF without its CR.
+    BareLf,
+    /// A control byte other than HTAB.
+    ControlByte,
+    /// A byte of 0x80 or more.
+    NotAscii,
+    /// The first line is not `METHOD target HTTP/1.x`.
+    RequestLine,
+    /// A header's name, or what is left of one after folding or a space before the colon.
+    HeaderName,
+    /// A header's value.
+    HeaderValue,
+    /// None or several, where there must be one.
+    Host,
+    /// Repeated, or anything but 1 to 19 digits.
+    ContentLength,
+    /// Both Content-Length and Transfer-Encoding.
+    LengthAndCoding,
+    /// Transfer-Encoding in HTTP/1.0.
+    CodingIn10,
+    /// Neither `/path` nor `http://host/path`.
+    Target,
+    /// CONNECT: this is no proxy.
+    Connect,
+    /// A chunk's size, extension, end or trailer.
+    Chunk,
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed(_) | Self::CutShort => 400,
+            Self::Slow(_) => 408,
+            Self::BodyTooLong { .. } => 413,
+            Self::Expectation => 417,
+            Self::HeadTooLong | Self::TooManyHeaders | Self::TooManyTrailers => 431,
+            Self::Coding => 501,
+            Self::Full(_)
+            | Self::NoResources
+            | Self::Busy(_)
+            | Self::Unanswered
+            | Self::Draining => 503,
+            Self::Version => 505,
+        }
+    }
+
+    /// The word in `X-Payrelay-Outcome` and in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::CutShort => "bad-request",
+            Self::Version => "version",
+            Self::Coding => "coding",
+            Self::Expectation => "expectation",
+            Self::HeadTooLong | Self::TooManyHeaders | Self::TooManyTrailers => "head-too-big",
+            Self::BodyTooLong { .. } => "too-big",
+            Self::Slow(_) | Self::Unanswered => "timeout",
+            Self::Full(_) | Self::NoResources => "limit",
+            Self::Busy(_) => "busy",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// What the peer reads; `front` is the name of the front, under which its limits stand in the configuration.
+    fn sentence(self, front: &str) -> String {
+        match self {
+            Self::Malformed(malformed) => malformed.sentence().to_owned(),
+            Self::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here".to_owned(),
+            Self::Coding => "the only Transfer-Encoding taken is one chunked".to_owned(),
+            Self::Expectation => "the only Expect taken is 100-continue".to_owned(),
+            Self::HeadTooLong => format!("the head is over {HEAD_BYTES_MAX} bytes"),
+            Self::TooManyHeaders => format!("the head has more than {HEADERS_MAX} headers"),
+            Self::TooManyTrailers => {
+                format!("the trailers are over {TRAILER_BYTES_MAX} bytes or {TRAILERS_MAX} lines")
+            }
+            Self::BodyTooLong {
+                length: Some(length),
+                most,
+            } => format!("body of {length} bytes is over {front}.max_body = {most}"),
+            Self::BodyTooLong { length: None, most } => {
+                format!("the body is over {front}.max_body = {most}")
+            }
+            Self::Slow(most) => {
+                format!("no whole request within {front}.request_deadline = {most:?}")
+            }
+            Self::CutShort => {
+                "the connection's sending side ended before the request did".to_owned()
+            }
+            Self::Full(most) => format!(
+                "all of {front}.max_connections = {most} are at work, or no file descriptor is left"
+            ),
+            Self::NoResources => "the system has no memory or thread left for this".to_owned(),
+            Self::Busy(lanes) => format!("all of {front}.max_in_flight = {lanes} are under way"),
+            Self::Unanswered => "the relay's HTTP pool gave no answer in time".to_owned(),
+            Self::Draining => "this node is stopping".to_owned(),
+        }
+    }
+
+    /// The whole answer; `front` is the name of the front.
+    pub fn reply(self, front: &str) -> Reply {
+        let mut head = format!(
+            "Content-Type: text/plain\r\nX-Payrelay-Outcome: {}\r\n",
+            self.word()
+        );
+        if self.status() == 503 {
+            head.push_str("Retry-After: 1\r\n");
+        }
+        let mut body = self.sentence(front);
+        body.push('\n');
+        Reply {
+            status: self.status(),
+            head: head.into_bytes(),
+            body: body.into_bytes(),
+        }
+    }
+}
+
+impl Malformed {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::BareCr => "a CR in the head is not followed by LF",
+            Self::BareLf => "a line of the head ends in LF without CR",
+            Self::ControlByte => "the head has a control byte in it",
+            Self::NotAscii => "the head has a byte outside ASCII in it",
+            Self::RequestLine => "the first line is not METHOD, target and HTTP/1.1",
+            Self::HeaderName => "a header line does not begin with a name and a colon",
+            Self::HeaderValue => "a header has a bad value",
+            Self::Host => "HTTP/1.1 asks for exactly one Host header, HTTP/1.0 for at most one",
+            Self::ContentLength => "Content-Length must come once, as 1 to 19 digits",
+            Self::LengthAndCoding => "Content-Length and Transfer-Encoding exclude each other",
+            Self::CodingIn10 => "HTTP/1.0 knows no Transfer-Encoding",
+            Self::Target => "the target is neither /path nor http://host/path",
+            Self::Connect => "this is no proxy",
+            Self::Chunk => "the chunked body is malformed",
+        }
+    }
+}

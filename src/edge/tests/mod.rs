@@ -1,0 +1,277 @@
+//! The gatehouse from outside: real sockets, a handler of the test's own. Here is what the tests speak in.
+
+mod room;
+mod talk;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::*;
+use crate::fds::FdBudget;
+use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES, spawn};
+
+/// How long a test waits for what must happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers with what it was asked.
+struct Echo;
+
+impl Echo {
+    fn reply(request: &Request<'_>) -> Reply {
+        let mut body = format!("{} {} ", request.method, request.target).into_bytes();
+        body.extend_from_slice(request.body);
+        Reply {
+            status: 200,
+            head: b"Content-Type: text/plain\r\n".to_vec(),
+            body,
+        }
+    }
+}
+
+impl Handler for Echo {
+    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+        ticket.pay(&Self::reply(request));
+    }
+}
+
+/// Says when it is asked, and answers from another thread when it is told to.
+struct Gate {
+    asked: Sender<()>,
+    held: Sender<(Reply, Ticket)>,
+    _payer: JoinOnDrop,
+}
+
+impl Handler for Gate {
+    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+        let _ = self.held.send((Echo::reply(request), ticket));
+        let _ = self.asked.send(());
+    }
+}
+
+fn gate() -> (Gate, Receiver<()>, Sender<()>) {
+    let (asked, was_asked) = unbounded();
+    let (tell, told) = unbounded();
+    let (held, holding) = unbounded();
+    let payer = spawn("payer", SMALL_STACK_BYTES, move || {
+        for (reply, ticket) in holding {
+            let _ = told.recv_timeout(PATIENCE);
+            Ticket::pay(ticket, &reply);
+        }
+    })
+    .expect("a thread");
+    let gate = Gate {
+        asked,
+        held,
+        _payer: payer,
+    };
+    (gate, was_asked, tell)
+}
+
+struct Words(Sender<&'static str>);
+
+impl Watcher for Words {
+    fn refused(&self, reason: &'static str) {
+        let _ = self.0.send(reason);
+    }
+}
+
+pub(super) fn limits() -> Limits {
+    Limits {
+        max_connections: 10,
+        max_body: 100_000,
+        request_deadline: PATIENCE,
+        answer_deadline: PATIENCE,
+    }
+}
+
+pub(super) struct House {
+    pub(super) front: Front,
+    pub(super) fds: FdBudget,
+    words: Receiver<&'static str>,
+}
+
+fn open(limits: Limits, fds: usize, handler: impl Handler) -> House {
+    open_with(limits, fds, handler, IDLE_MAX)
+}
+
+fn open_with(limits: Limits, fds: usize, handler: impl Handler, idle_max: Duration) -> House {
+    open_shared(limits, fds, Arc::new(handler), idle_max)
+}
+
+pub(super) fn open_shared(
+    limits: Limits,
+    fds: usize,
+    handler: Arc<dyn Handler>,
+    idle_max: Duration,
+) -> House {
+    let (say, words) = unbounded();
+    let fds = FdBudget::with(fds);
+    let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let front = Front::start_with(
+        "http",
+        listener,
+        limits,
+        fds.clone(),
+        handler,
+        Arc::new(Words(say)),
+        idle_max,
+    )
+    .expect("a front");
+    House { front, fds, words }
+}
+
+impl House {
+    pub(super) fn client(&self) -> Client {
+        self.client_of(TcpStream::connect(self.front.addr()).expect("a connection"))
+    }
+
+    fn client_of(&self, stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Client {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        self.words.recv_timeout(PATIENCE).expect("a refusal")
+    }
+
+    /// Waits until so many are connected.
+    fn wait_connections(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.front.connections() != count {
+            assert!(Instant::now() < deadline, "still {:?}", self.front);
+            std::thread::yield_now();
+        }
+    }
+}
+
+pub(super) struct Client {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    pub(super) fn outcome(&self) -> &str {
+        self.header("X-Payrelay-Outcome").unwrap_or("none")
+    }
+
+    fn says_close(&self) -> bool {
+        self.header("Connection") == Some("close")
+    }
+}
+
+impl Client {
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.stream.local_addr().expect("an address")
+    }
+
+    pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).expect("sent");
+        self
+    }
+
+    fn post(&mut self, body: &str) -> &mut Self {
+        self.send(format!(
+            "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn more(&mut self) -> usize {
+        let mut buffer = [0; 4096];
+        let read = self.stream.read(&mut buffer).expect("an answer in time");
+        self.unread.extend_from_slice(&buffer[..read]);
+        read
+    }
+
+    /// Reads up to and with the next empty line.
+    fn head(&mut self) -> String {
+        loop {
+            if let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = self.unread.drain(..at + 4).collect();
+                return String::from_utf8(head).expect("text");
+            }
+            assert_ne!(self.more(), 0, "closed before an answer");
+        }
+    }
+
+    fn answer_to(&mut self, is_head: bool) -> Answer {
+        let head = self.head();
+        let status = head[9..12].parse().expect("a status");
+        let mut answer = Answer {
+            status,
+            head,
+            body: String::new(),
+        };
+        if !is_head && let Some(length) = answer.header("Content-Length") {
+            let length: usize = length.parse().expect("a length");
+            while self.unread.len() < length {
+                assert_ne!(self.more(), 0, "closed within an answer");
+            }
+            let body = self.unread.drain(..length).collect();
+            answer.body = String::from_utf8(body).expect("text");
+        }
+        answer
+    }
+
+    pub(super) fn answer(&mut self) -> Answer {
+        self.answer_to(false)
+    }
+
+    /// Waits for the end, whether by FIN or by RST; nothing more may come.
+    pub(super) fn expect_end(&mut self) {
+        assert!(self.unread.is_empty(), "{:?}", self.unread);
+        let mut buffer = [0; 16];
+        match self.stream.read(&mut buffer) {
+            Ok(read) => assert_eq!(read, 0, "{:?}", &buffer[..read]),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    }
+}
+
+/// Runs `work` in a process of its own, for it counts or limits what the whole process has.
+pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
+    const MARK: &str = "PAYRELAY_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return work();
+    }
+    let this = std::env::current_exe().expect("this test's path");
+    let output = Command::new(this)
+        .args(["--exact", "--nocapture", test])
+        .env(MARK, "1")
+        .output()
+        .expect("a process");
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// How many there are in a directory of procfs.
+pub(in crate::edge) fn entries(directory: &str) -> usize {
+    std::fs::read_dir(directory).expect("procfs").count()
+}

@@ -1,0 +1,303 @@
+//! Who is let in, who must go, and what is left when all have gone.
+
+use super::*;
+
+#[test]
+fn at_the_cap_the_longest_waiting_makes_room() {
+    let house = open(
+        Limits {
+            max_connections: 2,
+            ..limits()
+        },
+        10,
+        Echo,
+    );
+    let mut first = house.client();
+    house.wait_connections(1);
+    let mut second = house.client();
+    house.wait_connections(2);
+    first.post("a").answer(); // so now it is the second who has waited longest
+    let mut third = house.client();
+    assert_eq!(third.post("b").answer().status, 200);
+    second.expect_end();
+    assert_eq!(house.word(), "evicted");
+    assert_eq!(first.post("c").answer().status, 200);
+    assert_eq!(house.front.connections(), 2);
+}
+
+#[test]
+fn a_request_that_is_not_whole_does_not_protect_its_connection() {
+    let house = open(
+        Limits {
+            max_connections: 1,
+            ..limits()
+        },
+        10,
+        Echo,
+    );
+    let mut slow = house.client();
+    slow.send("POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    slow.head(); // its head was read, then
+    slow.send("ab");
+    let mut quick = house.client();
+    assert_eq!(quick.post("x").answer().status, 200);
+    slow.expect_end();
+    house.wait_connections(1);
+    let words: Vec<_> = house.words.try_iter().collect();
+    assert_eq!(words, ["evicted"]);
+}
+
+#[test]
+fn at_the_cap_with_everybody_at_work_newcomers_are_told_to_come_again() {
+    let (gate, asked, tell) = gate();
+    let house = open(
+        Limits {
+            max_connections: 2,
+            ..limits()
+        },
+        10,
+        gate,
+    );
+    let (mut one, mut two) = (house.client(), house.client());
+    one.post("1");
+    two.post("2");
+    for _ in 0..2 {
+        asked.recv_timeout(PATIENCE).expect("a request");
+    }
+    let mut third = house.client();
+    let answer = third.answer();
+    assert_eq!((answer.status, answer.outcome()), (503, "limit"));
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+    assert!(answer.says_close());
+    third.expect_end();
+    assert_eq!(house.word(), "limit");
+    for _ in 0..2 {
+        tell.send(()).expect("a gate");
+    }
+    assert_eq!(one.answer().body, "POST /x 1");
+    assert_eq!(two.answer().body, "POST /x 2");
+}
+
+#[test]
+fn without_a_descriptor_somebody_makes_room_too() {
+    let house = open(limits(), 3, Echo); // two for the front itself
+    let mut first = house.client();
+    first.post("a").answer();
+    let mut second = house.client();
+    assert_eq!(second.post("b").answer().status, 200);
+    first.expect_end();
+    let House { front, fds, .. } = house;
+    drop((front, second));
+    assert_eq!(fds.free(), 3);
+}
+
+#[test]
+fn a_flood_of_idle_connections_locks_nobody_out() {
+    let house = open(
+        Limits {
+            max_connections: 8,
+            ..limits()
+        },
+        100,
+        Echo,
+    );
+    let mut idle = Vec::new();
+    for round in 0..100 {
+        idle.push(house.client());
+        if round % 10 == 0 {
+            assert_eq!(house.client().post("x").answer().status, 200);
+        }
+    }
+    assert!(house.front.connections() <= 8);
+}
+
+#[test]
+fn a_handler_that_panics_costs_its_own_connection_only() {
+    struct Clumsy;
+    impl Handler for Clumsy {
+        fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+            assert_ne!(request.target, "/fall");
+            Echo.handle(request, ticket);
+        }
+    }
+    let house = open(limits(), 10, Clumsy);
+    let mut unlucky = house.client();
+    unlucky.send("GET /fall HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(unlucky.answer().status, 503);
+    unlucky.expect_end();
+    assert_eq!(house.client().post("x").answer().status, 200);
+    house.wait_connections(0);
+    assert_eq!(house.fds.free(), 8);
+}
+
+#[test]
+fn closing_ends_the_idle_refuses_the_begun_and_lets_the_busy_finish() {
+    let (gate, asked, tell) = gate();
+    let house = open(limits(), 20, gate);
+    let (mut idle, mut begun, mut busy, fresh) = (
+        house.client(),
+        house.client(),
+        house.client(),
+        house.client(),
+    );
+    let mut fresh = fresh;
+    tell.send(()).expect("a gate");
+    idle.post("a").answer();
+    asked.recv_timeout(PATIENCE).expect("a request");
+    begun.send("POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    begun.head(); // its head was read, then
+    busy.post("b");
+    asked.recv_timeout(PATIENCE).expect("a request");
+    house.wait_connections(4);
+
+    house.front.close();
+    idle.expect_end();
+    fresh.expect_end();
+    assert!(
+        TcpStream::connect(house.front.addr()).is_err(),
+        "still listening"
+    );
+    assert!(
+        !house.front.wait_empty(Instant::now()),
+        "two are still there"
+    );
+    let refused = begun.send("xy").answer();
+    assert_eq!((refused.status, refused.outcome()), (503, "draining"));
+    assert_eq!(refused.header("Retry-After"), Some("1"));
+    assert!(refused.says_close());
+    tell.send(()).expect("a gate");
+    let finished = busy.answer();
+    assert_eq!(finished.body, "POST /x b");
+    assert!(finished.says_close());
+    drop((begun, busy));
+    assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+    assert_eq!(house.front.connections(), 0);
+    assert_eq!(house.fds.free(), 18);
+    house.front.close(); // twice is no harm
+}
+
+#[test]
+fn a_request_sent_while_closing_is_told_so() {
+    let (gate, asked, tell) = gate();
+    let house = open(limits(), 20, gate);
+    let mut client = house.client();
+    client.post("a").post("b"); // the second waits behind the first
+    asked.recv_timeout(PATIENCE).expect("a request");
+    house.front.close();
+    tell.send(()).expect("a gate");
+    let first = client.answer();
+    assert!(first.says_close(), "nothing is promised that is not kept");
+    client
+        .stream
+        .shutdown(Shutdown::Write)
+        .expect("half a close");
+    client.expect_end();
+}
+
+#[test]
+fn dropping_the_front_cuts_whoever_is_left() {
+    let house = open(limits(), 20, Echo);
+    let mut begun = house.client();
+    begun.send("POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    begun.head();
+    drop(house.front);
+    begun.expect_end();
+    assert_eq!(house.fds.free(), 20);
+}
+
+#[test]
+fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
+    let idle_max = Duration::from_millis(100);
+    let house = open_with(limits(), 10, Echo, idle_max);
+    let mut client = house.client();
+    for body in ["a", "b"] {
+        assert_eq!(client.post(body).answer().status, 200);
+    }
+    let began = Instant::now();
+    client.expect_end();
+    assert!(began.elapsed() >= idle_max / 2);
+    assert!(house.words.is_empty());
+}
+
+/// Waits until the only thread of that name waits for something.
+fn wait_asleep(name: &str) {
+    let is_asleep = || {
+        std::fs::read_dir("/proc/self/task")
+            .expect("procfs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+            .any(|stat| stat.contains(&format!("({name}) S ")))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_asleep() {
+        assert!(Instant::now() < deadline, "{name} never slept");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn no_descriptor_and_no_thread_stays_behind() {
+    alone(
+        "edge::tests::room::no_descriptor_and_no_thread_stays_behind",
+        || {
+            let count = || (entries("/proc/self/fd"), entries("/proc/self/task"));
+            let before = count();
+            let house = open(
+                Limits {
+                    max_connections: 20,
+                    ..limits()
+                },
+                100,
+                Echo,
+            );
+            let mut clients: Vec<_> = (0..60).map(|_| house.client()).collect();
+            for client in clients.iter_mut().rev().take(10) {
+                assert_eq!(client.post("x").answer().status, 200);
+            }
+            house.client().send("GET / HTTP/2.0\r\n\r\n").answer();
+            drop(clients);
+            drop(house);
+            assert_eq!(count(), before);
+        },
+    );
+}
+
+#[test]
+fn accept_outlives_a_lack_of_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use socket2::{Domain, Socket, Type};
+    alone(
+        "edge::tests::room::accept_outlives_a_lack_of_descriptors",
+        || {
+            // The budget believes in far more than the system gives.
+            let house = open(limits(), 1000, Echo);
+            let mut kept = house.client();
+            assert_eq!(kept.post("a").answer().status, 200);
+            let newcomer = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            let newcomers = [newcomer(), newcomer()];
+            let before = getrlimit(Resource::Nofile);
+            let limit = |current| {
+                let maximum = before.maximum;
+                setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit");
+            };
+            wait_asleep("http-accept");
+            limit(Some(3));
+            let [mut first, mut second] = newcomers.map(|socket| {
+                socket
+                    .connect(&house.front.addr().into())
+                    .expect("a connection");
+                house.client_of(socket.into())
+            });
+            // Linux takes the descriptor before it waits: one accept had it already.
+            assert_eq!(first.post("first").answer().status, 200);
+            second.post("second");
+            assert_eq!(
+                kept.post("b").answer().status,
+                200,
+                "those inside are served"
+            );
+            assert_eq!(house.front.connections(), 2);
+            limit(before.current);
+            assert_eq!(second.answer().body, "POST /x second");
+        },
+    );
+}

@@ -1,0 +1,319 @@
+//! The only file that wires rooms together: start order, stop order, reload.
+//!
+//! It starts from the inside out, so that nobody is let in before there is somebody to take care of them: bus, backends'
+//! door, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
+//! order in which they are dropped.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use parking_lot::RwLock;
+
+use crate::admin::Admin;
+use crate::bus::{Bus, MemoryBus};
+use crate::claims::Claims;
+use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::edge::listen;
+use crate::edge::{Front, LaneBed, LanesError, Limits, Watcher};
+use crate::fds::{FdBudget, raise_limit};
+use crate::http::{Desk, Pool, Routes};
+use crate::metrics::{Metrics, Readings};
+use crate::notification::IdMint;
+use crate::session::token::Access;
+use crate::session::{Door, House, Registry};
+
+/// Descriptors kept for what takes no permit: standard streams, log file, listeners, accepts about to be refused.
+const FDS_RESERVED: usize = 48;
+
+/// Connections to the admin port: a scraper or two, a balancer's probes, a person.
+const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// The admin port takes no bodies to speak of.
+const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// The relay, running. Dropping it stops it at once; [`Relay::drain`] stops it politely.
+pub struct Relay {
+    providers: Arc<Front>,
+    door: Door,
+    admin: Front,
+    admin_desk: Arc<Admin>,
+    pool: Pool,
+    desk: Arc<Desk>,
+    house: Arc<House>,
+    // tiny_http says good-bye through the socket in it, so it goes after the pool.
+    _bed: LaneBed,
+    draining: Arc<AtomicBool>,
+}
+
+/// Why the relay does not run.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener cannot be opened: the key in the file, its address, and why.
+    Listen(&'static str, SocketAddr, io::Error),
+    /// The process may not open enough files for the configured number of requests in flight.
+    Lanes(LanesError),
+    /// The system has no room for a thread or a descriptor, or gives no random bytes.
+    System(&'static str, io::Error),
+}
+
+impl StartError {
+    /// 78 if the file can mend it, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Listen(..) | Self::Lanes(LanesError::Descriptors { .. }) => 78,
+            Self::Lanes(_) | Self::System(..) => 1,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(key, addr, error) => {
+                write!(f, "{key} = \"{addr}\": cannot listen there: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => write!(
+                        f,
+                        "; another process has that port (a second payrelay?), choose another or stop it"
+                    ),
+                    io::ErrorKind::PermissionDenied => {
+                        write!(
+                            f,
+                            "; ports below 1024 need a privilege, choose a higher one"
+                        )
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        write!(f, "; no interface of this machine has that address")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Lanes(error) => write!(f, "{error}"),
+            Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Relay {
+    /// Starts everything that `config` asks for. When it returns, every port is open and answers.
+    ///
+    /// # Errors
+    /// A port that is not to be had, or a system that is full.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let system = |what| move |error| StartError::System(what, error);
+        // All ports first: a relay that cannot open one of them should touch nothing else.
+        let tcp = open("tcp.listen", config.tcp.listen)?;
+        let http = open("http.listen", config.http.listen)?;
+        let admin = open("admin.listen", config.admin.listen)?;
+        let fds = share_out_descriptors(&config);
+
+        let random = random().map_err(system("the random generator"))?;
+        let instance = format!("{}-{:06x}", config.node, random >> 40);
+        let metrics = Arc::new(Metrics::new());
+        let registry = Arc::new(Registry::default());
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus);
+        let access = Arc::new(Access::new(&config.tcp));
+        let draining = Arc::new(AtomicBool::new(false));
+
+        let delivery = Delivery::start(
+            Arc::clone(&registry),
+            Arc::clone(&bus),
+            config.delivery.ack_deadline,
+            config.http.max_in_flight,
+            Arc::clone(&metrics),
+        );
+        let delivery = Arc::new(delivery.map_err(system("the deadline timer"))?);
+
+        let (bed, server) = LaneBed::bind().map_err(StartError::Lanes)?;
+        let claims = Arc::new(Claims::default());
+        let desk = Arc::new(Desk {
+            routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
+            access: RwLock::new(Arc::clone(&access)),
+            claims: Arc::clone(&claims),
+            delivery: Arc::clone(&delivery),
+            mint: IdMint::new(random),
+            metrics: Arc::clone(&metrics),
+        });
+        let pool = Pool::start(Arc::new(server), config.http.workers, &desk)
+            .map_err(system("the HTTP workers"))?;
+        let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
+        let lanes = bed.open(
+            config.http.workers,
+            config.http.max_in_flight,
+            Arc::clone(&claims),
+            &fds,
+        );
+        let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
+
+        let house = Arc::new(House {
+            registry: Arc::clone(&registry),
+            bus: Arc::clone(&bus),
+            access: RwLock::new(access),
+            tcp: config.tcp.clone(),
+            max_body: config.http.max_body,
+            instance: instance.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let door = Door::open(tcp, Arc::clone(&house), fds.clone())
+            .map_err(system("the backends' door"))?;
+
+        let providers = Front::start(
+            "http",
+            http,
+            Limits {
+                max_connections: config.http.max_connections,
+                max_body: config.http.max_body,
+                request_deadline: config.http.request_deadline,
+                answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
+            },
+            fds.clone(),
+            Arc::clone(&lanes) as _,
+            refusals,
+        )
+        .map(Arc::new)
+        .map_err(system("the providers' front"))?;
+
+        let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
+        let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
+        let stopping = Arc::clone(&draining);
+        let admin_desk = Arc::new(Admin::new(
+            instance,
+            config.admin.token.clone(),
+            metrics,
+            Box::new(move || {
+                let drain = stopping.load(Ordering::Relaxed).then(|| "draining".into());
+                drain.into_iter().chain(bus.unwell()).collect()
+            }),
+            Box::new(move || Readings {
+                queue_depth: registry.waiting(),
+                http_connections: connections.upgrade().map_or(0, |front| front.connections()),
+                http_in_flight: carrying.in_flight(),
+                fd_budget_free: budget.free(),
+                fd_budget: budget.total(),
+            }),
+        ));
+        let admin = Front::start(
+            "admin",
+            admin,
+            Limits {
+                max_connections: ADMIN_CONNECTIONS_MAX,
+                max_body: ADMIN_BODY_BYTES_MAX,
+                request_deadline: config.http.request_deadline,
+                answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
+            },
+            fds,
+            Arc::clone(&admin_desk) as _,
+            Arc::new(()),
+        )
+        .map_err(system("the admin front"))?;
+
+        Ok(Self {
+            providers,
+            door,
+            admin,
+            admin_desk,
+            pool,
+            desk,
+            house,
+            _bed: bed,
+            draining,
+        })
+    }
+
+    /// One line that says where everything listens; ports that the system chose are in it.
+    pub fn ready_line(&self) -> String {
+        format!(
+            "ready node={} http={} tcp={} admin={}",
+            self.house.instance,
+            self.providers.addr(),
+            self.door.addr(),
+            self.admin.addr()
+        )
+    }
+
+    /// Takes over what can change while running: routes, secrets, allowed ids, the admin token.
+    ///
+    /// Sessions stay: a secret that is gone is asked for at the next HELLO. Requests under way keep the routes they came by.
+    pub fn reload(&self, config: &Config) {
+        let access = Arc::new(Access::new(&config.tcp));
+        let routes = Arc::new(Routes::new(&config.routes, &self.desk.metrics));
+        *self.house.access.write() = Arc::clone(&access);
+        *self.desk.access.write() = access;
+        *self.desk.routes.write() = routes;
+        self.admin_desk.set_token(config.admin.token.clone());
+    }
+
+    /// Stops politely: `/readyz` turns red, no new requests, BYE to every backend, and what is in flight finishes; at
+    /// `deadline` at the latest.
+    pub fn drain(self, deadline: Instant) {
+        self.draining.store(true, Ordering::Relaxed);
+        let waiting = self.desk.delivery.in_flight();
+        log::info!("draining: {waiting} notifications wait for their ACK");
+        self.providers.close();
+        self.desk.delivery.begin_drain();
+        self.door.drain();
+        let concluded = self.desk.delivery.wait_empty(deadline);
+        let answered = self.providers.wait_empty(deadline);
+        let parted = self.door.wait_empty(deadline);
+        if concluded && answered && parted {
+            log::info!("drained");
+        } else {
+            log::warn!("the drain's time is up; what is left is cut");
+        }
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Relay({}, {:?})", self.ready_line(), self.pool)
+    }
+}
+
+fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    listen(addr).map_err(|error| StartError::Listen(key, addr, error))
+}
+
+/// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.
+fn share_out_descriptors(config: &Config) -> FdBudget {
+    let wanted = config.http.max_connections
+        + 3 * config.http.workers
+        + 2 * config.tcp.max_connections
+        + ADMIN_CONNECTIONS_MAX
+        + 2 * FDS_RESERVED;
+    let granted = raise_limit(wanted as u64);
+    if granted < wanted as u64 {
+        log::warn!(
+            "this process may open {granted} files, and the configured maxima need {wanted}: \
+             connections beyond that are refused; raise LimitNOFILE (ulimit -n) or lower tcp.max_connections"
+        );
+    }
+    FdBudget::for_process(FDS_RESERVED)
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Counts what the gatehouse refuses.
+struct Refusals(Arc<Metrics>);
+
+impl Watcher for Refusals {
+    fn refused(&self, reason: &'static str) {
+        self.0.http_refused(reason);
+    }
+}

@@ -1,0 +1,143 @@
+//! One session's way out: the link, what is in flight on it, and how much more may be.
+//!
+//! It stands behind a lock of its own, because two threads use it: the session's, and whoever brings a parcel while
+//! nothing stands in its way. The lock is held over a write that cannot wait; it is what orders the bytes on this one
+//! socket, and nobody else's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::link::Link;
+use super::wire;
+use crate::notification::NotificationId;
+use crate::parcel::{Parcel, Reply};
+
+/// The link with its MSG.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Frames to be written.
+    pub link: Link,
+    /// How many MSG may be unanswered; 0 until HELLO.
+    pub credit: usize,
+    /// Whether MSG may be sent at all: from HELLO to BYE.
+    pub open: bool,
+    /// In the order they fall due.
+    in_flight: VecDeque<InFlight>,
+    ack_timeout: Duration,
+}
+
+/// A MSG that the backend has and has not answered.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Whom to tell.
+    pub reply: Reply,
+    /// When it was written.
+    pub sent: Instant,
+    /// When `tcp.ack_timeout` is over.
+    pub due: Instant,
+}
+
+impl Outgoing {
+    /// Nothing may go out as MSG before `open` and `credit` say so.
+    pub fn new(socket: Arc<OwnedFd>, ack_timeout: Duration, now: Instant) -> Self {
+        Self {
+            link: Link::new(socket, now),
+            credit: 0,
+            open: false,
+            in_flight: VecDeque::new(),
+            ack_timeout,
+        }
+    }
+
+    /// Whether one more MSG may go out.
+    pub fn may_take(&self) -> bool {
+        self.open && self.in_flight.len() < self.credit && !self.link.is_backed_up()
+    }
+
+    /// Makes `parcel` a MSG, to be flushed.
+    pub fn hand_over(&mut self, parcel: Parcel, now: Instant) {
+        let notification = &parcel.notification;
+        self.link.frame(now, |out| {
+            let mut line = wire::line(out, "MSG")
+                .plain("id", notification.id)
+                .plain("try", notification.tries)
+                .arg("route", &notification.route)
+                .arg("verified", notification.verified);
+            if let Some(event) = &notification.event {
+                line = line.arg("event", event);
+            }
+            line.plain("at", notification.at_unix_ms)
+                .plain("h", notification.head.len())
+                .end_with_data(notification.head.len() + notification.body.len());
+        });
+        self.link.data(now, notification);
+        self.in_flight.push_back(InFlight {
+            reply: parcel.reply,
+            sent: now,
+            due: now + self.ack_timeout,
+        });
+    }
+
+    /// Writes what the socket takes now.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&mut self, now: Instant) -> io::Result<()> {
+        if self.link.is_flushed() {
+            return Ok(());
+        }
+        self.link.flush(now)
+    }
+
+    /// Takes the MSG called `id` out of what is in flight.
+    pub fn answered(&mut self, id: NotificationId) -> Option<InFlight> {
+        let place = self
+            .in_flight
+            .iter()
+            .position(|flying| flying.reply.id() == id)?;
+        let flying = self.in_flight.remove(place);
+        self.give_memory_back();
+        flying
+    }
+
+    /// Puts back what was taken out, with a new `tcp.ack_timeout`.
+    pub fn touched(&mut self, mut flying: InFlight, now: Instant) {
+        flying.due = now + self.ack_timeout;
+        self.in_flight.push_back(flying);
+    }
+
+    /// Takes out the oldest MSG if its `tcp.ack_timeout` is over.
+    pub fn overdue(&mut self, now: Instant) -> Option<InFlight> {
+        if self.in_flight.front()?.due > now {
+            return None;
+        }
+        self.in_flight.pop_front()
+    }
+
+    /// When the next MSG in flight falls due. Somebody may send one the moment after, so it is never far away.
+    pub fn next_due(&self, now: Instant) -> Instant {
+        self.in_flight
+            .front()
+            .map_or_else(|| now + self.ack_timeout, |first| first.due)
+    }
+
+    /// How many MSG are unanswered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Takes out everything in flight; dropping it tells the senders.
+    pub fn take_in_flight(&mut self) -> VecDeque<InFlight> {
+        std::mem::take(&mut self.in_flight)
+    }
+
+    fn give_memory_back(&mut self) {
+        // Thousands of sessions are idle most of the time, and were busy once.
+        if self.in_flight.is_empty() && self.in_flight.capacity() > 16 {
+            self.in_flight = VecDeque::new();
+        }
+    }
+}
