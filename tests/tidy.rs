@@ -9,53 +9,22 @@ use std::path::{Path, PathBuf};
 /// Imports point one way (DESIGN §3): each room with the rooms it may use, those below it first.
 ///
 /// `relay` wires all rooms together and nobody uses it; the binary (`main`, `cli`) uses the library by its name.
+#[rustfmt::skip]
 const MAY_USE: &[(&str, &[&str])] = &[
     ("notification", &[]),
     ("thread", &[]),
     ("fds", &[]),
+    ("claims", &[]),
     ("parcel", &["notification"]),
     ("metrics", &["notification"]),
     ("config", &["notification"]),
     ("logging", &["notification", "config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "parcel"]),
-    (
-        "session",
-        &[
-            "notification",
-            "thread",
-            "fds",
-            "parcel",
-            "metrics",
-            "config",
-            "accept",
-            "bus",
-        ],
-    ),
-    (
-        "delivery",
-        &[
-            "notification",
-            "thread",
-            "parcel",
-            "metrics",
-            "config",
-            "bus",
-            "session",
-        ],
-    ),
-    (
-        "http",
-        &[
-            "notification",
-            "thread",
-            "metrics",
-            "config",
-            "session",
-            "delivery",
-        ],
-    ),
-    ("edge", &["thread", "fds", "accept"]),
+    ("session", &["notification", "thread", "fds", "parcel", "metrics", "config", "accept", "bus"]),
+    ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
+    ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
+    ("edge", &["thread", "fds", "claims", "accept"]),
     ("admin", &["metrics", "config", "edge"]),
 ];
 
@@ -86,9 +55,15 @@ struct Source {
 impl Source {
     /// Numbered lines, without the unit tests at the end.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().enumerate().map(|(n, line)| (n + 1, line));
         let is_test_file = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
-        lines.take_while(move |(_, line)| !is_test_file && *line != "#[cfg(test)]")
+        let tests_at = self.text.find("#[cfg(test)]\nmod tests {");
+        let end = match tests_at {
+            _ if is_test_file => 0,
+            Some(at) => at,
+            None => self.text.len(),
+        };
+        let lines = self.text[..end].lines().enumerate();
+        lines.map(|(n, line)| (n + 1, line))
     }
 
     /// The same, without comments.
