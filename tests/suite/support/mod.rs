@@ -1,0 +1,102 @@
+//! The harness: a real relay in a process of its own, and real sockets around it.
+//!
+//! Tests read as transcripts with it. Every helper waits for an event under one generous deadline; nothing sleeps, and
+//! no test picks a port.
+
+mod backend;
+mod frame;
+mod http;
+mod load;
+mod lua;
+mod process;
+mod proxy;
+mod relay;
+mod steady;
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use parking_lot::{Mutex, MutexGuard};
+
+pub use backend::Backend;
+pub use frame::{Frame, difference};
+pub use http::{Answer, Pending, RawHttp, post_request};
+pub use load::Load;
+pub use lua::{Lua, adler32};
+pub use process::Process;
+pub use relay::{Relay, Setup, binary, run};
+pub use steady::Steady;
+
+/// How long anything may take before a test gives up on it. Generous, because it is only reached when something is broken.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until `holds`, looking again and again; panics with `what` when the deadline has passed.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(
+            Instant::now() < deadline,
+            "waited {DEADLINE:?} in vain: {what}"
+        );
+        pause();
+    }
+}
+
+/// A breath between two looks at something that gives no sign by itself.
+pub fn pause() {
+    thread::park_timeout(Duration::from_millis(5));
+}
+
+/// Keeps the heavy tests apart: each holds this for as long as it runs.
+pub fn heavy() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock()
+}
+
+/// A backend's token, reckoned apart from the relay's own code: hex HMAC-SHA256(secret, id).
+pub fn token(secret: &str, id: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, id.as_bytes());
+    tag.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Random numbers for tests (splitmix64); the seed is printed, and `PAYRELAY_SEED` sets it.
+pub struct Random(u64);
+
+impl Random {
+    /// A new sequence, whose seed goes to the test's output.
+    pub fn new() -> Self {
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64);
+        let seed = std::env::var("PAYRELAY_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or(clock);
+        eprintln!("PAYRELAY_SEED={seed}");
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// So many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}

@@ -1,0 +1,322 @@
+//! The relay under test: the real binary, on ports of the system's choosing, with a folder of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tempfile::TempDir;
+
+use super::{Answer, DEADLINE, Process};
+
+/// What every relay of the suite starts from; a test's own fragment is laid over it.
+const BASE: &str = r#"
+node = "test"
+[http]
+listen = "127.0.0.1:0"
+[tcp]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[log]
+level = "info"
+[[route]]
+path = "/notify/{id}"
+verify = "none"
+"#;
+
+/// How a relay is to be started.
+#[derive(Default)]
+pub struct Setup {
+    toml: String,
+    nofile: Option<u32>,
+}
+
+impl Setup {
+    /// With a fragment of relay.toml laid over the suite's own, section by section and key by key. Its routes, if any,
+    /// replace the suite's. One key a line.
+    pub fn with(fragment: &str) -> Self {
+        Self {
+            toml: fragment.to_owned(),
+            nofile: None,
+        }
+    }
+
+    /// Under `ulimit -n files`.
+    pub fn nofile(mut self, files: u32) -> Self {
+        self.nofile = Some(files);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Relay {
+        raise_own_file_limit();
+        let dir = TempDir::with_prefix("payrelay-").expect("a folder for the relay");
+        let (process, ready) = launch(dir.path(), &self);
+        Relay {
+            process,
+            ready,
+            dir,
+        }
+    }
+}
+
+/// A running relay. Dropping it ends the process; a relay in which a thread panicked fails the test.
+pub struct Relay {
+    process: Process,
+    ready: Ready,
+    dir: TempDir,
+}
+
+/// The line on standard output that says everything listens.
+pub struct Ready {
+    pub instance: String,
+    pub http: SocketAddr,
+    pub tcp: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Ready {
+    fn parse(line: &str) -> Self {
+        let mut tokens = line.split(' ');
+        let mut take = |key: &str| {
+            let value = tokens.next().and_then(|token| token.strip_prefix(key));
+            value.unwrap_or_else(|| panic!("no {key:?} in its place in the ready line {line:?}"))
+        };
+        take("ready");
+        let instance = take("node=").to_owned();
+        let mut address = |key| {
+            take(key)
+                .parse()
+                .unwrap_or_else(|e| panic!("{key} {e} in {line:?}"))
+        };
+        Self {
+            instance,
+            http: address("http="),
+            tcp: address("tcp="),
+            admin: address("admin="),
+        }
+    }
+}
+
+impl Relay {
+    /// Starts a relay as it comes.
+    pub fn start() -> Self {
+        Setup::default().start()
+    }
+
+    /// Starts a relay with a fragment of configuration; see [`Setup::with`].
+    pub fn with(fragment: &str) -> Self {
+        Setup::with(fragment).start()
+    }
+
+    /// Ends this process as `kill -9` does, and starts another in the same folder, on other ports.
+    pub fn restart_with(&mut self, fragment: &str) {
+        self.process.kill();
+        (self.process, self.ready) = launch(self.dir.path(), &Setup::with(fragment));
+    }
+
+    /// What it said of itself when it was ready.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Writes its relay.toml anew; it takes a SIGHUP to be read.
+    pub fn rewrite(&self, fragment: &str) {
+        self.rewrite_raw(&overlay(BASE, fragment));
+    }
+
+    /// Writes its relay.toml anew, exactly so.
+    pub fn rewrite_raw(&self, text: &str) {
+        fs::write(self.path("relay.toml"), text).expect("relay.toml is written");
+    }
+
+    /// A file in the relay's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub fn wait_exit(&mut self, within: Duration) -> Option<i32> {
+        self.process.wait_exit(within)
+    }
+
+    /// Waits for a log line with these words.
+    pub fn log_contains(&self, words: &str) -> String {
+        self.process.wait_log(words)
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The sum of a metric's series: `name`, or `name{key="value"}` for those with these labels; 0 if there is none.
+    pub fn metric(&self, selector: &str) -> f64 {
+        let (name, labels) = match selector.split_once('{') {
+            Some((name, labels)) => (name, labels.trim_end_matches('}')),
+            None => (selector, ""),
+        };
+        let text = self.admin("/metrics").text();
+        let series = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (its_name, its_labels) = match series.split_once('{') {
+                Some((name, labels)) => (name, labels.trim_end_matches('}')),
+                None => (series, ""),
+            };
+            let wanted = |label: &&str| !its_labels.split(',').any(|its| its == *label);
+            let labelled = labels
+                .split(',')
+                .filter(|l| !l.is_empty())
+                .find(wanted)
+                .is_none();
+            (its_name == name && labelled).then(|| value.parse::<f64>().ok())?
+        });
+        series.sum()
+    }
+
+    pub fn readyz(&self) -> Answer {
+        self.admin("/readyz")
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.process.stderr();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(60)..];
+            eprintln!(
+                "--- the relay's last {} log lines\n{}\n---",
+                last.len(),
+                last.join("\n")
+            );
+        } else {
+            let log = self.process.stderr();
+            let panic = log.lines().find(|line| line.contains("panicked"));
+            assert_eq!(panic, None, "a thread of the relay panicked");
+        }
+    }
+}
+
+/// Starts the binary in `dir` and waits for its ready line.
+fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
+    let file = dir.join("relay.toml");
+    fs::write(&file, overlay(BASE, &setup.toml)).expect("relay.toml is written");
+    let mut command = match setup.nofile {
+        None => binary(),
+        Some(files) => {
+            // exec keeps the process id, so signals and /proc still mean the relay.
+            let mut shell = Command::new("sh");
+            shell
+                .arg("-c")
+                .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""));
+            shell.arg(env!("CARGO_BIN_EXE_payrelay"));
+            shell
+        }
+    };
+    command.arg("run").arg("-c").arg(&file).current_dir(dir);
+    let process = Process::start("the relay", command);
+    let (_, line) = process.wait_line(0, |_| true);
+    (process, Ready::parse(&line))
+}
+
+/// The relay's binary, to be given arguments.
+pub fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_payrelay"))
+}
+
+/// Runs the binary to its end: exit code, standard output, standard error.
+pub fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = binary();
+    command.args(args);
+    let mut process = Process::start("payrelay", command);
+    let code = process.wait_exit(DEADLINE);
+    (code, process.stdout(), process.stderr())
+}
+
+/// Lays `fragment` over `base`: its keys replace or join those of the same section, its `[[route]]`s replace all.
+fn overlay(base: &str, fragment: &str) -> String {
+    let mut sections: Vec<(String, Vec<String>)> = vec![(String::new(), Vec::new())];
+    let mut read = |text: &str, replaces_routes: bool| {
+        let mut at = 0;
+        let mut routes_replaced = !replaces_routes;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if line.starts_with("[[") {
+                if !routes_replaced {
+                    sections.retain(|(header, _)| !header.starts_with("[["));
+                    routes_replaced = true;
+                }
+                at = sections.len();
+                sections.push((line.to_owned(), Vec::new()));
+            } else if line.starts_with('[') {
+                at = sections
+                    .iter()
+                    .position(|(header, _)| header == line)
+                    .unwrap_or(sections.len());
+                if at == sections.len() {
+                    sections.push((line.to_owned(), Vec::new()));
+                }
+            } else {
+                let key = |line: &str| line.split('=').next().map(|key| key.trim().to_owned());
+                let lines = &mut sections[at].1;
+                lines.retain(|old| key(old) != key(line));
+                lines.push(line.to_owned());
+            }
+        }
+    };
+    read(base, false);
+    read(fragment, true);
+    let text = sections
+        .iter()
+        .map(|(header, lines)| format!("{header}\n{}\n", lines.join("\n")));
+    text.collect()
+}
+
+/// Heavy tests hold thousands of sockets in this process, and the relay inherits the limit.
+fn raise_own_file_limit() {
+    static RAISED: Once = Once::new();
+    RAISED.call_once(|| {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let wanted = Rlimit {
+            current: maximum.map(|most| most.min(20_000)).or(Some(20_000)),
+            maximum,
+        };
+        let _ = setrlimit(Resource::Nofile, wanted);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::overlay;
+
+    #[test]
+    fn a_fragment_is_laid_over_key_by_key_and_its_routes_replace_all() {
+        let text = overlay(
+            "node = \"a\"\n[tcp]\nqueue = 1\nmax = 2\n[[route]]\npath = \"/a\"\n",
+            "[tcp]\nqueue = 3\n[new]\nx = 1\n[[route]]\npath = \"/b\"\n[[route]]\npath = \"/c\"\n",
+        );
+        let table: toml::Table = text.parse().expect("TOML");
+        assert_eq!(table["tcp"]["queue"].as_integer(), Some(3));
+        assert_eq!(table["tcp"]["max"].as_integer(), Some(2));
+        assert_eq!(table["new"]["x"].as_integer(), Some(1));
+        let routes: Vec<_> = table["route"]
+            .as_array()
+            .expect("routes")
+            .iter()
+            .map(|r| r["path"].as_str())
+            .collect();
+        assert_eq!(routes, [Some("/b"), Some("/c")]);
+    }
+}

@@ -1,0 +1,429 @@
+//! The house rules, as a test: what every file begins with, what none may contain, and who may know whom.
+//!
+//! It reads the sources as text. A rule that has exceptions lists them, each with its reason, at the top.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Imports point one way (DESIGN §3): each room with the rooms it may use, those below it first.
+///
+/// `relay` wires all rooms together and nobody uses it; the binary (`main`, `cli`) uses the library by its name.
+#[rustfmt::skip]
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("notification", &[]),
+    ("thread", &[]),
+    ("fds", &[]),
+    ("claims", &[]),
+    ("parcel", &["notification"]),
+    ("metrics", &["notification"]),
+    ("config", &["notification"]),
+    ("logging", &["notification", "config"]),
+    ("accept", &["thread", "fds"]),
+    ("bus", &["notification", "parcel"]),
+    ("session", &["notification", "thread", "fds", "parcel", "metrics", "config", "accept", "bus"]),
+    ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
+    ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
+    ("edge", &["thread", "fds", "claims", "accept"]),
+    ("admin", &["metrics", "config", "edge"]),
+];
+
+/// Files that stand above all rooms.
+const ABOVE: &[&str] = &["lib", "main", "relay", "cli"];
+
+/// Where `unwrap`, `expect` or a panic outside tests is right, and why.
+const MAY_PANIC: &[(&str, &str)] = &[];
+
+/// Where a channel without a bound is right, and why.
+const MAY_BE_UNBOUNDED: &[(&str, &str)] = &[(
+    "src/thread.rs",
+    "each member of a crew sends once, so the crew's own cap bounds it",
+)];
+
+/// The most lines of a file, its unit tests not counted.
+const LINES_MAX: usize = 500;
+
+/// What a longer file says in its first lines, followed by the reason.
+const REASON: &str = "Over 500 lines because";
+
+struct Source {
+    /// From the project's folder, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Numbered lines, without the unit tests at the end.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test_file = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
+        let tests_at = self.text.find("#[cfg(test)]\nmod tests {");
+        let end = match tests_at {
+            _ if is_test_file => 0,
+            Some(at) => at,
+            None => self.text.len(),
+        };
+        let lines = self.text[..end].lines().enumerate();
+        lines.map(|(n, line)| (n + 1, line))
+    }
+
+    /// The same, without comments.
+    fn statements(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// `src/session/wire.rs` belongs to `session`.
+    fn room(&self) -> &str {
+        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        let first = inside.split('/').next().unwrap_or(inside);
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files under `folder` that end in one of `endings`.
+fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![project().join(folder)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue; // a folder that this version does not have
+        };
+        for path in entries.map(|entry| entry.expect("a readable folder").path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if endings
+                .iter()
+                .any(|ending| path.to_string_lossy().ends_with(ending))
+            {
+                found.push(read(&path));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn read(path: &PathBuf) -> Source {
+    let inside = path.strip_prefix(project()).expect("inside the project");
+    Source {
+        path: inside.to_string_lossy().replace('\\', "/"),
+        text: fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let found = files("src", &[".rs"]);
+    assert!(found.len() > 10, "the sources are elsewhere");
+    found
+}
+
+fn rust_files(folders: &[&str]) -> Vec<Source> {
+    folders
+        .iter()
+        .flat_map(|folder| files(folder, &[".rs"]))
+        .collect()
+}
+
+/// Everything that a person wrote.
+fn everything() -> Vec<Source> {
+    let mut all = Vec::new();
+    for folder in ["src", "tests", "benches", "doc", "clients", ".ci"] {
+        all.extend(files(folder, &[".rs", ".lua", ".md", ".toml", "/run"]));
+    }
+    for file in ["README.md", "CHANGELOG.md", "Cargo.toml", "relay.toml"] {
+        let path = project().join(file);
+        if path.exists() {
+            all.push(read(&path));
+        }
+    }
+    all
+}
+
+fn none(offences: &[String], rule: &str) {
+    assert!(offences.is_empty(), "{rule}:\n{}", offences.join("\n"));
+}
+
+/// Lines of `sources` that contain one of `needles`, as `file:line: text`.
+fn having<'a>(
+    lines: impl Iterator<Item = (&'a str, usize, &'a str)>,
+    needles: &[&str],
+) -> Vec<String> {
+    lines
+        .filter(|(_, _, line)| needles.iter().any(|needle| line.contains(needle)))
+        .map(|(path, n, line)| format!("{path}:{n}: {}", line.trim()))
+        .collect()
+}
+
+#[test]
+fn every_file_says_what_lives_in_it() {
+    let all = rust_files(&["src", "tests", "benches"]);
+    let silent: Vec<String> = all
+        .iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| source.path.clone())
+        .collect();
+    none(&silent, "the first line is not `//! what lives here`");
+}
+
+#[test]
+fn nothing_is_left_over() {
+    // In two halves, so that this file does not find itself.
+    let needles = [
+        concat!("db", "g!("),
+        concat!("tod", "o!("),
+        concat!("unimple", "mented!("),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("<<<", "<<<<"),
+        concat!(">>>", ">>>>"),
+    ];
+    let all = everything();
+    let lines = all.iter().flat_map(|source| {
+        source
+            .text
+            .lines()
+            .enumerate()
+            .map(|(n, line)| (source.path.as_str(), n + 1, line))
+    });
+    none(&having(lines, &needles), "left over");
+}
+
+#[test]
+fn no_path_of_somebodys_machine_is_in_the_project() {
+    let needles = [
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("/Us", "ers/"),
+        concat!("/wo", "rk/"),
+    ];
+    let all = everything();
+    let lines = all.iter().flat_map(|source| {
+        source
+            .text
+            .lines()
+            .enumerate()
+            .map(|(n, line)| (source.path.as_str(), n + 1, line))
+    });
+    none(&having(lines, &needles), "a path of one machine");
+}
+
+#[test]
+fn files_are_short_or_say_why_not() {
+    let all = rust_files(&["src", "tests"]);
+    let long: Vec<String> = all
+        .iter()
+        .map(|source| {
+            let lines = match source.path.starts_with("tests/") {
+                true => source.text.lines().count(),
+                false => source.code().count(),
+            };
+            (source, lines)
+        })
+        .filter(|(source, lines)| {
+            let reasoned = source
+                .text
+                .lines()
+                .take(10)
+                .any(|line| line.contains(REASON));
+            *lines > LINES_MAX && !reasoned
+        })
+        .map(|(source, lines)| format!("{}: {lines} lines", source.path))
+        .collect();
+    none(
+        &long,
+        &format!("longer than {LINES_MAX} lines, and no {REASON:?} in the first lines"),
+    );
+}
+
+#[test]
+fn the_library_does_not_panic_on_what_others_cause() {
+    let needles = [
+        ".unwrap()",
+        ".expect(",
+        ".unwrap_err()",
+        "panic!(",
+        "unreachable!(",
+    ];
+    let all = sources();
+    let excused: BTreeSet<&str> = MAY_PANIC.iter().map(|(path, _)| *path).collect();
+    let lines = all
+        .iter()
+        .filter(|source| !excused.contains(source.path.as_str()))
+        .flat_map(|source| {
+            source
+                .statements()
+                .map(|(n, line)| (source.path.as_str(), n, line))
+        });
+    none(
+        &having(lines, &needles),
+        "may panic; handle it, or list the file in MAY_PANIC with the reason",
+    );
+}
+
+#[test]
+fn threads_are_started_in_one_place() {
+    // Elsewhere `thread::spawn` is the house's own, which names and joins.
+    let needles = [
+        "std::thread::spawn",
+        "std::thread::Builder",
+        "std::thread::scope",
+        "use std::thread;",
+        "use std::thread::{",
+    ];
+    let all = sources();
+    let lines = all
+        .iter()
+        .filter(|source| source.path != "src/thread.rs")
+        .flat_map(|source| {
+            source
+                .statements()
+                .map(|(n, line)| (source.path.as_str(), n, line))
+        });
+    none(
+        &having(lines, &needles),
+        "a thread started outside src/thread.rs",
+    );
+}
+
+#[test]
+fn every_queue_has_a_bound() {
+    let needles = ["unbounded(", "unbounded::<", "mpsc::channel"];
+    let all = sources();
+    let excused: BTreeSet<&str> = MAY_BE_UNBOUNDED.iter().map(|(path, _)| *path).collect();
+    let lines = all
+        .iter()
+        .filter(|source| !excused.contains(source.path.as_str()))
+        .flat_map(|source| {
+            source
+                .statements()
+                .map(|(n, line)| (source.path.as_str(), n, line))
+        });
+    none(&having(lines, &needles), "a queue without a bound");
+}
+
+#[test]
+fn errors_are_enums_and_nothing_is_unsafe() {
+    let needles = [
+        "Box<dyn Error",
+        "Box<dyn std::error::Error",
+        "unsafe ",
+        "-> Result<(), String>",
+    ];
+    let all = sources();
+    let lines = all.iter().flat_map(|source| {
+        source
+            .statements()
+            .map(|(n, line)| (source.path.as_str(), n, line))
+    });
+    none(&having(lines, &needles), "not in this house");
+}
+
+#[test]
+fn tests_wait_for_events_instead_of_time() {
+    let needles = [concat!("sle", "ep("), concat!("sle", "ep_ms(")];
+    let all = files("tests", &[".rs"]);
+    let lines = all.iter().flat_map(|source| {
+        source
+            .text
+            .lines()
+            .enumerate()
+            .map(|(n, line)| (source.path.as_str(), n + 1, line))
+    });
+    none(&having(lines, &needles), "a test that sleeps");
+}
+
+#[test]
+fn imports_point_one_way() {
+    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let mut offences = Vec::new();
+    for source in sources() {
+        let room = source.room();
+        if ABOVE.contains(&room) {
+            continue;
+        }
+        let Some(may_use) = allowed.get(room) else {
+            offences.push(format!(
+                "{}: the room {room} has no line in MAY_USE",
+                source.path
+            ));
+            continue;
+        };
+        let code: String = source
+            .statements()
+            .map(|(_, line)| format!("{line}\n"))
+            .collect();
+        for used in used_rooms(&code) {
+            if used != room && !may_use.contains(&used.as_str()) {
+                offences.push(format!("{}: {room} uses {used}", source.path));
+            }
+        }
+    }
+    none(&offences, "against the direction of DESIGN §3");
+}
+
+#[test]
+fn the_table_of_imports_has_no_circle_and_no_room_that_is_gone() {
+    let rooms: BTreeSet<String> = sources()
+        .iter()
+        .map(|source| source.room().to_owned())
+        .collect();
+    let mut below = BTreeSet::new();
+    for (room, may_use) in MAY_USE {
+        assert!(
+            rooms.contains(*room),
+            "{room} is gone; take it out of MAY_USE"
+        );
+        for used in *may_use {
+            assert!(
+                below.contains(used),
+                "{room} may use {used}, which does not stand above it in MAY_USE"
+            );
+        }
+        below.insert(room);
+    }
+}
+
+/// The rooms named by `crate::room` and `crate::{room, room::Thing}`.
+fn used_rooms(code: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, found) in code.match_indices("crate::") {
+        let rest = &code[at + found.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            rooms.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut begins = true;
+        for (at, char) in group.char_indices() {
+            match char {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                _ if begins && !char.is_whitespace() => {
+                    rooms.insert(word(&group[at..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    rooms
+}
+
+fn word(text: &str) -> String {
+    text.chars()
+        .take_while(|char| char.is_alphanumeric() || *char == '_')
+        .collect()
+}
+
+#[test]
+fn the_reader_of_imports_finds_them_all() {
+    let code = "use crate::a::X;\nuse crate::{b, c::{Y, d::Z}, e};\nlet x = crate::f::g();\n";
+    let rooms: Vec<String> = used_rooms(code).into_iter().collect();
+    assert_eq!(rooms, ["a", "b", "c", "e", "f"]);
+}
