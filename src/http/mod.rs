@@ -1,8 +1,8 @@
 //! The tiny_http pool: requests in, notifications out, and the answer to the provider.
 //!
 //! A worker never waits for a backend: it hands the notification to [`Delivery`] together with the means to answer, and
-//! takes the next request. What it reads has been read whole and re-written by the edge, so nothing here is hostile in
-//! its framing; its content may be.
+//! takes the next request. The head that it gets has been read whole and re-written by the edge, and the body has been
+//! left for it whole, so nothing here is hostile in its framing; its content may be.
 
 mod answer;
 mod route;
@@ -20,7 +20,7 @@ use self::answer::Owed;
 pub use self::route::Routes;
 use self::route::{Found, Route};
 use self::select::{Missing, Parts};
-use crate::claims::Claims;
+use crate::claims::{Claims, Kept};
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
@@ -42,7 +42,7 @@ pub struct Desk {
     pub routes: RwLock<Arc<Routes>>,
     /// Which ids may be notified; replaced on reload.
     pub access: RwLock<Arc<Access>>,
-    /// The means to answer, left by the edge.
+    /// The bodies and the means to answer, left by the edge.
     pub claims: Arc<Claims>,
     pub delivery: Arc<Delivery>,
     pub mint: IdMint,
@@ -117,19 +117,15 @@ fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
 }
 
 impl Desk {
-    fn take(&self, mut request: Request) {
-        let claim = header(&request, CLAIM_HEADER)
+    fn take(&self, request: Request) {
+        let kept = header(&request, CLAIM_HEADER)
             .and_then(|number| number.parse().ok())
             .and_then(|number| self.claims.take(number));
-        let Some(claim) = claim else {
+        let Some(Kept { body, claim }) = kept else {
             return; // its peer's deadline was first
         };
         if header(&request, PROBE_HEADER).is_some() {
             return claim(answer::probed());
-        }
-        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
-        if request.as_reader().read_to_end(&mut body).is_err() {
-            return; // the lane broke; dropping the claim tells the peer
         }
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, &request, body) {
