@@ -114,6 +114,16 @@ impl Delivery {
         self.waits.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Concludes all that is left as draining, and says how many that was.
+    pub fn give_up(&self) -> usize {
+        let left = self.waits.take_all();
+        let count = left.len();
+        for wait in left {
+            self.waits.conclude(wait, Outcome::Draining);
+        }
+        count
+    }
+
     /// Waits until no provider waits any more, or `deadline`; says whether none does.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
         let mut table = self.waits.table.lock();
@@ -230,6 +240,13 @@ impl Waits {
                 }
             }
         }
+    }
+
+    fn take_all(&self) -> Vec<Wait> {
+        let mut table = self.table.lock();
+        table.by_backend.clear();
+        table.due.clear();
+        table.waits.drain().map(|(_, wait)| wait).collect()
     }
 
     fn tell_if_empty(&self, table: &Table) {

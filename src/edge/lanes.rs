@@ -85,7 +85,8 @@ impl fmt::Display for LanesError {
             Self::Bed(error) => {
                 write!(
                     f,
-                    "no private socket for the HTTP pool could be made in the temporary directory: {error}"
+                    "no private socket for the HTTP pool could be made in the temporary directory: {error}; \
+                     set TMPDIR to a directory that this user may write to"
                 )
             }
             Self::Server(words) => write!(f, "the HTTP pool did not start: {words}"),
@@ -96,7 +97,7 @@ impl fmt::Display for LanesError {
             } => write!(
                 f,
                 "{lanes} lanes to the HTTP pool (http.workers) take {needed} file descriptors, and only {free} are left; \
-                 raise the limit (ulimit -n)"
+                 raise the limit (LimitNOFILE, ulimit -n)"
             ),
             Self::Connect(error) => write!(f, "the HTTP pool could not be reached: {error}"),
             Self::Unproven => write!(f, "the HTTP pool did not answer its first request"),

@@ -212,7 +212,6 @@ enum Refusal {
 impl Refusal {
     fn status(&self) -> u16 {
         match self {
-            // The same for both: the answer does not say which ids exist.
             Self::NoRoute | Self::NotAllowed => 404,
             Self::Method => 405,
             Self::NoId(_) | Self::BadId(_) => 400,
