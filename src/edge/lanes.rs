@@ -261,8 +261,9 @@ impl Handler for Lanes {
             return ticket.refuse(Refusal::Busy(self.in_flight_max));
         };
         let number = self.claims.leave(Box::new(move |reply: Reply| {
-            ticket.pay(&reply);
+            // Given up first: whoever has read the answer may ask again at once.
             drop(place);
+            ticket.pay(&reply);
         }));
         let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
         head::write(&mut head, request, number);
