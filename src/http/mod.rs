@@ -7,6 +7,8 @@
 mod answer;
 mod route;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,11 +103,13 @@ impl Drop for Pool {
 fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
     while !stopping.load(Ordering::SeqCst) {
         match server.recv() {
-            // The claim is dropped in the unwinding, which tells the peer.
             Ok(request) => {
-                if catch_unwind(AssertUnwindSafe(|| desk.take(request))).is_err() {
+                // The claim is dropped in the unwinding, which tells the peer.
+                if catch_unwind(AssertUnwindSafe(|| desk.take(&request))).is_err() {
                     log::error!("a request made this worker panic; it goes on with the next");
                 }
+                // Just dropped, it would answer 500 into its lane, and this worker wait for the requests before it to do so.
+                drop(request.into_writer());
             }
             Err(error) => {
                 if !stopping.load(Ordering::SeqCst) {
@@ -117,18 +121,18 @@ fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
 }
 
 impl Desk {
-    fn take(&self, request: Request) {
-        let kept = header(&request, CLAIM_HEADER)
+    fn take(&self, request: &Request) {
+        let kept = header(request, CLAIM_HEADER)
             .and_then(|number| number.parse().ok())
             .and_then(|number| self.claims.take(number));
         let Some(Kept { body, claim }) = kept else {
             return; // its peer's deadline was first
         };
-        if header(&request, PROBE_HEADER).is_some() {
+        if header(request, PROBE_HEADER).is_some() {
             return claim(answer::probed());
         }
         let routes = Arc::clone(&self.routes.read());
-        match self.judge(&routes, &request, body) {
+        match self.judge(&routes, request, body) {
             Err(refusal) => {
                 self.metrics.http_refused(refusal.outcome());
                 claim(answer::refused(&refusal));
