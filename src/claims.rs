@@ -1,8 +1,8 @@
-//! The answers that HTTP peers are owed, by number.
+//! What of an HTTP request does not go through tiny_http: its body, and the means to answer it, by number.
 //!
-//! A request goes to the tiny_http pool through a lane of bytes; the means to answer it stay here meanwhile, under a number
-//! that travels with the request. Whoever holds a [`Claim`] can answer from any thread, once. Knows neither sockets nor
-//! routes.
+//! A request's head goes to the tiny_http pool through a lane; the rest stays here meanwhile, under a number that travels
+//! with the head. So a body is copied once on its way, and whoever has a [`Claim`] can answer from any thread, once. Knows
+//! neither sockets nor routes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,23 +25,31 @@ pub struct Reply {
 /// is in it says better.
 pub type Claim = Box<dyn FnOnce(Reply) + Send>;
 
-/// Claims that are on their way to whoever will answer.
+/// What is kept of a request while its head is on its way.
+pub struct Kept {
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// The means to answer.
+    pub claim: Claim,
+}
+
+/// What is kept of the requests whose heads are on their way to the workers.
 #[derive(Default)]
 pub struct Claims {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, Claim>>,
+    open: Mutex<HashMap<u64, Kept>>,
 }
 
 impl Claims {
-    /// Keeps `claim` until it is asked for, and says under which number.
-    pub fn leave(&self, claim: Claim) -> u64 {
+    /// Keeps `body` and `claim` until they are asked for, and says under which number.
+    pub fn leave(&self, body: Vec<u8>, claim: Claim) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().insert(number, claim);
+        self.open.lock().insert(number, Kept { body, claim });
         number
     }
 
-    /// The claim with that number; `None` if it was taken already, or taken back.
-    pub fn take(&self, number: u64) -> Option<Claim> {
+    /// What is kept under that number; `None` if it was taken already, or taken back.
+    pub fn take(&self, number: u64) -> Option<Kept> {
         self.open.lock().remove(&number)
     }
 }

@@ -15,10 +15,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::bus::Bus;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Notification, NotificationId, Outcome, Receipt};
+use crate::notification::{BackendId, Nack, Notification, NotificationId, Outcome, Receipt};
 use crate::parcel::{Parcel, Receipts};
 use crate::session::{NotSent, Registry};
 use crate::thread::{self, JoinOnDrop};
+
+#[cfg(test)]
+mod tests;
+
+/// How many deadlines of concluded waits may be kept, beyond as many as there are waits, before they are cleared out.
+const DUE_SPARE: usize = 64;
 
 /// Tells the provider; called once, by whichever thread learns the outcome. It must not wait.
 pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
@@ -29,7 +35,7 @@ pub struct Delivery {
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
     ack_deadline: Duration,
-    per_backend_max: usize,
+    in_flight_max: usize,
     _stop: Sender<()>, // dropped first: it ends the timer
     _timer: JoinOnDrop,
 }
@@ -43,8 +49,8 @@ impl fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    /// Starts the deadline timer. At most half of `in_flight_max` may wait for one backend, so that a silent one leaves
-    /// room for the others.
+    /// Starts the deadline timer. `in_flight_max` is what may wait for all backends together; one may have as much of it
+    /// as is still free, so that a silent one gets half at most, the next a quarter, and the others always find room.
     ///
     /// # Errors
     /// The system has no room for another thread.
@@ -71,7 +77,7 @@ impl Delivery {
             registry,
             bus,
             ack_deadline,
-            per_backend_max: in_flight_max.div_ceil(2),
+            in_flight_max,
             _stop: stop,
             _timer: timer,
         })
@@ -91,7 +97,7 @@ impl Delivery {
         };
         if let Err(wait) = self
             .waits
-            .add(notification.id, wait, deadline, self.per_backend_max)
+            .add(notification.id, wait, deadline, self.in_flight_max)
         {
             return (wait.answer)(Outcome::Busy);
         }
@@ -112,6 +118,16 @@ impl Delivery {
     /// From now on nothing new is handed over, and what no session has taken yet is concluded as draining.
     pub fn begin_drain(&self) {
         self.waits.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Concludes all that is left as draining, and says how many that was.
+    pub fn give_up(&self) -> usize {
+        let left = self.waits.take_all();
+        let count = left.len();
+        for wait in left {
+            self.waits.conclude(wait, Outcome::Draining);
+        }
+        count
     }
 
     /// Waits until no provider waits any more, or `deadline`; says whether none does.
@@ -144,7 +160,8 @@ struct Waits {
 struct Table {
     waits: HashMap<NotificationId, Wait>,
     by_backend: HashMap<BackendId, usize>,
-    /// In the order they fall due, since all wait equally long. Those concluded earlier are cleared when they come first.
+    /// In the order they fall due, since all wait equally long. Those concluded earlier are cleared now and
+    /// then.
     due: VecDeque<(Instant, NotificationId)>,
 }
 
@@ -167,6 +184,11 @@ impl Table {
             }
             self.due.pop_front();
         }
+        // Behind a wait that lasts, the concluded ones would pile up until its deadline.
+        if self.due.len() > 2 * self.waits.len() + DUE_SPARE {
+            let waits = &self.waits;
+            self.due.retain(|(_, id)| waits.contains_key(id));
+        }
     }
 }
 
@@ -180,14 +202,15 @@ impl Waits {
         id: NotificationId,
         wait: Wait,
         deadline: Instant,
-        per_backend_max: usize,
+        in_flight_max: usize,
     ) -> Result<(), Wait> {
         let mut table = self.table.lock();
-        let count = table.by_backend.entry(wait.backend.clone()).or_insert(0);
-        if *count >= per_backend_max {
+        let free = in_flight_max.saturating_sub(table.waits.len());
+        let count = table.by_backend.get(&wait.backend).copied().unwrap_or(0);
+        if count >= free {
             return Err(wait);
         }
-        *count += 1;
+        table.by_backend.insert(wait.backend.clone(), count + 1);
         table.clear_concluded();
         table.due.push_back((deadline, id));
         table.waits.insert(id, wait);
@@ -232,6 +255,13 @@ impl Waits {
         }
     }
 
+    fn take_all(&self) -> Vec<Wait> {
+        let mut table = self.table.lock();
+        table.by_backend.clear();
+        table.due.clear();
+        table.waits.drain().map(|(_, wait)| wait).collect()
+    }
+
     fn tell_if_empty(&self, table: &Table) {
         if table.waits.is_empty() && self.draining.load(Ordering::Relaxed) {
             self.emptied.notify_all();
@@ -263,8 +293,7 @@ impl Receipts for Waits {
                 self.metrics.receipt(&receipt);
                 let outcome = self.outcome_of(&receipt);
                 if let Receipt::Nack(nack) = &receipt {
-                    let reason = nack.reason.as_deref().unwrap_or("no reason given");
-                    log::info!("{id} refused by {}: {reason}", wait.backend);
+                    log_nack(id, &wait.backend, nack);
                 }
                 self.conclude(wait, outcome);
             }
@@ -276,4 +305,10 @@ impl Receipts for Waits {
             None => {}
         }
     }
+}
+
+#[cold]
+fn log_nack(id: NotificationId, backend: &BackendId, nack: &Nack) {
+    let reason = nack.reason.as_deref().unwrap_or("no reason given");
+    log::info!("{id} refused by {backend}: {reason}");
 }

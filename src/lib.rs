@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  provider ──HTTP──▶ edge ──lane──▶ http ──▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
-//!                                     ▲           │  ▲                              │
-//!                                     └── answer ─┘  └────────── receipt ───────────┘
+//!             ▲                                │  ▲                              │
+//!             └───────────── answer ───────────┘  └────────── receipt ───────────┘
 //! ```
 //!
 //! # The rooms, from the street inwards
@@ -22,6 +22,7 @@
 //! | [`config`] | relay.toml, checked |
 //! | [`logging`] | where log lines go |
 //! | [`accept`] | a listener's thread |
+//! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`thread`] | named threads, joined |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |

@@ -40,6 +40,12 @@ const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
 /// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
+/// What is left of the drain's time to write the last answers.
+const ANSWERS_NEED: Duration = Duration::from_secs(1);
+
+/// How long backends that do not close by themselves keep the stopped relay, once nothing waits for them.
+const GOOD_BYES_NEED: Duration = Duration::from_secs(1);
+
 /// The relay, running. Dropping it stops it at once; [`Relay::drain`] stops it politely.
 pub struct Relay {
     providers: Arc<Front>,
@@ -59,7 +65,7 @@ pub struct Relay {
 pub enum StartError {
     /// A listener cannot be opened: the key in the file, its address, and why.
     Listen(&'static str, SocketAddr, io::Error),
-    /// The process may not open enough files for the configured number of requests in flight.
+    /// There is no way to the HTTP pool, or the process may not open enough files for it.
     Lanes(LanesError),
     /// The system has no room for a thread or a descriptor, or gives no random bytes.
     System(&'static str, io::Error),
@@ -263,13 +269,20 @@ impl Relay {
         self.providers.close();
         self.desk.delivery.begin_drain();
         self.door.drain();
-        let concluded = self.desk.delivery.wait_empty(deadline);
+        let concluded = self.desk.delivery.wait_empty(deadline - ANSWERS_NEED);
+        if !concluded {
+            // A wait longer than the drain: better told fail now than cut off without an answer.
+            let given_up = self.desk.delivery.give_up();
+            log::warn!("the drain's time is up; {given_up} notifications are answered fail");
+        }
         let answered = self.providers.wait_empty(deadline);
-        let parted = self.door.wait_empty(deadline);
-        if concluded && answered && parted {
-            log::info!("drained");
-        } else {
-            log::warn!("the drain's time is up; what is left is cut");
+        // Nobody waits for a backend's ACK any more; it only gets the time to read BYE.
+        let parted = self
+            .door
+            .wait_empty(deadline.min(Instant::now() + GOOD_BYES_NEED));
+        log::info!("drained");
+        if !answered || !parted {
+            log::info!("connections that were not closed by their peers are cut");
         }
     }
 }

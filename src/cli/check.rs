@@ -6,7 +6,8 @@ pub const HELP: &str = "\
 Example:
   payrelay check -c /etc/payrelay/relay.toml && systemctl reload payrelay
 
-Exit 0 if the relay would run with it, 78 if not, with every error as FILE:LINE:COLUMN: KEY: what is wrong.
+Exit 0 if the relay would run with it, warnings or not; 78 if not, with every error as FILE:LINE:COLUMN: KEY: what is
+wrong.
 Ports are not opened: whether one is in use is known only at start.";
 
 pub fn run(config: &ConfigFile) -> Result<(), Failure> {
@@ -14,7 +15,7 @@ pub fn run(config: &ConfigFile) -> Result<(), Failure> {
     let file = config.path().display();
     print(format_args!("{file}: ok\n"))?;
     for warning in &loaded.warnings {
-        print(format_args!("{file}: warning: {warning}\n"))?;
+        print(format_args!("warning: {warning}\n"))?; // it names its place
     }
     Ok(())
 }

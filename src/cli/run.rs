@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use super::{ConfigFile, EXIT_FAILURE, Failure, print};
+use super::{ConfigFile, EXIT_CONFIG, EXIT_FAILURE, Failure, print};
 
 pub const HELP: &str = "\
 Example:
@@ -32,7 +32,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     let config = file.load()?;
     let logging = Logging::start(&config.log).map_err(Failure::config)?;
     for warning in &config.warnings {
-        log::warn!("{}: {warning}", file.path().display());
+        log::warn!("{warning}"); // it names its place
     }
     // Before the start: a signal that comes during it is heard after it, and SIGHUP does not end the process.
     let (mut signals, second_ends) = hear_signals()
@@ -41,7 +41,12 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
         if config.log.file.is_some() {
             log::error!("{error}"); // whoever reads the file does not see standard error
         }
-        Failure::with_code(error.exit_code(), error)
+        let code = error.exit_code();
+        match code {
+            // As every error of the configuration: beginning with the file that can mend it.
+            EXIT_CONFIG => Failure::config(format_args!("{}: {error}", file.path().display())),
+            _ => Failure::with_code(code, error),
+        }
     })?;
     let ready = relay.ready_line();
     log::info!("{ready}");
@@ -102,7 +107,7 @@ fn reload(path: &Path, running: Config, relay: &Relay, logging: &Logging) -> Con
         }
     };
     for warning in &reloaded.config.warnings {
-        log::warn!("{}: {warning}", path.display());
+        log::warn!("{warning}");
     }
     for note in &reloaded.needs_restart {
         log::warn!("{}: {note}", path.display());

@@ -186,7 +186,7 @@ impl Conn<'_> {
                 }
                 self.guest.waits(self.house.guests.epoch(), false);
                 self.guest.exchange.all_written(Instant::now());
-                self.house.guests.tell_newcomer();
+                self.house.guests.has_begun_to_wait(self.guest);
                 Ok(())
             }
         }

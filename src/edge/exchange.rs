@@ -31,7 +31,7 @@ enum State {
     /// No request has been handed over yet.
     #[default]
     None,
-    /// The handler is at it, on the connection's thread.
+    /// The answer is owed. The connection's thread is with the handler, or waits for just that: it needs no waking up.
     Handed,
     /// The answer is owed, and the connection's thread may be waiting for the next request.
     Owed,
@@ -106,6 +106,8 @@ impl Exchange {
         loop {
             match &mut *state {
                 State::Handed | State::Owed => {
+                    // From here on the condition wakes us; what the peer has sent beyond stays to be read.
+                    *state = State::Handed;
                     if self.answered.wait_until(&mut state, deadline).timed_out()
                         && let State::Handed | State::Owed = *state
                     {
@@ -173,8 +175,7 @@ impl Ticket {
         let Some(guest) = self.guest.take() else {
             return;
         };
-        let closing = || self.house.guests.is_closing();
-        let fate = match self.shape.keep_alive && !closing() {
+        let fate = match self.shape.keep_alive && !self.house.guests.is_closing() {
             true => Fate::Keep,
             false => Fate::Close,
         };
@@ -199,6 +200,10 @@ impl Ticket {
         };
         let sent = send_now(&guest.stream, &out);
         *state = match sent {
+            // Its thread is woken by ending what the peer sends, so nothing can follow.
+            Some(sent) if sent < out.len() && peer_is_waited_for => {
+                State::Left(out.split_off(sent), Fate::Close)
+            }
             Some(sent) if sent < out.len() => State::Left(out.split_off(sent), fate),
             Some(_) if fate == Fate::Keep => {
                 // Before the state says so: then the connection's thread may make it busy again.
@@ -211,10 +216,8 @@ impl Ticket {
         drop(state);
         exchange.answered.notify_one();
         if goes_on {
-            self.house.guests.tell_newcomer();
-        }
-        // Whoever closes the front wakes those it finds waiting, and we have just begun to wait.
-        if peer_is_waited_for && (!goes_on || closing()) {
+            self.house.guests.has_begun_to_wait(&guest);
+        } else if peer_is_waited_for {
             // Its thread then finds what is left to do. Fails only if the peer is gone.
             let _ = guest.stream.shutdown(Shutdown::Read);
         }

@@ -87,6 +87,15 @@ impl Guest {
         self.state.load(Ordering::SeqCst) == GONE
     }
 
+    /// Tells it to go if it waits with nothing begun.
+    fn dismiss_if_idle(&self) {
+        let seen = self.state.load(Ordering::SeqCst);
+        if !matches!(seen, BUSY | GONE) && seen & BEGUN == 0 {
+            // Read only: if a request arrives this very moment, it can still be answered.
+            self.tell_to_go(seen, Shutdown::Read);
+        }
+    }
+
     fn tell_to_go(&self, seen: u64, how: Shutdown) -> bool {
         let told = self
             .state
@@ -292,8 +301,12 @@ impl Guests {
         }
     }
 
-    /// To be said after [`Guest::waits`], for a newcomer may be looking for somebody who does.
-    pub fn tell_newcomer(&self) {
+    /// To be said after [`Guest::waits`]: a newcomer may be looking for somebody who does, and whoever closes the front
+    /// sends away only those it finds waiting.
+    pub fn has_begun_to_wait(&self, guest: &Guest) {
+        if self.is_closing() {
+            guest.dismiss_if_idle();
+        }
         if self.wanted.load(Ordering::SeqCst) {
             self.roll.lock().told += 1;
             self.changed.notify_all();
@@ -340,11 +353,7 @@ impl Guests {
     /// Wakes those who wait with nothing begun, so that they see that the front closes.
     pub fn wake_idle(&self) {
         for guest in self.all() {
-            let seen = guest.state.load(Ordering::SeqCst);
-            if !matches!(seen, BUSY | GONE) && seen & BEGUN == 0 {
-                // Read only: if a request arrives this very moment, it can still be answered.
-                guest.tell_to_go(seen, Shutdown::Read);
-            }
+            guest.dismiss_if_idle();
         }
     }
 
@@ -444,7 +453,7 @@ mod tests {
                 std::thread::yield_now();
             }
             guest.waits(theirs.epoch(), false);
-            theirs.tell_newcomer();
+            theirs.has_begun_to_wait(&guest);
             while !guest.is_gone() {
                 std::thread::yield_now();
             }

@@ -2,9 +2,10 @@
 //!
 //! tiny_http strands connections that come in a burst and stops accepting for ever after one error, so lanes are opened
 //! one at a time, each proven by a request before the next, and then reused: after the start it need not accept under
-//! pressure. Requests follow each other down a lane; nothing comes back up. The answer is a claim, left under a number that
-//! travels with the request, and whoever has it pays it straight to the peer. So a lane is never held by a request that
-//! waits for a backend, and a few lanes are enough. Nothing here reads a body or knows a route.
+//! pressure. The heads of requests follow each other down a lane; nothing comes back up. The body and the means to answer are
+//! left under a number that travels with the head, and whoever takes them pays the answer straight to the peer. So a lane is
+//! never held by a large body or by a request that waits for a backend, and a few lanes are enough. Nothing here knows a
+//! route.
 
 mod head;
 #[cfg(test)]
@@ -50,7 +51,7 @@ const PROOF_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the proof of a replacement may take. Short: a provider may be waiting meanwhile.
 const REPLACEMENT_DEADLINE: Duration = Duration::from_millis(500);
 
-/// How long the pool may take to read a request. It reads without waiting for anything, so this is a sign of its end.
+/// How long the pool may take to read a head. It reads without waiting for anything, so this is a sign of its end.
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Room for the head of a usual request, in bytes.
@@ -84,7 +85,8 @@ impl fmt::Display for LanesError {
             Self::Bed(error) => {
                 write!(
                     f,
-                    "no private socket for the HTTP pool could be made in the temporary directory: {error}"
+                    "no private socket for the HTTP pool could be made in the temporary directory: {error}; \
+                     set TMPDIR to a directory that this user may write to"
                 )
             }
             Self::Server(words) => write!(f, "the HTTP pool did not start: {words}"),
@@ -95,7 +97,7 @@ impl fmt::Display for LanesError {
             } => write!(
                 f,
                 "{lanes} lanes to the HTTP pool (http.workers) take {needed} file descriptors, and only {free} are left; \
-                 raise the limit (ulimit -n)"
+                 raise the limit (LimitNOFILE, ulimit -n)"
             ),
             Self::Connect(error) => write!(f, "the HTTP pool could not be reached: {error}"),
             Self::Unproven => write!(f, "the HTTP pool did not answer its first request"),
@@ -212,11 +214,12 @@ impl Lanes {
             .shutdown(Shutdown::Read)
             .map_err(LanesError::Connect)?;
         let (answer, answered) = bounded(1);
-        let number = self.claims.leave(Box::new(move |reply: Reply| {
+        let claim = move |reply: Reply| {
             let _ = answer.try_send(reply.status); // nobody waits for it after the deadline
-        }));
+        };
+        let number = self.claims.leave(Vec::new(), Box::new(claim));
         let probe = format!(
-            "GET / HTTP/1.1\r\nHost: lane\r\n{PROBE_HEADER}: probe\r\n{CLAIM_HEADER}: {number}\r\nContent-Length: 0\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: lane\r\n{PROBE_HEADER}: probe\r\n{CLAIM_HEADER}: {number}\r\n\r\n"
         );
         let until = Instant::now() + deadline;
         let proven = send_until(&stream, probe.as_bytes(), &[], until)
@@ -225,8 +228,8 @@ impl Lanes {
         proven.then_some(stream).ok_or(LanesError::Unproven)
     }
 
-    /// Sends a request down a lane; says whether it went.
-    fn send(&self, head: &[u8], body: &[u8]) -> bool {
+    /// Sends a head down a lane; says whether it went.
+    fn send(&self, head: &[u8]) -> bool {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let places = (0..self.lanes.len()).map(|at| &self.lanes[(first + at) % self.lanes.len()]);
         // One that nobody is sending down, or else the first's turn.
@@ -245,7 +248,7 @@ impl Lanes {
             },
         };
         // The lock is held over the send: it is what keeps requests whole on this one lane. The other end always reads.
-        let sent = send_until(&stream, head, body, Instant::now() + SEND_DEADLINE);
+        let sent = send_until(&stream, head, &[], Instant::now() + SEND_DEADLINE);
         if sent {
             *lane = Some(stream);
         } else {
@@ -260,13 +263,15 @@ impl Handler for Lanes {
         let Some(place) = self.take_place() else {
             return ticket.refuse(Refusal::Busy(self.in_flight_max));
         };
-        let number = self.claims.leave(Box::new(move |reply: Reply| {
-            ticket.pay(&reply);
+        let claim = move |reply: Reply| {
+            // Given up first: whoever has read the answer may ask again, and must find the place free.
             drop(place);
-        }));
+            ticket.pay(&reply);
+        };
+        let number = self.claims.leave(request.body.to_vec(), Box::new(claim));
         let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
         head::write(&mut head, request, number);
-        if !self.send(&head, request.body) {
+        if !self.send(&head) {
             // Dropped unpaid: that tells the peer. Unless a worker has it already after all.
             drop(self.claims.take(number));
         }

@@ -1,12 +1,14 @@
 //! The tiny_http pool: requests in, notifications out, and the answer to the provider.
 //!
 //! A worker never waits for a backend: it hands the notification to [`Delivery`] together with the means to answer, and
-//! takes the next request. What it reads has been read whole and re-written by the edge, so nothing here is hostile in
-//! its framing; its content may be.
+//! takes the next request. The head that it gets has been read whole and re-written by the edge, and the body has been
+//! left for it whole, so nothing here is hostile in its framing; its content may be.
 
 mod answer;
 mod route;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +22,7 @@ use self::answer::Owed;
 pub use self::route::Routes;
 use self::route::{Found, Route};
 use self::select::{Missing, Parts};
-use crate::claims::Claims;
+use crate::claims::{Claims, Kept};
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
@@ -42,7 +44,7 @@ pub struct Desk {
     pub routes: RwLock<Arc<Routes>>,
     /// Which ids may be notified; replaced on reload.
     pub access: RwLock<Arc<Access>>,
-    /// The means to answer, left by the edge.
+    /// The bodies and the means to answer, left by the edge.
     pub claims: Arc<Claims>,
     pub delivery: Arc<Delivery>,
     pub mint: IdMint,
@@ -101,11 +103,13 @@ impl Drop for Pool {
 fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
     while !stopping.load(Ordering::SeqCst) {
         match server.recv() {
-            // The claim is dropped in the unwinding, which tells the peer.
             Ok(request) => {
-                if catch_unwind(AssertUnwindSafe(|| desk.take(request))).is_err() {
+                // The claim is dropped in the unwinding, which tells the peer.
+                if catch_unwind(AssertUnwindSafe(|| desk.take(&request))).is_err() {
                     log::error!("a request made this worker panic; it goes on with the next");
                 }
+                // Just dropped, it would answer 500 into its lane, and this worker wait for the requests before it to do so.
+                drop(request.into_writer());
             }
             Err(error) => {
                 if !stopping.load(Ordering::SeqCst) {
@@ -117,22 +121,18 @@ fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
 }
 
 impl Desk {
-    fn take(&self, mut request: Request) {
-        let claim = header(&request, CLAIM_HEADER)
+    fn take(&self, request: &Request) {
+        let kept = header(request, CLAIM_HEADER)
             .and_then(|number| number.parse().ok())
             .and_then(|number| self.claims.take(number));
-        let Some(claim) = claim else {
+        let Some(Kept { body, claim }) = kept else {
             return; // its peer's deadline was first
         };
-        if header(&request, PROBE_HEADER).is_some() {
+        if header(request, PROBE_HEADER).is_some() {
             return claim(answer::probed());
         }
-        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
-        if request.as_reader().read_to_end(&mut body).is_err() {
-            return; // the lane broke; dropping the claim tells the peer
-        }
         let routes = Arc::clone(&self.routes.read());
-        match self.judge(&routes, &request, body) {
+        match self.judge(&routes, request, body) {
             Err(refusal) => {
                 self.metrics.http_refused(refusal.outcome());
                 claim(answer::refused(&refusal));
@@ -216,7 +216,6 @@ enum Refusal {
 impl Refusal {
     fn status(&self) -> u16 {
         match self {
-            // The same for both: the answer does not say which ids exist.
             Self::NoRoute | Self::NotAllowed => 404,
             Self::Method => 405,
             Self::NoId(_) | Self::BadId(_) => 400,

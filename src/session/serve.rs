@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -25,7 +26,8 @@ use crate::notification::{BackendId, Receipt};
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What one read takes from the socket, in bytes. On the stack, so that an idle session holds no buffer.
+/// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
+/// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
 const READ_BYTES: usize = 2048;
 
 /// What all sessions of a node share.
@@ -188,6 +190,7 @@ impl Session {
         self.mailbox.outgoing().link.frame(self.now, write);
     }
 
+    #[cold]
     pub(super) fn complain(&mut self, code: &str, about: &[(&str, &str)], words: &str) {
         self.say(|out| {
             let mut line = wire::line(out, "ERR").arg("code", code);
@@ -200,6 +203,7 @@ impl Session {
 
     // ---- asleep ----------------------------------------------------------------------------------------------------
 
+    #[inline(never)] // its stack is not needed beneath an ACK
     fn sleep(&mut self) -> Option<Woken> {
         let mut interest = PollFlags::empty();
         let due;
@@ -289,6 +293,7 @@ impl Session {
 
     // ---- in --------------------------------------------------------------------------------------------------------
 
+    #[inline(never)] // its stack is not needed beneath an ACK
     fn look_at_commands(&mut self) -> Option<()> {
         let commands = self.mailbox.commands();
         if commands.has(Command::Close) {
@@ -309,25 +314,24 @@ impl Session {
     }
 
     fn read(&mut self) -> Option<()> {
-        let mut chunk = [0; READ_BYTES];
-        let count = match rustix::io::read(&self.socket, &mut chunk) {
-            Err(Errno::AGAIN | Errno::INTR) => return Some(()),
-            Ok(0) | Err(_) => return None,
-            Ok(count) => count,
-        };
+        let mut bytes = std::mem::take(&mut self.inbound);
+        bytes.reserve(READ_BYTES);
+        match rustix::io::read(&self.socket, spare_capacity(&mut bytes)) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.inbound = bytes;
+                return Some(());
+            }
+            Err(_) => return None,
+        }
         self.heard = self.now;
         self.pings = 0;
-        if self.inbound.is_empty() {
-            let used = self.consume(&chunk[..count]);
-            self.inbound.extend_from_slice(&chunk[used..count]);
-        } else {
-            let mut bytes = std::mem::take(&mut self.inbound);
-            bytes.extend_from_slice(&chunk[..count]);
-            let used = self.consume(&bytes);
+        let used = self.consume(&bytes);
+        // Kept only while it holds a part of a line.
+        if used < bytes.len() {
             bytes.drain(..used);
-            if !bytes.is_empty() {
-                self.inbound = bytes;
-            }
+            self.inbound = bytes;
         }
         Some(())
     }
@@ -377,6 +381,7 @@ impl Session {
     // ---- leaving ---------------------------------------------------------------------------------------------------
 
     /// Hands over nothing more, says BYE unless the peer did, and gives what is in flight `linger` to be answered.
+    #[cold]
     pub(super) fn leave(&mut self, end: End, linger: Duration) {
         if matches!(self.phase, Phase::Leaving(_)) {
             return;
@@ -402,6 +407,7 @@ impl Session {
     }
 
     /// Tells the peer what it did wrong, and listens to it no more.
+    #[cold]
     pub(super) fn break_off(&mut self, code: &'static str, words: &str) {
         self.house.metrics.session_refused(code);
         self.vacate(End::Protocol);

@@ -85,6 +85,7 @@ impl Session {
         }
     }
 
+    #[inline(never)] // its stack is not needed beneath an ACK
     fn greet(&mut self, line: &Line<'_>) {
         let access = Arc::clone(&self.house.access.read());
         match hello::judge(line, &access) {
@@ -148,6 +149,7 @@ impl Session {
         }
     }
 
+    #[inline(never)] // its stack is not needed beneath an ACK
     fn refused(&mut self, line: &Line<'_>) {
         let again = match line.raw("delay").map(nack_delay) {
             None => Again::Whenever,

@@ -196,7 +196,6 @@ fn hex(digit: u8) -> u8 {
 
 /// Checks every token and returns the length that the last one may announce.
 fn check_tokens(tokens: &str) -> Result<Option<usize>, FrameError> {
-    let mut keys = [""; TOKENS_MAX];
     let mut places = tokens.split(' ').enumerate().peekable();
     while let Some((at, token)) = places.next() {
         let place = at + 1;
@@ -217,10 +216,11 @@ fn check_tokens(tokens: &str) -> Result<Option<usize>, FrameError> {
         if at >= TOKENS_MAX {
             return Err(FrameError::TooManyTokens);
         }
-        if keys[..at].contains(&key) {
+        // Looked for again in what was read, not kept in a list: this runs on thousands of small stacks.
+        let mut before = tokens.split(' ').take(at);
+        if before.any(|token| token.split('=').next() == Some(key)) {
             return Err(FrameError::RepeatedKey(place));
         }
-        keys[at] = key;
         let mut escapes = value.split('%');
         escapes.next();
         if !escapes.all(|after| {

@@ -277,9 +277,11 @@ fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
         Some("offline") => format!("no backend \"{id}\" is connected; try: payrelay listen {id}"),
         Some("refused") => format!("{id} refused it (NACK)"),
         Some("timeout") => {
-            format!("{id} has it but did not acknowledge it in time (delivery.ack_deadline)")
+            format!("{id} did not acknowledge it in time (delivery.ack_deadline)")
         }
-        Some("busy") => format!("a queue on the way to {id} is full; try again in a moment"),
+        Some("busy") => format!(
+            "too much waits for {id} or for all backends already (tcp.queue, http.max_in_flight); try again in a moment"
+        ),
         Some("draining") => "the relay is stopping; try another node, or again in a moment".into(),
         Some("no-route") => format!("the relay has no [[route]] for {target}"),
         Some("not-allowed") => format!("{id} is not in tcp.backends of the relay"),

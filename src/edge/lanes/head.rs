@@ -1,6 +1,7 @@
 //! The canonical head of a request, as it goes down a lane.
 //!
-//! What a peer may not say is left out here: hop-by-hop headers, framing, and everything in our own name. Pure.
+//! What a peer may not say is left out here: hop-by-hop headers, framing, and everything in our own name. A head says nothing
+//! of a body, since none follows it. Pure.
 
 use std::io::Write;
 
@@ -34,9 +35,8 @@ pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
     // Writing into a Vec cannot fail.
     let _ = write!(
         out,
-        "x-payrelay-peer: {}\r\n{CLAIM_HEADER}: {claim}\r\nContent-Length: {}\r\n\r\n",
-        request.peer,
-        request.body.len()
+        "x-payrelay-peer: {}\r\n{CLAIM_HEADER}: {claim}\r\n\r\n",
+        request.peer
     );
 }
 

@@ -1,5 +1,6 @@
 //! The gatehouse from outside: real sockets, a handler of the test's own. Here is what the tests speak in.
 
+mod late;
 mod room;
 mod talk;
 
@@ -141,6 +142,15 @@ impl House {
 
     pub(super) fn word(&self) -> &'static str {
         self.words.recv_timeout(PATIENCE).expect("a refusal")
+    }
+
+    /// Waits until so many descriptors are free: whoever paid an answer may keep its connection's a moment longer.
+    fn wait_descriptors(&self, free: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.fds.free() != free {
+            assert!(Instant::now() < deadline, "{:?}", self.fds);
+            std::thread::yield_now();
+        }
     }
 
     /// Waits until so many are connected.

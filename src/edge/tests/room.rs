@@ -172,7 +172,7 @@ fn closing_ends_the_idle_refuses_the_begun_and_lets_the_busy_finish() {
     drop((begun, busy));
     assert!(house.front.wait_empty(Instant::now() + PATIENCE));
     assert_eq!(house.front.connections(), 0);
-    assert_eq!(house.fds.free(), 18);
+    house.wait_descriptors(18);
     house.front.close(); // twice is no harm
 }
 
@@ -220,7 +220,7 @@ fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
 }
 
 /// Waits until the only thread of that name waits for something.
-fn wait_asleep(name: &str) {
+pub(super) fn wait_asleep(name: &str) {
     let is_asleep = || {
         std::fs::read_dir("/proc/self/task")
             .expect("procfs")

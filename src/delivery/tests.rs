@@ -1,0 +1,248 @@
+//! Delivery between a provider and a bus that are the test's own: every parcel comes into the test's hands.
+
+use super::*;
+use crate::metrics::Readings;
+use crate::notification::{IdMint, Nack};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An ACK deadline that is over in a test.
+const SOON: Duration = Duration::from_millis(50);
+
+/// Hands every parcel to the test, unless it is told to settle them itself.
+struct Hand {
+    parcels: Sender<Box<Parcel>>,
+    at_once: Option<Receipt>,
+}
+
+impl Bus for Hand {
+    fn forward(&self, parcel: Box<Parcel>) {
+        match &self.at_once {
+            Some(receipt) => parcel.settle(receipt.clone()),
+            None => assert!(self.parcels.try_send(parcel).is_ok()),
+        }
+    }
+
+    fn attach(&self, _: &BackendId) {}
+
+    fn detach(&self, _: &BackendId) {}
+
+    fn unwell(&self) -> Option<String> {
+        None
+    }
+}
+
+struct House {
+    delivery: Delivery,
+    parcels: Receiver<Box<Parcel>>,
+    mint: IdMint,
+    metrics: Arc<Metrics>,
+}
+
+impl House {
+    fn open(ack_deadline: Duration, in_flight_max: usize) -> Self {
+        Self::open_with(ack_deadline, in_flight_max, None)
+    }
+
+    fn open_with(ack_deadline: Duration, in_flight_max: usize, at_once: Option<Receipt>) -> Self {
+        let (put, parcels) = bounded(1000);
+        let bus = Arc::new(Hand {
+            parcels: put,
+            at_once,
+        });
+        let metrics = Arc::new(Metrics::new());
+        let delivery = Delivery::start(
+            Arc::default(),
+            bus,
+            ack_deadline,
+            in_flight_max,
+            Arc::clone(&metrics),
+        );
+        Self {
+            delivery: delivery.expect("a timer"),
+            parcels,
+            mint: IdMint::new(0),
+            metrics,
+        }
+    }
+
+    /// Delivers to `backend`; the answers come out at the other end.
+    fn deliver(&self, backend: &str) -> Receiver<Outcome> {
+        let (pay, paid) = bounded(10);
+        let notification = Notification {
+            id: self.mint.mint(0),
+            backend: BackendId::parse(backend).expect("an id"),
+            route: "r".into(),
+            verified: "none",
+            event: None,
+            at_unix_ms: 0,
+            tries: 1,
+            head: Vec::new(),
+            body: Vec::new(),
+        };
+        let answer = Box::new(move |outcome| {
+            let _ = pay.send(outcome); // a test that is over does not listen
+        });
+        self.delivery.deliver(notification, answer);
+        paid
+    }
+
+    fn parcel(&self) -> Box<Parcel> {
+        self.parcels.try_recv().expect("a parcel")
+    }
+
+    fn metric(&self, start: &str) -> u64 {
+        let text = self.metrics.text(&Readings::default());
+        let line = text.lines().find_map(|line| line.strip_prefix(start));
+        let value = line.and_then(|rest| rest.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {start} in\n{text}"))
+    }
+}
+
+/// The one answer there is; the answering end is gone after it.
+fn answer(paid: &Receiver<Outcome>) -> Outcome {
+    let outcome = paid.recv_timeout(PATIENCE).expect("an answer");
+    assert!(
+        paid.recv_timeout(PATIENCE)
+            .is_err_and(|error| error.is_disconnected())
+    );
+    outcome
+}
+
+#[test]
+fn each_receipt_has_its_outcome() {
+    let house = House::open(PATIENCE, 10);
+    for (receipt, outcome) in [
+        (Receipt::Ack, Outcome::Delivered),
+        (Receipt::Nack(Nack::default()), Outcome::Refused),
+        (Receipt::Busy, Outcome::Busy),
+        (Receipt::Expired, Outcome::TimedOut),
+        (Receipt::Gone, Outcome::Offline),
+    ] {
+        let paid = house.deliver("a");
+        assert!(paid.is_empty() && house.delivery.in_flight() == 1);
+        house.parcel().settle(receipt);
+        assert_eq!((answer(&paid), house.delivery.in_flight()), (outcome, 0));
+    }
+    let paid = house.deliver("a");
+    drop(house.parcel()); // in silence, as a session that panics would
+    assert_eq!(answer(&paid), Outcome::Offline);
+}
+
+#[test]
+fn an_ack_that_is_faster_than_the_sending_finds_its_wait() {
+    let house = House::open_with(PATIENCE, 10, Some(Receipt::Ack));
+    assert_eq!(answer(&house.deliver("a")), Outcome::Delivered);
+    assert_eq!(house.metric("payrelay_in_flight "), 0);
+}
+
+#[test]
+fn silence_is_answered_at_the_deadline_and_not_again_by_a_late_ack() {
+    let house = House::open(SOON, 10);
+    let began = Instant::now();
+    let answers = [house.deliver("a"), house.deliver("b"), house.deliver("a")];
+    for paid in &answers {
+        assert_eq!(answer(paid), Outcome::TimedOut);
+    }
+    assert!(began.elapsed() >= SOON);
+    assert_eq!(
+        (
+            house.delivery.in_flight(),
+            house.metric("payrelay_in_flight ")
+        ),
+        (0, 0)
+    );
+    for _ in &answers {
+        house.parcel().settle(Receipt::Ack);
+    }
+    assert_eq!(house.metric("payrelay_receipts_total{result=\"late\"}"), 3);
+    // The table is as it was: the next one is served like the first.
+    let paid = house.deliver("a");
+    house.parcel().settle(Receipt::Ack);
+    assert_eq!(answer(&paid), Outcome::Delivered);
+}
+
+#[test]
+fn silent_backends_leave_room_for_the_others() {
+    let house = House::open(PATIENCE, 8);
+    let mut waiting = Vec::new();
+    for (silent, most) in [("a", 4), ("b", 2), ("c", 1)] {
+        for _ in 0..most {
+            waiting.push(house.deliver(silent));
+        }
+        assert_eq!(answer(&house.deliver(silent)), Outcome::Busy, "{silent}");
+    }
+    assert!(waiting.iter().all(Receiver::is_empty));
+    let served = house.deliver("d");
+    let first = house.parcel();
+    std::iter::from_fn(|| house.parcels.try_recv().ok())
+        .last()
+        .expect("d's parcel")
+        .settle(Receipt::Ack);
+    assert_eq!(answer(&served), Outcome::Delivered);
+    // Every other one was dropped, so told; what is free again may be used by anybody.
+    assert_eq!(house.delivery.in_flight(), 1);
+    for _ in 0..3 {
+        waiting.push(house.deliver("a"));
+    }
+    assert_eq!(answer(&house.deliver("a")), Outcome::Busy);
+    first.settle(Receipt::Ack);
+    assert_eq!(answer(&waiting[0]), Outcome::Delivered);
+    assert!(house.delivery.waits.table.lock().by_backend.len() == 1);
+}
+
+#[test]
+fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
+    let house = House::open(PATIENCE, 10);
+    let _lasting = house.deliver("silent");
+    let _parcel = house.parcel();
+    for _ in 0..1000 {
+        let paid = house.deliver("quick");
+        house.parcel().settle(Receipt::Ack);
+        assert_eq!(answer(&paid), Outcome::Delivered);
+    }
+    let table = house.delivery.waits.table.lock();
+    assert!(table.due.len() <= DUE_SPARE + 4, "{}", table.due.len());
+    assert_eq!((table.waits.len(), table.by_backend.len()), (1, 1));
+}
+
+#[test]
+fn a_drain_takes_nothing_new_and_waits_for_what_is_under_way() {
+    let house = House::open(PATIENCE, 10);
+    let (first, second) = (house.deliver("a"), house.deliver("a"));
+    let (parcel, untaken) = (house.parcel(), house.parcel());
+    house.delivery.begin_drain();
+    assert_eq!(answer(&house.deliver("a")), Outcome::Draining);
+    assert!(house.parcels.is_empty());
+    drop(untaken);
+    assert_eq!(answer(&second), Outcome::Draining);
+    assert!(!house.delivery.wait_empty(Instant::now() + SOON));
+    let paid = thread::spawn("ack", thread::SMALL_STACK_BYTES, move || {
+        parcel.settle(Receipt::Ack);
+    });
+    assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
+    assert_eq!(answer(&first), Outcome::Delivered);
+    drop(paid);
+}
+
+#[test]
+fn a_drain_ends_with_the_last_deadline() {
+    let house = House::open(SOON, 10);
+    let paid = house.deliver("a");
+    let _parcel = house.parcel();
+    house.delivery.begin_drain();
+    assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
+    assert_eq!(answer(&paid), Outcome::TimedOut);
+}
+
+#[test]
+fn stopping_lets_every_answer_go() {
+    let house = House::open(PATIENCE, 10);
+    let paid = house.deliver("a");
+    let parcel = house.parcel();
+    drop(house.delivery);
+    drop(parcel);
+    // Whoever brought it has it back in one way or the other, and no thread is left to wait for.
+    assert_eq!(answer(&paid), Outcome::Offline);
+}

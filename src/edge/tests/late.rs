@@ -1,0 +1,298 @@
+//! Answers that come later, from another thread: here, the test's own.
+
+use super::*;
+use crate::claims::Reply;
+
+/// More than the sockets of one connection hold.
+const LARGE_BYTES: usize = 24 * 1024 * 1024;
+
+/// Hands every ticket to the test.
+struct Hand(Sender<(String, Ticket)>);
+
+impl Handler for Hand {
+    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+        let body = String::from_utf8_lossy(request.body).into_owned();
+        let _ = self.0.send((body, ticket));
+    }
+}
+
+fn open_hand(limits: Limits) -> (House, Receiver<(String, Ticket)>) {
+    let (hand, tickets) = unbounded();
+    (open(limits, 20, Hand(hand)), tickets)
+}
+
+fn next(tickets: &Receiver<(String, Ticket)>) -> (String, Ticket) {
+    tickets.recv_timeout(PATIENCE).expect("a request")
+}
+
+fn reply(body: impl Into<Vec<u8>>) -> Reply {
+    Reply {
+        status: 200,
+        head: Vec::new(),
+        body: body.into(),
+    }
+}
+
+fn large() -> Vec<u8> {
+    (0..LARGE_BYTES)
+        .map(|at| b'a' + (at / 1000 % 26) as u8)
+        .collect()
+}
+
+impl Client {
+    fn end_sending(&self) {
+        let half = self.stream.shutdown(Shutdown::Write);
+        half.expect("half a close");
+    }
+
+    /// Waits until the front has taken what was sent so far from its socket.
+    fn wait_taken(&self) {
+        let port = |addr: std::io::Result<SocketAddr>| {
+            format!(":{:04X}", addr.expect("an address").port())
+        };
+        let (ours, theirs) = (
+            port(self.stream.local_addr()),
+            port(self.stream.peer_addr()),
+        );
+        let is_taken = || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("procfs");
+            let queue = |from: &str, to: &str| {
+                let line = table.lines().find_map(|line| {
+                    let words: Vec<_> = line.split_whitespace().collect();
+                    (words.get(1)?.ends_with(from) && words.get(2)?.ends_with(to)).then_some(words)
+                });
+                line.expect("a connection")[4].to_owned()
+            };
+            queue(&ours, &theirs).starts_with("00000000:")
+                && queue(&theirs, &ours).ends_with(":00000000")
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !is_taken() {
+            assert!(Instant::now() < deadline, "never taken");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_one_at_a_time() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.post("1").post("2").post("3");
+    for number in ["1", "2", "3"] {
+        let (body, ticket) = next(&tickets);
+        assert_eq!(body, number);
+        client.wait_taken();
+        assert!(tickets.is_empty(), "the next before the answer");
+        ticket.pay(&reply(number));
+        assert_eq!(client.answer().body, number);
+    }
+    assert_eq!(house.front.connections(), 1);
+}
+
+#[test]
+fn a_client_that_has_ended_its_sending_gets_its_answer_late() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.post("x").end_sending();
+    let (_, ticket) = next(&tickets);
+    client.wait_taken();
+    ticket.pay(&reply("late"));
+    assert_eq!(client.answer().body, "late");
+    client.expect_end();
+    house.wait_descriptors(18);
+}
+
+#[test]
+fn a_large_late_answer_reaches_a_slow_reader_whole() {
+    let (house, tickets) = open_hand(limits());
+    let large = large();
+    let mut client = house.client();
+    client.post("x");
+    next(&tickets).1.pay(&reply(large.clone()));
+    // What its sockets did not take is left to the connection's own thread, and nothing has been read yet.
+    assert!(client.answer().body.as_bytes() == large, "not whole");
+    client.expect_end();
+    house.wait_descriptors(18);
+}
+
+#[test]
+fn a_large_late_answer_survives_what_is_sent_behind_its_request() {
+    let (house, tickets) = open_hand(limits());
+    let large = large();
+    let mut client = house.client();
+    client.post("x");
+    next(&tickets).1.pay(&reply(large.clone()));
+    // Too late to be answered on this connection, but no reason to reset it.
+    client.post("y");
+    assert!(client.answer().body.as_bytes() == large, "not whole");
+    client.expect_end();
+    assert!(tickets.is_empty());
+}
+
+#[test]
+fn a_request_begun_behind_a_large_late_answer_is_served() {
+    alone(
+        "edge::tests::late::a_request_begun_behind_a_large_late_answer_is_served",
+        || {
+            let (house, tickets) = open_hand(limits());
+            let large = large();
+            let mut client = house.client();
+            client.post("x");
+            let (_, ticket) = next(&tickets);
+            client.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
+            client.wait_taken();
+            room::wait_asleep("http-conn-0"); // so it waits for the answer now
+            ticket.pay(&reply(large.clone()));
+            assert!(client.answer().body.as_bytes() == large, "not whole");
+            client.send("cde");
+            let (body, ticket) = next(&tickets);
+            assert_eq!(body, "abcde");
+            ticket.pay(&reply("y"));
+            assert_eq!(client.answer().body, "y");
+        },
+    );
+}
+
+#[test]
+fn a_peer_that_resets_before_its_answer_leaves_nothing_behind() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.post("x");
+    let (_, ticket) = next(&tickets);
+    socket2::SockRef::from(&client.stream)
+        .set_linger(Some(Duration::ZERO))
+        .expect("a linger");
+    drop(client);
+    ticket.pay(&reply("nobody reads this"));
+    house.wait_connections(0);
+    house.wait_descriptors(18);
+    assert!(house.words.is_empty());
+}
+
+#[test]
+fn an_answer_that_never_comes_is_given_once_and_the_late_one_is_harmless() {
+    let (house, tickets) = open_hand(Limits {
+        answer_deadline: Duration::from_millis(100),
+        ..limits()
+    });
+    for sends_more in [false, true] {
+        let mut client = house.client();
+        client.post("x");
+        let (_, ticket) = next(&tickets);
+        if sends_more {
+            client.post("y");
+        }
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.outcome()), (503, "timeout"));
+        assert!(answer.says_close());
+        assert_eq!(house.word(), "timeout");
+        ticket.pay(&reply("late"));
+        client.end_sending();
+        client.expect_end();
+        house.wait_descriptors(18);
+    }
+    assert!(house.words.is_empty() && tickets.is_empty());
+}
+
+#[test]
+fn closing_waits_for_an_owed_answer_which_says_so() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.post("x");
+    let (_, ticket) = next(&tickets);
+    house.front.close();
+    assert!(!house.front.wait_empty(Instant::now()));
+    ticket.pay(&reply("late"));
+    let answer = client.answer();
+    assert_eq!(answer.body, "late");
+    assert!(answer.says_close());
+    client.expect_end();
+    assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+}
+
+#[test]
+fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_it() {
+    struct Large(Vec<u8>);
+    impl Handler for Large {
+        fn handle(&self, _: &Request<'_>, ticket: Ticket) {
+            ticket.pay(&reply(self.0.clone()));
+        }
+    }
+    alone(
+        "edge::tests::late::closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_it",
+        || {
+            let large = large();
+            let house = open(limits(), 20, Large(large.clone()));
+            let mut client = house.client();
+            client.post("x").head();
+            room::wait_asleep("http-conn-0"); // its socket is full
+            house.front.close();
+            while client.unread.len() < LARGE_BYTES {
+                assert_ne!(client.more(), 0, "closed within the answer");
+            }
+            assert!(std::mem::take(&mut client.unread) == large, "not whole");
+            client.expect_end();
+            assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+        },
+    );
+}
+
+#[test]
+fn whoever_is_owed_an_answer_is_never_evicted() {
+    let (house, tickets) = open_hand(Limits {
+        max_connections: 2,
+        ..limits()
+    });
+    let mut owed = house.client();
+    owed.post("owed");
+    let (_, ticket) = next(&tickets);
+    // Kept, so that each newcomer finds the house full.
+    let mut others = Vec::new();
+    for round in 0..10 {
+        let mut other = house.client();
+        other.post("other");
+        next(&tickets).1.pay(&reply("other"));
+        assert_eq!(other.answer().body, "other", "round {round}");
+        others.push(other);
+    }
+    let last = others.len() - 1;
+    for other in &mut others[..last] {
+        other.expect_end();
+    }
+    ticket.pay(&reply("owed"));
+    assert_eq!(owed.answer().body, "owed");
+    // And now it is one of those who wait, for longer than anybody.
+    let mut others = [house.client(), house.client()];
+    for other in &mut others {
+        other.post("other");
+        next(&tickets).1.pay(&reply("other"));
+        assert_eq!(other.answer().body, "other");
+    }
+    owed.expect_end();
+}
+
+#[test]
+fn a_ticket_that_is_dropped_late_is_answered() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.post("x");
+    drop(next(&tickets));
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.outcome()), (503, "timeout"));
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+    assert_eq!(house.word(), "timeout");
+}
+
+#[test]
+fn a_late_answer_to_http_1_0_ends_the_connection() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.send("POST /x HTTP/1.0\r\nContent-Length: 1\r\n\r\nx");
+    next(&tickets).1.pay(&reply("late"));
+    let answer = client.answer();
+    assert_eq!(answer.body, "late");
+    assert!(answer.says_close());
+    client.expect_end();
+    house.wait_descriptors(18);
+}
