@@ -188,7 +188,7 @@ impl Backend {
     /// Waits for a frame like `pattern`; `None` if it is a PING, which is left unanswered.
     pub fn expect_line_or_ping(&mut self, pattern: &str) -> Option<Frame> {
         let frame = self
-            .next_raw()
+            .next_until(Instant::now() + DEADLINE)
             .unwrap_or_else(|| panic!("{}: closed instead of {pattern:?}", self.name));
         if frame.verb == "PING" {
             return None;
