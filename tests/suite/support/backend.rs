@@ -119,7 +119,7 @@ impl Backend {
     /// Waits for a frame like `pattern`, whatever its data.
     pub fn expect_line(&mut self, pattern: &str) -> Frame {
         let frame = match pattern.starts_with("PING") {
-            true => self.next_raw(),
+            true => self.next_until(Instant::now() + DEADLINE),
             false => self.next(),
         };
         let frame = frame.unwrap_or_else(|| panic!("{}: closed instead of {pattern:?}", self.name));
@@ -140,8 +140,10 @@ impl Backend {
 
     /// Waits for the next frame but PING; `None` if the connection is closed.
     pub fn next(&mut self) -> Option<Frame> {
+        // One deadline for all of it: a relay that only PINGs is not saying what is waited for.
+        let deadline = Instant::now() + DEADLINE;
         loop {
-            let frame = self.next_raw()?;
+            let frame = self.next_until(deadline)?;
             if frame.verb != "PING" {
                 return Some(frame);
             }
@@ -149,8 +151,8 @@ impl Backend {
         }
     }
 
-    fn next_raw(&mut self) -> Option<Frame> {
-        match self.read_within(DEADLINE) {
+    fn next_until(&mut self, deadline: Instant) -> Option<Frame> {
+        match self.read_until(deadline) {
             Came::Frame(frame) => Some(frame),
             Came::Closed => None,
             Came::Nothing => panic!("{}: nothing came within {DEADLINE:?}", self.name),
@@ -186,7 +188,7 @@ impl Backend {
     /// Waits for a frame like `pattern`; `None` if it is a PING, which is left unanswered.
     pub fn expect_line_or_ping(&mut self, pattern: &str) -> Option<Frame> {
         let frame = self
-            .next_raw()
+            .next_until(Instant::now() + DEADLINE)
             .unwrap_or_else(|| panic!("{}: closed instead of {pattern:?}", self.name));
         if frame.verb == "PING" {
             return None;
@@ -208,7 +210,7 @@ impl Backend {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let done = holds();
-            match self.read_within(Duration::from_millis(5)) {
+            match self.read_until(Instant::now() + Duration::from_millis(5)) {
                 Came::Nothing if done => return,
                 Came::Nothing => {
                     assert!(Instant::now() < deadline, "{}: waited in vain", self.name)
@@ -237,8 +239,7 @@ impl Backend {
         self.stream.try_clone().expect("a second handle")
     }
 
-    fn read_within(&mut self, within: Duration) -> Came {
-        let deadline = Instant::now() + within;
+    fn read_until(&mut self, deadline: Instant) -> Came {
         loop {
             match Frame::parse(&self.buffer) {
                 Ok(Some((frame, taken))) => {
