@@ -242,3 +242,97 @@ impl fmt::Debug for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::edge::framing::Body;
+    use crate::edge::guests::{Admission, Guests, Seat};
+    use crate::edge::{Handler, IDLE_MAX, Limits, Request};
+    use crate::fds::FdBudget;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        fn handle(&self, _: &Request<'_>, _: Ticket) {}
+    }
+
+    /// A connection with a request handed over, and nobody who serves it.
+    fn handed() -> io::Result<(Seat, Arc<Guest>, Ticket, TcpStream)> {
+        let guests = Arc::new(Guests::new());
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        client.set_nonblocking(true)?;
+        let (stream, peer) = listener.accept()?;
+        let Admission::Seated(seat) =
+            guests.admit(stream, peer, usize::MAX, &FdBudget::with(1), |_| ())
+        else {
+            return Err(io::ErrorKind::StorageFull.into());
+        };
+        let guest = seat
+            .guest()
+            .map(Arc::clone)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let house = Arc::new(House {
+            name: "http",
+            limits: Limits {
+                max_connections: 1,
+                max_body: 0,
+                request_deadline: Duration::ZERO,
+                answer_deadline: Duration::ZERO,
+            },
+            handler: Arc::new(Nobody),
+            watcher: Arc::new(()),
+            guests,
+            idle_max: IDLE_MAX,
+        });
+        let shape = Shape {
+            body: Body::Length(0),
+            http_1_0: false,
+            keep_alive: true,
+            expects_continue: false,
+            is_head: false,
+        };
+        assert!(guest.is_whole());
+        guest.exchange.begin();
+        let ticket = Ticket::new(Arc::clone(&guest), house, shape);
+        Ok((seat, guest, ticket, client))
+    }
+
+    fn reply() -> Reply {
+        Reply {
+            status: 200,
+            head: Vec::new(),
+            body: b"paid".to_vec(),
+        }
+    }
+
+    fn received(client: &mut TcpStream) -> String {
+        let mut bytes = [0; 1024];
+        let read = client.read(&mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
+    #[test]
+    fn whoever_is_first_answers_and_the_other_says_nothing() -> io::Result<()> {
+        let past = Instant::now();
+        let (_seat, guest, ticket, mut client) = handed()?;
+        ticket.pay(&reply());
+        assert!(matches!(guest.exchange.settle(past), Found::Written(_)));
+        assert!(received(&mut client).ends_with("\r\n\r\npaid"));
+
+        for owed in [false, true] {
+            let (_seat, guest, ticket, mut client) = handed()?;
+            assert!(!owed || guest.exchange.may_wait_for_peer());
+            assert_eq!(guest.exchange.settle(past), Found::Forfeited);
+            ticket.pay(&reply());
+            assert_eq!(received(&mut client), "");
+            assert_eq!(guest.exchange.settle(past), Found::Last);
+        }
+        Ok(())
+    }
+}

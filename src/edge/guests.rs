@@ -64,7 +64,7 @@ impl Guest {
     /// A part of its request is here.
     pub fn has_begun(&self) {
         let seen = self.state.load(Ordering::SeqCst);
-        if seen != GONE && seen & BEGUN == 0 {
+        if !matches!(seen, BUSY | GONE) && seen & BEGUN == 0 {
             // Fails only if it was told to go meanwhile, which it will notice.
             let _ =
                 self.state
@@ -409,6 +409,7 @@ mod tests {
         let guests = Arc::new(Guests::new());
         let (_seat, guest) = seated(&guests)?;
         assert!(guest.is_whole());
+        guest.has_begun(); // its next one
         assert!(guests.evict_longest_waiting().is_none(), "it is at work");
         guest.waits(guests.epoch(), false);
         guest.has_begun();
