@@ -207,7 +207,7 @@ impl Session {
         {
             let outgoing = self.mailbox.outgoing();
             // A peer that asks without reading the answers is not listened to until it has read some.
-            if !outgoing.link.is_backed_up() {
+            if !outgoing.link.is_flooded() {
                 interest |= PollFlags::IN;
             }
             if !outgoing.link.is_flushed() {
