@@ -4,34 +4,17 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::sockopt;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::thread::{self, JoinOnDrop};
 
-/// Connections that may wait in the kernel to be accepted. A restart brings thousands at once.
-const BACKLOG: i32 = 4096;
-
 /// How long to wait after an accept that failed for want of descriptors or memory, in milliseconds.
 const PAUSE_MS: u32 = 50;
-
-/// Opens a listener on `addr` (port 0: the system chooses).
-///
-/// # Errors
-/// The address is in use, not ours, or not to be had.
-pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?; // a restart must not wait for TIME_WAIT
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
 
 /// The accepting thread. Dropping it, or [`Acceptor::close`], closes the listener.
 #[derive(Debug)]
@@ -42,8 +25,8 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Starts a thread called `name` that hands each connection to `take`. Accepted sockets have no delay and send
-    /// keep-alive probes.
+    /// Starts a thread called `name` that hands each connection to `take`. On Linux a connection inherits its options
+    /// (no delay, keep-alive, user timeout) from `listener`, so they are set there, once.
     ///
     /// # Errors
     /// The system has no room for another thread or descriptor.
@@ -104,7 +87,6 @@ fn accept_until(
         match listener.accept() {
             Ok((stream, peer)) => {
                 failing = false;
-                prepare(&stream);
                 take(stream, peer);
             }
             Err(error) if is_passing(&error) => {}
@@ -133,14 +115,28 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-fn prepare(stream: &TcpStream) {
-    let socket = stream.as_fd();
-    // A socket that refuses an option is broken already; the first read says so.
-    let _ = stream.set_nodelay(true);
-    let _ = sockopt::set_socket_keepalive(socket, true);
-    let _ = sockopt::set_tcp_keepidle(socket, Duration::from_secs(60));
-    let _ = sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15));
-    let _ = sockopt::set_tcp_keepcnt(socket, 4);
-    // A peer that vanished without a word is given up after this, even with bytes under way to it.
-    let _ = sockopt::set_tcp_user_timeout(socket, 120_000);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_is_handed_on_and_after_the_close_nobody_is_let_in() -> io::Result<()> {
+        let (hand, handed) = crossbeam_channel::bounded(64);
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let acceptor = Acceptor::start("accept", listener, move |stream, peer| {
+            let _ = hand.send((stream, peer));
+        })?;
+        let crowd: Vec<_> = (0..50)
+            .map(|_| TcpStream::connect(acceptor.addr()))
+            .collect::<io::Result<_>>()?;
+        for client in &crowd {
+            let came = handed.recv_timeout(Duration::from_secs(20));
+            assert_eq!(came.ok().map(|(_, peer)| peer), Some(client.local_addr()?));
+        }
+        acceptor.close();
+        assert!(TcpStream::connect(acceptor.addr()).is_err());
+        assert!(handed.recv().is_err(), "the thread has ended");
+        acceptor.close(); // twice is once
+        Ok(())
+    }
 }

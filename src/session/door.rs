@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
@@ -25,6 +25,9 @@ const STACK_BYTES: usize = 64 * 1024;
 /// A session's socket and the bell of its mailbox.
 const FDS_PER_SESSION: usize = 2;
 
+/// What is read from a peer that is turned away, in bytes: more than any HELLO has.
+const HELLO_BYTES_MAX: usize = 2048;
+
 /// The listener for backends and the sessions behind it.
 pub struct Door {
     acceptor: Acceptor,
@@ -34,7 +37,7 @@ pub struct Door {
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door")
-            .field("sessions", &self.sessions.crew.len())
+            .field("sessions", &self.sessions())
             .finish_non_exhaustive()
     }
 }
@@ -62,6 +65,11 @@ impl Door {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.acceptor.addr()
+    }
+
+    /// How many connections there are, those that have not said HELLO included.
+    pub fn sessions(&self) -> usize {
+        self.sessions.crew.len()
     }
 
     /// Lets nobody in any more, and tells every session to say BYE and finish what is in flight.
@@ -146,6 +154,9 @@ impl Sessions {
         // The peer learns it or not; there is nothing else to be done for it.
         let _ = rustix::io::write(&socket, &out);
         let _ = shutdown(&socket, Shutdown::Write);
+        // A HELLO that nobody reads would turn the close into a reset, which can destroy the ERR on its way.
+        let mut hello = [0; HELLO_BYTES_MAX];
+        let _ = recv(&socket, &mut hello[..], RecvFlags::DONTWAIT);
     }
 
     fn command_all(&self, command: Command) {
@@ -166,6 +177,8 @@ struct Enrolled {
 
 impl Drop for Enrolled {
     fn drop(&mut self) {
-        self.sessions.mailboxes.lock().remove(&self.number);
+        // The lock goes first: with the last hold on a mailbox its descriptors are closed.
+        let mailbox = self.sessions.mailboxes.lock().remove(&self.number);
+        drop(mailbox);
     }
 }

@@ -14,6 +14,14 @@ use crate::notification::Notification;
 /// More than this many bytes unwritten, and the session takes no further parcel until the peer has read some.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
+/// More than this many bytes unwritten besides large bodies, and they are the peer's own doing: the answers to what it
+/// asks. Above [`BACKLOG_BYTES_MAX`] by what a batch of MSG can add, so that ACKs are read while MSG wait to be written.
+const ANSWERS_BYTES_MAX: usize = 2 * BACKLOG_BYTES_MAX;
+
+/// A piece that has this many bytes is not added to. It is given back only when all of it is written, which a peer that
+/// never quite catches up would put off for ever.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
+
 /// Bodies up to this many bytes are copied behind their line, so that a batch of small ones is one piece.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
@@ -28,6 +36,8 @@ pub struct Link {
     /// How much of the first piece has gone.
     gone: usize,
     bytes: usize,
+    /// How many of them are in large bodies.
+    body_bytes: usize,
     /// When the peer last took a byte, or had nothing to take.
     progress: Instant,
 }
@@ -56,6 +66,7 @@ impl Link {
             unwritten: VecDeque::new(),
             gone: 0,
             bytes: 0,
+            body_bytes: 0,
             progress: now,
         }
     }
@@ -65,7 +76,11 @@ impl Link {
         if self.unwritten.is_empty() {
             self.progress = now;
         }
-        if !matches!(self.unwritten.back(), Some(Piece::Copied(_))) {
+        let room = match self.unwritten.back() {
+            Some(Piece::Copied(bytes)) => bytes.len() < PIECE_BYTES_MAX,
+            Some(Piece::Body(_)) | None => false,
+        };
+        if !room {
             self.unwritten.push_back(Piece::Copied(Vec::new()));
         }
         if let Some(Piece::Copied(bytes)) = self.unwritten.back_mut() {
@@ -87,6 +102,7 @@ impl Link {
         });
         if large {
             self.bytes += notification.body.len();
+            self.body_bytes += notification.body.len();
             self.unwritten
                 .push_back(Piece::Body(Arc::clone(notification)));
             self.frame(now, |out| out.push(b'\n'));
@@ -101,6 +117,11 @@ impl Link {
     /// Whether so much is unwritten that nothing should be added.
     pub fn is_backed_up(&self) -> bool {
         self.bytes > BACKLOG_BYTES_MAX
+    }
+
+    /// Whether the peer has asked for so much without reading the answers that it should not be listened to.
+    pub fn is_flooded(&self) -> bool {
+        self.bytes - self.body_bytes > ANSWERS_BYTES_MAX
     }
 
     /// When the peer last took a byte, while there are some for it.
@@ -135,13 +156,18 @@ impl Link {
     fn forget(&mut self, written: usize, now: Instant) {
         self.progress = now;
         self.bytes -= written;
-        self.gone += written;
+        let mut left = written;
         while let Some(piece) = self.unwritten.front() {
-            let length = piece.bytes().len();
-            if self.gone < length {
+            let step = left.min(piece.bytes().len() - self.gone);
+            if matches!(piece, Piece::Body(_)) {
+                self.body_bytes -= step;
+            }
+            left -= step;
+            self.gone += step;
+            if self.gone < piece.bytes().len() {
                 return;
             }
-            self.gone -= length;
+            self.gone = 0;
             self.unwritten.pop_front();
         }
         self.unwritten = VecDeque::new(); // gives the memory back
@@ -151,5 +177,83 @@ impl Link {
     pub fn half_close(&self) {
         // A socket that is gone already needs no closing.
         let _ = shutdown(&self.socket, Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::notification::{BackendId, IdMint};
+
+    fn link() -> (Link, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a socket");
+        ours.set_nonblocking(true).expect("an option");
+        let socket = Arc::new(OwnedFd::from(ours));
+        (Link::new(socket, Instant::now()), theirs)
+    }
+
+    #[test]
+    fn a_peer_that_never_quite_catches_up_costs_what_it_has_not_read_and_no_more() {
+        let (mut link, mut peer) = link();
+        let now = Instant::now();
+        let mut chunk = [0; 1000];
+        let fill = |out: &mut Vec<u8>| out.resize(out.len() + 1000, b'x');
+        while link.is_flushed() {
+            link.frame(now, fill);
+            link.flush(now).expect("an open socket");
+        }
+        for _ in 0..200 {
+            link.frame(now, fill); // what it never gets to read
+        }
+        for _ in 0..10_000 {
+            link.frame(now, fill);
+            peer.read_exact(&mut chunk).expect("there is always more");
+            link.flush(now).expect("an open socket");
+            let held: usize = link.unwritten.iter().map(|p| p.bytes().len()).sum();
+            assert!(held <= link.bytes + PIECE_BYTES_MAX + 1000, "{held} held");
+        }
+    }
+
+    #[test]
+    fn bytes_are_counted_as_they_go_and_large_bodies_apart() {
+        let (mut link, mut peer) = link();
+        let now = Instant::now();
+        let notification = Arc::new(Notification {
+            id: IdMint::new(0).mint(0),
+            backend: BackendId::parse("a").expect("an id"),
+            route: "r".into(),
+            verified: "none",
+            event: None,
+            at_unix_ms: 0,
+            tries: 1,
+            head: b"head".to_vec(),
+            body: (0..1 << 20).map(|n: u32| (n >> 5) as u8).collect(),
+        });
+        let mut expected = Vec::new();
+        for _ in 0..3 {
+            link.frame(now, |out| out.extend_from_slice(b"line\n"));
+            link.data(now, &notification);
+            expected.extend_from_slice(b"line\nhead");
+            expected.extend_from_slice(&notification.body);
+            expected.push(b'\n');
+        }
+        assert!(link.is_backed_up() && !link.is_flooded());
+        let (mut got, mut chunk) = (Vec::new(), vec![0; 77_777]);
+        while got.len() < expected.len() {
+            link.flush(now).expect("an open socket");
+            let read = peer.read(&mut chunk).expect("bytes");
+            got.extend_from_slice(&chunk[..read]);
+            let (copied, body) = link.unwritten.iter().fold((0, 0), |(c, b), p| match p {
+                Piece::Copied(bytes) => (c + bytes.len(), b),
+                Piece::Body(_) => (c, b + p.bytes().len()),
+            });
+            assert_eq!(copied + body - link.gone, link.bytes);
+            assert!(body - link.body_bytes == link.gone || body == link.body_bytes);
+        }
+        assert!(got == expected);
+        assert_eq!((link.bytes, link.body_bytes), (0, 0));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::outgoing::Outgoing;
@@ -38,6 +38,15 @@ impl Commands {
     }
 }
 
+/// Why a parcel was not taken; it comes back.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// As many wait as may.
+    Full(Box<Parcel>),
+    /// The session is leaving: its id is free, or another session's.
+    Shut(Box<Parcel>),
+}
+
 /// The two ends of a session's channel, and its bell.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -45,9 +54,12 @@ pub struct Mailbox {
     outlet: Receiver<Box<Parcel>>,
     /// The oldest, when it was looked at and left: crossbeam's channel cannot be peeked into.
     oldest: Mutex<Option<Box<Parcel>>>,
-    /// In the channel, or taken from it and not yet on the wire.
+    /// In the channel or in `oldest`; counted before it is put in.
     waiting: AtomicUsize,
     capacity: usize,
+    /// Nothing may be put in any more. Held to read while something is put in or handed over, so that whoever shuts the
+    /// mailbox knows that what he finds in it is all, and that nobody else is sending any of it.
+    shut: RwLock<bool>,
     commands: AtomicU8,
     outgoing: Mutex<Outgoing>,
     bell: OwnedFd,
@@ -68,6 +80,7 @@ impl Mailbox {
             oldest: Mutex::new(None),
             waiting: AtomicUsize::new(0),
             capacity,
+            shut: RwLock::new(false),
             commands: AtomicU8::new(0),
             outgoing: Mutex::new(outgoing),
             bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
@@ -75,16 +88,18 @@ impl Mailbox {
         })
     }
 
-    /// Sends `parcel`, or puts it in; gives it back when the mailbox is full.
+    /// Sends `parcel`, or puts it in; gives it back when the mailbox is full or shut.
     ///
     /// When nothing waits and the socket is free, the caller writes the MSG itself: waking the session's thread for it
     /// would cost more than the write.
-    pub fn push(&self, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
+    pub fn push(&self, parcel: Box<Parcel>) -> Result<(), NotTaken> {
         if self.waiting() == 0
             && let Some(mut outgoing) = self.outgoing.try_lock()
             && outgoing.may_take()
             && outgoing.link.is_flushed()
             && self.waiting() == 0
+            // Asked last: an heir may be taking out what was put in before this parcel, so that nothing seems to wait.
+            && !*self.shut.read()
         {
             let now = Instant::now();
             outgoing.hand_over(*parcel, now);
@@ -99,17 +114,22 @@ impl Mailbox {
         self.put(parcel)
     }
 
-    /// Puts `parcel` in, or gives it back when the mailbox is full.
-    fn put(&self, parcel: Box<Parcel>) -> Result<(), Box<Parcel>> {
+    /// Puts `parcel` in, or gives it back when the mailbox is full or shut.
+    fn put(&self, parcel: Box<Parcel>) -> Result<(), NotTaken> {
+        let shut = self.shut.read();
+        if *shut {
+            return Err(NotTaken::Shut(parcel));
+        }
         if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.capacity {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(parcel);
+            return Err(NotTaken::Full(parcel));
         }
         // Cannot be full: `waiting` counts at least what the channel holds.
         if let Err(refused) = self.inlet.try_send(parcel) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(refused.into_inner());
+            return Err(NotTaken::Full(refused.into_inner()));
         }
+        drop(shut);
         self.ring();
         Ok(())
     }
@@ -120,9 +140,14 @@ impl Mailbox {
         self.ring();
     }
 
-    /// Moves what waits here, in order, to `heir`; gives back what found no place.
-    #[expect(clippy::vec_box)] // they are boxes already
-    pub fn bequeath(&self, heir: &Mailbox) -> Vec<Box<Parcel>> {
+    /// Shuts the mailbox: whatever is pushed from now on comes back, and what waits is sent no more.
+    pub fn shut(&self) {
+        *self.shut.write() = true;
+    }
+
+    /// Shuts the mailbox and moves what waits here, in order, to `heir`; gives back what found no place.
+    pub fn bequeath(&self, heir: &Mailbox) -> Vec<NotTaken> {
+        self.shut();
         let mut left_over = Vec::new();
         while let Some(parcel) = self.take() {
             left_over.extend(heir.put(parcel).err());
@@ -142,7 +167,8 @@ impl Mailbox {
 
     /// Turns waiting parcels into MSG as far as `outgoing`, which is this mailbox's own, lets them.
     pub fn hand_over_waiting(&self, outgoing: &mut Outgoing, now: Instant) {
-        while outgoing.may_take() {
+        let shut = self.shut.read();
+        while !*shut && outgoing.may_take() {
             let Some(parcel) = self.take() else {
                 return;
             };
@@ -188,12 +214,17 @@ impl Mailbox {
         self.bell.as_fd()
     }
 
-    /// Announces that the thread is about to sleep; `false` if something has come that it must look at first.
+    /// Announces that the thread is about to sleep, and then gives it the way out to look at. Not the other way round: who
+    /// leaves something unwritten after the look must see that it has to ring.
+    pub fn lie_down(&self) -> MutexGuard<'_, Outgoing> {
+        self.asleep.store(true, Ordering::SeqCst);
+        self.outgoing.lock()
+    }
+
+    /// Whether the thread, having lain down, may sleep; `false` if something has come that it must look at first.
     ///
     /// `hungry` says whether the thread would take a parcel if there were one.
     pub fn may_sleep(&self, hungry: bool) -> bool {
-        // First say so, then look: whoever puts something in after the look sees that it must ring.
-        self.asleep.store(true, Ordering::SeqCst);
         let something = self.commands.load(Ordering::SeqCst) != 0 || (hungry && self.waiting() > 0);
         if something {
             self.asleep.store(false, Ordering::SeqCst);
@@ -277,7 +308,9 @@ mod tests {
         assert!(mailbox.push(parcel(1, later, &ledger)).is_ok());
         assert_eq!(mailbox.expire(now).1, Some(later));
         assert!(mailbox.push(parcel(2, later, &ledger)).is_ok());
-        let refused = mailbox.push(parcel(3, later, &ledger)).expect_err("full");
+        let Err(NotTaken::Full(refused)) = mailbox.push(parcel(3, later, &ledger)) else {
+            panic!("there is no room for a third");
+        };
         assert_eq!(refused.notification.at_unix_ms, 3);
         assert_eq!((mailbox.waiting(), order(&mailbox)), (2, vec![1, 2]));
     }
@@ -311,6 +344,11 @@ mod tests {
         let _ = old.expire(now); // the oldest is looked at, and must stay the oldest
         assert!(old.bequeath(&new).is_empty());
         assert_eq!((old.waiting(), order(&new)), (0, vec![1, 2, 3]));
+        // Who comes after that finds out, and the heir.
+        assert!(matches!(
+            old.push(parcel(4, later, &ledger)),
+            Err(NotTaken::Shut(_))
+        ));
     }
 
     #[test]
@@ -333,7 +371,9 @@ mod tests {
             rustix::io::read(mailbox.bell(), &mut count).is_err(),
             "awake: no ring"
         );
+        drop(mailbox.lie_down());
         assert!(!mailbox.may_sleep(true), "something is there");
+        drop(mailbox.lie_down());
         assert!(mailbox.may_sleep(false), "but nobody would take it");
         mailbox.command(Command::Drain);
         assert!(
@@ -341,7 +381,53 @@ mod tests {
             "asleep: rung"
         );
         mailbox.awake(false);
+        drop(mailbox.lie_down());
         assert!(!mailbox.may_sleep(false), "a command is never slept over");
         assert!(mailbox.commands().has(Command::Drain));
+    }
+
+    #[test]
+    fn what_a_sender_leaves_unwritten_is_rung_for_once_the_thread_has_lain_down() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
+        ours.set_nonblocking(true).expect("an option");
+        let ours = Arc::new(OwnedFd::from(ours));
+        let mut outgoing = Outgoing::new(ours, Duration::from_secs(60), now);
+        (outgoing.open, outgoing.credit) = (true, 9);
+        let mailbox = Mailbox::new(4, outgoing).expect("an eventfd");
+        assert!(mailbox.lie_down().link.is_flushed(), "nothing to wait for");
+        let mut large = parcel(1, now + Duration::from_secs(9), &ledger);
+        if let Some(notification) = Arc::get_mut(&mut large.notification) {
+            notification.body = vec![0; 8 << 20];
+        }
+        assert!(mailbox.push(large).is_ok());
+        assert!(!mailbox.outgoing().link.is_flushed());
+        let mut count = [0; 8];
+        let rung = rustix::io::read(mailbox.bell(), &mut count).is_ok();
+        assert!(
+            rung || !mailbox.may_sleep(true),
+            "it would sleep over the rest"
+        );
+    }
+
+    #[test]
+    fn nobody_overtakes_what_an_heir_is_taking_out() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let (old, new) = (mailbox(4), mailbox(4));
+        assert!(old.push(parcel(1, later, &ledger)).is_ok());
+        // Its session has not heard of it yet, and the socket is free.
+        old.shut();
+        {
+            let mut outgoing = old.outgoing();
+            (outgoing.open, outgoing.credit) = (true, 9);
+            old.hand_over_waiting(&mut outgoing, now);
+        }
+        assert!(old.bequeath(&new).is_empty());
+        assert!(matches!(
+            old.push(parcel(2, later, &ledger)),
+            Err(NotTaken::Shut(_))
+        ));
+        assert_eq!((old.outgoing().in_flight(), order(&new)), (0, vec![1]));
     }
 }

@@ -94,19 +94,26 @@ impl Outgoing {
 
     /// Takes the MSG called `id` out of what is in flight.
     pub fn answered(&mut self, id: NotificationId) -> Option<InFlight> {
-        let place = self
-            .in_flight
-            .iter()
-            .position(|flying| flying.reply.id() == id)?;
-        let flying = self.in_flight.remove(place);
+        let flying = self.in_flight.remove(self.place(id)?);
         self.give_memory_back();
         flying
     }
 
-    /// Puts back what was taken out, with a new `tcp.ack_timeout`.
-    pub fn touched(&mut self, mut flying: InFlight, now: Instant) {
+    /// Starts `tcp.ack_timeout` of the MSG called `id` again; says whether it is in flight.
+    pub fn touch(&mut self, id: NotificationId, now: Instant) -> bool {
+        let place = self.place(id);
+        // In one go: while it is out, its place in the credit would look free to a sender.
+        let Some(mut flying) = place.and_then(|place| self.in_flight.remove(place)) else {
+            return false;
+        };
         flying.due = now + self.ack_timeout;
         self.in_flight.push_back(flying);
+        true
+    }
+
+    fn place(&self, id: NotificationId) -> Option<usize> {
+        let mut flying = self.in_flight.iter();
+        flying.position(|flying| flying.reply.id() == id)
     }
 
     /// Takes out the oldest MSG if its `tcp.ack_timeout` is over.
@@ -139,5 +146,76 @@ impl Outgoing {
         if self.in_flight.is_empty() && self.in_flight.capacity() > 16 {
             self.in_flight = VecDeque::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::notification::{BackendId, IdMint, Notification, Receipt};
+    use crate::parcel::Receipts;
+
+    struct Nobody;
+
+    impl Receipts for Nobody {
+        fn receipt(&self, _id: NotificationId, _receipt: Receipt) {}
+    }
+
+    fn outgoing(now: Instant) -> (Outgoing, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a socket");
+        let socket = Arc::new(OwnedFd::from(ours));
+        (Outgoing::new(socket, Duration::from_secs(1), now), theirs)
+    }
+
+    fn parcel(route: &str, now: Instant) -> Parcel {
+        let notification = Notification {
+            id: IdMint::new(u64::MAX).mint(u64::MAX),
+            backend: BackendId::parse("a").expect("an id"),
+            route: route.into(),
+            verified: "a-preset-of-a-later-version-with-a-very-long-name",
+            event: Some("\u{7f}".repeat(128).into()),
+            at_unix_ms: u64::MAX,
+            tries: u32::MAX,
+            head: vec![b'h'; 32 * 1024],
+            body: Vec::new(),
+        };
+        Parcel::new(Arc::new(notification), now, Arc::new(Nobody))
+    }
+
+    #[test]
+    fn what_is_touched_falls_due_later_and_is_in_flight_all_the_time() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let (mut outgoing, _theirs) = outgoing(start);
+        outgoing.hand_over(parcel("r", start), start);
+        let id = outgoing.in_flight[0].reply.id();
+        assert!(outgoing.touch(id, at(900)));
+        assert_eq!(
+            (outgoing.in_flight(), outgoing.next_due(start)),
+            (1, at(1900))
+        );
+        assert!(outgoing.overdue(at(1899)).is_none());
+        assert!(outgoing.overdue(at(1900)).is_some());
+        assert!(!outgoing.touch(id, at(1900)), "forgotten");
+    }
+
+    #[test]
+    fn the_longest_msg_line_keeps_within_the_limit() {
+        let now = Instant::now();
+        let (mut outgoing, mut theirs) = outgoing(now);
+        // The limits of config::route, http::route and of the numbers; every byte that is escaped is three.
+        outgoing.hand_over(parcel(&"{".repeat(64), now), now);
+        outgoing.flush(now).expect("an open socket");
+        let mut bytes = vec![0; wire::LINE_BYTES_MAX + 1];
+        theirs.read_exact(&mut bytes).expect("line and data");
+        let (line, used) = wire::Line::find(&bytes)
+            .expect("well-formed")
+            .expect("whole");
+        assert_eq!(line.text("event").map(|event| event.len()), Some(128));
+        // Room for the longest length there is (10 digits; here 5) and a key or two of later versions.
+        assert!(used + 100 < wire::LINE_BYTES_MAX, "{used} bytes");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::mailbox::{Command, Mailbox};
+use super::mailbox::{Command, Mailbox, NotTaken};
 use crate::notification::BackendId;
 use crate::parcel::Parcel;
 
@@ -44,15 +44,23 @@ impl Registry {
     ///
     /// # Errors
     /// The backend is not here, or its mailbox is full.
-    pub fn send(&self, parcel: Box<Parcel>) -> Result<(), NotSent> {
-        let seat = self
-            .seats
-            .lock()
-            .get(&parcel.notification.backend)
-            .map(|seat| Arc::clone(&seat.mailbox));
-        match seat {
-            None => Err(NotSent::Absent(parcel)),
-            Some(mailbox) => mailbox.push(parcel).map_err(NotSent::Full),
+    pub fn send(&self, mut parcel: Box<Parcel>) -> Result<(), NotSent> {
+        loop {
+            let seat = self
+                .seats
+                .lock()
+                .get(&parcel.notification.backend)
+                .map(|seat| Arc::clone(&seat.mailbox));
+            let Some(mailbox) = seat else {
+                return Err(NotSent::Absent(parcel));
+            };
+            match mailbox.push(parcel) {
+                Ok(()) => return Ok(()),
+                Err(NotTaken::Full(parcel)) => return Err(NotSent::Full(parcel)),
+                // It left after the look. Whoever shuts a mailbox takes its seat away first, so the next look finds
+                // another one, or none.
+                Err(NotTaken::Shut(back)) => parcel = back,
+            }
         }
     }
 
@@ -66,7 +74,8 @@ impl Registry {
         let Some(older) = seats.insert(id.clone(), seat) else {
             return Seated::New;
         };
-        // Under the lock, so that nothing taken later can get into the new mailbox first. It waits for nobody.
+        // Under the lock, so that nothing taken later can get into the new mailbox first. It waits for moves of memory
+        // only.
         let left_over = older.mailbox.bequeath(mailbox);
         drop(seats);
         older.mailbox.command(Command::GiveWay);

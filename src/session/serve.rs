@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
-use super::registry::{NotSent, Registry};
+use super::registry::Registry;
 use super::token::Access;
 use super::wire::{self, FrameError};
 use crate::bus::Bus;
@@ -29,6 +29,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
 /// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
 const READ_BYTES: usize = 2048;
+
+/// What is read from a connection that broke in a write, in bytes: the ACKs of the largest credit, with reasons.
+const LAST_WORDS_BYTES_MAX: usize = 1 << 20;
 
 /// What all sessions of a node share.
 pub struct House {
@@ -147,12 +150,14 @@ impl Session {
     /// Lives until the connection is over.
     pub fn run(mut self) {
         while self.turn().is_some() {}
-        self.go();
     }
 
     /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
     fn turn(&mut self) -> Option<()> {
-        self.write()?;
+        if self.write().is_none() {
+            self.hear_last_words();
+            return None;
+        }
         let woken = self.sleep()?;
         self.now = Instant::now();
         self.look_at_commands()?;
@@ -179,6 +184,8 @@ impl Session {
             let quiet = outgoing.in_flight() == 0 && outgoing.link.is_flushed();
             if quiet && !leaving.half_closed {
                 leaving.half_closed = true;
+                // An answer could no longer be sent, and trying would cut the peer off from what it has not read.
+                leaving.listening = false;
                 leaving.until = leaving.until.min(self.now + LINGER);
                 outgoing.link.half_close();
             }
@@ -209,9 +216,9 @@ impl Session {
         let due;
         let hungry;
         {
-            let outgoing = self.mailbox.outgoing();
+            let outgoing = self.mailbox.lie_down();
             // A peer that asks without reading the answers is not listened to until it has read some.
-            if !outgoing.link.is_backed_up() {
+            if !outgoing.link.is_flooded() {
                 interest |= PollFlags::IN;
             }
             if !outgoing.link.is_flushed() {
@@ -313,18 +320,18 @@ impl Session {
         Some(())
     }
 
-    fn read(&mut self) -> Option<()> {
+    /// One read, and what it says; the bytes read. `None`: the peer has closed, or the connection is broken.
+    fn read(&mut self) -> Option<usize> {
         let mut bytes = std::mem::take(&mut self.inbound);
         bytes.reserve(READ_BYTES);
-        match rustix::io::read(&self.socket, spare_capacity(&mut bytes)) {
-            Ok(0) => return None,
-            Ok(_) => {}
+        let count = match rustix::io::read(&self.socket, spare_capacity(&mut bytes)) {
             Err(Errno::AGAIN | Errno::INTR) => {
                 self.inbound = bytes;
-                return Some(());
+                return Some(0);
             }
-            Err(_) => return None,
-        }
+            Ok(0) | Err(_) => return None,
+            Ok(count) => count,
+        };
         self.heard = self.now;
         self.pings = 0;
         let used = self.consume(&bytes);
@@ -333,14 +340,24 @@ impl Session {
             bytes.drain(..used);
             self.inbound = bytes;
         }
-        Some(())
+        Some(count)
+    }
+
+    /// The connection broke in a write. ACKs that came before are in the socket still, and count: their payments are
+    /// booked.
+    fn hear_last_words(&mut self) {
+        let mut bytes = 0;
+        while bytes < LAST_WORDS_BYTES_MAX
+            && let Some(count @ 1..) = self.read()
+        {
+            bytes += count;
+        }
     }
 
     // ---- the clock -------------------------------------------------------------------------------------------------
 
     fn look_at_clock(&mut self) -> Option<()> {
-        let stalled = self.mailbox.outgoing().link.stalled_since();
-        if stalled.is_some_and(|since| self.now >= since + self.house.tcp.write_deadline) {
+        if self.is_stalled()? {
             if self.end == End::Peer {
                 self.end = End::Slow;
             }
@@ -366,6 +383,22 @@ impl Session {
         Some(())
     }
 
+    /// Whether the peer has taken no byte for `tcp.write_deadline`.
+    fn is_stalled(&self) -> Option<bool> {
+        let mut outgoing = self.mailbox.outgoing();
+        let stalled = |outgoing: &Outgoing| {
+            let since = outgoing.link.stalled_since();
+            since.is_some_and(|since| self.now >= since + self.house.tcp.write_deadline)
+        };
+        if !stalled(&outgoing) {
+            return Some(false);
+        }
+        // Tried once more: `poll` calls a socket writable only when a third of its buffer is free, and a peer that reads
+        // slowly may not have come that far.
+        outgoing.flush(self.now).ok()?;
+        Some(stalled(&outgoing))
+    }
+
     /// A MSG that was not answered within `tcp.ack_timeout` no longer counts against the credit.
     fn forget_unanswered(&mut self) {
         loop {
@@ -389,7 +422,7 @@ impl Session {
         self.vacate(end);
         self.phase = Phase::Leaving(Leaving {
             until: self.now + linger,
-            listening: true,
+            listening: self.backend.is_some(), // a HELLO that crosses the BYE is not at fault
             half_closed: false,
         });
         if end != End::Bye {
@@ -430,17 +463,16 @@ impl Session {
         {
             self.house.bus.detach(id);
         }
-        while let Some(parcel) = self.mailbox.take() {
-            // A successor takes what came in the moment of the takeover. Else: dropped, which tells the sender.
-            if end == End::Takeover
-                && let Err(NotSent::Full(parcel)) = self.house.registry.send(parcel)
-            {
-                parcel.settle(Receipt::Busy);
-            }
-        }
+        // After the seat is given up: a sender that finds the mailbox shut looks for the next one. A successor has
+        // taken out what waited; if there is none, dropping it tells the senders.
+        self.mailbox.shut();
+        while self.mailbox.take().is_some() {}
     }
+}
 
-    fn go(mut self) {
+/// Also when a panic ends the thread: nobody may wait for a session that is no more.
+impl Drop for Session {
+    fn drop(&mut self) {
         let end = self.end;
         if !matches!(self.phase, Phase::Leaving(_)) {
             self.vacate(end);

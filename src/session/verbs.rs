@@ -13,6 +13,9 @@ use crate::notification::{Again, Nack, NotificationId, Receipt};
 /// The longest NACK reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 200;
 
+/// The longest `ref` that is said back, in bytes, unescaped: three times as long when escaped, it still fits a line.
+const REF_BYTES_MAX: usize = 64;
+
 /// A NACK's delay is at most this long: no provider waits longer for anything.
 const NACK_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -74,14 +77,16 @@ impl Session {
             "PONG" => {}
             "BYE" => self.leave(End::Bye, self.house.tcp.ack_timeout),
             "HELLO" => self.break_off("bad-hello", "HELLO was said already"),
-            _ => match line.text("ref") {
-                Some(reference) => self.complain(
-                    "unknown-verb",
-                    &[("ref", &reference)],
-                    "this relay does not know the verb",
-                ),
-                None => self.complain("unknown-verb", &[], "this relay does not know the verb"),
-            },
+            _ => {
+                let reference = line.text("ref");
+                // Left out when too long, not cut: half a reference could be another frame's.
+                let about = reference
+                    .as_deref()
+                    .filter(|text| text.len() <= REF_BYTES_MAX)
+                    .map(|text| ("ref", text));
+                let words = "this relay does not know the verb";
+                self.complain("unknown-verb", about.as_slice(), words);
+            }
         }
     }
 
@@ -122,26 +127,34 @@ impl Session {
         }
     }
 
-    /// The MSG that `line` names, taken out of what is in flight.
-    fn named(&mut self, line: &Line<'_>) -> Option<InFlight> {
-        let Some(id) = line.raw("id").and_then(NotificationId::parse) else {
+    /// The id of the MSG that `line` names.
+    fn named(&mut self, line: &Line<'_>) -> Option<NotificationId> {
+        let id = line.text("id");
+        let id = id.as_deref().and_then(NotificationId::parse);
+        if id.is_none() {
             self.break_off("bad-frame", "id=<the id of a MSG> is missing or malformed");
-            return None;
-        };
-        let found = self.mailbox.outgoing().answered(id);
-        match found {
-            Some(flying) => Some(flying),
-            None => {
-                let id = id.to_string();
-                let words = "no MSG with this id is in flight on this session";
-                self.complain("unknown-id", &[("id", &id)], words);
-                None
-            }
         }
+        id
+    }
+
+    /// The MSG that `line` names, taken out of what is in flight.
+    fn answered(&mut self, line: &Line<'_>) -> Option<InFlight> {
+        let id = self.named(line)?;
+        let found = self.mailbox.outgoing().answered(id);
+        if found.is_none() {
+            self.complain_unknown(id);
+        }
+        found
+    }
+
+    fn complain_unknown(&mut self, id: NotificationId) {
+        let id = id.to_string();
+        let words = "no MSG with this id is in flight on this session";
+        self.complain("unknown-id", &[("id", &id)], words);
     }
 
     fn acknowledged(&mut self, line: &Line<'_>) {
-        if let Some(flying) = self.named(line) {
+        if let Some(flying) = self.answered(line) {
             self.house
                 .metrics
                 .ack_after(self.now.saturating_duration_since(flying.sent));
@@ -159,15 +172,18 @@ impl Session {
                 return self.break_off("bad-frame", words);
             }
         };
-        if let Some(flying) = self.named(line) {
+        if let Some(flying) = self.answered(line) {
             let reason = line.text("reason").map(|text| cut(&text).into());
             flying.reply.settle(Receipt::Nack(Nack { again, reason }));
         }
     }
 
     fn touched(&mut self, line: &Line<'_>) {
-        if let Some(flying) = self.named(line) {
-            self.mailbox.outgoing().touched(flying, self.now);
+        if let Some(id) = self.named(line) {
+            let found = self.mailbox.outgoing().touch(id, self.now);
+            if !found {
+                self.complain_unknown(id);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! line  = VERB *( SP key=value ) [ SP "=" length ]
 //! ```
 //!
-//! A bare number may stand directly after the verb (`HELLO 1`). The data that a line announces is the caller's to wait
+//! A bare number may stand directly after HELLO (`HELLO 1`). The data that a line announces is the caller's to wait
 //! for, so that it can refuse or skip it without having it in memory. `doc/protocol.md` is normative.
 
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ pub const TOKENS_MAX: usize = 32;
 
 const VERB_BYTES_MAX: usize = 16;
 const KEY_BYTES_MAX: usize = 16;
-const LENGTH_DIGITS_MAX: usize = 10;
+const DIGITS_MAX: usize = 10;
 
 /// Why bytes are no line. Each is fatal to the connection: where the next line begins can no longer be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl std::error::Error for FrameError {}
 pub struct Line<'a> {
     /// What is wanted.
     pub verb: &'a str,
-    /// The bare number directly after the verb, if there is one.
+    /// The bare number directly after HELLO, if there is one.
     pub number: Option<&'a str>,
     /// How many bytes of data follow the line (and then one LF); `None`: no data, and no LF for it.
     pub data_bytes: Option<usize>,
@@ -146,7 +146,7 @@ impl<'a> Line<'a> {
             return Ok(parsed);
         }
         let first = tokens.split(' ').next().unwrap_or_default();
-        if !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit()) {
+        if verb == "HELLO" && is_number(first) {
             parsed.number = Some(first);
             match tokens.split_once(' ') {
                 Some((_, rest)) => tokens = rest,
@@ -154,7 +154,7 @@ impl<'a> Line<'a> {
             }
         }
         parsed.tokens = tokens;
-        parsed.data_bytes = check_tokens(tokens)?;
+        parsed.data_bytes = check_tokens(tokens, 1 + usize::from(parsed.number.is_some()))?;
         Ok(parsed)
     }
 
@@ -194,19 +194,23 @@ fn hex(digit: u8) -> u8 {
     (digit as char).to_digit(16).unwrap_or(0) as u8
 }
 
-/// Checks every token and returns the length that the last one may announce.
-fn check_tokens(tokens: &str) -> Result<Option<usize>, FrameError> {
+fn is_number(text: &str) -> bool {
+    (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Checks every token, the first of which is the line's `first`, and returns the length that the last one may announce.
+fn check_tokens(tokens: &str, first: usize) -> Result<Option<usize>, FrameError> {
     let mut places = tokens.split(' ').enumerate().peekable();
     while let Some((at, token)) = places.next() {
-        let place = at + 1;
+        let place = at + first;
         let (key, value) = token.split_once('=').ok_or(FrameError::BadToken(place))?;
         if key.is_empty() {
             let last = places.peek().is_none();
-            let digits = value.bytes().all(|b| b.is_ascii_digit());
-            if !last || !digits || !(1..=LENGTH_DIGITS_MAX).contains(&value.len()) {
+            if !last || !is_number(value) {
                 return Err(FrameError::BadToken(place));
             }
-            return Ok(value.parse().ok());
+            // Ten digits do not fit where addresses have 32 bits; as much as there can be is too much as well.
+            return Ok(Some(value.parse().unwrap_or(usize::MAX)));
         }
         let key_is_fine =
             key.len() <= KEY_BYTES_MAX && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
@@ -395,6 +399,10 @@ mod tests {
             (b"ACK id=1 \n", BadToken(2)),
             (b"ACK Id=1\n", BadToken(1)),
             (b"ACK id=1 7\n", BadToken(2)),
+            (b"ACK 7\n", BadToken(1)),
+            (b"ACK 7 id=1\n", BadToken(1)),
+            (b"HELLO 1 2\n", BadToken(2)),
+            (b"HELLO 12345678901\n", BadToken(1)),
             (b"SEND =5 to=a\n", BadToken(1)),
             (b"SEND =-5\n", BadToken(1)),
             (b"SEND =\n", BadToken(1)),

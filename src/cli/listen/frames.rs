@@ -11,6 +11,9 @@ use payrelay::session::wire::{FrameError, Line};
 /// What a MSG may have beyond the relay's `max_body`: the forwarded head. The relay takes heads of at most 16 KiB.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
+/// The longest time a relay can ask for: an hour. What it says is added to clocks.
+const SECONDS_MAX: Duration = Duration::from_secs(3600);
+
 /// One `read(2)` asks for this much.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -155,7 +158,7 @@ impl<R: Read> FrameReader<R> {
         if data_bytes > self.data_bytes_max {
             return Err(ReadError::TooBig(data_bytes));
         }
-        let whole = used + line.data_bytes.map_or(0, |bytes| bytes + 1);
+        let whole = used.saturating_add(line.data_bytes.map_or(0, |bytes| bytes.saturating_add(1)));
         if input.len() < whole {
             return Ok(None);
         }
@@ -164,7 +167,7 @@ impl<R: Read> FrameReader<R> {
         }
         let heard = heard(&line, &input[used..used + data_bytes])?;
         if let (Heard::Ok(_), Some(max_body)) = (&heard, number(&line, "max_body")) {
-            self.data_bytes_max = max_body + HEAD_BYTES_MAX;
+            self.data_bytes_max = max_body.saturating_add(HEAD_BYTES_MAX);
         }
         self.next += whole;
         Ok(Some(heard))
@@ -244,7 +247,8 @@ fn number(line: &Line<'_>, key: &str) -> Option<usize> {
 }
 
 fn seconds(line: &Line<'_>, key: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(line.raw(key)?.parse().ok()?).ok()
+    let seconds = Duration::try_from_secs_f64(line.raw(key)?.parse().ok()?).ok()?;
+    Some(seconds.min(SECONDS_MAX))
 }
 
 #[cfg(test)]
@@ -288,7 +292,7 @@ mod tests {
         );
         bytes.extend_from_slice(b"MSG id=01B try=1 route=r verified=none at=18 h=0 =0\n\n");
         bytes.extend_from_slice(b"EVENT ch=x =3\nabc\nERR code=unknown-id id=01A msg=no%20such\n");
-        bytes.extend_from_slice(b"BYE reason=drain retry=1.5\n");
+        bytes.extend_from_slice(b"BYE reason=drain retry=1.5\nBYE reason=x retry=1e19\n");
         let expected = vec![
             Heard::Ok(Accepted {
                 node: "pay-1-0a1b2c".into(),
@@ -324,6 +328,10 @@ mod tests {
                 reason: "drain".into(),
                 retry: Some(Duration::from_millis(1500)),
             },
+            Heard::Bye {
+                reason: "x".into(),
+                retry: Some(SECONDS_MAX),
+            },
         ];
         for piece in 1..bytes.len() + 1 {
             let (all, end) = read_in_pieces(&bytes, piece);
@@ -348,6 +356,8 @@ mod tests {
             ReadError::TooBig(1_081_345)
         ));
         assert!(matches!(after_ok(b"MSG h=0 =0\n\n"), ReadError::BadMsg));
+        let boasts = b"OK max_body=18446744073709551615\nMSG id=1 =9999999999\n";
+        assert!(matches!(read_in_pieces(boasts, 99).1, ReadError::Closed));
         assert!(matches!(
             after_ok(b"MSG id=1 h=3 =2\nab\n"),
             ReadError::BadMsg

@@ -34,6 +34,10 @@ const PONG_DEADLINE: Duration = Duration::from_secs(10);
 /// After a signal, what the command in hand has to finish.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// After the relay's BYE, what it may take to close: it gives 2 s, and 10 s when it is stopping. Longer than both, for it is
+/// the relay that knows when the time is up.
+const BYE_DEADLINE: Duration = Duration::from_secs(12);
+
 /// After BYE, with nothing in hand, what the relay has to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -207,7 +211,7 @@ impl<'a> Session<'a> {
             Heard::Err(refusal) => return self.on_refusal(refusal),
             Heard::Bye { reason, retry } => {
                 if self.leaving.is_none() {
-                    self.leave(Why::Theirs { reason, retry }, CLOSE_DEADLINE);
+                    self.leave(Why::Theirs { reason, retry }, BYE_DEADLINE);
                 }
             }
         }
