@@ -4,11 +4,15 @@
 //! with the head. So a body is copied once on its way, and whoever has a [`Claim`] can answer from any thread, once. Knows
 //! neither sockets nor routes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+/// How long a claim is kept for whoever will answer. Longer than any `delivery.ack_deadline`, so its peer has long been told.
+const KEPT_MAX: Duration = Duration::from_secs(120);
 
 /// What a peer is answered. Date, Content-Length and Connection are added on the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,25 +41,78 @@ pub struct Kept {
 #[derive(Default)]
 pub struct Claims {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, Kept>>,
+    open: Mutex<BTreeMap<u64, (Instant, Kept)>>,
 }
 
 impl Claims {
     /// Keeps `body` and `claim` until they are asked for, and says under which number.
     pub fn leave(&self, body: Vec<u8>, claim: Claim) -> u64 {
+        self.leave_at(Instant::now(), Kept { body, claim })
+    }
+
+    fn leave_at(&self, now: Instant, kept: Kept) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().insert(number, Kept { body, claim });
+        let mut open = self.open.lock();
+        open.insert(number, (now, kept));
+        // One whose request was lost on the way would keep its connection and its place for ever.
+        let oldest = open.first_entry();
+        let lost = oldest.filter(|entry| now.saturating_duration_since(entry.get().0) > KEPT_MAX);
+        let lost = lost.map(|entry| entry.remove());
+        drop(open);
+        drop(lost); // outside the lock: it may answer
         number
     }
 
     /// What is kept under that number; `None` if it was taken already, or taken back.
     pub fn take(&self, number: u64) -> Option<Kept> {
-        self.open.lock().remove(&number)
+        self.open.lock().remove(&number).map(|(_, kept)| kept)
     }
 }
 
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Claims({} on their way)", self.open.lock().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn kept(held: &Arc<()>) -> Kept {
+        let held = Arc::clone(held);
+        Kept {
+            body: Vec::new(),
+            claim: Box::new(move |_| drop(held)),
+        }
+    }
+
+    #[test]
+    fn a_claim_is_taken_once() {
+        let claims = Claims::default();
+        let held = Arc::new(());
+        let now = Instant::now();
+        let (one, two) = (
+            claims.leave_at(now, kept(&held)),
+            claims.leave_at(now, kept(&held)),
+        );
+        assert_ne!(one, two);
+        assert!(claims.take(one).is_some() && claims.take(one).is_none());
+        assert_eq!(Arc::strong_count(&held), 2);
+    }
+
+    #[test]
+    fn a_claim_that_nobody_asks_for_is_not_kept_for_ever() {
+        let claims = Claims::default();
+        let (held, now) = (Arc::new(()), Instant::now());
+        let lost = claims.leave_at(now, kept(&held));
+        claims.leave_at(now + KEPT_MAX, kept(&held));
+        assert_eq!(Arc::strong_count(&held), 3);
+        let late = now + KEPT_MAX + Duration::from_millis(1);
+        claims.leave_at(late, kept(&held));
+        assert_eq!(Arc::strong_count(&held), 3);
+        assert!(claims.take(lost).is_none());
     }
 }

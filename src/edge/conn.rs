@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use httparse::EMPTY_HEADER;
 
-use super::exchange::{Fate, Found, Ticket};
+use super::exchange::{Fate, Found};
 use super::framing::{
     Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
 };
-use super::front::House;
 use super::guests::Guest;
+use super::house::House;
 use super::refusal::Refusal;
 use super::reply;
 use super::socket::{Received, receive_now, receive_until, receive_waiting, send_until};
+use super::ticket::Ticket;
 use super::{Request, SEND_DEADLINE};
 
 /// What an idle connection keeps for input; most callbacks fit in it whole.

@@ -4,20 +4,12 @@
 //! the peer's next request, so an answer wakes nobody. Only when the socket does not take all of it, or the connection is to
 //! end, has the connection's thread something to do.
 
-use std::fmt;
-use std::net::Shutdown;
-use std::sync::Arc;
+use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::framing::Shape;
-use super::front::House;
-use super::guests::Guest;
-use super::refusal::Refusal;
-use super::reply::{self, After};
 use super::socket::send_now;
-use crate::claims::Reply;
 
 /// Where a connection's current exchange stands.
 #[derive(Debug, Default)]
@@ -52,6 +44,17 @@ pub enum Fate {
     Keep,
     /// It is closed.
     Close,
+}
+
+/// What came of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paid {
+    /// It went out whole, and the connection waits for the next request.
+    GoesOn,
+    /// The connection's thread sees to the rest, or to the end.
+    Ends,
+    /// The deadline was first.
+    TooLate,
 }
 
 /// What the connection's thread finds when it asks for the exchange.
@@ -136,109 +139,51 @@ impl Exchange {
         self.answered.notify_one();
     }
 
-    /// What was left has been written after all.
-    pub fn all_written(&self, now: Instant) {
-        *self.state.lock() = State::Written(now);
-    }
-}
-
-/// The right, and the duty, to answer one request. Dropped unused, it answers 503: the peer must not wait in vain.
-pub struct Ticket {
-    guest: Option<Arc<Guest>>,
-    house: Arc<House>,
-    shape: Shape,
-}
-
-impl Ticket {
-    /// For the request of `shape` that `guest` has sent.
-    pub(super) fn new(guest: Arc<Guest>, house: Arc<House>, shape: Shape) -> Self {
-        Self {
-            guest: Some(guest),
-            house,
-            shape,
-        }
-    }
-
-    /// Answers. Does not wait, whatever the peer does.
-    pub fn pay(mut self, reply: &Reply) {
-        self.write(reply);
-    }
-
-    /// Answers with a refusal, counted.
-    pub fn refuse(mut self, refusal: Refusal) {
-        self.house.watcher.refused(refusal.word());
-        let reply = refusal.reply(self.house.name);
-        self.write(&reply);
-    }
-
-    fn write(&mut self, reply: &Reply) {
-        let Some(guest) = self.guest.take() else {
-            return;
-        };
-        let fate = match self.shape.keep_alive && !self.house.guests.is_closing() {
-            true => Fate::Keep,
-            false => Fate::Close,
-        };
-        let after = match (fate, self.shape.http_1_0) {
-            (Fate::Keep, false) => After::Keep,
-            (Fate::Keep, true) => After::SayKeep,
-            (Fate::Close, _) => After::SayClose,
-        };
-        let mut out = Vec::new();
-        reply::render(&mut out, reply, after, self.shape.is_head);
-
-        let exchange = &guest.exchange;
+    /// Sends `answer` to `stream`, as far as it goes without waiting, if one is still owed. `begins_to_wait` is called when
+    /// the connection goes on, before its thread can see that it does.
+    pub fn pay(
+        &self,
+        stream: &TcpStream,
+        mut answer: Vec<u8>,
+        fate: Fate,
+        begins_to_wait: impl FnOnce(),
+    ) -> Paid {
         // Held over a send that cannot wait: nobody but this connection's own thread wants it.
-        let mut state = exchange.state.lock();
+        let mut state = self.state.lock();
         let peer_is_waited_for = match *state {
             State::Handed => false,
             State::Owed => true,
-            // The deadline was first.
             State::None | State::Written(_) | State::Left(..) | State::Last | State::Forfeited => {
-                return;
+                return Paid::TooLate;
             }
         };
-        let sent = send_now(&guest.stream, &out);
-        *state = match sent {
+        *state = match send_now(stream, &answer) {
             // Its thread is woken by ending what the peer sends, so nothing can follow.
-            Some(sent) if sent < out.len() && peer_is_waited_for => {
-                State::Left(out.split_off(sent), Fate::Close)
+            Some(sent) if sent < answer.len() && peer_is_waited_for => {
+                State::Left(answer.split_off(sent), Fate::Close)
             }
-            Some(sent) if sent < out.len() => State::Left(out.split_off(sent), fate),
+            Some(sent) if sent < answer.len() => State::Left(answer.split_off(sent), fate),
             Some(_) if fate == Fate::Keep => {
-                // Before the state says so: then the connection's thread may make it busy again.
-                guest.waits(self.house.guests.epoch(), false);
+                begins_to_wait();
                 State::Written(Instant::now())
             }
             Some(_) | None => State::Last,
         };
         let goes_on = matches!(*state, State::Written(_));
         drop(state);
-        exchange.answered.notify_one();
+        self.answered.notify_one();
         if goes_on {
-            self.house.guests.has_begun_to_wait(&guest);
-        } else if peer_is_waited_for {
+            return Paid::GoesOn;
+        }
+        if peer_is_waited_for {
             // Its thread then finds what is left to do. Fails only if the peer is gone.
-            let _ = guest.stream.shutdown(Shutdown::Read);
+            let _ = stream.shutdown(Shutdown::Read);
         }
+        Paid::Ends
     }
-}
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if self.guest.is_some() {
-            self.house.watcher.refused(Refusal::Unanswered.word());
-            let reply = Refusal::Unanswered.reply(self.house.name);
-            self.write(&reply);
-        }
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.guest {
-            Some(guest) => write!(f, "Ticket({})", guest.peer),
-            None => f.write_str("Ticket(used)"),
-        }
+    /// What was left has been written after all.
+    pub fn all_written(&self, now: Instant) {
+        *self.state.lock() = State::Written(now);
     }
 }

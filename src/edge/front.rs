@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use super::conn;
 use super::episode::Episode;
 use super::guests::{Admission, Guest, Guests, Seat};
+use super::house::House;
 use super::refusal::Refusal;
-use super::reply::{self, After};
 use super::socket::{self, Received};
 use super::{Handler, IDLE_MAX, Limits, Watcher};
 use crate::fds::{FdBudget, FdPermit};
@@ -30,25 +30,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The most bytes read from a connection that is turned away, so that closing it does not destroy the answer.
 const TURNED_AWAY_READ_MAX: usize = 16 * 1024;
-
-/// What every connection of a front shares.
-pub(super) struct House {
-    pub name: &'static str,
-    pub limits: Limits,
-    pub handler: Arc<dyn Handler>,
-    pub watcher: Arc<dyn Watcher>,
-    pub guests: Arc<Guests>,
-    pub idle_max: Duration,
-}
-
-impl House {
-    /// The answer to a refused peer, counted.
-    pub fn refuse(&self, out: &mut Vec<u8>, refusal: Refusal) {
-        self.watcher.refused(refusal.word());
-        let answer = refusal.reply(self.name);
-        reply::render(out, &answer, After::SayClose, false);
-    }
-}
 
 /// A listener with its connections. Dropping it closes it, cuts whatever is left and waits for every thread.
 pub struct Front {

@@ -64,7 +64,7 @@ impl Guest {
     /// A part of its request is here.
     pub fn has_begun(&self) {
         let seen = self.state.load(Ordering::SeqCst);
-        if seen != GONE && seen & BEGUN == 0 {
+        if !matches!(seen, BUSY | GONE) && seen & BEGUN == 0 {
             // Fails only if it was told to go meanwhile, which it will notice.
             let _ =
                 self.state
@@ -251,7 +251,10 @@ impl Guests {
                 drop(guest); // or we would keep its descriptor ourselves
                 self.wait_until(now + LEAVE_MAX, |roll| roll.departures != departures)
             } else {
-                self.wait_until(now + self.grace, |roll| {
+                // Whoever is on the way out only has to close its socket.
+                let leaving = self.is_somebody_leaving();
+                let most = if leaving { LEAVE_MAX } else { self.grace };
+                self.wait_until(now + most, |roll| {
                     roll.departures != departures || roll.told != told
                 })
             };
@@ -259,6 +262,11 @@ impl Guests {
                 return None;
             }
         }
+    }
+
+    fn is_somebody_leaving(&self) -> bool {
+        let roll = self.roll.lock();
+        roll.present > roll.guests.len()
     }
 
     fn seat(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: FdPermit) -> Seat {
@@ -376,6 +384,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::edge::tests::wait_asleep;
 
     fn seat(guests: &Arc<Guests>, most: usize) -> io::Result<(Admission, TcpStream)> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
@@ -400,6 +409,7 @@ mod tests {
         let guests = Arc::new(Guests::new());
         let (_seat, guest) = seated(&guests)?;
         assert!(guest.is_whole());
+        guest.has_begun(); // its next one
         assert!(guests.evict_longest_waiting().is_none(), "it is at work");
         guest.waits(guests.epoch(), false);
         guest.has_begun();
@@ -461,6 +471,28 @@ mod tests {
         })?;
         assert!(matches!(seat(&guests, 1)?.0, Admission::Seated(_)));
         drop(answered);
+        Ok(())
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_whoever_is_on_the_way_out() -> io::Result<()> {
+        let guests = Arc::new(Guests {
+            grace: Duration::ZERO,
+            ..Guests::new()
+        });
+        let (place, guest) = seated(&guests)?;
+        // Off the list, as when a seat begins to be given up; its socket is still open.
+        guests.roll.lock().guests.remove(&guest.number);
+        let theirs = Arc::clone(&guests);
+        let newcomer = crate::thread::spawn("newcomer-17", 64 * 1024, move || {
+            let came = seat(&theirs, 1);
+            assert!(matches!(came, Ok((Admission::Seated(_), _))));
+        })?;
+        wait_asleep("newcomer-17");
+        drop((guest, place));
+        drop(newcomer);
+        assert_eq!(guests.present(), 0, "it came in, and has left");
+        assert_eq!(guests.roll.lock().next, 2);
         Ok(())
     }
 }

@@ -10,7 +10,9 @@
 //! | `guests` | who is connected and who has waited longest |
 //! | `conn` | one connection's life |
 //! | `episode` | what is logged once while it lasts |
-//! | `exchange` | a request handed over, and the answer owed for it |
+//! | `house` | what the connections of a front share |
+//! | `exchange` | where a request and its answer stand |
+//! | `ticket` | the right to answer |
 //! | `framing` | bytes → head or refusal; chunked bodies. Pure |
 //! | `refusal` | every way to say no |
 //! | `reply` | replies as bytes |
@@ -26,22 +28,25 @@ mod exchange;
 pub mod framing;
 mod front;
 mod guests;
+mod house;
 mod lanes;
 mod refusal;
 mod reply;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use crate::claims::Reply;
-pub use exchange::Ticket;
+
 pub use front::Front;
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER};
 pub use refusal::{Malformed, Refusal};
 pub use socket::listen;
+pub use ticket::Ticket;
 
 /// How long a kept connection may be idle between two requests. DESIGN §5.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);

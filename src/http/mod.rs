@@ -174,7 +174,7 @@ impl Desk {
                 Ok(event) => Some(route::event_key(event)),
                 // Delivered all the same: a payment is worth more than the key to its retries.
                 Err(missing) => {
-                    log::warn!("route {}: no event key, {missing}", route.name);
+                    log::debug!("route {}: no event key, {missing}", route.name);
                     None
                 }
             },

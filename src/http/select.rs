@@ -246,8 +246,13 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
             while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(());
         };
+        let mut passed = false;
         while let Some(key) = entries.next_key::<Cow<'_, str>>()? {
             if key == head.as_str() {
+                if std::mem::replace(&mut passed, true) {
+                    // Whichever of them has the value: another reader may look into the other.
+                    self.found.times = 2;
+                }
                 entries.next_value_seed(Walk {
                     pointer: tail,
                     found: self.found,
@@ -307,6 +312,16 @@ mod tests {
             here.select(&pointer("/a/id")),
             Err(Missing::Twice(_))
         ));
+        for body in [
+            br#"{"a":{"id":1},"a":5}"#.as_slice(),
+            br#"{"a":5,"a":{"id":1}}"#,
+            br#"{"a":{"id":1},"\u0061":{}}"#,
+        ] {
+            assert!(matches!(
+                parts("", body).select(&pointer("/a/id")),
+                Err(Missing::Twice(_))
+            ));
+        }
         let escaped = parts("id=a&i%64=b", b"");
         assert!(matches!(
             escaped.select(&Selector::Query("id".into())),

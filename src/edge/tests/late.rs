@@ -142,7 +142,7 @@ fn a_request_begun_behind_a_large_late_answer_is_served() {
             let (_, ticket) = next(&tickets);
             client.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
             client.wait_taken();
-            room::wait_asleep("http-conn-0"); // so it waits for the answer now
+            wait_asleep("http-conn-0"); // so it waits for the answer now
             ticket.pay(&reply(large.clone()));
             assert!(client.answer().body.as_bytes() == large, "not whole");
             client.send("cde");
@@ -226,7 +226,7 @@ fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_i
             let house = open(limits(), 20, Large(large.clone()));
             let mut client = house.client();
             client.post("x").head();
-            room::wait_asleep("http-conn-0"); // its socket is full
+            wait_asleep("http-conn-0"); // its socket is full
             house.front.close();
             while client.unread.len() < LARGE_BYTES {
                 assert_ne!(client.more(), 0, "closed within the answer");

@@ -285,3 +285,18 @@ pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
 pub(in crate::edge) fn entries(directory: &str) -> usize {
     std::fs::read_dir(directory).expect("procfs").count()
 }
+
+/// Waits until the only thread of that name waits for something.
+pub(in crate::edge) fn wait_asleep(name: &str) {
+    let is_asleep = || {
+        std::fs::read_dir("/proc/self/task")
+            .expect("procfs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
+            .any(|stat| stat.contains(&format!("({name}) S ")))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_asleep() {
+        assert!(Instant::now() < deadline, "{name} never slept");
+        std::thread::yield_now();
+    }
+}

@@ -219,21 +219,6 @@ fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
     assert!(house.words.is_empty());
 }
 
-/// Waits until the only thread of that name waits for something.
-pub(super) fn wait_asleep(name: &str) {
-    let is_asleep = || {
-        std::fs::read_dir("/proc/self/task")
-            .expect("procfs")
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
-            .any(|stat| stat.contains(&format!("({name}) S ")))
-    };
-    let deadline = Instant::now() + PATIENCE;
-    while !is_asleep() {
-        assert!(Instant::now() < deadline, "{name} never slept");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn no_descriptor_and_no_thread_stays_behind() {
     alone(

@@ -1,0 +1,28 @@
+//! What every connection of a front shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guests::Guests;
+use super::refusal::Refusal;
+use super::reply::{self, After};
+use super::{Handler, Limits, Watcher};
+
+/// What every connection of a front shares.
+pub struct House {
+    pub name: &'static str,
+    pub limits: Limits,
+    pub handler: Arc<dyn Handler>,
+    pub watcher: Arc<dyn Watcher>,
+    pub guests: Arc<Guests>,
+    pub idle_max: Duration,
+}
+
+impl House {
+    /// The answer to a refused peer, counted.
+    pub fn refuse(&self, out: &mut Vec<u8>, refusal: Refusal) {
+        self.watcher.refused(refusal.word());
+        let answer = refusal.reply(self.name);
+        reply::render(out, &answer, After::SayClose, false);
+    }
+}

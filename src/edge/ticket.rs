@@ -1,0 +1,181 @@
+//! The right to answer one request, in whatever hands it is.
+//!
+//! Here an answer gets its form; where it stands is `exchange`'s business.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::exchange::{Fate, Paid};
+use super::framing::Shape;
+use super::guests::Guest;
+use super::house::House;
+use super::refusal::Refusal;
+use super::reply::{self, After};
+use crate::claims::Reply;
+
+/// The right, and the duty, to answer one request. Dropped unused, it answers 503: the peer must not wait in vain.
+pub struct Ticket {
+    guest: Option<Arc<Guest>>,
+    house: Arc<House>,
+    shape: Shape,
+}
+
+impl Ticket {
+    /// For the request of `shape` that `guest` has sent.
+    pub(super) fn new(guest: Arc<Guest>, house: Arc<House>, shape: Shape) -> Self {
+        Self {
+            guest: Some(guest),
+            house,
+            shape,
+        }
+    }
+
+    /// Answers. Does not wait, whatever the peer does.
+    pub fn pay(mut self, reply: &Reply) {
+        self.write(reply);
+    }
+
+    /// Answers with a refusal, counted.
+    pub fn refuse(mut self, refusal: Refusal) {
+        self.house.watcher.refused(refusal.word());
+        let reply = refusal.reply(self.house.name);
+        self.write(&reply);
+    }
+
+    fn write(&mut self, reply: &Reply) {
+        let Some(guest) = self.guest.take() else {
+            return;
+        };
+        let fate = match self.shape.keep_alive && !self.house.guests.is_closing() {
+            true => Fate::Keep,
+            false => Fate::Close,
+        };
+        let after = match (fate, self.shape.http_1_0) {
+            (Fate::Keep, false) => After::Keep,
+            (Fate::Keep, true) => After::SayKeep,
+            (Fate::Close, _) => After::SayClose,
+        };
+        let mut out = Vec::new();
+        reply::render(&mut out, reply, after, self.shape.is_head);
+
+        let guests = &self.house.guests;
+        let begins = || guest.waits(guests.epoch(), false);
+        if guest.exchange.pay(&guest.stream, out, fate, begins) == Paid::GoesOn {
+            guests.has_begun_to_wait(&guest);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.guest.is_some() {
+            self.house.watcher.refused(Refusal::Unanswered.word());
+            let reply = Refusal::Unanswered.reply(self.house.name);
+            self.write(&reply);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.guest {
+            Some(guest) => write!(f, "Ticket({})", guest.peer),
+            None => f.write_str("Ticket(used)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::edge::exchange::Found;
+    use crate::edge::framing::Body;
+    use crate::edge::guests::{Admission, Guests, Seat};
+    use crate::edge::{Handler, IDLE_MAX, Limits, Request};
+    use crate::fds::FdBudget;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        fn handle(&self, _: &Request<'_>, _: Ticket) {}
+    }
+
+    /// A connection with a request handed over, and nobody who serves it.
+    fn handed() -> io::Result<(Seat, Arc<Guest>, Ticket, TcpStream)> {
+        let guests = Arc::new(Guests::new());
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        client.set_nonblocking(true)?;
+        let (stream, peer) = listener.accept()?;
+        let Admission::Seated(seat) =
+            guests.admit(stream, peer, usize::MAX, &FdBudget::with(1), |_| ())
+        else {
+            return Err(io::ErrorKind::StorageFull.into());
+        };
+        let guest = seat
+            .guest()
+            .map(Arc::clone)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let house = Arc::new(House {
+            name: "http",
+            limits: Limits {
+                max_connections: 1,
+                max_body: 0,
+                request_deadline: Duration::ZERO,
+                answer_deadline: Duration::ZERO,
+            },
+            handler: Arc::new(Nobody),
+            watcher: Arc::new(()),
+            guests,
+            idle_max: IDLE_MAX,
+        });
+        let shape = Shape {
+            body: Body::Length(0),
+            http_1_0: false,
+            keep_alive: true,
+            expects_continue: false,
+            is_head: false,
+        };
+        assert!(guest.is_whole());
+        guest.exchange.begin();
+        let ticket = Ticket::new(Arc::clone(&guest), house, shape);
+        Ok((seat, guest, ticket, client))
+    }
+
+    fn reply() -> Reply {
+        Reply {
+            status: 200,
+            head: Vec::new(),
+            body: b"paid".to_vec(),
+        }
+    }
+
+    fn received(client: &mut TcpStream) -> String {
+        let mut bytes = [0; 1024];
+        let read = client.read(&mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
+    #[test]
+    fn whoever_is_first_answers_and_the_other_says_nothing() -> io::Result<()> {
+        let past = Instant::now();
+        let (_seat, guest, ticket, mut client) = handed()?;
+        ticket.pay(&reply());
+        assert!(matches!(guest.exchange.settle(past), Found::Written(_)));
+        assert!(received(&mut client).ends_with("\r\n\r\npaid"));
+
+        for owed in [false, true] {
+            let (_seat, guest, ticket, mut client) = handed()?;
+            assert!(!owed || guest.exchange.may_wait_for_peer());
+            assert_eq!(guest.exchange.settle(past), Found::Forfeited);
+            ticket.pay(&reply());
+            assert_eq!(received(&mut client), "");
+            assert_eq!(guest.exchange.settle(past), Found::Last);
+        }
+        Ok(())
+    }
+}
