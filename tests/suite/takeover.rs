@@ -74,9 +74,11 @@ fn what_waited_for_the_older_session_goes_to_the_newer_in_order() {
         });
     }
     let mut new = relay.backend("till-7");
+    // What comes only now is newer than what waited, and stays behind it.
+    pending.push(relay.post("/notify/till-7", b"number 5"));
     old.expect_bye("takeover");
     old.expect_closed();
-    for n in 0..5 {
+    for n in 0..6 {
         new.expect("MSG id=* try=1 =*", format!("number {n}").as_bytes())
             .ack();
     }
