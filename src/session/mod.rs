@@ -9,6 +9,8 @@ mod mailbox;
 mod outgoing;
 mod registry;
 mod serve;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod verbs;
 pub mod wire;
