@@ -155,7 +155,6 @@ pub fn unix_ms() -> u64 {
 }
 
 /// One callback taken from a provider, on its way to one backend.
-#[derive(Debug)]
 pub struct Notification {
     /// The same on every delivery.
     pub id: NotificationId,
@@ -175,6 +174,20 @@ pub struct Notification {
     pub head: Vec<u8>,
     /// The request's body, byte for byte.
     pub body: Vec<u8>,
+}
+
+/// Shows neither head nor body: they are the provider's secrets.
+impl fmt::Debug for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Notification({} for {} by {}, {} bytes)",
+            self.id,
+            self.backend,
+            self.route,
+            self.body.len()
+        )
+    }
 }
 
 /// What came of handing a notification to a backend, told to whoever handed it over.

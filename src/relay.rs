@@ -28,11 +28,15 @@ use crate::notification::IdMint;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 
-/// Descriptors kept for what takes no permit: standard streams, log file, listeners, accepts about to be refused.
-const FDS_RESERVED: usize = 48;
+/// Descriptors kept for what takes no permit: the log and the configuration when they are opened again, figures read from
+/// procfs, connections about to be refused.
+const FDS_RESERVED: usize = 16;
 
 /// Connections to the admin port: a scraper or two, a balancer's probes, a person.
-const ADMIN_CONNECTIONS_MAX: usize = 32;
+const ADMIN_CONNECTIONS_MAX: usize = 16;
+
+/// The admin port's own descriptors: whoever wants to know why nobody gets in must get in.
+const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
 
 /// The admin port takes no bodies to speak of.
 const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
@@ -218,7 +222,7 @@ impl Relay {
                 request_deadline: config.http.request_deadline,
                 answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
             },
-            fds,
+            FdBudget::with(ADMIN_FDS),
             Arc::clone(&admin_desk) as _,
             Arc::new(()),
         )
@@ -302,7 +306,7 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
         + 3 * config.http.workers
         + 2 * config.tcp.max_connections
-        + ADMIN_CONNECTIONS_MAX
+        + ADMIN_FDS
         + 2 * FDS_RESERVED;
     let granted = raise_limit(wanted as u64);
     if granted < wanted as u64 {
@@ -311,7 +315,7 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
              connections beyond that are refused; raise LimitNOFILE (ulimit -n) or lower tcp.max_connections"
         );
     }
-    FdBudget::for_process(FDS_RESERVED)
+    FdBudget::for_process(FDS_RESERVED + ADMIN_FDS)
 }
 
 fn random() -> io::Result<u64> {

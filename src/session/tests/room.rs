@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::parcel::{Parcel, Receipts};
 use crate::session::token::Access;
-use crate::session::{Door, House, NotSent, Registry};
+use crate::session::{Door, House, Registry};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +81,7 @@ impl Room {
         Client::connect(self.door().addr(), None)
     }
 
-    /// A client whose kernel takes few bytes that it has not read.
+    /// A client whose kernel takes few bytes that it has not read, and few that the relay has not.
     pub fn narrow_client(&self) -> Client {
         Client::connect(self.door().addr(), Some(4096))
     }
@@ -153,18 +153,6 @@ impl Shipper {
         id
     }
 
-    /// Sends `parcel`, trying again while the queue is full; `false`: nobody is there.
-    pub fn send_patiently(&self, mut parcel: Box<Parcel>) -> bool {
-        loop {
-            match self.registry.send(parcel) {
-                Ok(()) => return true,
-                Err(NotSent::Absent(_)) => return false,
-                Err(NotSent::Full(back)) => parcel = back,
-            }
-            std::thread::yield_now();
-        }
-    }
-
     /// The next receipt.
     pub fn receipt(&self) -> (NotificationId, Receipt) {
         self.receipts.recv_timeout(PATIENCE).expect("a receipt")
@@ -193,10 +181,11 @@ pub struct Client {
 }
 
 impl Client {
-    fn connect(addr: SocketAddr, receive_bytes: Option<usize>) -> Self {
+    fn connect(addr: SocketAddr, buffer_bytes: Option<usize>) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        if let Some(bytes) = receive_bytes {
+        if let Some(bytes) = buffer_bytes {
             socket.set_recv_buffer_size(bytes).expect("an option");
+            socket.set_send_buffer_size(bytes).expect("an option");
         }
         socket.connect(&addr.into()).expect("a connection");
         let socket = TcpStream::from(socket);
