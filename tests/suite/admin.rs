@@ -19,7 +19,7 @@ fn a_relay_that_serves_is_live_and_ready() {
 #[test]
 fn what_happens_is_counted() {
     let relay = Relay::with(
-        "[delivery]\nack_deadline = \"300ms\"\n[tcp]\nqueue = 1\nbackends = [\"till-7\", \"absent\"]",
+        "[delivery]\nack_deadline = \"2s\"\n[tcp]\nqueue = 1\nbackends = [\"till-7\", \"absent\"]",
     );
     let mut till = relay.backend_with("till-7", "max=1");
     assert_eq!(relay.metric("payrelay_sessions"), 1.0);

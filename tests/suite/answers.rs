@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use crate::support::{Relay, eventually};
 
-/// Far away: an answer that comes while this is still ahead did not wait for the deadline.
-const FAR_DEADLINE: &str = "[delivery]\nack_deadline = \"25s\"";
-
 #[test]
 fn ok_does_not_leave_before_the_ack() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut till = relay.backend("till-7");
     let mut other = relay.backend("till-8");
     let answer = relay.post("/notify/till-7", b"amount=88");
@@ -34,7 +31,7 @@ fn ok_does_not_leave_before_the_ack() {
 
 #[test]
 fn a_nack_is_refused_at_once() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut till = relay.backend("till-7");
     for keys in [
         "",
@@ -59,7 +56,7 @@ fn a_nack_is_refused_at_once() {
 
 #[test]
 fn absence_is_told_within_milliseconds() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut connection = relay.http();
     let mut quickest = Duration::MAX;
     for _ in 0..30 {
@@ -108,7 +105,7 @@ fn silence_is_told_at_the_deadline_and_not_before() {
 
 #[test]
 fn a_full_queue_is_busy_and_what_waits_in_it_is_delivered() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"\n[tcp]\nqueue = 2");
+    let relay = Relay::with("[tcp]\nqueue = 2");
     let mut till = relay.backend_with("till-7", "max=1");
     let first = relay.post("/notify/till-7", b"first");
     let id = till.expect("MSG id=* =5", b"first").id();
@@ -145,7 +142,7 @@ fn a_full_queue_is_busy_and_what_waits_in_it_is_delivered() {
 
 #[test]
 fn a_session_that_dies_before_its_ack_is_offline_at_once() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     for dies in [Death::Close, Death::Reset] {
         let mut till = relay.backend_with("till-7", "max=1");
         let in_flight = relay.post("/notify/till-7", b"in flight");

@@ -91,7 +91,9 @@ impl Stage {
             _ => panic!("no such setting of a transcript: {setting:?}"),
         };
         Self {
-            relay: Relay::with(&format!("node = \"pay-1\"\n[tcp]\n{tcp}")),
+            relay: Relay::with(&format!(
+                "node = \"pay-1\"\n[delivery]\nack_deadline = \"4s\"\n[tcp]\n{tcp}"
+            )),
             clients: HashMap::new(),
             providers: HashMap::new(),
         }

@@ -142,7 +142,7 @@ fn beyond_max_connections_the_newcomer_is_told_limit() {
 
 #[test]
 fn no_more_than_the_credit_is_out_at_once() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::start();
     let mut till = relay.backend_with("till-7", "max=2");
     let pending: Vec<_> = (0..5).map(|_| relay.post("/notify/till-7", b"x")).collect();
     let mut out: Vec<_> = (0..2).map(|_| till.message().id()).collect();
@@ -165,7 +165,7 @@ fn no_more_than_the_credit_is_out_at_once() {
 
 #[test]
 fn the_credit_is_sixteen_unless_hello_says_otherwise() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::start();
     let mut till = relay.backend("till-7");
     let pending: Vec<_> = (0..17)
         .map(|_| relay.post("/notify/till-7", b"x"))
@@ -186,7 +186,7 @@ fn the_credit_is_sixteen_unless_hello_says_otherwise() {
 
 #[test]
 fn rdy_pauses_and_resumes_and_what_waited_comes_in_the_order_taken() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::start();
     let mut till = relay.backend_with("till-7", "max=0");
     let mut pending = Vec::new();
     for n in 0..20 {
@@ -216,7 +216,7 @@ fn rdy_pauses_and_resumes_and_what_waited_comes_in_the_order_taken() {
 
 #[test]
 fn a_credit_out_of_range_is_refused_and_the_old_one_stays() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::start();
     let mut till = relay.backend_with("till-7", "max=1");
     for max in ["1025", "99999999999999999999"] {
         till.send(&format!("RDY max={max}"));
@@ -261,7 +261,7 @@ fn a_silent_session_is_pinged_and_then_told_idle() {
 
 #[test]
 fn a_handler_that_is_busy_with_a_message_is_not_idle() {
-    let relay = Relay::with("[tcp]\nheartbeat = \"1s\"\n[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::with("[tcp]\nheartbeat = \"1s\"");
     let mut busy = relay.backend("busy");
     let answer = relay.post("/notify/busy", b"a long story");
     let message = busy.expect("MSG id=* =*", b"a long story");
@@ -280,7 +280,7 @@ fn a_handler_that_is_busy_with_a_message_is_not_idle() {
 
 #[test]
 fn ack_timeout_takes_a_message_back_and_touch_holds_it() {
-    let relay = Relay::with("[tcp]\nack_timeout = \"1s\"\n[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::with("[tcp]\nack_timeout = \"1s\"");
     let mut slow = relay.backend("slow");
     let held = relay.post("/notify/slow", b"held");
     let held_id = slow.expect("MSG id=* =4", b"held").id();
@@ -307,7 +307,7 @@ fn ack_timeout_takes_a_message_back_and_touch_holds_it() {
 
 #[test]
 fn a_reply_to_what_is_not_in_flight_is_unknown_id_and_harms_nobody() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::start();
     let mut till = relay.backend("till-7");
     let mut other = relay.backend("till-8");
     let answer = relay.post("/notify/till-7", b"x");
@@ -347,7 +347,7 @@ fn a_reply_without_a_proper_id_is_a_bad_frame() {
 
 #[test]
 fn bye_from_the_backend_lets_it_finish_what_it_has() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"25s\"");
+    let relay = Relay::start();
     let mut till = relay.backend("till-7");
     let in_flight = relay.post("/notify/till-7", b"in flight");
     let id = till.expect("MSG id=* =*", b"in flight").id();

@@ -9,14 +9,12 @@ use rustix::process::Signal;
 
 use crate::support::{Backend, Relay, Steady, eventually, token};
 
-const FAR_DEADLINE: &str = "[delivery]\nack_deadline = \"25s\"";
-
 /// DESIGN allows the drain ten seconds; the rest is for a busy machine.
 const DRAINED: Duration = Duration::from_secs(15);
 
 #[test]
 fn sigterm_drains_what_is_under_way_and_exits_0() {
-    let mut relay = Relay::with(FAR_DEADLINE);
+    let mut relay = Relay::start();
     let mut till = relay.backend_with("till-7", "max=1");
     let mut idle = relay.backend("till-8");
     let mut kept = relay.http();
@@ -95,7 +93,7 @@ fn a_second_signal_ends_it_at_once_with_1() {
 
 #[test]
 fn a_crash_before_the_ack_leaves_the_provider_without_an_ok() {
-    let mut relay = Relay::with(FAR_DEADLINE);
+    let mut relay = Relay::start();
     let mut till = relay.backend("till-7");
     let mut provider = relay.http();
     provider.send(b"POST /notify/till-7 HTTP/1.1\r\nHost: relay\r\nContent-Length: 1\r\n\r\nx");
@@ -110,7 +108,7 @@ fn a_crash_before_the_ack_leaves_the_provider_without_an_ok() {
     );
     till.expect_closed();
     // Nothing is left that a new start would stumble on.
-    relay.restart_with(FAR_DEADLINE);
+    relay.restart_with("");
     let mut till = relay.backend("till-7");
     let answer = relay.post("/notify/till-7", b"again");
     till.message().ack();

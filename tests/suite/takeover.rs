@@ -2,11 +2,9 @@
 
 use crate::support::{Backend, Relay, eventually, token};
 
-const FAR_DEADLINE: &str = "[delivery]\nack_deadline = \"25s\"";
-
 #[test]
 fn the_older_session_is_told_and_receives_nothing_more() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut old = relay.backend("till-7");
     let mut new = relay.backend("till-7");
     assert_eq!(old.expect_bye("takeover").field("retry"), "5");
@@ -27,7 +25,7 @@ fn the_older_session_is_told_and_receives_nothing_more() {
 
 #[test]
 fn what_the_older_session_does_not_acknowledge_is_answered_fail() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut old = relay.backend("till-7");
     let lost = relay.post("/notify/till-7", b"lost");
     old.expect("MSG id=* =*", b"lost");
@@ -48,7 +46,7 @@ fn what_the_older_session_does_not_acknowledge_is_answered_fail() {
 
 #[test]
 fn the_older_session_may_still_acknowledge_what_it_has() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut old = relay.backend("till-7");
     let answer = relay.post("/notify/till-7", b"in flight");
     let id = old.expect("MSG id=* =*", b"in flight").id();
@@ -64,7 +62,7 @@ fn the_older_session_may_still_acknowledge_what_it_has() {
 
 #[test]
 fn what_waited_for_the_older_session_goes_to_the_newer_in_order() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut old = relay.backend_with("till-7", "max=0");
     let mut pending = Vec::new();
     for n in 0..5 {
@@ -106,7 +104,7 @@ fn who_cannot_prove_the_id_does_not_disturb_its_session() {
 
 #[test]
 fn after_a_storm_of_takeovers_the_last_one_is_served_and_nothing_is_left() {
-    let relay = Relay::with(FAR_DEADLINE);
+    let relay = Relay::start();
     let mut sessions: Vec<_> = (0..100).map(|_| relay.backend("till-7")).collect();
     let mut last = sessions.pop().expect("a hundred");
     let answer = relay.post("/notify/till-7", b"x");

@@ -14,12 +14,16 @@ use tempfile::TempDir;
 use super::{Answer, DEADLINE, Process};
 
 /// What every relay of the suite starts from; a test's own fragment is laid over it.
+///
+/// The ACK deadline is far away: an answer that comes before it did not wait for it, and no busy machine reaches it.
 const BASE: &str = r#"
 node = "test"
 [http]
 listen = "127.0.0.1:0"
 [tcp]
 listen = "127.0.0.1:0"
+[delivery]
+ack_deadline = "25s"
 [admin]
 listen = "127.0.0.1:0"
 [log]
