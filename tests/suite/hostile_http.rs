@@ -264,19 +264,24 @@ fn after_all_of_it_no_thread_descriptor_or_megabyte_stays_behind() {
         steady.still_served();
         drop((0..100).map(|_| relay.http()).collect::<Vec<_>>());
     };
-    let connections = || relay.metric("payrelay_http_connections");
     round();
     eventually("every connection of the first round is over", || {
-        connections() == 0.0
+        relay.metric("payrelay_http_connections") == 0.0
     });
     let process = relay.process();
-    let (threads, fds, rss_kib) = (process.threads(), process.fds(), process.rss_kib());
-    for _ in 0..5 {
-        round();
-    }
+    let (threads, fds) = (process.threads(), process.fds());
+    // Caches and the allocator's arenas fill up at first. A leak never ends: some five rounds must leave no megabyte.
+    let mut grown_kib = Vec::new();
+    let settled = (0..4).any(|_| {
+        let before = process.rss_kib();
+        for _ in 0..5 {
+            round();
+        }
+        grown_kib.push(process.rss_kib().saturating_sub(before));
+        grown_kib.last() < Some(&1024)
+    });
+    assert!(settled, "in KiB, five rounds each: {grown_kib:?}");
     // The HTTP pool's own spare threads come and go by themselves.
     eventually("threads are as before", || process.threads() <= threads + 2);
     eventually("descriptors are as before", || process.fds() <= fds + 4);
-    let grown_kib = process.rss_kib().saturating_sub(rss_kib);
-    assert!(grown_kib < 4096, "{grown_kib} KiB more than before");
 }
