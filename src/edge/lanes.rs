@@ -96,7 +96,7 @@ impl fmt::Display for LanesError {
                 free,
             } => write!(
                 f,
-                "{lanes} lanes to the HTTP pool (http.workers) take {needed} file descriptors, and only {free} are left; \
+                "{lanes} lanes to the HTTP pool take {needed} file descriptors, and only {free} are left; \
                  raise the limit (LimitNOFILE, ulimit -n)"
             ),
             Self::Connect(error) => write!(f, "the HTTP pool could not be reached: {error}"),
