@@ -230,6 +230,8 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
             shell
         }
     };
+    // What a killed relay leaves in its temporary folder goes with the test's own.
+    command.env("TMPDIR", dir);
     command.arg("run").arg("-c").arg(&file).current_dir(dir);
     let process = Process::start("the relay", command);
     let (_, line) = process.wait_line(0, |_| true);
