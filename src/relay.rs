@@ -162,12 +162,7 @@ impl Relay {
         let pool = Pool::start(Arc::new(server), config.http.workers, &desk)
             .map_err(system("the HTTP workers"))?;
         let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
-        let lanes = bed.open(
-            LANES,
-            config.http.max_in_flight,
-            Arc::clone(&claims),
-            &fds,
-        );
+        let lanes = bed.open(LANES, config.http.max_in_flight, Arc::clone(&claims), &fds);
         let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
 
         let house = Arc::new(House {
