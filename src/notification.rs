@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest backend id, in bytes. DESIGN: `[A-Za-z0-9._-]{1,64}`.
+/// The longest backend id, in bytes: it stands in paths, log lines and frames.
 pub const BACKEND_ID_BYTES_MAX: usize = 64;
 
 /// The name a Lua backend is known by: 1 to 64 of `A-Z a-z 0-9 . _ -`.

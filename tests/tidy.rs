@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Imports point one way (DESIGN §3): each room with the rooms it may use, those below it first.
+/// Imports point one way (the map in src/lib.rs): each room with the rooms it may use, those below it first.
 ///
 /// `relay` wires all rooms together and nobody uses it; the binary (`main`, `cli`) uses the library by its name.
 #[rustfmt::skip]
@@ -362,7 +362,7 @@ fn imports_point_one_way() {
             }
         }
     }
-    none(&offences, "against the direction of DESIGN §3");
+    none(&offences, "against the direction of the map in src/lib.rs");
 }
 
 #[test]

@@ -14,10 +14,10 @@ use httparse::Header;
 use super::refusal::{Malformed, Refusal};
 pub use chunks::{Chunks, Decoded, TRAILER_BYTES_MAX, TRAILERS_MAX};
 
-/// The longest head (request line, headers and the empty line), in bytes. DESIGN §5; beyond it 431.
+/// The longest head (request line, headers and the empty line), in bytes. Beyond it 431; larger than any provider sends.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The most headers in a request. DESIGN §5; beyond it 431.
+/// The most headers in a request. Beyond it 431; larger than any provider sends.
 pub const HEADERS_MAX: usize = 64;
 
 /// The most digits of a Content-Length: as many as always fit 64 bits.

@@ -48,7 +48,7 @@ pub use refusal::{Malformed, Refusal};
 pub use socket::listen;
 pub use ticket::Ticket;
 
-/// How long a kept connection may be idle between two requests. DESIGN §5.
+/// How long a kept connection may be idle between two requests.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a peer may take to let a whole reply into its socket.

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::{Backend, Relay, Steady, eventually, token};
 
-/// DESIGN allows the drain ten seconds; the rest is for a busy machine.
+/// The drain has ten seconds; the rest is for a busy machine.
 const DRAINED: Duration = Duration::from_secs(15);
 
 #[test]
