@@ -44,7 +44,7 @@ const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
 /// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
-/// Lanes to the HTTP pool. Measured: with one, all wait while its reader is off the processor (p99 a third higher); with four,
+/// Lanes to the HTTP pool. Measured: with one, all wait while its reader is off the processor (p99 two fifths higher); with four,
 /// more threads must wake for the same work (p99 a tenth higher).
 const LANES: usize = 2;
 
