@@ -3,6 +3,7 @@
 //! Outside this room a backend is a name in the [`Registry`]: no socket, no mailbox and no lock leaves it.
 
 mod door;
+mod end;
 mod hello;
 mod link;
 mod mailbox;

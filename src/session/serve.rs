@@ -13,9 +13,10 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::end::End;
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
-use super::registry::Registry;
+use super::registry::{Registry, Seated};
 use super::token::Access;
 use super::wire::{self, FrameError};
 use crate::bus::Bus;
@@ -43,44 +44,6 @@ pub struct House {
     pub max_body: usize,
     pub instance: String,
     pub metrics: Arc<Metrics>,
-}
-
-/// Why a session ends; the word for the metrics and the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The peer closed, or broke.
-    Peer,
-    /// It said BYE.
-    Bye,
-    Takeover,
-    Drain,
-    Idle,
-    Slow,
-    /// It did not keep to the protocol, or may not enter.
-    Protocol,
-}
-
-impl End {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Bye => "bye",
-            Self::Takeover => "takeover",
-            Self::Drain => "drain",
-            Self::Idle => "idle",
-            Self::Slow => "slow",
-            Self::Protocol => "protocol",
-        }
-    }
-
-    /// When the backend may come back, in seconds: a takeover's loser and a slow one should not at once.
-    fn retry_s(self) -> u32 {
-        match self {
-            Self::Peer | Self::Bye | Self::Drain | Self::Idle => 1,
-            Self::Takeover | Self::Slow => 5,
-            Self::Protocol => 30,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +78,8 @@ pub struct Session {
     heard: Instant,
     /// PINGs since the last byte.
     pings: u32,
+    /// A HELLO was accepted, and the log does not say so yet.
+    pub(super) unannounced: Option<Seated>,
     pub(super) now: Instant,
 }
 
@@ -142,6 +107,7 @@ impl Session {
             end: End::Peer,
             heard: now,
             pings: 0,
+            unannounced: None,
             now,
             house,
         }
@@ -164,7 +130,20 @@ impl Session {
         if woken.readable {
             self.read()?;
         }
+        // Here and not where the HELLO is read: formatting is deep, and a stack keeps for ever the pages it ever used.
+        if let Some(seated) = self.unannounced.take() {
+            self.announce(seated);
+        }
         self.look_at_clock()
+    }
+
+    #[cold]
+    fn announce(&self, seated: Seated) {
+        let Some(id) = &self.backend else { return };
+        match seated {
+            Seated::New => log::info!("{id} connected from {}", self.peer),
+            Seated::TookOver => log::info!("{id} taken over from {}", self.peer),
+        }
     }
 
     // ---- out -------------------------------------------------------------------------------------------------------

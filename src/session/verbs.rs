@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::end::End;
 use super::hello::{self, CREDIT_MAX, Hello};
 use super::outgoing::InFlight;
-use super::registry::Seated;
-use super::serve::{End, Phase, Session};
+use super::serve::{Phase, Session};
 use super::wire::{self, FrameError, Line};
 use crate::notification::{Again, Nack, NotificationId, Receipt};
 
@@ -119,10 +119,7 @@ impl Session {
                         .end();
                 });
                 drop(outgoing);
-                match seated {
-                    Seated::New => log::info!("{id} connected from {}", self.peer),
-                    Seated::TookOver => log::info!("{id} taken over from {}", self.peer),
-                }
+                self.unannounced = Some(seated);
             }
         }
     }
