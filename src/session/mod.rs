@@ -10,6 +10,7 @@ mod mailbox;
 mod outgoing;
 mod registry;
 mod serve;
+mod talk;
 #[cfg(test)]
 mod tests;
 pub mod token;
