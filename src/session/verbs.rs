@@ -127,8 +127,10 @@ impl Session {
                 let mailbox = Arc::clone(&self.mailbox);
                 let ready = Box::new(move || mailbox.command(Command::Reached));
                 let reach = house.bus.look_again(Topic::Backend(id), Some(ready));
-                if reach == Reach::Settled {
-                    self.open(credit);
+                match reach {
+                    Reach::Soon => {}
+                    // Served from here all the same, while the bus is down.
+                    Reach::Settled | Reach::Down => self.open(credit),
                 }
             }
         }
