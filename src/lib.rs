@@ -25,6 +25,7 @@
 //! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`thread`] | named threads, joined |
+//! | [`tls`] | certificates, and the records of a connection |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
 //!
@@ -53,3 +54,4 @@ pub mod parcel;
 pub mod relay;
 pub mod session;
 pub mod thread;
+pub mod tls;

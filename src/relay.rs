@@ -20,13 +20,14 @@ use crate::claims::Claims;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::edge::listen;
-use crate::edge::{Front, LaneBed, LanesError, Limits, Watcher};
+use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
+use crate::tls::{BadIdentity, Identity};
 
 /// Descriptors kept for what takes no permit: the log and the configuration when they are opened again, figures read from
 /// procfs, connections about to be refused.
@@ -48,6 +49,9 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// more threads must wake for the same work (p99 a tenth higher).
 const LANES: usize = 2;
 
+/// What providers may speak inside TLS.
+const HTTP_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+
 /// What is left of the drain's time to write the last answers.
 const ANSWERS_NEED: Duration = Duration::from_secs(1);
 
@@ -63,6 +67,7 @@ pub struct Relay {
     pool: Pool,
     desk: Arc<Desk>,
     house: Arc<House>,
+    certificates: Certificates,
     // tiny_http says good-bye through the socket in it, so it goes after the pool.
     _bed: LaneBed,
     draining: Arc<AtomicBool>,
@@ -73,6 +78,8 @@ pub struct Relay {
 pub enum StartError {
     /// A listener cannot be opened: the key in the file, its address, and why.
     Listen(&'static str, SocketAddr, io::Error),
+    /// A certificate or its key is not to be had.
+    Tls(BadIdentity),
     /// There is no way to the HTTP pool, or the process may not open enough files for one.
     Lanes(LanesError),
     /// The system has no room for a thread or a descriptor, or gives no random bytes.
@@ -83,7 +90,7 @@ impl StartError {
     /// 78 if the file can mend it, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listen(..) | Self::Lanes(LanesError::Descriptors { .. }) => 78,
+            Self::Listen(..) | Self::Tls(_) | Self::Lanes(LanesError::Descriptors { .. }) => 78,
             Self::Lanes(_) | Self::System(..) => 1,
         }
     }
@@ -111,6 +118,7 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
+            Self::Tls(error) => write!(f, "{error}"),
             Self::Lanes(error) => write!(f, "{error}"),
             Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
         }
@@ -126,6 +134,7 @@ impl Relay {
     /// A port that is not to be had, or a system that is full.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let system = |what| move |error| StartError::System(what, error);
+        let certificates = Certificates::load(&config).map_err(StartError::Tls)?;
         // All ports first: a relay that cannot open one of them should touch nothing else.
         let tcp = open("tcp.listen", config.tcp.listen)?;
         let http = open("http.listen", config.http.listen)?;
@@ -179,7 +188,10 @@ impl Relay {
 
         let providers = Front::start(
             "http",
-            http,
+            Entrance {
+                listener: http,
+                tls: certificates.http.clone(),
+            },
             Limits {
                 max_connections: config.http.max_connections,
                 max_body: config.http.max_body,
@@ -235,6 +247,7 @@ impl Relay {
             pool,
             desk,
             house,
+            certificates,
             _bed: bed,
             draining,
         })
@@ -251,16 +264,20 @@ impl Relay {
         )
     }
 
-    /// Takes over what can change while running: routes, secrets, allowed ids, the admin token.
+    /// Takes over what can change while running: routes, secrets, allowed ids, the admin token, certificates.
     ///
     /// Sessions stay: a secret that is gone is asked for at the next HELLO. Requests under way keep the routes they came by.
-    pub fn reload(&self, config: &Config) {
+    ///
+    /// # Errors
+    /// Certificates or keys that cannot be taken: those in use stay. Everything else is taken over all the same.
+    pub fn reload(&self, config: &Config) -> Result<(), BadIdentity> {
         let access = Arc::new(Access::new(&config.tcp));
         let routes = Arc::new(Routes::new(&config.routes, &self.desk.metrics));
         *self.house.access.write() = Arc::clone(&access);
         *self.desk.access.write() = access;
         *self.desk.routes.write() = routes;
         self.admin_desk.set_token(config.admin.token.clone());
+        self.certificates.reload(config)
     }
 
     /// Stops politely: `/readyz` turns red, no new requests, BYE to every backend, and what is in flight finishes; at
@@ -293,6 +310,33 @@ impl Relay {
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Relay({}, {:?})", self.ready_line(), self.pool)
+    }
+}
+
+/// What the listeners show.
+#[derive(Debug)]
+pub struct Certificates {
+    http: Option<Arc<Identity>>,
+}
+
+impl Certificates {
+    /// Reads the files that `config` names.
+    ///
+    /// # Errors
+    /// One cannot be read or used.
+    pub fn load(config: &Config) -> Result<Self, BadIdentity> {
+        let load = |files, key, protocols| Identity::load(files, key, protocols).map(Arc::new);
+        let http = config.http.tls.as_ref();
+        Ok(Self {
+            http: http.map(|files| load(files, "http.tls", HTTP_PROTOCOLS)).transpose()?,
+        })
+    }
+
+    fn reload(&self, config: &Config) -> Result<(), BadIdentity> {
+        match (&self.http, &config.http.tls) {
+            (Some(identity), Some(files)) => identity.reload(files),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -19,12 +19,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["notification"]),
     ("config", &["notification"]),
     ("logging", &["notification", "config"]),
+    ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "parcel"]),
-    ("session", &["notification", "thread", "fds", "parcel", "metrics", "config", "accept", "bus"]),
+    ("session", &["notification", "thread", "fds", "parcel", "metrics", "config", "tls", "accept", "bus"]),
     ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
     ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
-    ("edge", &["thread", "fds", "claims", "accept"]),
+    ("edge", &["thread", "fds", "claims", "accept", "tls"]),
     ("admin", &["metrics", "config", "edge"]),
 ];
 

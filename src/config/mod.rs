@@ -74,6 +74,17 @@ pub struct Http {
     pub max_in_flight: usize,
     /// From a request's first byte to its last.
     pub request_deadline: Duration,
+    /// Certificate and key; `None`: providers come in the clear.
+    pub tls: Option<TlsFiles>,
+}
+
+/// `tls = { cert = "…", key = "…" }`: where a listener's certificate and its key are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead from it to an authority, in this order.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// `[tcp]`

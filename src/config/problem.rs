@@ -107,8 +107,6 @@ pub enum Feature {
     Outbox,
     /// `[redis]`.
     Redis,
-    /// `http.tls`.
-    Tls,
     /// `route.verify` other than `none`.
     Verify,
 }
@@ -245,7 +243,6 @@ impl fmt::Display for Feature {
         f.write_str(match self {
             Self::Outbox => "the outbox is not in this version; allowed: \"refuse\" (the provider keeps it and tries again)",
             Self::Redis => "several nodes over Redis are not in this version; remove [redis] and run one node",
-            Self::Tls => "TLS is not in this version; remove it and let a proxy before the relay end TLS",
             Self::Verify => "signature verification is not in this version; allowed: \"none\"",
         })
     }

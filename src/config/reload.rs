@@ -52,8 +52,8 @@ impl std::error::Error for ReloadRefused {}
 impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
-    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, `log.level` and `admin.token` (and the
-    /// warnings). Everything else stays as it is and is listed.
+    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls`, `log.level` and
+    /// `admin.token` (and the warnings). Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
@@ -72,6 +72,9 @@ impl Config {
         config.routes.clone_from(&new.routes);
         config.tcp.secrets.clone_from(&new.tcp.secrets);
         config.tcp.backends.clone_from(&new.tcp.backends);
+        if config.http.tls.is_some() && new.http.tls.is_some() {
+            config.http.tls.clone_from(&new.http.tls);
+        }
         config.log.level = new.log.level;
         config.admin.token.clone_from(&new.admin.token);
         config.warnings.clone_from(&new.warnings);
@@ -106,6 +109,7 @@ impl Config {
             max_connections: http_connections,
             max_in_flight,
             request_deadline,
+            tls: http_tls,
         } = http;
         let super::Tcp {
             listen: tcp_listen,
@@ -144,6 +148,8 @@ impl Config {
                 "http.request_deadline",
                 *request_deadline != new.http.request_deadline,
             ),
+            // Other files are taken over, but not whether there are any: that is the listener's.
+            ("http.tls", http_tls.is_some() != new.http.tls.is_some()),
             ("tcp.listen", *tcp_listen != new.tcp.listen),
             (
                 "tcp.max_connections",

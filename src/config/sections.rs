@@ -16,7 +16,7 @@ use super::reader::{Field, Section};
 use super::secret;
 use super::units::{DAY, GIB, HOUR, MIB, MINUTE, SECOND};
 use super::values::{count, duration, file_name, size};
-use super::{Admin, Delivery, Http, Log, Tcp, Undelivered};
+use super::{Admin, Delivery, Http, Log, Tcp, TlsFiles, Undelivered};
 use crate::notification::BackendId;
 
 /// The most ids in `tcp.backends`.
@@ -40,10 +40,28 @@ pub fn http(mut s: Section<'_>) -> Http {
         request_deadline: s
             .read("request_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
+        tls: s.read("tls", |field| Ok(tls_files(field.section()?))).flatten(),
     };
-    not_yet(&mut s, "tls", Feature::Tls);
     s.close();
     http
+}
+
+/// Reads where a certificate and its key are; `None` if either is missing or wrong, which is noted.
+fn tls_files(mut s: Section<'_>) -> Option<TlsFiles> {
+    let mut file = |key, what| {
+        let field = s.field(key);
+        if field.is_none() {
+            s.refuse(key, Problem::Missing(what));
+        }
+        field.and_then(|field| field.read(file_name))
+    };
+    let cert = file("cert", "the certificate's file, such as cert = \"fullchain.pem\"");
+    let key = file("key", "the private key's file, such as key = \"privkey.pem\"");
+    s.close();
+    Some(TlsFiles {
+        cert: cert?,
+        key: key?,
+    })
 }
 
 /// Reads `[tcp]`.

@@ -3,12 +3,12 @@
 //! A request that arrives at once and whole costs one receive and one send. Nothing here judges HTTP (`framing`) or knows
 //! what is answered (the handler).
 
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use httparse::EMPTY_HEADER;
 
+use super::channel::{Ear, Trouble};
 use super::exchange::{Fate, Found};
 use super::framing::{
     Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
@@ -17,7 +17,7 @@ use super::guests::Guest;
 use super::house::House;
 use super::refusal::Refusal;
 use super::reply;
-use super::socket::{Received, receive_now, receive_until, receive_waiting, send_until};
+use super::socket::{Received, receive_now, receive_until};
 use super::ticket::Ticket;
 use super::{Request, SEND_DEADLINE};
 
@@ -36,24 +36,18 @@ pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
     let mut conn = Conn {
         guest,
         house,
+        ear: Ear::new(&guest.channel),
         input: Vec::with_capacity(IDLE_INPUT_BYTES),
         kept: false,
-        times_out: false,
         due: guest.since,
     };
     loop {
         match conn.turn() {
             Ok(()) => {}
-            Err(Stop::Quietly) => return,
+            Err(Stop::Quietly) => return guest.channel.say_end(),
+            Err(Stop::Alerted) => return conn.linger(),
             Err(Stop::Answered) => return conn.part(),
-            Err(Stop::Refusing(refusal)) => {
-                let mut output = Vec::new();
-                house.refuse(&mut output, refusal);
-                if conn.send(&output) {
-                    conn.linger();
-                }
-                return;
-            }
+            Err(Stop::Refusing(refusal)) => return conn.refuse(refusal),
         }
     }
 }
@@ -61,12 +55,11 @@ pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
 struct Conn<'a> {
     guest: &'a Arc<Guest>,
     house: &'a Arc<House>,
+    ear: Ear<'a>,
     /// What was received and not yet served. Never without spare capacity when something is received into it.
     input: Vec<u8>,
     /// A request was handed over: what follows is a kept connection's.
     kept: bool,
-    /// The socket's own receive timeout is set.
-    times_out: bool,
     /// When the answer to the last request must be there.
     due: Instant,
 }
@@ -75,6 +68,8 @@ struct Conn<'a> {
 enum Stop {
     /// Nobody asked anything, or nobody is there to read an answer.
     Quietly,
+    /// It was told by an alert why.
+    Alerted,
     /// The last answer has been sent.
     Answered,
     Refusing(Refusal),
@@ -127,13 +122,15 @@ impl Conn<'_> {
             let deadline = self.guest.since + limit;
             // After the state is told: whoever closes looks at it after saying so, so one of us sees the other.
             let received = if self.house.guests.is_closing() {
-                receive_now(&self.guest.stream, &mut self.input).unwrap_or(Received::End)
+                let now = self.ear.receive_now(&mut self.input);
+                now.unwrap_or(Received::End)
             } else {
-                receive_until(&self.guest.stream, &mut self.input, deadline)
+                self.ear.receive_until(&mut self.input, deadline)
             };
             return match received {
                 Received::Bytes(_) => Ok(deadline),
-                Received::End | Received::TimedOut | Received::Broken => Err(Stop::Quietly),
+                Received::End | Received::TimedOut => Err(Stop::Quietly),
+                Received::Broken => Err(self.broken()),
             };
         }
         let mut came = Received::Bytes(self.input.len());
@@ -147,28 +144,37 @@ impl Conn<'_> {
                 self.guest.has_begun();
                 Ok(Instant::now() + limit)
             }
-            Received::End | Received::TimedOut | Received::Broken => Err(Stop::Quietly),
+            Received::End | Received::TimedOut => Err(Stop::Quietly),
+            Received::Broken => Err(self.broken()),
+        }
+    }
+
+    /// The connection is gone, or what came over it is not TLS.
+    #[cold]
+    fn broken(&mut self) -> Stop {
+        match self.ear.trouble.take() {
+            None => Stop::Quietly,
+            Some(Trouble::Clear) => Refusal::InTheClear.into(),
+            Some(Trouble::Tls(error)) => {
+                self.house.watcher.refused(Refusal::InTheClear.word());
+                let (front, peer) = (self.house.name, self.guest.peer);
+                log::debug!("{front}: TLS with {peer} failed: {error}");
+                Stop::Alerted
+            }
         }
     }
 
     /// Waits for the next request on a kept connection, of which the last may not be answered yet.
     fn receive_next(&mut self) -> Received {
-        let stream = &self.guest.stream;
-        if !self.times_out {
-            let most = self.house.idle_max.min(self.house.limits.answer_deadline);
-            self.times_out = stream.set_read_timeout(Some(most)).is_ok();
-        }
-        if self.times_out {
-            // The usual case: one system call for the whole request.
-            let received = receive_waiting(stream, &mut self.input);
-            if received != Received::TimedOut {
-                return received;
-            }
+        let most = self.house.idle_max.min(self.house.limits.answer_deadline);
+        match self.ear.receive_waiting(&mut self.input, most) {
+            None | Some(Received::TimedOut) => {}
+            Some(received) => return received,
         }
         // Either the answer is long overdue, or the peer has been idle for a while; but not yet for long enough.
         match self.guest.exchange.written() {
             None => Received::TimedOut,
-            Some(at) => receive_until(stream, &mut self.input, at + self.house.idle_max),
+            Some(at) => self.ear.receive_until(&mut self.input, at + self.house.idle_max),
         }
     }
 
@@ -197,9 +203,9 @@ impl Conn<'_> {
     fn receive_more(&mut self, whole: usize, deadline: Instant) -> Result<(), Stop> {
         self.guest.has_begun();
         self.grow(whole)?;
-        match receive_until(&self.guest.stream, &mut self.input, deadline) {
+        match self.ear.receive_until(&mut self.input, deadline) {
             Received::Bytes(_) => Ok(()),
-            Received::Broken => Err(Stop::Quietly),
+            Received::Broken => Err(self.broken()),
             Received::End | Received::TimedOut if self.guest.is_gone() => Err(Stop::Quietly),
             // A stray empty line after the last request is no request.
             Received::End | Received::TimedOut if self.input == b"\r\n" => Err(Stop::Quietly),
@@ -230,7 +236,7 @@ impl Conn<'_> {
     ) -> Result<usize, Stop> {
         if shape.expects_continue && self.input.len() == span.end {
             let by = Instant::now() + SEND_DEADLINE;
-            if !send_until(&self.guest.stream, reply::CONTINUE, &[], by) {
+            if !self.guest.channel.send_until(reply::CONTINUE, by) {
                 return Err(Stop::Quietly);
             }
         }
@@ -295,19 +301,36 @@ impl Conn<'_> {
         if self.input.capacity() > IDLE_INPUT_BYTES {
             self.input.shrink_to(IDLE_INPUT_BYTES);
         }
+        self.ear.rest();
         self.kept = true;
     }
 
     fn send(&self, bytes: &[u8]) -> bool {
         let by = Instant::now() + SEND_DEADLINE;
-        send_until(&self.guest.stream, bytes, &[], by)
+        self.guest.channel.send_until(bytes, by)
+    }
+
+    /// Says no, and closes.
+    fn refuse(&mut self, refusal: Refusal) {
+        let mut output = Vec::new();
+        self.house.refuse(&mut output, refusal);
+        let by = Instant::now() + SEND_DEADLINE;
+        let channel = &self.guest.channel;
+        let sent = match refusal {
+            Refusal::InTheClear => channel.send_plainly(&output, by),
+            _ => channel.refuse_until(&output, refusal.alert(), by),
+        };
+        if sent {
+            self.linger();
+        }
     }
 
     /// Closes after the last answer; if the peer has sent more than we shall read, not at once.
     fn part(&mut self) {
-        if self.input.is_empty() {
+        self.guest.channel.say_end();
+        if self.input.is_empty() && self.ear.is_empty() {
             self.input.reserve(1);
-            match receive_now(&self.guest.stream, &mut self.input) {
+            match receive_now(self.guest.channel.stream(), &mut self.input) {
                 Some(Received::Bytes(_)) => {}
                 Some(Received::End | Received::TimedOut | Received::Broken) | None => return,
             }
@@ -318,14 +341,14 @@ impl Conn<'_> {
     /// Ends our side and reads on for a moment: closing over unread input would be a reset, and could destroy the answer.
     fn linger(&mut self) {
         self.guest.lingers();
-        if self.guest.stream.shutdown(Shutdown::Write).is_err() {
+        if !self.guest.channel.end_sending() {
             return;
         }
         let deadline = Instant::now() + LINGER;
         let mut drained = 0;
         while drained < LINGER_BYTES {
             self.input.clear();
-            match receive_until(&self.guest.stream, &mut self.input, deadline) {
+            match receive_until(self.guest.channel.stream(), &mut self.input, deadline) {
                 Received::Bytes(bytes) => drained += bytes,
                 Received::End | Received::TimedOut | Received::Broken => return,
             }

@@ -7,6 +7,7 @@ use super::guests::Guests;
 use super::refusal::Refusal;
 use super::reply::{self, After};
 use super::{Handler, Limits, Watcher};
+use crate::tls::Identity;
 
 /// What every connection of a front shares.
 pub struct House {
@@ -16,6 +17,8 @@ pub struct House {
     pub watcher: Arc<dyn Watcher>,
     pub guests: Arc<Guests>,
     pub idle_max: Duration,
+    /// What peers are shown; `None`: nothing is sealed.
+    pub tls: Option<Arc<Identity>>,
 }
 
 impl House {

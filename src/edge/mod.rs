@@ -9,6 +9,7 @@
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
 //! | `conn` | one connection's life |
+//! | `channel` | what is received and sent, plain or sealed |
 //! | `episode` | what is logged once while it lasts |
 //! | `house` | what the connections of a front share |
 //! | `exchange` | where a request and its answer stand |
@@ -22,6 +23,7 @@
 //! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
 //! [`Limits`]; a thread waits on a peer only under a deadline.
 
+mod channel;
 mod conn;
 mod episode;
 mod exchange;
@@ -42,7 +44,7 @@ use std::time::Duration;
 
 pub use crate::claims::Reply;
 
-pub use front::Front;
+pub use front::{Entrance, Front};
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER};
 pub use refusal::{Malformed, Refusal};
 pub use socket::listen;
@@ -91,7 +93,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Is told what the gatehouse does to peers, for the metrics.
 pub trait Watcher: Send + Sync + 'static {
-    /// A peer was refused: a word of [`Refusal::word`], or `evicted`.
+    /// A peer was refused: a word of [`Refusal::word`], or `evicted`; or its TLS was, `tls`.
     fn refused(&self, reason: &'static str);
 }
 
