@@ -328,7 +328,9 @@ impl Certificates {
         let load = |files, key, protocols| Identity::load(files, key, protocols).map(Arc::new);
         let http = config.http.tls.as_ref();
         Ok(Self {
-            http: http.map(|files| load(files, "http.tls", HTTP_PROTOCOLS)).transpose()?,
+            http: http
+                .map(|files| load(files, "http.tls", HTTP_PROTOCOLS))
+                .transpose()?,
         })
     }
 

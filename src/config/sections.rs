@@ -40,7 +40,9 @@ pub fn http(mut s: Section<'_>) -> Http {
         request_deadline: s
             .read("request_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
-        tls: s.read("tls", |field| Ok(tls_files(field.section()?))).flatten(),
+        tls: s
+            .read("tls", |field| Ok(tls_files(field.section()?)))
+            .flatten(),
     };
     s.close();
     http
@@ -55,8 +57,14 @@ fn tls_files(mut s: Section<'_>) -> Option<TlsFiles> {
         }
         field.and_then(|field| field.read(file_name))
     };
-    let cert = file("cert", "the certificate's file, such as cert = \"fullchain.pem\"");
-    let key = file("key", "the private key's file, such as key = \"privkey.pem\"");
+    let cert = file(
+        "cert",
+        "the certificate's file, such as cert = \"fullchain.pem\"",
+    );
+    let key = file(
+        "key",
+        "the private key's file, such as key = \"privkey.pem\"",
+    );
     s.close();
     Some(TlsFiles {
         cert: cert?,

@@ -134,9 +134,11 @@ impl Channel {
     pub fn say_end(&self) {
         if let Some(records) = &self.records {
             let mut records = records.lock();
-            records.end();
-            // What does not go now would be read by nobody.
-            let _ = records.flush(&self.stream);
+            if !records.is_handshaking() {
+                records.end();
+                // What does not go now would be read by nobody.
+                let _ = records.flush(&self.stream);
+            }
         }
     }
 

@@ -174,7 +174,9 @@ impl Conn<'_> {
         // Either the answer is long overdue, or the peer has been idle for a while; but not yet for long enough.
         match self.guest.exchange.written() {
             None => Received::TimedOut,
-            Some(at) => self.ear.receive_until(&mut self.input, at + self.house.idle_max),
+            Some(at) => self
+                .ear
+                .receive_until(&mut self.input, at + self.house.idle_max),
         }
     }
 

@@ -268,7 +268,8 @@ impl Porter {
         buffer.reserve(TURNED_AWAY_READ_MAX);
         while buffer.len() < TURNED_AWAY_READ_MAX
             && let Some(Received::Bytes(_)) = socket::receive_now(channel.stream(), &mut buffer)
-        {}
+        {
+        }
     }
 }
 

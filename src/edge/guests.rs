@@ -391,7 +391,10 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr()?)?;
         let (stream, peer) = listener.accept()?;
         let fds = FdBudget::with(100);
-        Ok((guests.admit(Channel::new(stream, None), peer, most, &fds, |_| ()), client))
+        Ok((
+            guests.admit(Channel::new(stream, None), peer, most, &fds, |_| ()),
+            client,
+        ))
     }
 
     fn seated(guests: &Arc<Guests>) -> io::Result<(Seat, Arc<Guest>)> {

@@ -112,9 +112,13 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr()?)?;
         client.set_nonblocking(true)?;
         let (stream, peer) = listener.accept()?;
-        let Admission::Seated(seat) =
-            guests.admit(Channel::new(stream, None), peer, usize::MAX, &FdBudget::with(1), |_| ())
-        else {
+        let Admission::Seated(seat) = guests.admit(
+            Channel::new(stream, None),
+            peer,
+            usize::MAX,
+            &FdBudget::with(1),
+            |_| (),
+        ) else {
             return Err(io::ErrorKind::StorageFull.into());
         };
         let guest = seat

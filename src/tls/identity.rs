@@ -126,11 +126,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn read(
-    files: &TlsFiles,
-    key: &str,
-    protocols: &[&[u8]],
-) -> Result<ServerConfig, BadIdentity> {
+fn read(files: &TlsFiles, key: &str, protocols: &[&[u8]]) -> Result<ServerConfig, BadIdentity> {
     let cert = Place {
         key: format!("{key}.cert"),
         file: files.cert.clone(),
@@ -169,7 +165,9 @@ fn bad_pem(place: &Place, error: pem::Error) -> BadIdentity {
         pem::Error::NoItemsFound if place.key.ends_with("key") => {
             "no private key in PEM form (-----BEGIN PRIVATE KEY-----) in it"
         }
-        pem::Error::NoItemsFound => "no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it",
+        pem::Error::NoItemsFound => {
+            "no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it"
+        }
         _ => "the PEM in it is broken",
     };
     BadIdentity::Pem(place.clone(), words.to_owned())

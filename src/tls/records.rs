@@ -62,7 +62,11 @@ impl Records {
     ///
     /// # Errors
     /// What came is not TLS, or not what was agreed. The alert that says so waits to be flushed.
-    pub fn open(&mut self, sealed: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<Opened, rustls::Error> {
+    pub fn open(
+        &mut self,
+        sealed: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+    ) -> Result<Opened, rustls::Error> {
         let mut used = 0;
         let opened = loop {
             let bytes = self.take(plain);
@@ -114,7 +118,10 @@ impl Records {
         for (slice, piece) in slices.iter_mut().zip(plain) {
             *slice = IoSlice::new(piece);
         }
-        self.tls.writer().write_vectored(&slices[..count]).unwrap_or(0)
+        self.tls
+            .writer()
+            .write_vectored(&slices[..count])
+            .unwrap_or(0)
     }
 
     /// Says that nothing more will be sent; to be flushed.

@@ -12,6 +12,7 @@ mod process;
 mod proxy;
 mod relay;
 mod steady;
+mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,12 +22,13 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use backend::Backend;
 pub use frame::{Frame, difference};
-pub use http::{Answer, Pending, RawHttp, post_request};
+pub use http::{Answer, Gate, Pending, RawHttp, post_request};
 pub use load::Load;
 pub use lua::{Lua, adler32};
 pub use process::Process;
 pub use relay::{Relay, Setup, binary, run};
 pub use steady::Steady;
+pub use tls::{Authority, Via, Wire};
 
 /// How long anything may take before a test gives up on it. Generous, because it is only reached when something is broken.
 pub const DEADLINE: Duration = Duration::from_secs(30);
