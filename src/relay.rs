@@ -137,6 +137,10 @@ impl Relay {
         let certificates = Certificates::load(&config).map_err(StartError::Tls)?;
         // All ports first: a relay that cannot open one of them should touch nothing else.
         let tcp = open("tcp.listen", config.tcp.listen)?;
+        let sealed = config.tcp.tls.as_ref();
+        let sealed = sealed
+            .map(|tls| open("tcp.tls.listen", tls.listen))
+            .transpose()?;
         let http = open("http.listen", config.http.listen)?;
         let admin = open("admin.listen", config.admin.listen)?;
         let fds = share_out_descriptors(&config);
@@ -183,7 +187,8 @@ impl Relay {
             instance: instance.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let door = Door::open(tcp, Arc::clone(&house), fds.clone())
+        let sealed = sealed.zip(certificates.tcp.clone());
+        let door = Door::open(tcp, sealed, Arc::clone(&house), fds.clone())
             .map_err(system("the backends' door"))?;
 
         let providers = Front::start(
@@ -255,29 +260,33 @@ impl Relay {
 
     /// One line that says where everything listens; ports that the system chose are in it.
     pub fn ready_line(&self) -> String {
-        format!(
+        let mut line = format!(
             "ready node={} http={} tcp={} admin={}",
             self.house.instance,
             self.providers.addr(),
             self.door.addr(),
             self.admin.addr()
-        )
+        );
+        if let Some(sealed) = self.door.sealed_addr() {
+            line.push_str(&format!(" tcp.tls={sealed}"));
+        }
+        line
     }
 
     /// Takes over what can change while running: routes, secrets, allowed ids, the admin token, certificates.
     ///
     /// Sessions stay: a secret that is gone is asked for at the next HELLO. Requests under way keep the routes they came by.
     ///
-    /// # Errors
-    /// Certificates or keys that cannot be taken: those in use stay. Everything else is taken over all the same.
-    pub fn reload(&self, config: &Config) -> Result<(), BadIdentity> {
+    /// Gives back the certificates and keys that cannot be taken: those in use stay. Everything else is taken over all the same.
+    pub fn reload(&self, config: &Config) -> Vec<BadIdentity> {
         let access = Arc::new(Access::new(&config.tcp));
         let routes = Arc::new(Routes::new(&config.routes, &self.desk.metrics));
         *self.house.access.write() = Arc::clone(&access);
         *self.desk.access.write() = access;
         *self.desk.routes.write() = routes;
         self.admin_desk.set_token(config.admin.token.clone());
-        self.certificates.reload(config)
+        let reloaded = self.certificates.reload(config).into_iter();
+        reloaded.filter_map(Result::err).collect()
     }
 
     /// Stops politely: `/readyz` turns red, no new requests, BYE to every backend, and what is in flight finishes; at
@@ -317,6 +326,7 @@ impl fmt::Debug for Relay {
 #[derive(Debug)]
 pub struct Certificates {
     http: Option<Arc<Identity>>,
+    tcp: Option<Arc<Identity>>,
 }
 
 impl Certificates {
@@ -327,18 +337,25 @@ impl Certificates {
     pub fn load(config: &Config) -> Result<Self, BadIdentity> {
         let load = |files, key, protocols| Identity::load(files, key, protocols).map(Arc::new);
         let http = config.http.tls.as_ref();
+        let tcp = config.tcp.tls.as_ref().map(|tls| &tls.files);
         Ok(Self {
             http: http
                 .map(|files| load(files, "http.tls", HTTP_PROTOCOLS))
                 .transpose()?,
+            tcp: tcp.map(|files| load(files, "tcp.tls", &[])).transpose()?,
         })
     }
 
-    fn reload(&self, config: &Config) -> Result<(), BadIdentity> {
-        match (&self.http, &config.http.tls) {
+    fn reload(&self, config: &Config) -> [Result<(), BadIdentity>; 2] {
+        let reload = |identity: &Option<Arc<Identity>>, files| match (identity, files) {
             (Some(identity), Some(files)) => identity.reload(files),
             _ => Ok(()),
-        }
+        };
+        let tcp = config.tcp.tls.as_ref().map(|tls| &tls.files);
+        [
+            reload(&self.http, config.http.tls.as_ref()),
+            reload(&self.tcp, tcp),
+        ]
     }
 }
 

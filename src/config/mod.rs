@@ -108,6 +108,17 @@ pub struct Tcp {
     pub write_deadline: Duration,
     /// Notifications that may wait for one session beyond its credit.
     pub queue: usize,
+    /// `[tcp.tls]`: the second listener, behind which everything is sealed.
+    pub tls: Option<TcpTls>,
+}
+
+/// `[tcp.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpTls {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub files: TlsFiles,
 }
 
 /// `[delivery]`

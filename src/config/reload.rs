@@ -52,14 +52,15 @@ impl std::error::Error for ReloadRefused {}
 impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
-    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls`, `log.level` and
-    /// `admin.token` (and the warnings). Everything else stays as it is and is listed.
+    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls` and
+    /// `tcp.tls`, `log.level` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
     pub fn reload(&self, new: &Config) -> Result<Reloaded, ReloadRefused> {
         let open = |listen| !is_loopback(listen);
-        if open(self.tcp.listen) && new.tcp.secrets.is_empty() {
+        let sealed = self.tcp.tls.as_ref().map(|tls| tls.listen);
+        if (open(self.tcp.listen) || sealed.is_some_and(open)) && new.tcp.secrets.is_empty() {
             return Err(ReloadRefused::TcpWouldBeOpen);
         }
         if open(self.http.listen) && !open(new.http.listen) {
@@ -74,6 +75,9 @@ impl Config {
         config.tcp.backends.clone_from(&new.tcp.backends);
         if config.http.tls.is_some() && new.http.tls.is_some() {
             config.http.tls.clone_from(&new.http.tls);
+        }
+        if let (Some(mine), Some(new)) = (&mut config.tcp.tls, &new.tcp.tls) {
+            mine.files.clone_from(&new.files);
         }
         config.log.level = new.log.level;
         config.admin.token.clone_from(&new.admin.token);
@@ -121,7 +125,9 @@ impl Config {
             ack_timeout,
             write_deadline,
             queue,
+            tls: tcp_tls,
         } = tcp;
+        let listens = |tls: &Option<super::TcpTls>| tls.as_ref().map(|tls| tls.listen);
         let super::Delivery {
             ack_deadline,
             undelivered,
@@ -166,6 +172,7 @@ impl Config {
                 *write_deadline != new.tcp.write_deadline,
             ),
             ("tcp.queue", *queue != new.tcp.queue),
+            ("tcp.tls.listen", listens(tcp_tls) != listens(&new.tcp.tls)),
             (
                 "delivery.ack_deadline",
                 *ack_deadline != new.delivery.ack_deadline,

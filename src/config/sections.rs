@@ -16,7 +16,7 @@ use super::reader::{Field, Section};
 use super::secret;
 use super::units::{DAY, GIB, HOUR, MIB, MINUTE, SECOND};
 use super::values::{count, duration, file_name, size};
-use super::{Admin, Delivery, Http, Log, Tcp, TlsFiles, Undelivered};
+use super::{Admin, Delivery, Http, Log, Tcp, TcpTls, TlsFiles, Undelivered};
 use crate::notification::BackendId;
 
 /// The most ids in `tcp.backends`.
@@ -41,7 +41,12 @@ pub fn http(mut s: Section<'_>) -> Http {
             .read("request_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
         tls: s
-            .read("tls", |field| Ok(tls_files(field.section()?)))
+            .read("tls", |field| {
+                let mut s = field.section()?;
+                let files = tls_files(&mut s);
+                s.close();
+                Ok(files)
+            })
             .flatten(),
     };
     s.close();
@@ -49,7 +54,7 @@ pub fn http(mut s: Section<'_>) -> Http {
 }
 
 /// Reads where a certificate and its key are; `None` if either is missing or wrong, which is noted.
-fn tls_files(mut s: Section<'_>) -> Option<TlsFiles> {
+fn tls_files(s: &mut Section<'_>) -> Option<TlsFiles> {
     let mut file = |key, what| {
         let field = s.field(key);
         if field.is_none() {
@@ -65,7 +70,6 @@ fn tls_files(mut s: Section<'_>) -> Option<TlsFiles> {
         "key",
         "the private key's file, such as key = \"privkey.pem\"",
     );
-    s.close();
     Some(TlsFiles {
         cert: cert?,
         key: key?,
@@ -81,6 +85,7 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
     let (secrets, any_secret) = secrets
         .map(|field| field.read(secret::list).unwrap_or((Vec::new(), true)))
         .unwrap_or_default();
+    let tls = s.read("tls", |field| Ok(tcp_tls(field.section()?, any_secret)));
     let tcp = Tcp {
         listen: read(&address, listen).unwrap_or(loopback(7000)),
         max_connections: max_connections.unwrap_or(10_000),
@@ -99,6 +104,7 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
             .read("write_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
         queue: s.read("queue", count(1..=1024)).unwrap_or(64),
+        tls: tls.flatten(),
     };
     s.close();
     if let (false, false, Some(address)) = (any_secret, is_loopback(tcp.listen), &address) {
@@ -108,6 +114,28 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
         ids.warn(Odd::IdsWithoutSecrets);
     }
     tcp
+}
+
+/// Reads `[tcp.tls]`; `None` if it is not complete, which is noted.
+fn tcp_tls(mut s: Section<'_>, any_secret: bool) -> Option<TcpTls> {
+    let address = s.field("listen");
+    if address.is_none() {
+        s.refuse(
+            "listen",
+            Problem::Missing("where to listen, such as listen = \"127.0.0.1:7443\""),
+        );
+    }
+    let files = tls_files(&mut s);
+    s.close();
+    let listen = read(&address, listen)?;
+    // Sealed is not known: a certificate says who the relay is, not who comes.
+    if let (false, false, Some(address)) = (any_secret, is_loopback(listen), &address) {
+        address.refuse(Problem::Open(Open::Tcp));
+    }
+    Some(TcpTls {
+        listen,
+        files: files?,
+    })
 }
 
 /// Reads `[delivery]`.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -26,13 +25,6 @@ use crate::notification::{BackendId, Receipt};
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
-/// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
-const READ_BYTES: usize = 2048;
-
-/// What is read from a connection that broke in a write, in bytes: the ACKs of the largest credit, with reasons.
-const LAST_WORDS_BYTES_MAX: usize = 1 << 20;
 
 /// What all sessions of a node share.
 pub struct House {
@@ -66,18 +58,20 @@ pub struct Session {
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
     pub(super) house: Arc<House>,
-    socket: Arc<OwnedFd>,
+    pub(super) socket: Arc<OwnedFd>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// What is read is sealed.
+    pub(super) sealed: bool,
     /// Part of a line.
-    inbound: Vec<u8>,
+    pub(super) inbound: Vec<u8>,
     /// Data of no use, its LF included, still to be read past.
     pub(super) skip: usize,
     pub(super) backend: Option<BackendId>,
     pub(super) phase: Phase,
     end: End,
-    heard: Instant,
+    pub(super) heard: Instant,
     /// PINGs since the last byte.
-    pings: u32,
+    pub(super) pings: u32,
     /// A HELLO was accepted, and the log does not say so yet.
     pub(super) unannounced: Option<Seated>,
     pub(super) now: Instant,
@@ -93,10 +87,12 @@ impl Session {
         house: Arc<House>,
     ) -> Self {
         let now = Instant::now();
+        let sealed = mailbox.outgoing().link.is_sealed();
         Self {
             number,
             peer,
             socket,
+            sealed,
             mailbox,
             inbound: Vec::new(),
             skip: 0,
@@ -200,7 +196,7 @@ impl Session {
             if !outgoing.link.is_flooded() {
                 interest |= PollFlags::IN;
             }
-            if !outgoing.link.is_flushed() {
+            if outgoing.link.wants_write() {
                 interest |= PollFlags::OUT;
             }
             hungry = outgoing.may_take();
@@ -297,40 +293,6 @@ impl Session {
             }
         }
         Some(())
-    }
-
-    /// One read, and what it says; the bytes read. `None`: the peer has closed, or the connection is broken.
-    fn read(&mut self) -> Option<usize> {
-        let mut bytes = std::mem::take(&mut self.inbound);
-        bytes.reserve(READ_BYTES);
-        let count = match rustix::io::read(&self.socket, spare_capacity(&mut bytes)) {
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.inbound = bytes;
-                return Some(0);
-            }
-            Ok(0) | Err(_) => return None,
-            Ok(count) => count,
-        };
-        self.heard = self.now;
-        self.pings = 0;
-        let used = self.consume(&bytes);
-        // Kept only while it holds a part of a line.
-        if used < bytes.len() {
-            bytes.drain(..used);
-            self.inbound = bytes;
-        }
-        Some(count)
-    }
-
-    /// The connection broke in a write. ACKs that came before are in the socket still, and count: their payments are
-    /// booked.
-    fn hear_last_words(&mut self) {
-        let mut bytes = 0;
-        while bytes < LAST_WORDS_BYTES_MAX
-            && let Some(count @ 1..) = self.read()
-        {
-            bytes += count;
-        }
     }
 
     // ---- the clock -------------------------------------------------------------------------------------------------

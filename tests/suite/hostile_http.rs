@@ -6,31 +6,7 @@ mod requests;
 use std::time::{Duration, Instant};
 
 use self::requests::{POST, SMUGGLED, refused, served};
-use crate::support::{Answer, DEADLINE, Random, Relay, Steady, Via, eventually, heavy};
-
-/// Every test over both transports: what the gatehouse promises does not depend on whether it is sealed.
-macro_rules! over_both {
-    ($($(#[$attribute:meta])* $name:ident;)*) => {
-        mod in_the_clear {
-            $(
-                #[test]
-                $(#[$attribute])*
-                fn $name() {
-                    super::$name(crate::support::Via::Clear);
-                }
-            )*
-        }
-        mod through_tls {
-            $(
-                #[test]
-                $(#[$attribute])*
-                fn $name() {
-                    super::$name(crate::support::Via::Tls);
-                }
-            )*
-        }
-    };
-}
+use crate::support::{Answer, DEADLINE, Random, Relay, Steady, Via, eventually, heavy, over_both};
 
 over_both! {
     what_could_be_read_in_two_ways_is_refused_and_the_connection_closed;

@@ -17,3 +17,4 @@ mod session;
 mod stop;
 mod takeover;
 mod tls;
+mod tls_backends;

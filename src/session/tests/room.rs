@@ -46,6 +46,7 @@ impl Room {
             ack_timeout: Duration::from_secs(60),
             write_deadline: PATIENCE,
             queue: 64,
+            tls: None,
         };
         change(&mut tcp);
         let registry = Arc::new(Registry::default());
@@ -59,7 +60,7 @@ impl Room {
             metrics: Arc::new(Metrics::new()),
         });
         let listener = TcpListener::bind(loopback).expect("a port");
-        let door = Door::open(listener, Arc::clone(&house), FdBudget::with(20_000));
+        let door = Door::open(listener, None, Arc::clone(&house), FdBudget::with(20_000));
         let (told, receipts) = unbounded();
         Self {
             door: Some(door.expect("a door")),

@@ -37,6 +37,9 @@ verify = "none"
 /// Lets providers come through TLS.
 const HTTP_TLS: &str = "[http]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }";
 
+/// Lets backends come through TLS.
+const TCP_TLS: &str = "[tcp.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"cert.pem\"\nkey = \"key.pem\"";
+
 /// How a relay is to be started.
 #[derive(Default)]
 pub struct Setup {
@@ -79,6 +82,18 @@ impl Setup {
         }
     }
 
+    /// With backends coming as `via` says.
+    pub fn backends_via(self, via: Via) -> Self {
+        match via {
+            Via::Clear => self,
+            Via::Tls => {
+                let mut setup = self.certified();
+                setup.toml = overlay(&setup.toml, TCP_TLS);
+                setup
+            }
+        }
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Relay {
         raise_own_file_limit();
@@ -114,6 +129,8 @@ pub struct Ready {
     pub http: SocketAddr,
     pub tcp: SocketAddr,
     pub admin: SocketAddr,
+    /// Where backends come through TLS, if they do.
+    pub tcp_tls: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -135,6 +152,9 @@ impl Ready {
             http: address("http="),
             tcp: address("tcp="),
             admin: address("admin="),
+            tcp_tls: line
+                .rsplit_once("tcp.tls=")
+                .map(|(_, addr)| addr.parse().expect("an address")),
         }
     }
 }
@@ -153,6 +173,16 @@ impl Relay {
     /// Starts a relay to which providers come as `via` says.
     pub fn via(via: Via, fragment: &str) -> Self {
         Setup::with(fragment).via(via).start()
+    }
+
+    /// Starts a relay to which backends come as `via` says.
+    pub fn backends_via(via: Via, fragment: &str) -> Self {
+        Setup::with(fragment).backends_via(via).start()
+    }
+
+    /// What clients of this relay trust.
+    pub fn client(&self) -> &Arc<ClientConfig> {
+        &self.client
     }
 
     /// Where it takes callbacks, and how.
