@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or knows a room. Every other file speaks in these words.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,7 +164,7 @@ pub struct Notification {
     /// The name of the route it came in by.
     pub route: Arc<str>,
     /// Which preset verified its signature; `none` if nothing did.
-    pub verified: &'static str,
+    pub verified: Cow<'static, str>,
     /// What makes a provider's retry the same event, if the route says how to find it.
     pub event: Option<Box<str>>,
     /// When it was taken, in Unix milliseconds.

@@ -74,7 +74,7 @@ impl House {
             id: self.mint.mint(0),
             backend: BackendId::parse(backend).expect("an id"),
             route: "r".into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: 0,
             tries: 1,

@@ -15,7 +15,6 @@ mod serve;
 mod tests;
 pub mod token;
 mod verbs;
-pub mod wire;
 
 pub use door::Door;
 pub use hello::{CREDIT_DEFAULT, CREDIT_MAX, PROTOCOL};

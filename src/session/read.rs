@@ -4,8 +4,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::serve::Session;
-use super::wire;
 use crate::tls::Opened;
+use crate::wire;
 
 /// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
 /// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.

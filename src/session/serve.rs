@@ -17,11 +17,11 @@ use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
 use super::registry::{Registry, Seated};
 use super::token::Access;
-use super::wire::{self, FrameError};
 use crate::bus::Bus;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Receipt};
+use crate::wire::{self, FrameError};
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
 const LINGER: Duration = Duration::from_secs(2);

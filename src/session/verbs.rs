@@ -7,8 +7,8 @@ use super::end::End;
 use super::hello::{self, CREDIT_MAX, Hello};
 use super::outgoing::InFlight;
 use super::serve::{Phase, Session};
-use super::wire::{self, FrameError, Line};
 use crate::notification::{Again, Nack, NotificationId, Receipt};
+use crate::wire::{self, FrameError, Line};
 
 /// The longest NACK reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 200;

@@ -135,7 +135,7 @@ impl Shipper {
             id: self.mint.mint(1_764_000_000_000),
             backend: BackendId::parse(to).expect("an id"),
             route: route.into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: 0,
             tries: 1,
