@@ -20,11 +20,12 @@ use crate::claims::Claims;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::edge::listen;
-use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Watcher};
+use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
+use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 use crate::tls::{BadIdentity, Identity};
@@ -167,6 +168,7 @@ impl Relay {
         let desk = Arc::new(Desk {
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
             access: RwLock::new(Arc::clone(&access)),
+            failures: Failures::new(config.http.failures_per_minute),
             claims: Arc::clone(&claims),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
@@ -183,6 +185,7 @@ impl Relay {
             bus: Arc::clone(&bus),
             access: RwLock::new(access),
             tcp: config.tcp.clone(),
+            failures: Failures::new(config.tcp.failures_per_minute),
             max_body: config.http.max_body,
             instance: instance.clone(),
             metrics: Arc::clone(&metrics),
@@ -196,6 +199,7 @@ impl Relay {
             Entrance {
                 listener: http,
                 tls: certificates.http.clone(),
+                peers: peers(&config),
             },
             Limits {
                 max_connections: config.http.max_connections,
@@ -284,6 +288,10 @@ impl Relay {
         *self.house.access.write() = Arc::clone(&access);
         *self.desk.access.write() = access;
         *self.desk.routes.write() = routes;
+        self.providers.set_peers(peers(config));
+        let (http, tcp) = (&config.http, &config.tcp);
+        self.desk.failures.set_most(http.failures_per_minute);
+        self.house.failures.set_most(tcp.failures_per_minute);
         self.admin_desk.set_token(config.admin.token.clone());
         let reloaded = self.certificates.reload(config).into_iter();
         reloaded.filter_map(Result::err).collect()
@@ -319,6 +327,14 @@ impl Relay {
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Relay({}, {:?})", self.ready_line(), self.pool)
+    }
+}
+
+fn peers(config: &Config) -> Peers {
+    Peers {
+        allow: config.http.allow.clone(),
+        trusted_proxies: config.http.trusted_proxies.clone(),
+        proxy_protocol: config.http.proxy_protocol,
     }
 }
 

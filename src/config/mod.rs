@@ -37,6 +37,7 @@ pub use self::place::Place;
 pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
+use crate::peers::Networks;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,14 @@ pub struct Http {
     pub request_deadline: Duration,
     /// Certificate and key; `None`: providers come in the clear.
     pub tls: Option<TlsFiles>,
+    /// Where requests may come from; none: from anywhere.
+    pub allow: Networks,
+    /// Whose word for whom they speak is believed.
+    pub trusted_proxies: Networks,
+    /// Each connection of a trusted proxy begins with a PROXY header; otherwise it says `X-Forwarded-For`.
+    pub proxy_protocol: bool,
+    /// Failed signatures that a peer may have within a minute before it is answered 429.
+    pub failures_per_minute: u32,
 }
 
 /// `tls = { cert = "…", key = "…" }`: where a listener's certificate and its key are, in PEM.
@@ -108,6 +117,8 @@ pub struct Tcp {
     pub write_deadline: Duration,
     /// Notifications that may wait for one session beyond its credit.
     pub queue: usize,
+    /// Failed HELLOs that a peer may have within a minute before it is told `limit`.
+    pub failures_per_minute: u32,
     /// `[tcp.tls]`: the second listener, behind which everything is sealed.
     pub tls: Option<TcpTls>,
 }
@@ -162,6 +173,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// The path, cut at its slashes.
     pub path: PathTemplate,
+    /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
+    pub allow: Networks,
     /// Where the backend's id is.
     pub id: Selector,
     /// Where the event key is, if the route has one.

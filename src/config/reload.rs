@@ -53,7 +53,7 @@ impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
     /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls` and
-    /// `tcp.tls`, `log.level` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
+    /// `tcp.tls`, who may come and how often they may fail, `log.level` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
@@ -76,6 +76,12 @@ impl Config {
         if config.http.tls.is_some() && new.http.tls.is_some() {
             config.http.tls.clone_from(&new.http.tls);
         }
+        config.http.allow.clone_from(&new.http.allow);
+        let proxies = &new.http.trusted_proxies;
+        config.http.trusted_proxies.clone_from(proxies);
+        config.http.proxy_protocol = new.http.proxy_protocol;
+        config.http.failures_per_minute = new.http.failures_per_minute;
+        config.tcp.failures_per_minute = new.tcp.failures_per_minute;
         if let (Some(mine), Some(new)) = (&mut config.tcp.tls, &new.tcp.tls) {
             mine.files.clone_from(&new.files);
         }
@@ -114,6 +120,10 @@ impl Config {
             max_in_flight,
             request_deadline,
             tls: http_tls,
+            allow: _,
+            trusted_proxies: _,
+            proxy_protocol: _,
+            failures_per_minute: _,
         } = http;
         let super::Tcp {
             listen: tcp_listen,
@@ -125,6 +135,7 @@ impl Config {
             ack_timeout,
             write_deadline,
             queue,
+            failures_per_minute: _,
             tls: tcp_tls,
         } = tcp;
         let listens = |tls: &Option<super::TcpTls>| tls.as_ref().map(|tls| tls.listen);

@@ -5,12 +5,13 @@
 //! orders the bytes on this one socket. What the socket does not take, the connection's thread sends under a deadline.
 
 use std::fmt;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::event::PollFlags;
 
+use super::proxy::{self, NoHeader};
 use super::socket::{
     Received, receive_now, receive_until, receive_waiting, send_now, send_until, wait,
 };
@@ -180,6 +181,15 @@ pub struct Ear<'a> {
     pub trouble: Option<Trouble>,
 }
 
+/// Why a proxy was not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// It said something else.
+    NoHeader,
+    /// It said nothing in time.
+    Gone,
+}
+
 /// What a peer did instead of TLS.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trouble {
@@ -201,6 +211,33 @@ impl<'a> Ear<'a> {
             sealed,
             times_out: false,
             trouble: None,
+        }
+    }
+
+    /// Receives the header by which a proxy says for whom it comes; what follows it is left to be received, or in `buffer`.
+    pub fn hear_proxy(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Option<SocketAddr>, Unheard> {
+        // It stands before anything that is sealed. Both buffers have room for the longest.
+        let buffer = match self.channel.records {
+            None => buffer,
+            Some(_) => &mut self.sealed,
+        };
+        loop {
+            match proxy::read(buffer) {
+                Err(NoHeader) => return Err(Unheard::NoHeader),
+                Ok(Some(said)) => {
+                    buffer.drain(..said.bytes);
+                    return Ok(said.source);
+                }
+                Ok(None) => {}
+            }
+            match receive_until(&self.channel.stream, buffer, deadline) {
+                Received::Bytes(_) => {}
+                Received::End | Received::TimedOut | Received::Broken => return Err(Unheard::Gone),
+            }
         }
     }
 

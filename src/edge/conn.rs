@@ -3,23 +3,25 @@
 //! A request that arrives at once and whole costs one receive and one send. Nothing here judges HTTP (`framing`) or knows
 //! what is answered (the handler).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use httparse::EMPTY_HEADER;
 
-use super::channel::{Ear, Trouble};
+use super::channel::{Ear, Trouble, Unheard};
 use super::exchange::{Fate, Found};
 use super::framing::{
     Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
 };
 use super::guests::Guest;
 use super::house::House;
+use super::proxy::forwarded_for;
 use super::refusal::Refusal;
 use super::reply;
 use super::socket::{Received, receive_now, receive_until};
 use super::ticket::Ticket;
-use super::{Request, SEND_DEADLINE};
+use super::{Peers, Request, SEND_DEADLINE};
 
 /// What an idle connection keeps for input; most callbacks fit in it whole.
 const IDLE_INPUT_BYTES: usize = 4 * 1024;
@@ -37,6 +39,8 @@ pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
         guest,
         house,
         ear: Ear::new(&guest.channel),
+        peer: guest.peer,
+        speaks_for_others: false,
         input: Vec::with_capacity(IDLE_INPUT_BYTES),
         kept: false,
         due: guest.since,
@@ -56,6 +60,10 @@ struct Conn<'a> {
     guest: &'a Arc<Guest>,
     house: &'a Arc<House>,
     ear: Ear<'a>,
+    /// Who has connected, to us or to the proxy before us.
+    peer: SocketAddr,
+    /// It is a proxy that says in each request for whom.
+    speaks_for_others: bool,
     /// What was received and not yet served. Never without spare capacity when something is received into it.
     input: Vec<u8>,
     /// A request was handed over: what follows is a kept connection's.
@@ -93,13 +101,15 @@ impl Conn<'_> {
             self.receive_more(HEAD_BYTES_MAX + GROWN_INPUT_BYTES, deadline)?;
         };
         let body_max = self.house.limits.max_body;
+        let speaker;
         let shape = {
             let mut slots = [EMPTY_HEADER; HEADERS_MAX];
             let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
+            speaker = self.speaker(&head)?;
             match head.shape.body {
                 Body::Length(length) if self.input.len() - span.end >= length => {
                     let end = span.end + length;
-                    self.due = self.hand_over(&head, span.end, end)?;
+                    self.due = self.hand_over(&head, speaker, span.end, end)?;
                     self.forget(end);
                     return Ok(());
                 }
@@ -109,9 +119,50 @@ impl Conn<'_> {
         let end = self.receive_body(span, shape, deadline)?;
         let mut slots = [EMPTY_HEADER; HEADERS_MAX];
         let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
-        self.due = self.hand_over(&head, span.end, end)?;
+        self.due = self.hand_over(&head, speaker, span.end, end)?;
         self.forget(end);
         Ok(())
+    }
+
+    /// Learns who has connected, and whether they may.
+    fn arrive(&mut self, deadline: Instant) -> Result<(), Stop> {
+        let peers = self.house.peers();
+        let is_proxy = peers.trusted_proxies.contains(self.peer.ip());
+        if is_proxy && peers.proxy_protocol {
+            match self.ear.hear_proxy(&mut self.input, deadline) {
+                Ok(source) => self.peer = source.unwrap_or(self.peer),
+                Err(Unheard::NoHeader) => return Err(Refusal::NoProxyHeader.into()),
+                Err(Unheard::Gone) => return Err(Stop::Quietly),
+            }
+        }
+        self.speaks_for_others = is_proxy && !peers.proxy_protocol;
+        if self.speaks_for_others {
+            return Ok(());
+        }
+        self.admit(&peers, self.peer)
+    }
+
+    fn admit(&self, peers: &Peers, peer: SocketAddr) -> Result<(), Stop> {
+        if peers.allow.admit(peer.ip()) {
+            return Ok(());
+        }
+        log::debug!("{0}: {1} is not in {0}.allow", self.house.name, peer.ip());
+        Err(Refusal::Forbidden.into())
+    }
+
+    /// Who says this, and whether they may: asked for each request, for a list may have changed.
+    fn speaker(&self, head: &Head<'_, '_>) -> Result<SocketAddr, Stop> {
+        let peers = self.house.peers();
+        let mut speaker = self.peer;
+        if self.speaks_for_others {
+            let hop = self.peer.ip();
+            let ip = forwarded_for(head.headers, hop, &peers.trusted_proxies);
+            if ip != hop {
+                speaker = SocketAddr::new(ip, 0);
+            }
+        }
+        self.admit(&peers, speaker)?;
+        Ok(speaker)
     }
 
     /// Waits until there is at least one byte of a request, and the one before is answered; returns when the whole of it
@@ -120,6 +171,12 @@ impl Conn<'_> {
         let limit = self.house.limits.request_deadline;
         if !self.kept {
             let deadline = self.guest.since + limit;
+            if !self.house.guests.is_closing() {
+                self.arrive(deadline)?;
+            }
+            if !self.input.is_empty() {
+                return Ok(deadline); // it came with a proxy's header
+            }
             // After the state is told: whoever closes looks at it after saying so, so one of us sees the other.
             let received = if self.house.guests.is_closing() {
                 let now = self.ear.receive_now(&mut self.input);
@@ -275,7 +332,13 @@ impl Conn<'_> {
     }
 
     /// Hands the whole request over; the body lies between `body` and `end` of the input. Returns when the answer is due.
-    fn hand_over(&self, head: &Head<'_, '_>, body: usize, end: usize) -> Result<Instant, Stop> {
+    fn hand_over(
+        &self,
+        head: &Head<'_, '_>,
+        peer: SocketAddr,
+        body: usize,
+        end: usize,
+    ) -> Result<Instant, Stop> {
         let is_ours = self.guest.is_whole();
         if self.house.guests.is_closing() {
             return Err(Refusal::Draining.into());
@@ -290,7 +353,7 @@ impl Conn<'_> {
             target: &head.target,
             headers: head.headers,
             body: &self.input[body..end],
-            peer: self.guest.peer,
+            peer,
         };
         let ticket = Ticket::new(Arc::clone(self.guest), Arc::clone(self.house), head.shape);
         self.house.handler.handle(&request, ticket);

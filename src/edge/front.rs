@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::io::Errno;
 
 use super::channel::Channel;
@@ -18,7 +18,7 @@ use super::guests::{Admission, Guest, Guests, Seat};
 use super::house::House;
 use super::refusal::Refusal;
 use super::socket::{self, Received};
-use super::{Handler, IDLE_MAX, Limits, Watcher};
+use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 use crate::tls::Identity;
@@ -40,14 +40,17 @@ pub struct Entrance {
     pub listener: TcpListener,
     /// What they are shown; `None`: nothing is sealed.
     pub tls: Option<Arc<Identity>>,
+    /// Who may.
+    pub peers: Peers,
 }
 
-/// In the clear.
+/// In the clear, for everybody.
 impl From<TcpListener> for Entrance {
     fn from(listener: TcpListener) -> Self {
         Self {
             listener,
             tls: None,
+            peers: Peers::default(),
         }
     }
 }
@@ -90,7 +93,11 @@ impl Front {
         idle_max: Duration,
     ) -> io::Result<Self> {
         let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
-        let Entrance { listener, tls } = entrance.into();
+        let Entrance {
+            listener,
+            tls,
+            peers,
+        } = entrance.into();
         let addr = listener.local_addr()?;
         let listener = Arc::new(listener);
         let crew = Arc::new(Crew::start(&format!("{name}-reaper"))?);
@@ -102,6 +109,7 @@ impl Front {
             guests: Arc::new(Guests::new()),
             idle_max,
             tls,
+            peers: RwLock::new(Arc::new(peers)),
         });
         let porter = Porter {
             listener: Arc::clone(&listener),
@@ -132,6 +140,11 @@ impl Front {
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.house.guests.present()
+    }
+
+    /// From now on these may come: the next request of who is connected is judged by it too.
+    pub fn set_peers(&self, peers: Peers) {
+        *self.house.peers.write() = Arc::new(peers);
     }
 
     /// Lets nobody in any more: the port is closed, idle connections too; what is on its way to becoming a whole request

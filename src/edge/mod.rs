@@ -9,6 +9,7 @@
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
 //! | `conn` | one connection's life |
+//! | `proxy` | for whom a proxy speaks. Pure |
 //! | `channel` | what is received and sent, plain or sealed |
 //! | `episode` | what is logged once while it lasts |
 //! | `house` | what the connections of a front share |
@@ -32,6 +33,7 @@ mod front;
 mod guests;
 mod house;
 mod lanes;
+mod proxy;
 mod refusal;
 mod reply;
 mod socket;
@@ -41,6 +43,8 @@ mod ticket;
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::peers::Networks;
 
 pub use crate::claims::Reply;
 
@@ -69,6 +73,17 @@ pub struct Limits {
     pub answer_deadline: Duration,
 }
 
+/// Who may come in, and who is believed to speak for others.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// Where requests may come from; none: from anywhere.
+    pub allow: Networks,
+    /// Whose word for whom they speak is believed.
+    pub trusted_proxies: Networks,
+    /// They say it by a PROXY header before each connection; otherwise by `X-Forwarded-For` in each request.
+    pub proxy_protocol: bool,
+}
+
 /// A whole request, as a handler sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -80,7 +95,7 @@ pub struct Request<'a> {
     pub headers: &'a [httparse::Header<'a>],
     /// The body, decoded.
     pub body: &'a [u8],
-    /// Who sent it.
+    /// Who sent it, as far as that is known: port 0 if a proxy said the address alone.
     pub peer: SocketAddr,
 }
 

@@ -138,6 +138,7 @@ mod tests {
             guests,
             idle_max: IDLE_MAX,
             tls: None,
+            peers: Default::default(),
         });
         let shape = Shape {
             body: Body::Length(0),

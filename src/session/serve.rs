@@ -21,6 +21,7 @@ use crate::bus::Bus;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Receipt};
+use crate::peers::{Failures, Judged};
 use crate::wire::{self, FrameError};
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
@@ -32,6 +33,8 @@ pub struct House {
     pub bus: Arc<dyn Bus>,
     pub access: RwLock<Arc<Access>>,
     pub tcp: config::Tcp,
+    /// How often each peer's HELLO has failed.
+    pub failures: Failures,
     /// `http.max_body`: no MSG is larger, and no data from a backend may be.
     pub max_body: usize,
     pub instance: String,
@@ -383,6 +386,42 @@ impl Session {
     /// Tells the peer what it did wrong, and listens to it no more.
     #[cold]
     pub(super) fn break_off(&mut self, code: &'static str, words: &str) {
+        if let Phase::Greeting { .. } = self.phase {
+            return match self.failed_hello(code) {
+                None => self.end_with_error(code, words),
+                Some(left) => {
+                    let words =
+                        format!("too many failed HELLOs from your address; come again in {left} s");
+                    self.end_with_error("limit", &words);
+                }
+            };
+        }
+        self.end_with_error(code, words);
+    }
+
+    /// Counts a HELLO that may not enter; in how many seconds its peer may try again, if it has done so too often. Whoever
+    /// shows a good token enters all the same, for others may come from its address.
+    fn failed_hello(&self, code: &'static str) -> Option<u64> {
+        match self.house.failures.count(self.peer.ip(), self.now) {
+            Judged::Within => {
+                log::info!("{}: refused, {code}", self.peer);
+                None
+            }
+            Judged::Beyond { first, left } => {
+                if first {
+                    let (peer, most) = (self.peer.ip(), self.house.failures.most());
+                    log::warn!(
+                        "{peer}: more than tcp.failures_per_minute = {most} failed HELLOs; \
+                         the next {} s are not logged",
+                        left.as_secs()
+                    );
+                }
+                Some(left.as_secs() + 1)
+            }
+        }
+    }
+
+    fn end_with_error(&mut self, code: &'static str, words: &str) {
         self.house.metrics.session_refused(code);
         self.vacate(End::Protocol);
         let lost = self.mailbox.outgoing().take_in_flight();

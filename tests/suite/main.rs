@@ -10,6 +10,7 @@ mod config;
 mod crowd;
 mod descriptors;
 mod hostile_http;
+mod peers;
 mod protocol_doc;
 mod routes;
 mod rude;

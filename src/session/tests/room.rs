@@ -15,6 +15,7 @@ use crate::fds::FdBudget;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::parcel::{Parcel, Receipts};
+use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 
@@ -47,10 +48,12 @@ impl Room {
             write_deadline: PATIENCE,
             queue: 64,
             tls: None,
+            failures_per_minute: 60,
         };
         change(&mut tcp);
         let registry = Arc::new(Registry::default());
         let house = Arc::new(House {
+            failures: Failures::new(60),
             registry: Arc::clone(&registry),
             bus: Arc::new(MemoryBus),
             access: RwLock::new(Arc::new(Access::new(&tcp))),

@@ -301,6 +301,8 @@ impl RawHttp {
             {
                 Ok(false)
             }
+            // So is an alert.
+            Err(e) if e.to_string().contains("received fatal alert") => Ok(false),
             Err(e) if e.kind() == ErrorKind::Interrupted => Ok(true),
             Err(e) => Err(format!("nothing came within {DEADLINE:?}: {e}")),
         }
