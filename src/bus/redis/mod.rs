@@ -259,15 +259,19 @@ impl Bus for RedisBus {
             Topic::Backend(backend) => Some(backend.clone()),
             Topic::Event(_) => None,
         };
-        let connected = self.asks.ask(topic, ready, &self.post);
-        if connected.is_none()
-            && let Some(backend) = backend
+        // While the bus is down nobody waits for it. The topic is looked at all the same, once there is somebody to look.
+        let up = self.health.is_up();
+        let asked = self.asks.ask(topic, ready.filter(|_| up), &self.post);
+        if let (true, Some(reach)) = (up, asked) {
+            return reach;
+        }
+        if let Some(backend) = backend
             && self.sessions.stamp(&backend).is_some()
         {
-            // Nobody else can be told, but what this node keeps for it need not wait.
+            // Other nodes cannot be told, but what this node keeps for it need not wait.
             self.arrivals.here(&backend);
         }
-        connected.unwrap_or(Reach::Settled)
+        Reach::Down
     }
 
     fn unwell(&self) -> Option<String> {
@@ -283,9 +287,9 @@ impl Bus for RedisBus {
         let Some(n) = self.calls.open(own, then, Instant::now()) else {
             return;
         };
-        if !self.health.is_up() {
-            // The publisher may be waiting for a connection.
-            return self.calls.fail(n, DOWN);
+        if let Some(trouble) = self.unwell() {
+            // Said at once: the publisher may be waiting for a connection.
+            return self.calls.fail(n, &trouble);
         }
         // Redis's own table says which nodes there are; each of them says who is there.
         let pattern = self.names.to("node:", "*").concat();
@@ -463,6 +467,7 @@ impl Ear for Hearing {
     }
 
     fn hears_again(&mut self) {
+        self.abroad.was_deaf(Instant::now());
         self.post.announce_all(self.sessions.stamps());
     }
 }
