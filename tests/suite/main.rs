@@ -5,6 +5,7 @@ mod support;
 mod admin;
 mod answers;
 mod bytes;
+mod certificates;
 mod cli;
 mod config;
 mod crowd;
