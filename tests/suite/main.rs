@@ -20,3 +20,4 @@ mod stop;
 mod takeover;
 mod tls;
 mod tls_backends;
+mod tls_cli;
