@@ -13,6 +13,7 @@ mod descriptors;
 mod hostile_http;
 mod peers;
 mod protocol_doc;
+mod proxies;
 mod routes;
 mod rude;
 mod session;
