@@ -372,3 +372,48 @@ fn a_thousand_idle_connections_keep_nobody_out_and_cost_little() {
     });
     steady.still_served();
 }
+
+/// Lets `connection` take new keys, which the relay must follow: records with nothing in them for it to read.
+fn take_new_keys(connection: &mut RawHttp) -> bool {
+    match connection.wire() {
+        Wire::Plain(_) => false,
+        Wire::Tls(tls, stream) => {
+            tls.refresh_traffic_keys().expect("TLS 1.3");
+            tls.complete_io(stream).is_ok()
+        }
+    }
+}
+
+#[test]
+fn records_that_say_nothing_do_not_hold_a_connection() {
+    let relay = Relay::via(Via::Tls, "[http]\nrequest_deadline = \"2s\"");
+    let mut till = relay.backend("till-7");
+    // A few, until the deadline; and so many that TLS itself has enough of them.
+    for (pace, least) in [(100, Duration::from_secs(2)), (0, Duration::ZERO)] {
+        let began = Instant::now();
+        let mut idle = relay.http();
+        while !idle.stirs(Duration::from_millis(pace + 1)) {
+            take_new_keys(&mut idle);
+            assert!(began.elapsed() < DEADLINE, "it is not cut");
+        }
+        idle.expect_closed();
+        assert!(began.elapsed() >= least, "cut too early");
+    }
+
+    // While an answer is owed they harm nothing, nor does a part of the next request.
+    let mut provider = relay.http();
+    let next = post_request("/notify/till-7", &[], b"next");
+    for _ in 0..3 {
+        provider.send(&post_request("/notify/till-7", &[], b"hello"));
+        let message = till.expect("MSG id=* =5", b"hello");
+        for _ in 0..20 {
+            assert!(take_new_keys(&mut provider));
+        }
+        provider.send(&next[..7]);
+        message.ack();
+        assert_eq!(provider.must_answer().told(), (200, "delivered"));
+        provider.send(&next[7..]);
+        till.expect("MSG id=* =4", b"next").ack();
+        assert_eq!(provider.must_answer().told(), (200, "delivered"));
+    }
+}
