@@ -137,7 +137,14 @@ fn everything() -> Vec<Source> {
     for folder in ["src", "tests", "benches", "doc", "clients", ".ci"] {
         all.extend(files(folder, &[".rs", ".lua", ".md", ".toml", "/run"]));
     }
-    for file in ["README.md", "CHANGELOG.md", "Cargo.toml", "relay.toml"] {
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "Cargo.toml",
+        "deny.toml",
+        "relay.toml",
+    ] {
         let path = project().join(file);
         if path.exists() {
             all.push(read(&path));

@@ -102,7 +102,7 @@ impl Setup {
             Authority::get().issue(dir.path());
         }
         let (process, ready) = launch(dir.path(), &self);
-        let sealed = self.toml.contains(HTTP_TLS.trim_start_matches("[http]\n"));
+        let sealed = self.toml.contains("\ntls = {");
         Relay {
             process,
             ready,
