@@ -204,6 +204,8 @@ pub enum Receipt {
     Busy,
     /// The session had it for `tcp.ack_timeout` and said nothing.
     Expired,
+    /// It did not get to the other nodes: the bus is down.
+    Unreachable,
 }
 
 /// A backend's refusal.
@@ -242,17 +244,20 @@ pub enum Outcome {
     Busy,
     /// This node is stopping.
     Draining,
+    /// No session here, and the bus to the other nodes is down.
+    Unreachable,
 }
 
 impl Outcome {
     /// Every outcome, for tables and metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Delivered,
         Self::Refused,
         Self::Offline,
         Self::TimedOut,
         Self::Busy,
         Self::Draining,
+        Self::Unreachable,
     ];
 
     /// Whether the provider may be told ok. No `_` arm: a new outcome must be judged here.
@@ -260,7 +265,12 @@ impl Outcome {
         match self {
             Self::Delivered => true,
             // Not safe with anyone: the provider must keep it and try again.
-            Self::Refused | Self::Offline | Self::TimedOut | Self::Busy | Self::Draining => false,
+            Self::Refused
+            | Self::Offline
+            | Self::TimedOut
+            | Self::Busy
+            | Self::Draining
+            | Self::Unreachable => false,
         }
     }
 
@@ -273,6 +283,7 @@ impl Outcome {
             Self::TimedOut => "timeout",
             Self::Busy => "busy",
             Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
         }
     }
 }

@@ -107,6 +107,7 @@ impl Config {
             http,
             tcp,
             delivery,
+            redis,
             admin,
             log,
             routes: _,
@@ -135,6 +136,8 @@ impl Config {
             ack_timeout,
             write_deadline,
             queue,
+            channels,
+            data_rate,
             failures_per_minute: _,
             tls: tcp_tls,
         } = tcp;
@@ -183,6 +186,8 @@ impl Config {
                 *write_deadline != new.tcp.write_deadline,
             ),
             ("tcp.queue", *queue != new.tcp.queue),
+            ("tcp.channels", *channels != new.tcp.channels),
+            ("tcp.data_rate", *data_rate != new.tcp.data_rate),
             ("tcp.tls.listen", listens(tcp_tls) != listens(&new.tcp.tls)),
             (
                 "delivery.ack_deadline",
@@ -192,6 +197,7 @@ impl Config {
                 "delivery.undelivered",
                 *undelivered != new.delivery.undelivered,
             ),
+            ("redis", *redis != new.redis),
             ("admin.listen", *admin_listen != new.admin.listen),
             ("log.file", *file != new.log.file),
         ]

@@ -128,6 +128,8 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
             .read("write_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
         queue: s.read("queue", count(1..=1024)).unwrap_or(64),
+        channels: s.read("channels", count(0..=1024)).unwrap_or(32),
+        data_rate: s.read("data_rate", size(1024..=GIB)).unwrap_or(MIB) as usize,
         failures_per_minute: failures(&mut s),
         tls: None,
     };
@@ -200,11 +202,6 @@ pub fn outbox(mut s: Section<'_>) {
     s.close();
 }
 
-/// Refuses `[redis]`.
-pub fn redis(root: &mut Section<'_>) {
-    not_yet(root, "redis", Feature::Redis);
-}
-
 /// Reads `[admin]`.
 pub fn admin(mut s: Section<'_>) -> Admin {
     let address = s.field("listen");
@@ -235,13 +232,6 @@ fn read<T>(
     read: impl Fn(&Field<'_>) -> Result<T, Problem>,
 ) -> Option<T> {
     field.as_ref().and_then(|field| field.read(read))
-}
-
-fn not_yet(s: &mut Section<'_>, key: &'static str, feature: Feature) {
-    if let Some(field) = s.field(key) {
-        // Hidden: a Redis URL may carry a password.
-        field.hide().refuse(Problem::NotYet(feature));
-    }
 }
 
 fn backends(field: &Field<'_>) -> Result<Vec<BackendId>, Problem> {

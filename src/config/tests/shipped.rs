@@ -1,5 +1,7 @@
 //! relay.toml as shipped: it runs, it says the defaults, and it leaves out no key.
 
+use std::time::Duration;
+
 use super::super::{Config, Problem};
 use super::{LEAST, SHIPPED, good};
 
@@ -16,12 +18,12 @@ fn the_shipped_file_has_every_key() {
     let strangers = "stranger = 1\n[http]\ntls = { cert = \"c\", key = \"k\", stranger = 1 }\nstranger = 1\n\
         [tcp]\nstranger = 1\n\
         [tcp.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"c\"\nkey = \"k\"\nstranger = 1\n[delivery]\nstranger = 1\n\
-        [outbox]\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
+        [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
         stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
-        "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "admin", "log", "route", "ok",
-        "fail",
+        "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "redis", "admin", "log",
+        "route", "ok", "fail",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -31,9 +33,6 @@ fn the_shipped_file_has_every_key() {
         for key in known {
             assert!(has(table, key), "relay.toml says nothing of {table}.{key}");
         }
-    }
-    for key in ["url", "prefix"] {
-        assert!(has("redis", key), "relay.toml says nothing of redis.{key}");
     }
 }
 
@@ -71,7 +70,13 @@ fn what_is_commented_out_is_right_too() {
         .replace("# cert = ", "cert = ")
         .replace("# key = ", "key = ")
         .replace("# name = ", "name = ")
-        .replace("# event = ", "event = ");
+        .replace("# event = ", "event = ")
+        .replace("# [redis]", "[redis]")
+        .replace("# url = ", "url = ")
+        .replace("# prefix = ", "prefix = ")
+        .replace("# connect_timeout = ", "connect_timeout = ")
+        .replace("# response_timeout = ", "response_timeout = ")
+        .replace("# ca = ", "ca = ");
     let config = good(&text);
     assert_eq!(config.node, "pay-1");
     let sealed = config.tcp.tls.as_ref().map(|tls| &tls.files);
@@ -82,4 +87,9 @@ fn what_is_commented_out_is_right_too() {
             && config.log.file.is_some()
             && config.routes[0].event.is_some()
     );
+    let redis = config.redis.expect("a section");
+    assert_eq!(redis.url.expose(), "redis://127.0.0.1:6379");
+    assert!(redis.prefix == "payrelay" && redis.ca.is_some());
+    assert_eq!(redis.connect_timeout, Duration::from_secs(2));
+    assert_eq!(redis.response_timeout, Duration::from_secs(1));
 }
