@@ -20,6 +20,11 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the file's order. A text that is not TOML is judged no further than that.
     pub fn parse(text: &str, name_of_file: &str) -> Result<Self, ConfigErrors> {
+        Self::parse_noting_secrets(text, name_of_file).map(|(config, _)| config)
+    }
+
+    /// The same; says besides whether `text` itself has secrets in it.
+    fn parse_noting_secrets(text: &str, name_of_file: &str) -> Result<(Self, bool), ConfigErrors> {
         let report = Report::new(name_of_file, text);
         let (document, syntax) = DeTable::parse_recoverable(text);
         if !syntax.is_empty() {
@@ -30,10 +35,9 @@ impl Config {
         if report.is_bad() {
             return Err(report.into_errors());
         }
-        Ok(Self {
-            warnings: report.into_warnings(),
-            ..config
-        })
+        let has_secret = report.has_secret();
+        let warnings = report.into_warnings();
+        Ok((Self { warnings, ..config }, has_secret))
     }
 
     /// Reads and takes the file at `path`; reads at most 16 MiB.
@@ -53,9 +57,8 @@ impl Config {
             let place = Lines::new(&before).place(before.len());
             ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
         })?;
-        let mut config = Self::parse(text, &name)?;
-        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some();
-        if secret && mode & 0o044 != 0 {
+        let (mut config, has_secret) = Self::parse_noting_secrets(text, &name)?;
+        if has_secret && mode & 0o044 != 0 {
             config.warnings.push(format!(
                 "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
             ));

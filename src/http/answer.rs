@@ -70,7 +70,13 @@ impl Drop for Owed {
 pub fn refused(refusal: &Refusal) -> Reply {
     let allow = match refusal {
         Refusal::Method => "Allow: POST\r\n",
-        Refusal::NoRoute | Refusal::NoId(_) | Refusal::BadId(_) | Refusal::NotAllowed => "",
+        // A provider that reads bodies gets the one that it knows for failure.
+        Refusal::Forged(route) if route.forged_gets_fail => return forged(refusal, route),
+        Refusal::NoRoute
+        | Refusal::Forged(_)
+        | Refusal::NoId(_)
+        | Refusal::BadId(_)
+        | Refusal::NotAllowed => "",
     };
     let head = format!(
         "Content-Type: text/plain\r\n{allow}X-Payrelay-Outcome: {}\r\n",
@@ -80,6 +86,16 @@ pub fn refused(refusal: &Refusal) -> Reply {
         status: refusal.status(),
         head: head.into_bytes(),
         body: format!("{}\n", refusal.words()).into_bytes(),
+    }
+}
+
+fn forged(refusal: &Refusal, route: &Route) -> Reply {
+    let mut head = route.fail.head.clone();
+    head.extend_from_slice(format!("X-Payrelay-Outcome: {}\r\n", refusal.outcome()).as_bytes());
+    Reply {
+        status: route.fail.status,
+        head,
+        body: route.fail.body.clone(),
     }
 }
 

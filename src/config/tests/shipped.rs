@@ -15,10 +15,11 @@ fn the_shipped_file_has_every_key() {
     // A stranger in every table makes every table name the keys it knows.
     let strangers = "stranger = 1\n[http]\nstranger = 1\n[tcp]\nstranger = 1\n[delivery]\nstranger = 1\n\
         [outbox]\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
-        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
+        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
+        hmac = { header = \"X\", stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
-        "", "http", "tcp", "delivery", "outbox", "admin", "log", "route", "ok", "fail",
+        "", "http", "tcp", "delivery", "outbox", "admin", "log", "route", "ok", "fail", "hmac",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -44,7 +45,7 @@ fn has(table: &str, key: &str) -> bool {
         }
         match table {
             "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
-            "ok" | "fail" => {
+            "ok" | "fail" | "hmac" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
             table => current == table && line.starts_with(&format!("{key} = ")),
