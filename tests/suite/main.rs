@@ -16,3 +16,4 @@ mod rude;
 mod session;
 mod stop;
 mod takeover;
+mod verify;

@@ -38,6 +38,7 @@ verify = "none"
 pub struct Setup {
     toml: String,
     nofile: Option<u32>,
+    env: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -46,13 +47,19 @@ impl Setup {
     pub fn with(fragment: &str) -> Self {
         Self {
             toml: fragment.to_owned(),
-            nofile: None,
+            ..Self::default()
         }
     }
 
     /// Under `ulimit -n files`.
     pub fn nofile(mut self, files: u32) -> Self {
         self.nofile = Some(files);
+        self
+    }
+
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.to_owned()));
         self
     }
 
@@ -232,6 +239,7 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
     };
     // What a killed relay leaves in its temporary folder goes with the test's own.
     command.env("TMPDIR", dir);
+    command.envs(setup.env.iter().map(|(name, value)| (name, value)));
     command.arg("run").arg("-c").arg(&file).current_dir(dir);
     let process = Process::start("the relay", command);
     let (_, line) = process.wait_line(0, |_| true);
