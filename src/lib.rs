@@ -17,7 +17,7 @@
 //! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
 //! | [`delivery`] | who waits for which notification until when |
 //! | [`bus`] | how parcels reach other nodes |
-//! | [`session`] | accept, one thread per socket, the codec, mailboxes, the registry |
+//! | [`session`] | accept, one thread per socket, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
@@ -25,6 +25,7 @@
 //! | [`accept`] | a listener's thread |
 //! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
 //! | [`fds`] | who may open how many descriptors |
+//! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
@@ -55,3 +56,4 @@ pub mod relay;
 pub mod session;
 pub mod thread;
 pub mod verify;
+pub mod wire;

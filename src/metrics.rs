@@ -7,6 +7,7 @@
 //! Labels come from closed sets and from the configured routes, never from a request. A route that a reload removed
 //! keeps its series until the process ends.
 
+mod bus;
 mod classic;
 mod process;
 
@@ -21,6 +22,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::bus::BusGauges;
+pub use self::bus::{BusMetrics, BusReadings};
 use crate::notification::{Outcome, Receipt};
 
 /// The `Content-Type` of [`Metrics::text`]: the classic format, which every scraper of the last ten years reads.
@@ -50,6 +53,7 @@ pub struct Metrics {
     sessions_closed: Family<ReasonLabels, Counter>,
     session_refusals: Family<CodeLabels, Counter>,
     in_flight: Gauge,
+    bus: BusMetrics,
     readings: ReadingGauges,
 }
 
@@ -72,6 +76,8 @@ pub struct Readings {
     pub fd_budget_free: usize,
     /// File descriptors the relay may hand to connections at all.
     pub fd_budget: usize,
+    /// Of the bus.
+    pub bus: BusReadings,
 }
 
 /// The counters of one route, resolved once: keep it beside the route.
@@ -179,6 +185,7 @@ impl Metrics {
             "Notifications whose provider waits for an answer",
             in_flight.clone(),
         );
+        let bus = BusMetrics::register(&mut registry);
         let readings = ReadingGauges::register(&mut registry);
         registry.register_collector(Box::new(process::Process::new()));
 
@@ -194,6 +201,7 @@ impl Metrics {
             sessions_closed,
             session_refusals,
             in_flight,
+            bus,
             readings,
         }
     }
@@ -229,6 +237,7 @@ impl Metrics {
             Receipt::Gone => self.receipts.gone.inc(),
             Receipt::Busy => self.receipts.busy.inc(),
             Receipt::Expired => self.receipts.expired.inc(),
+            Receipt::Unreachable => self.receipts.unreachable.inc(),
         };
     }
 
@@ -263,6 +272,11 @@ impl Metrics {
             .inc();
     }
 
+    /// The counters of the bus.
+    pub fn bus(&self) -> BusMetrics {
+        self.bus.clone()
+    }
+
     /// One more provider waits for its answer.
     pub fn in_flight_add(&self) {
         self.in_flight.inc();
@@ -290,6 +304,7 @@ struct Receipts {
     gone: Counter,
     busy: Counter,
     expired: Counter,
+    unreachable: Counter,
     late: Counter,
 }
 
@@ -303,6 +318,7 @@ impl Receipts {
             gone: of("gone"),
             busy: of("busy"),
             expired: of("expired"),
+            unreachable: of("unreachable"),
             late: of("late"),
         };
         registry.register(
@@ -321,10 +337,12 @@ struct ReadingGauges {
     http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
+    bus: BusGauges,
 }
 
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
+        let bus = BusGauges::register(registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -348,6 +366,7 @@ impl ReadingGauges {
                 "payrelay_fd_budget",
                 "File descriptors set aside for connections",
             ),
+            bus,
         }
     }
 
@@ -359,6 +378,7 @@ impl ReadingGauges {
         self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
+        self.bus.set(&readings.bus);
     }
 }
 

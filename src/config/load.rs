@@ -12,7 +12,7 @@ use super::errors::ConfigErrors;
 use super::place::Lines;
 use super::problem::{FILE_BYTES_MAX, Problem};
 use super::reader::{Report, Section};
-use super::{Config, address, node, route, sections};
+use super::{Config, address, node, redis, route, sections};
 
 impl Config {
     /// Takes `text` as a configuration; errors and warnings call it `name_of_file`.
@@ -97,7 +97,7 @@ fn read(mut root: Section<'_>) -> Config {
     let tcp = sections::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
     sections::outbox(root.section("outbox"));
-    sections::redis(&mut root);
+    let redis = redis::redis(&mut root);
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
     let routes = route::routes(&mut root, http.listen);
@@ -108,6 +108,7 @@ fn read(mut root: Section<'_>) -> Config {
         http,
         tcp,
         delivery,
+        redis,
         admin,
         log,
         routes,

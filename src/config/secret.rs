@@ -104,12 +104,21 @@ fn one(field: &Field<'_>) -> Result<Secret, Problem> {
 
 /// The secret that `field` holds or points to, of whatever length.
 pub fn secret_text(field: &Field<'_>) -> Result<String, Problem> {
+    let (text, is_here) = text(field, Kind::Secret)?;
+    if is_here {
+        field.note_secret();
+    }
+    Ok(text)
+}
+
+/// What `field` holds or points to and may be secret; and whether it stands in the field itself.
+pub fn text_and_place(field: &Field<'_>) -> Result<(String, bool), Problem> {
     text(field, Kind::Secret)
 }
 
 /// The public key that `field` holds or points to; anybody may read it.
 pub fn public_text(field: &Field<'_>) -> Result<String, Problem> {
-    text(field, Kind::Public)
+    text(field, Kind::Public).map(|(text, _)| text)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,21 +127,18 @@ enum Kind {
     Public,
 }
 
-fn text(field: &Field<'_>, kind: Kind) -> Result<String, Problem> {
+fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
     let given = field.text("a string")?;
     if let Some(name) = given.strip_prefix("env:") {
         return match env::var(name) {
-            Ok(text) => Ok(text),
+            Ok(text) => Ok((text, false)),
             Err(VarError::NotPresent) => Err(BadSource::NoVariable(shown(name))),
             Err(VarError::NotUnicode(_)) => Err(BadSource::VariableNotText(shown(name))),
         }
         .map_err(Problem::Source);
     }
     let Some(path) = given.strip_prefix("file:") else {
-        if kind == Kind::Secret {
-            field.note_secret();
-        }
-        return Ok(given.to_owned());
+        return Ok((given.to_owned(), true));
     };
     let (text, mode) = contents(path).map_err(Problem::Source)?;
     if kind == Kind::Secret && mode & 0o044 != 0 {
@@ -141,7 +147,7 @@ fn text(field: &Field<'_>, kind: Kind) -> Result<String, Problem> {
             shown(path)
         ));
     }
-    Ok(text)
+    Ok((text, false))
 }
 
 /// The text of the file at `path` without its last line end, and its mode bits.

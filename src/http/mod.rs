@@ -192,7 +192,8 @@ impl Desk {
             verified: route
                 .verifier
                 .as_ref()
-                .map_or(verify::NONE, |verifier| verifier.name),
+                .map_or(verify::NONE, |verifier| verifier.name)
+                .into(),
             event,
             at_unix_ms,
             tries: 1,

@@ -6,6 +6,7 @@ mod bounds;
 mod callback;
 mod fresh;
 mod ids;
+mod parts;
 mod secrets;
 mod time;
 mod vectors;
