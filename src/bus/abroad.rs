@@ -136,6 +136,13 @@ impl Abroad {
         }
     }
 
+    /// This node was deaf for a while: what was told meanwhile is lost.
+    pub fn was_deaf(&self, now: Instant) {
+        for sent in self.table.lock().by_backend.values_mut().flatten() {
+            sent.until = sent.until.min(now + MOVED_GRACE);
+        }
+    }
+
     /// Ends what nobody will answer any more.
     pub fn sweep(&self, now: Instant) {
         let mut over = Vec::new();

@@ -10,6 +10,7 @@ use super::path::path;
 use super::problem::{Open, Problem};
 use super::reader::{Field, Section};
 use super::selector::{self, BadSelector, headers};
+use super::values::networks;
 use super::verify::{BadVerify, Check, Said, verify};
 use super::{PathTemplate, Route, Segment, Selector};
 use crate::verify::presets::Scheme;
@@ -78,6 +79,7 @@ impl Reading {
             let names = preset.map_or(&[][..], |preset| preset.forward_headers);
             names.iter().map(|&name| name.to_owned()).collect()
         });
+        let allow = s.read("allow", networks).unwrap_or_default();
         let (ok, fail) = answer::both(&mut s, preset);
         s.close();
         Some(Route {
@@ -85,6 +87,7 @@ impl Reading {
             path: path?,
             verifier: check.verifier().cloned(),
             forged_gets_fail: preset.is_some_and(|preset| preset.reads_fail),
+            allow,
             id,
             event,
             forward_headers,

@@ -68,18 +68,20 @@ impl Drop for Owed {
 
 /// The answer to a request that made no notification.
 pub fn refused(refusal: &Refusal) -> Reply {
-    let allow = match refusal {
+    let extra = match refusal {
         Refusal::Method => "Allow: POST\r\n",
         // A provider that reads bodies gets the one that it knows for failure.
         Refusal::Forged(route) if route.forged_gets_fail => return forged(refusal, route),
+        Refusal::TooMany { left } => &format!("Retry-After: {}\r\n", left.as_secs() + 1),
         Refusal::NoRoute
+        | Refusal::Forbidden
         | Refusal::Forged(_)
         | Refusal::NoId(_)
         | Refusal::BadId(_)
         | Refusal::NotAllowed => "",
     };
     let head = format!(
-        "Content-Type: text/plain\r\n{allow}X-Payrelay-Outcome: {}\r\n",
+        "Content-Type: text/plain\r\n{extra}X-Payrelay-Outcome: {}\r\n",
         refusal.outcome()
     );
     Reply {

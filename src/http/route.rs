@@ -10,6 +10,7 @@ use tiny_http::Request;
 use super::forged::Complaints;
 use crate::config::{self, Segment, Selector};
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::peers::Networks;
 use crate::verify::{self, Believed, Refused, Verifier};
 
 /// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
@@ -23,6 +24,8 @@ pub struct Routes(Vec<Arc<Route>>);
 /// One route.
 pub struct Route {
     pub name: Arc<str>,
+    /// Where its requests may come from.
+    pub allow: Networks,
     segments: Vec<Segment>,
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`.
@@ -96,6 +99,7 @@ impl Route {
     fn new(route: &config::Route, metrics: &Metrics) -> Self {
         Self {
             name: Arc::clone(&route.name),
+            allow: route.allow.clone(),
             segments: route.path.segments.clone(),
             verifier: route.verifier.clone(),
             forged_gets_fail: route.forged_gets_fail,

@@ -33,7 +33,7 @@ use self::subscriber::{Asks, Ear, Subscriber};
 use super::abroad::Abroad;
 use super::events::{Channel, Hub};
 use super::frames::{self, Frame};
-use super::roll::{Roll, RollCalls};
+use super::roll::{NodeRoll, Roll, RollCalls};
 use super::{
     Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Stamp, Told, Topic, Unreachable,
 };
@@ -258,15 +258,19 @@ impl Bus for RedisBus {
             Topic::Backend(backend) => Some(backend.clone()),
             Topic::Event(_) => None,
         };
-        let connected = self.asks.ask(topic, ready, &self.post);
-        if connected.is_none()
-            && let Some(backend) = backend
+        // While the bus is down nobody waits for it. The topic is looked at all the same, once there is somebody to look.
+        let up = self.health.is_up();
+        let asked = self.asks.ask(topic, ready.filter(|_| up), &self.post);
+        if let (true, Some(reach)) = (up, asked) {
+            return reach;
+        }
+        if let Some(backend) = backend
             && self.sessions.stamp(&backend).is_some()
         {
-            // Nobody else can be told, but what this node keeps for it need not wait.
+            // Other nodes cannot be told, but what this node keeps for it need not wait.
             self.arrivals.here(&backend);
         }
-        connected.unwrap_or(Reach::Settled)
+        Reach::Down
     }
 
     fn unwell(&self) -> Option<String> {
@@ -278,6 +282,16 @@ impl Bus for RedisBus {
     }
 
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
+        if let Some(trouble) = self.unwell() {
+            return then(Roll {
+                nodes: vec![NodeRoll::here(
+                    self.names.instance.clone(),
+                    self.sessions.stamps(),
+                )],
+                silent: Vec::new(),
+                trouble: Some(trouble),
+            });
+        }
         let n = match self.calls.open(then, Instant::now()) {
             Ok(n) => n,
             Err(then) => {
@@ -452,6 +466,7 @@ impl Ear for Hearing {
     }
 
     fn hears_again(&mut self) {
+        self.abroad.was_deaf(Instant::now());
         self.post.announce_all(self.sessions.stamps());
     }
 }
