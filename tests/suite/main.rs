@@ -22,3 +22,4 @@ mod takeover;
 mod tls;
 mod tls_backends;
 mod tls_cli;
+mod verify;
