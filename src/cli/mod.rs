@@ -8,6 +8,7 @@ mod place;
 mod run;
 mod send;
 mod text;
+mod tls;
 mod token;
 
 use std::fmt::Display;
