@@ -165,6 +165,7 @@ impl RedisBus {
             ear: Hearing {
                 names: names.clone(),
                 post: Arc::clone(&post),
+                asks: Arc::clone(&asks),
                 abroad: Arc::clone(&abroad),
                 calls: Arc::clone(&calls),
                 sessions: Arc::clone(&sessions),
@@ -311,6 +312,7 @@ impl Bus for RedisBus {
 struct Hearing {
     names: Names,
     post: Arc<Post>,
+    asks: Arc<Asks>,
     abroad: Arc<Abroad>,
     calls: Arc<RollCalls>,
     sessions: Arc<dyn Sessions>,
@@ -341,6 +343,8 @@ impl Hearing {
             // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
             parcel.settle(Receipt::Gone);
         }
+        // Its session has no seat to give up any more, and so will not ask.
+        self.asks.note(Topic::Backend(backend.clone()));
     }
 
     fn roll(&self, n: u64, origin: &str) {

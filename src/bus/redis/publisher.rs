@@ -95,8 +95,15 @@ impl Post {
 
     /// Announces that a session of `backend` is here.
     pub fn announce(&self, backend: BackendId, stamp: Stamp) {
-        self.here.lock().push((backend, stamp));
-        self.ring();
+        let first = {
+            let mut here = self.here.lock();
+            here.push((backend, stamp));
+            here.len() == 1
+        };
+        // Once: thousands that come at the same moment must not fill the queue with rings.
+        if first {
+            self.ring();
+        }
     }
 
     /// Announces all of `backends`, and nothing that was to be announced before.

@@ -78,6 +78,12 @@ impl Asks {
         Some(reach)
     }
 
+    /// Asks from the thread itself, which looks after each message and needs no waking.
+    pub fn note(&self, topic: Topic) {
+        self.inner.lock().list.push((topic, None));
+        self.some.store(true, Ordering::Release);
+    }
+
     fn open(&self) {
         self.inner.lock().open = true;
     }
@@ -243,17 +249,27 @@ impl<E: Ear> Work<E> {
         if asked.is_empty() {
             return Ok(());
         }
-        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        // Each topic is looked at once, however often it was asked about: two looks could see a session come and go, and
+        // the commands would leave in the wrong order.
+        let mut topics: HashMap<Topic, Vec<Ready>> = HashMap::new();
         for (topic, ready) in asked {
+            topics.entry(topic).or_default().extend(ready);
+        }
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for (topic, ready) in topics {
             let wants = self.tools.ear.wants(&topic);
-            let (name, topic) = self.named(topic);
+            let name = (self.tools.name)(&topic);
             match (wants, self.book.get_mut(&name)) {
-                (true, Some(entry)) if entry.wanted => match ready {
-                    Some(ready) if entry.unconfirmed == 0 => ready(),
-                    ready => entry.waiting.extend(ready),
-                },
+                (true, Some(entry)) if entry.wanted && entry.unconfirmed == 0 => {
+                    // Who waits is new, even if the topic is not: others may hold an older session.
+                    if !ready.is_empty() {
+                        self.tools.ear.stands(&topic);
+                    }
+                    ready.into_iter().for_each(|ready| ready());
+                }
+                (true, Some(entry)) if entry.wanted => entry.waiting.extend(ready),
                 (true, _) => {
-                    self.enter(&name, topic.clone()).waiting.extend(ready);
+                    self.enter(&name, Some(topic)).waiting.extend(ready);
                     wanted.push(name);
                 }
                 (false, entry) => {
@@ -267,7 +283,6 @@ impl<E: Ear> Work<E> {
                 }
             }
         }
-        // A topic can be in both lists, if its last session left and the next came while this was looked through.
         self.command(connection, b"UNSUBSCRIBE", &unwanted)?;
         self.command(connection, b"SUBSCRIBE", &wanted)?;
         self.count();
