@@ -67,6 +67,13 @@ pub struct RedisBus {
     metrics: BusMetrics,
 }
 
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        // The subscriber may take the 3 s of its silence to end; the publisher shall not begin then to wait for Redis.
+        self.post.connect_no_more();
+    }
+}
+
 impl fmt::Debug for RedisBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RedisBus({}, {:?})", self.names.instance, self.health)

@@ -152,6 +152,7 @@ impl Subscriber {
             book: HashMap::new(),
             unconfirmed: 0,
             canary: Instant::now(),
+            sung: false,
         };
         let thread = thread::spawn("bus-subscribe", super::STACK_BYTES, move || {
             work.run(&stopped);
@@ -182,6 +183,8 @@ struct Work<E> {
     /// In all of the book.
     unconfirmed: usize,
     canary: Instant,
+    /// A canary was heard on the present connection.
+    sung: bool,
 }
 
 impl<E: Ear> Work<E> {
@@ -207,6 +210,7 @@ impl<E: Ear> Work<E> {
         let mut connection = self.tools.place.connect(Some(SILENCE_MAX))?;
         self.unconfirmed = 0;
         self.canary = Instant::now();
+        self.sung = false;
         let own = self.tools.own.clone();
         self.subscribe(&mut connection, own.map(|name| (name, None)).into())?;
         // Opened before everything is looked at: what comes after the look is asked for.
@@ -215,11 +219,10 @@ impl<E: Ear> Work<E> {
         let named = wanted.into_iter().map(|topic| self.named(topic));
         let named: Vec<_> = named.collect();
         self.subscribe(&mut connection, named)?;
-        let mut hearing = false;
+        let (mut standing, mut hearing) = (false, false);
         loop {
-            let message = connection
-                .recv_response()
-                .map_err(|error| match error.is_timeout() {
+            let message =
+                link::receive(&mut connection).map_err(|error| match error.is_timeout() {
                     true => Trouble(format!("silent for {} s", SILENCE_MAX.as_secs())),
                     false => Trouble::from(error),
                 })?;
@@ -228,7 +231,12 @@ impl<E: Ear> Work<E> {
             }
             self.hear(&mut connection, message)?;
             self.look_at_asks(&mut connection)?;
-            if !hearing && self.unconfirmed == 0 {
+            if !standing && self.unconfirmed == 0 {
+                standing = true;
+                self.tools.post.sing();
+            }
+            // That Redis has confirmed is not enough: a node that may not publish would hear nothing, not even itself.
+            if standing && self.sung && !hearing {
                 hearing = true;
                 *backoff = Backoff::default();
                 self.tools.ear.hears_again();
@@ -381,6 +389,7 @@ impl<E: Ear> Work<E> {
         let Some(topic) = &entry.topic else {
             if let Some(word) = self.tools.ear.own(payload) {
                 self.canary = Instant::now();
+                self.sung = true;
                 self.tools.health.canary(word);
             }
             return Ok(());
