@@ -163,7 +163,7 @@ fn receipt(line: &Line<'_>) -> Option<Receipt> {
     })
 }
 
-/// The largest stamp that is believed, in Unix milliseconds: after it, a node could give no larger one.
+/// The largest stamp that is believed, in the year 2255: after the largest there is, a node could give no larger one.
 const STAMP_MAX: Stamp = 1 << 53;
 
 /// Lines of a backend and its stamp; a line that is neither is left out.
