@@ -110,8 +110,9 @@ pub struct Data {
 
 /// Where in the history of all nodes a session began: a larger stamp is the newer session.
 ///
-/// A hybrid clock: Unix milliseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
-/// lags behind does not lose its new sessions to older ones elsewhere.
+/// A hybrid clock: Unix microseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
+/// lags behind does not lose its new sessions to older ones elsewhere. Microseconds, because thousands of backends come back
+/// in the same second: in milliseconds each would push this clock a step ahead of the other nodes'.
 pub type Stamp = u64;
 
 /// The sessions of this node, as the bus knows them.

@@ -39,6 +39,9 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How often this node publishes a word to itself.
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the log says that Redis refuses something.
+const REFUSAL_EVERY: Duration = Duration::from_secs(10);
+
 /// Backends in one HERE.
 const HERE_MAX: usize = 256;
 
@@ -46,6 +49,8 @@ const HERE_MAX: usize = 256;
 pub enum Then {
     /// Nothing.
     Nothing,
+    /// It says whether this node may publish at all.
+    Canary,
     /// It is the number of nodes that heard of this notification.
     Parcel(BackendId, NotificationId),
     /// Somebody wants to see it.
@@ -68,8 +73,10 @@ pub struct Post {
     who: AtomicBool,
     /// This node's subscriber shall be woken.
     wake: AtomicBool,
-    /// Redis may be gone: the connection shall be tried now.
-    doubt: AtomicBool,
+    /// It waits for a canary, and not for the next second.
+    sing: AtomicBool,
+    /// The node stops: a Redis that is not there is not waited for any more.
+    leaving: AtomicBool,
     metrics: BusMetrics,
 }
 
@@ -99,8 +106,15 @@ impl Post {
 
     /// Announces that a session of `backend` is here.
     pub fn announce(&self, backend: BackendId, stamp: Stamp) {
-        self.here.lock().push((backend, stamp));
-        self.ring();
+        let first = {
+            let mut here = self.here.lock();
+            here.push((backend, stamp));
+            here.len() == 1
+        };
+        // Once: thousands that come at the same moment must not fill the queue with rings.
+        if first {
+            self.ring();
+        }
     }
 
     /// Announces all of `backends`, and nothing that was to be announced before; and asks the others to do the same, to
@@ -118,11 +132,15 @@ impl Post {
         }
     }
 
-    /// The subscriber has lost its connection, so this one is tried now: else the first to publish would find out, and the
-    /// bus be called up while it is not.
-    pub fn doubt(&self) {
-        self.doubt.store(true, Ordering::Relaxed);
+    /// Publishes a canary now.
+    pub fn sing(&self) {
+        self.sing.store(true, Ordering::Relaxed);
         self.ring();
+    }
+
+    /// From now on, a connection that is lost stays lost: nobody shall wait for Redis at the stop.
+    pub fn connect_no_more(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Makes the thread look. If the queue is full, it is about to.
@@ -174,7 +192,8 @@ impl Publisher {
             here: Mutex::default(),
             who: AtomicBool::new(false),
             wake: AtomicBool::new(false),
-            doubt: AtomicBool::new(false),
+            sing: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             metrics: tools.metrics.clone(),
         });
         let stopping = Arc::new(AtomicBool::new(false));
@@ -189,6 +208,7 @@ impl Publisher {
             canary_at: Instant::now(),
             batch: Vec::new(),
             bytes: Vec::new(),
+            refusals: Refusals::default(),
         };
         let thread = thread::spawn("bus-publish", super::STACK_BYTES, move || work.run())?;
         let publisher = Self {
@@ -212,14 +232,31 @@ struct Work {
     /// What is done with the replies of this batch, in order.
     batch: Vec<Then>,
     bytes: Vec<u8>,
+    refusals: Refusals,
+}
+
+/// Speaks of commands that Redis refuses, but not of every one: there may be thousands a second.
+#[derive(Default)]
+struct Refusals {
+    said: Option<Instant>,
+}
+
+impl Refusals {
+    fn say(&mut self, trouble: &Trouble) {
+        if self.said.is_none_or(|said| said.elapsed() >= REFUSAL_EVERY) {
+            self.said = Some(Instant::now());
+            log::warn!("redis refuses a command: {trouble}");
+        }
+    }
 }
 
 impl Work {
     fn run(mut self) {
         while !self.stopping.load(Ordering::Relaxed) {
-            let due = match self.connection {
-                Some(_) => self.canary_at,
-                None => self.canary_at.min(self.retry_at),
+            let retry = self.connection.is_none() && !self.post.leaving.load(Ordering::Relaxed);
+            let due = match retry {
+                true => self.canary_at.min(self.retry_at),
+                false => self.canary_at,
             };
             let first = self.inbox.recv_deadline(due).ok();
             let now = Instant::now();
@@ -272,18 +309,21 @@ impl Work {
 
     /// Adds what this node says by itself: the wake-up, who has come, the canary.
     fn add_own(&mut self, now: Instant) {
-        if self.post.doubt.swap(false, Ordering::Relaxed) || now >= self.canary_at {
+        let due = now >= self.canary_at;
+        if due {
             self.canary_at = now + CANARY_EVERY;
             self.tools.abroad.sweep(now);
             self.tools.calls.sweep(now);
-            let word = self.tools.health.canary_word();
-            self.publish_own("node:", |out| frames::canary(out, word));
         }
         if self.connection.is_none() {
             return; // once connected, everybody is announced
         }
+        if self.post.sing.swap(false, Ordering::Relaxed) || due {
+            let word = self.tools.health.canary_word();
+            self.publish_own(Then::Canary, |out| frames::canary(out, word));
+        }
         if self.post.wake.swap(false, Ordering::Relaxed) {
-            self.publish_own("node:", frames::wake);
+            self.publish_own(Then::Nothing, frames::wake);
         }
         if self.post.who.swap(false, Ordering::Relaxed) {
             let node = &self.tools.instance;
@@ -312,14 +352,16 @@ impl Work {
         }
     }
 
-    fn publish_own(&mut self, kind: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        let channel = [&self.tools.prefix, ":", kind, &self.tools.instance];
+    /// Publishes on this node's own channel.
+    fn publish_own(&mut self, then: Then, write: impl FnOnce(&mut Vec<u8>)) {
+        let channel = [&self.tools.prefix, ":node:", &self.tools.instance];
         self.bytes.extend(link::publish(&channel, write));
-        self.batch.push(Then::Nothing);
+        self.batch.push(then);
     }
 
     fn connect(&mut self, now: Instant) {
-        if self.connection.is_some() || now < self.retry_at {
+        let leaving = self.post.leaving.load(Ordering::Relaxed);
+        if self.connection.is_some() || now < self.retry_at || leaving {
             return;
         }
         match self.tools.place.connect(None) {
@@ -328,7 +370,8 @@ impl Work {
                 self.backoff = Backoff::default();
                 // What was announced and got lost with the last connection is not known.
                 self.post.announce_all(self.tools.sessions.stamps());
-                self.tools.health.publisher(Ok(()));
+                self.post.sing.store(true, Ordering::Relaxed);
+                self.tools.health.publisher_anew();
             }
             Err(why) => self.lose(why),
         }
@@ -354,18 +397,25 @@ impl Work {
                 reply(&self.tools, then, Err(Unreachable));
                 continue;
             }
-            match connection.recv_response() {
-                Ok(value) => reply(&self.tools, then, Ok(value)),
+            match link::receive(connection) {
+                Ok(value) => {
+                    if matches!(then, Then::Canary) {
+                        self.tools.health.publisher(Ok(()));
+                    }
+                    reply(&self.tools, then, Ok(value));
+                }
                 Err(error) => {
-                    reply(&self.tools, then, Err(Unreachable));
                     let is_broken = link::is_broken(&error);
                     let trouble = Trouble::from(error);
                     if is_broken {
                         broken = Some(trouble);
+                    } else if matches!(then, Then::Canary) {
+                        self.tools.health.publisher(Err(trouble));
                     } else {
                         // Redis understood and refused: a right that is missing, a limit that is reached.
-                        log::warn!("redis refuses a command: {trouble}");
+                        self.refusals.say(&trouble);
                     }
+                    reply(&self.tools, then, Err(Unreachable));
                 }
             }
         }
@@ -389,7 +439,7 @@ impl Work {
 
 fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) {
     match then {
-        Then::Nothing => {}
+        Then::Nothing | Then::Canary => {}
         Then::Parcel(backend, id) => match value {
             Ok(value) => tools.abroad.heard_by(&backend, id, link::count(&value)),
             Err(Unreachable) => tools.abroad.failed(&backend, id),
