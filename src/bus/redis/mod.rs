@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use self::health::Health;
 use self::link::{LinkError, Place};
 use self::names::Names;
-use self::publisher::{Post, Publisher, Then};
+use self::publisher::{Post, Publisher, Then, Word};
 use self::subscriber::{Asks, Ear, Subscriber};
 use super::abroad::Abroad;
 use super::events::{Channel, Hub};
@@ -490,7 +490,7 @@ impl Receipts for Back {
             frames::told(out, id, &self.to, &receipt);
         });
         // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
-        if self.post.send(bytes, Then::Nothing).is_err() {
+        if self.post.send(bytes, Then::Again(Word::default())).is_err() {
             self.metrics.receipt_lost();
         }
     }
