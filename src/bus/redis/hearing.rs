@@ -46,7 +46,7 @@ impl Hearing {
                 None => {}
             }
         }
-        self.abroad.moved(backend, Instant::now());
+        self.abroad.moved(backend, stamp, Instant::now());
         self.arrivals.here(backend);
     }
 
