@@ -164,11 +164,6 @@ fn what_this_version_has_not_is_said_so() {
         "5:15",
         &["delivery.undelivered", "refuse", "not in this version"],
     );
-    refused(
-        "[[route]]\npath = \"/notify/{id}\"\nverify = \"alipay\"\n",
-        "3:10",
-        &["verify", "none", "not in this version"],
-    );
 }
 
 #[test]
