@@ -2,11 +2,13 @@
 //!
 //! What people read goes to standard output, what went wrong to standard error. Nothing here knows how a relay works.
 
+mod bench;
 mod check;
 mod listen;
 mod place;
 mod run;
 mod send;
+mod stop;
 mod text;
 mod token;
 
@@ -67,6 +69,9 @@ enum Command {
     /// Be a provider: post a test callback and print the answer
     #[command(after_help = send::HELP)]
     Send(send::Args),
+    /// Measure a running relay: rate, latency, and whether everything arrives once
+    #[command(after_help = bench::HELP)]
+    Bench(bench::Args),
 }
 
 /// Does what the arguments say.
@@ -89,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
+        Command::Bench(args) => bench::run(&config, &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -252,6 +258,12 @@ mod tests {
             ],
             &["payrelay", "send", "a", "--header", "no colon"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
+            &["payrelay", "bench", "--total", "5", "--duration", "5s"],
+            &["payrelay", "bench", "--duration", "5"],
+            &["payrelay", "bench", "--body", "79B"],
+            &["payrelay", "bench", "--backends", "0"],
+            &["payrelay", "bench", "--rate", "0"],
+            &["payrelay", "bench", "--concurrency", "4097"],
         ] {
             let error = Args::try_parse_from(line).expect_err("a usage error");
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line:?}");

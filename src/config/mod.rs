@@ -21,7 +21,7 @@ mod secret;
 mod sections;
 mod selector;
 mod spelling;
-mod units;
+pub mod units;
 mod values;
 
 #[cfg(test)]

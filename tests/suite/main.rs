@@ -6,6 +6,7 @@ mod admin;
 mod answers;
 mod bytes;
 mod cli;
+mod cli_bench;
 mod config;
 mod crowd;
 mod descriptors;

@@ -7,7 +7,6 @@ mod backoff;
 mod frames;
 mod link;
 mod session;
-mod stop;
 mod worker;
 
 use std::io;
@@ -17,8 +16,8 @@ use payrelay::session::token::sign;
 
 use self::backoff::Backoff;
 use self::session::{Ended, Session};
-use self::stop::Stop;
 use self::worker::{Handling, Worker};
+use super::stop::Stop;
 use super::{ConfigFile, Failure, cannot_print, place, say};
 
 pub const HELP: &str = "\
@@ -187,7 +186,7 @@ fn identify(config: &ConfigFile, args: &Args) -> Result<Identity, Failure> {
         }
         (None, _) => {
             let tcp = config.load()?.tcp;
-            let place = place::reachable(tcp.listen, "tcp.listen")?;
+            let place = place::reachable(tcp.listen, "tcp.listen", "--connect")?;
             (place.to_string(), tcp.secrets)
         }
     };
