@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use payrelay::notification::{IdMint, NotificationId};
-use payrelay::session::wire::{Line, line};
+use payrelay::wire::{Line, line};
 
 use super::Work;
 

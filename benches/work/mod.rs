@@ -12,6 +12,7 @@ pub struct Work {
     /// Gets ready; what comes back does it once each time it is called.
     pub prepare: fn() -> Box<dyn FnMut()>,
     /// Whether it is the same to the last instruction each time: no second thread has a part in it.
+    #[allow(dead_code, reason = "a clock does not ask")]
     pub steady: bool,
 }
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use payrelay::bus::MemoryBus;
+use payrelay::bus::events::Hub;
+use payrelay::bus::{Bus, Events, MemoryBus};
 use payrelay::config::Config;
 use payrelay::fds::FdBudget;
 use payrelay::metrics::Metrics;
 use payrelay::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use payrelay::parcel::{Parcel, Receipts};
+use payrelay::peers::Failures;
 use payrelay::session::token::Access;
 use payrelay::session::{Door, House, Registry};
 
@@ -106,18 +108,30 @@ fn for_nobody() -> Box<dyn FnMut()> {
 fn door(registry: &Arc<Registry>) -> Door {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("relay.toml");
     let config = Config::load(&file).expect("the configuration as it is shipped");
+    let instance = "bench-0a1b2c".to_owned();
+    let hub = Arc::new(Hub::default());
+    let sessions = Arc::clone(registry) as Arc<_>;
+    let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(
+        instance.clone(),
+        sessions,
+        Arc::clone(&hub),
+        Arc::new(()),
+    ));
     let house = House {
         registry: Arc::clone(registry),
-        bus: Arc::new(MemoryBus),
+        bus: Arc::clone(&bus),
+        events: Events::new(hub, bus, config.http.max_body),
+        mint: IdMint::new(8),
         access: RwLock::new(Arc::new(Access::new(&config.tcp))),
+        failures: Failures::new(config.tcp.failures_per_minute),
         tcp: config.tcp,
         max_body: config.http.max_body,
-        instance: "bench-0a1b2c".into(),
+        instance,
         metrics: Arc::new(Metrics::new()),
     };
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = TcpListener::bind(loopback).expect("a port");
-    Door::open(listener, Arc::new(house), FdBudget::with(100)).expect("a door")
+    Door::open(listener, None, Arc::new(house), FdBudget::with(100)).expect("a door")
 }
 
 fn notification(to: &str, body_bytes: usize) -> Arc<Notification> {
@@ -125,7 +139,7 @@ fn notification(to: &str, body_bytes: usize) -> Arc<Notification> {
         id: IdMint::new(7).mint(1_764_000_000_000),
         backend: BackendId::parse(to).expect("an id"),
         route: "/notify/{id}".into(),
-        verified: "none",
+        verified: "none".into(),
         event: Some("2026112400000000000000000001".into()),
         at_unix_ms: 1_764_000_000_000,
         tries: 1,

@@ -10,6 +10,7 @@ mod run;
 mod send;
 mod stop;
 mod text;
+mod tls;
 mod token;
 
 use std::fmt::Display;

@@ -12,7 +12,7 @@ use super::errors::ConfigErrors;
 use super::place::Lines;
 use super::problem::{FILE_BYTES_MAX, Problem};
 use super::reader::{Report, Section};
-use super::{Config, address, node, route, sections};
+use super::{Config, Redis, address, node, redis, route, sections};
 
 impl Config {
     /// Takes `text` as a configuration; errors and warnings call it `name_of_file`.
@@ -54,7 +54,8 @@ impl Config {
             ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
         })?;
         let mut config = Self::parse(text, &name)?;
-        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some();
+        let password = config.redis.as_ref().is_some_and(Redis::has_password);
+        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some() || password;
         if secret && mode & 0o044 != 0 {
             config.warnings.push(format!(
                 "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
@@ -94,17 +95,25 @@ fn read(mut root: Section<'_>) -> Config {
     let tcp = sections::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
     sections::outbox(root.section("outbox"));
-    sections::redis(&mut root);
+    let redis = redis::redis(&mut root);
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
     let routes = route::routes(&mut root, http.listen);
-    listeners_apart(&root, &[http.listen, tcp.listen, admin.listen]);
+    let sealed = tcp.tls.as_ref().map(|tls| tls.listen);
+    let addresses = [
+        Some(http.listen),
+        Some(tcp.listen),
+        sealed,
+        Some(admin.listen),
+    ];
+    listeners_apart(&root, &addresses);
     root.close();
     Config {
         node,
         http,
         tcp,
         delivery,
+        redis,
         admin,
         log,
         routes,
@@ -112,16 +121,20 @@ fn read(mut root: Section<'_>) -> Config {
     }
 }
 
-/// Notes every listener whose address one before it in `[http]`, `[tcp]`, `[admin]` has already.
-fn listeners_apart(root: &Section<'_>, addresses: &[SocketAddr; 3]) {
-    const SECTIONS: [(&str, &str); 3] = [
-        ("http", "http.listen"),
-        ("tcp", "tcp.listen"),
-        ("admin", "admin.listen"),
+/// Notes every listener whose address one before it in `[http]`, `[tcp]`, `[tcp.tls]`, `[admin]` has already.
+fn listeners_apart(root: &Section<'_>, addresses: &[Option<SocketAddr>; 4]) {
+    const SECTIONS: [(&[&str], &str); 4] = [
+        (&["http"], "http.listen"),
+        (&["tcp"], "tcp.listen"),
+        (&["tcp", "tls"], "tcp.tls.listen"),
+        (&["admin"], "admin.listen"),
     ];
     for later in 1..SECTIONS.len() {
-        let Some(earlier) = (0..later).find(|&n| address::collide(addresses[n], addresses[later]))
-        else {
+        let collide = |&n: &usize| match (addresses[n], addresses[later]) {
+            (Some(one), Some(other)) => address::collide(one, other),
+            _ => false,
+        };
+        let Some(earlier) = (0..later).find(collide) else {
             continue;
         };
         // The defaults do not collide, so at least one of the two is in the file.

@@ -15,6 +15,7 @@ mod path;
 mod place;
 mod problem;
 mod reader;
+mod redis;
 mod reload;
 mod route;
 mod secret;
@@ -37,6 +38,7 @@ pub use self::place::Place;
 pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
+use crate::peers::Networks;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// `[delivery]`: how long, and what if not.
     pub delivery: Delivery,
+    /// `[redis]`: several nodes; `None`: this one is alone.
+    pub redis: Option<Redis>,
     /// `[admin]`: health and metrics.
     pub admin: Admin,
     /// `[log]`: what is said, and where.
@@ -74,6 +78,25 @@ pub struct Http {
     pub max_in_flight: usize,
     /// From a request's first byte to its last.
     pub request_deadline: Duration,
+    /// Certificate and key; `None`: providers come in the clear.
+    pub tls: Option<TlsFiles>,
+    /// Where requests may come from; none: from anywhere.
+    pub allow: Networks,
+    /// Whose word for whom they speak is believed.
+    pub trusted_proxies: Networks,
+    /// Each connection of a trusted proxy begins with a PROXY header; otherwise it says `X-Forwarded-For`.
+    pub proxy_protocol: bool,
+    /// Failed signatures that a peer may have within a minute before it is answered 429.
+    pub failures_per_minute: u32,
+}
+
+/// `tls = { cert = "…", key = "…" }`: where a listener's certificate and its key are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead from it to an authority, in this order.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// `[tcp]`
@@ -97,6 +120,23 @@ pub struct Tcp {
     pub write_deadline: Duration,
     /// Notifications that may wait for one session beyond its credit.
     pub queue: usize,
+    /// Channels that one session may listen to.
+    pub channels: usize,
+    /// Bytes of SEND and PUB that one session may send in a second.
+    pub data_rate: usize,
+    /// Failed HELLOs that a peer may have within a minute before it is told `limit`.
+    pub failures_per_minute: u32,
+    /// `[tcp.tls]`: the second listener, behind which everything is sealed.
+    pub tls: Option<TcpTls>,
+}
+
+/// `[tcp.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpTls {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub files: TlsFiles,
 }
 
 /// `[delivery]`
@@ -113,6 +153,21 @@ pub struct Delivery {
 pub enum Undelivered {
     /// Answer fail: the provider keeps it and tries again.
     Refuse,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    /// Where Redis is, with user, password and database.
+    pub url: Secret,
+    /// What the names of all channels begin with; nodes with the same prefix are one relay.
+    pub prefix: String,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long Redis may take to answer.
+    pub response_timeout: Duration,
+    /// A certificate (PEM) to trust besides the system's, for `rediss://`.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[admin]`
@@ -140,6 +195,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// The path, cut at its slashes.
     pub path: PathTemplate,
+    /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
+    pub allow: Networks,
     /// Where the backend's id is.
     pub id: Selector,
     /// Where the event key is, if the route has one.

@@ -25,6 +25,8 @@ pub enum Command {
     Drain = 2,
     /// Close at once.
     Close = 4,
+    /// Other nodes reach this session's backend: it may be told OK.
+    Reached = 8,
 }
 
 /// Commands that have come and were not looked at yet.
@@ -132,6 +134,23 @@ impl Mailbox {
         drop(shut);
         self.ring();
         Ok(())
+    }
+
+    /// Writes a frame that nobody acknowledges. `false`: the session is not open, or has not read what it was sent before.
+    pub fn tell(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut outgoing = self.outgoing.lock();
+        if !outgoing.open || outgoing.link.is_backed_up() {
+            return false;
+        }
+        let now = Instant::now();
+        outgoing.link.frame(now, write);
+        let broken = outgoing.flush(now).is_err();
+        let unwritten = broken || !outgoing.link.is_flushed();
+        drop(outgoing);
+        if unwritten {
+            self.ring(); // the thread sees to the rest
+        }
+        true
     }
 
     /// Tells the session's thread to do something else than deliver.
@@ -258,6 +277,7 @@ mod tests {
     use super::*;
     use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
     use crate::parcel::Receipts;
+    use crate::session::link::Link;
 
     #[derive(Default)]
     struct Ledger(Mutex<Vec<Receipt>>);
@@ -270,11 +290,8 @@ mod tests {
 
     fn mailbox(capacity: usize) -> Mailbox {
         let (ours, _) = std::os::unix::net::UnixStream::pair().expect("a socket");
-        let outgoing = Outgoing::new(
-            Arc::new(OwnedFd::from(ours)),
-            Duration::from_secs(60),
-            Instant::now(),
-        );
+        let link = Link::new(Arc::new(OwnedFd::from(ours)), None, Instant::now());
+        let outgoing = Outgoing::new(link, Duration::from_secs(60));
         Mailbox::new(capacity, outgoing).expect("an eventfd")
     }
 
@@ -283,7 +300,7 @@ mod tests {
             id: IdMint::new(0).mint(n),
             backend: BackendId::parse("a").expect("an id"),
             route: "r".into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: n,
             tries: 1,
@@ -392,7 +409,7 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
         ours.set_nonblocking(true).expect("an option");
         let ours = Arc::new(OwnedFd::from(ours));
-        let mut outgoing = Outgoing::new(ours, Duration::from_secs(60), now);
+        let mut outgoing = Outgoing::new(Link::new(ours, None, now), Duration::from_secs(60));
         (outgoing.open, outgoing.credit) = (true, 9);
         let mailbox = Mailbox::new(4, outgoing).expect("an eventfd");
         assert!(mailbox.lie_down().link.is_flushed(), "nothing to wait for");

@@ -8,13 +8,14 @@ mod hello;
 mod link;
 mod mailbox;
 mod outgoing;
+mod read;
 mod registry;
 mod serve;
+mod talk;
 #[cfg(test)]
 mod tests;
 pub mod token;
 mod verbs;
-pub mod wire;
 
 pub use door::Door;
 pub use hello::{CREDIT_DEFAULT, CREDIT_MAX, PROTOCOL};

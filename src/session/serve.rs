@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -17,29 +16,32 @@ use super::end::End;
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
 use super::registry::{Registry, Seated};
+use super::talk::Talk;
 use super::token::Access;
-use super::wire::{self, FrameError};
-use crate::bus::Bus;
+use crate::bus::{Bus, Events, Topic};
 use crate::config;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Receipt};
+use crate::notification::{BackendId, IdMint, Receipt};
+use crate::peers::{Failures, Judged};
+use crate::wire::{self, FrameError};
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
-/// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
-const READ_BYTES: usize = 2048;
-
-/// What is read from a connection that broke in a write, in bytes: the ACKs of the largest credit, with reasons.
-const LAST_WORDS_BYTES_MAX: usize = 1 << 20;
+/// How long a backend waits for OK at most. The bus says earlier that it is down; this is for a bus that says nothing.
+pub(super) const ATTACH_MAX: Duration = Duration::from_secs(5);
 
 /// What all sessions of a node share.
 pub struct House {
     pub registry: Arc<Registry>,
     pub bus: Arc<dyn Bus>,
+    pub events: Events,
+    /// For what backends send each other; apart from the notifications' by its process part.
+    pub mint: IdMint,
     pub access: RwLock<Arc<Access>>,
     pub tcp: config::Tcp,
+    /// How often each peer's HELLO has failed.
+    pub failures: Failures,
     /// `http.max_body`: no MSG is larger, and no data from a backend may be.
     pub max_body: usize,
     pub instance: String,
@@ -48,7 +50,14 @@ pub struct House {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    Greeting { until: Instant },
+    Greeting {
+        until: Instant,
+    },
+    /// HELLO is accepted, and other nodes do not reach this one's backend yet: OK would be said too early.
+    Attaching {
+        until: Instant,
+        credit: usize,
+    },
     Serving,
     Leaving(Leaving),
 }
@@ -66,20 +75,23 @@ pub struct Session {
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
     pub(super) house: Arc<House>,
-    socket: Arc<OwnedFd>,
+    pub(super) socket: Arc<OwnedFd>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// What is read is sealed.
+    pub(super) sealed: bool,
     /// Part of a line.
-    inbound: Vec<u8>,
+    pub(super) inbound: Vec<u8>,
     /// Data of no use, its LF included, still to be read past.
     pub(super) skip: usize,
     pub(super) backend: Option<BackendId>,
     pub(super) phase: Phase,
     end: End,
-    heard: Instant,
+    pub(super) heard: Instant,
     /// PINGs since the last byte.
-    pings: u32,
+    pub(super) pings: u32,
     /// A HELLO was accepted, and the log does not say so yet.
     pub(super) unannounced: Option<Seated>,
+    pub(super) talk: Talk,
     pub(super) now: Instant,
 }
 
@@ -93,10 +105,12 @@ impl Session {
         house: Arc<House>,
     ) -> Self {
         let now = Instant::now();
+        let sealed = mailbox.outgoing().link.is_sealed();
         Self {
             number,
             peer,
             socket,
+            sealed,
             mailbox,
             inbound: Vec::new(),
             skip: 0,
@@ -108,6 +122,7 @@ impl Session {
             heard: now,
             pings: 0,
             unannounced: None,
+            talk: Talk::default(),
             now,
             house,
         }
@@ -197,10 +212,12 @@ impl Session {
         {
             let outgoing = self.mailbox.lie_down();
             // A peer that asks without reading the answers is not listened to until it has read some.
-            if !outgoing.link.is_flooded() {
+            // Nor is one that waits for OK: it has nothing to say yet.
+            let attaching = matches!(self.phase, Phase::Attaching { .. });
+            if !outgoing.link.is_flooded() && !attaching {
                 interest |= PollFlags::IN;
             }
-            if !outgoing.link.is_flushed() {
+            if outgoing.link.wants_write() {
                 interest |= PollFlags::OUT;
             }
             hungry = outgoing.may_take();
@@ -241,7 +258,7 @@ impl Session {
     /// When the clock next matters.
     fn next_due(&self, outgoing: &Outgoing) -> Instant {
         let phase = match self.phase {
-            Phase::Greeting { until } => until,
+            Phase::Greeting { until } | Phase::Attaching { until, .. } => until,
             Phase::Leaving(leaving) => leaving.until,
             Phase::Serving => {
                 let mut due = self.next_ping().min(outgoing.next_due(self.now));
@@ -288,49 +305,21 @@ impl Session {
         if commands.has(Command::GiveWay) {
             self.leave(End::Takeover, LINGER);
         }
+        if commands.has(Command::Reached)
+            && let Phase::Attaching { credit, .. } = self.phase
+        {
+            self.open(credit);
+            self.consume_rest();
+        }
         if commands.has(Command::Drain) {
             match self.phase {
                 // Whoever drains the node says Close when its time is up.
                 Phase::Serving => self.leave(End::Drain, Duration::from_secs(3600)),
-                Phase::Greeting { .. } => self.leave(End::Drain, LINGER),
+                Phase::Greeting { .. } | Phase::Attaching { .. } => self.leave(End::Drain, LINGER),
                 Phase::Leaving(_) => {}
             }
         }
         Some(())
-    }
-
-    /// One read, and what it says; the bytes read. `None`: the peer has closed, or the connection is broken.
-    fn read(&mut self) -> Option<usize> {
-        let mut bytes = std::mem::take(&mut self.inbound);
-        bytes.reserve(READ_BYTES);
-        let count = match rustix::io::read(&self.socket, spare_capacity(&mut bytes)) {
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.inbound = bytes;
-                return Some(0);
-            }
-            Ok(0) | Err(_) => return None,
-            Ok(count) => count,
-        };
-        self.heard = self.now;
-        self.pings = 0;
-        let used = self.consume(&bytes);
-        // Kept only while it holds a part of a line.
-        if used < bytes.len() {
-            bytes.drain(..used);
-            self.inbound = bytes;
-        }
-        Some(count)
-    }
-
-    /// The connection broke in a write. ACKs that came before are in the socket still, and count: their payments are
-    /// booked.
-    fn hear_last_words(&mut self) {
-        let mut bytes = 0;
-        while bytes < LAST_WORDS_BYTES_MAX
-            && let Some(count @ 1..) = self.read()
-        {
-            bytes += count;
-        }
     }
 
     // ---- the clock -------------------------------------------------------------------------------------------------
@@ -346,8 +335,13 @@ impl Session {
             Phase::Greeting { until } if self.now >= until => {
                 self.break_off("bad-hello", "no HELLO within tcp.hello_deadline");
             }
+            Phase::Attaching { until, credit } if self.now >= until => {
+                log::warn!("the bus does not say whether other nodes are reached; serving without");
+                self.open(credit);
+                self.consume_rest();
+            }
             Phase::Leaving(leaving) if self.now >= leaving.until => return None,
-            Phase::Greeting { .. } | Phase::Leaving(_) => {}
+            Phase::Greeting { .. } | Phase::Attaching { .. } | Phase::Leaving(_) => {}
             Phase::Serving => {
                 self.forget_unanswered();
                 let idle = self.mailbox.outgoing().in_flight() == 0;
@@ -421,6 +415,42 @@ impl Session {
     /// Tells the peer what it did wrong, and listens to it no more.
     #[cold]
     pub(super) fn break_off(&mut self, code: &'static str, words: &str) {
+        if let Phase::Greeting { .. } = self.phase {
+            return match self.failed_hello(code) {
+                None => self.end_with_error(code, words),
+                Some(left) => {
+                    let words =
+                        format!("too many failed HELLOs from your address; come again in {left} s");
+                    self.end_with_error("limit", &words);
+                }
+            };
+        }
+        self.end_with_error(code, words);
+    }
+
+    /// Counts a HELLO that may not enter; in how many seconds its peer may try again, if it has done so too often. Whoever
+    /// shows a good token enters all the same, for others may come from its address.
+    fn failed_hello(&self, code: &'static str) -> Option<u64> {
+        match self.house.failures.count(self.peer.ip(), self.now) {
+            Judged::Within => {
+                log::info!("{}: refused, {code}", self.peer);
+                None
+            }
+            Judged::Beyond { first, left } => {
+                if first {
+                    let (peer, most) = (self.peer.ip(), self.house.failures.most());
+                    log::warn!(
+                        "{peer}: more than tcp.failures_per_minute = {most} failed HELLOs; \
+                         the next {} s are not logged",
+                        left.as_secs()
+                    );
+                }
+                Some(left.as_secs() + 1)
+            }
+        }
+    }
+
+    fn end_with_error(&mut self, code: &'static str, words: &str) {
         self.house.metrics.session_refused(code);
         self.vacate(End::Protocol);
         let lost = self.mailbox.outgoing().take_in_flight();
@@ -440,8 +470,9 @@ impl Session {
         if let Some(id) = &self.backend
             && self.house.registry.remove(id, self.number)
         {
-            self.house.bus.detach(id);
+            self.house.bus.look_again(Topic::Backend(id.clone()), None);
         }
+        self.talk.fall_silent(&self.house.events);
         // After the seat is given up: a sender that finds the mailbox shut looks for the next one. A successor has
         // taken out what waited; if there is none, dropping it tells the senders.
         self.mailbox.shut();

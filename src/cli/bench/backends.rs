@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use payrelay::notification::BackendId;
-use payrelay::session::wire;
 use payrelay::thread::{self, JoinOnDrop};
+use payrelay::wire;
 
 use super::cpu;
 use super::histogram::Histogram;

@@ -1,7 +1,7 @@
 //! What a relay says to one of thousands of backends, out of bytes however they are cut. Bodies are looked at as they
 //! pass and never held: a backend keeps a part of a line at most.
 
-use payrelay::session::wire::{FrameError, Line};
+use payrelay::wire::{FrameError, Line};
 
 use super::mark::{END, FILLING, MARK_BYTES, Mark};
 

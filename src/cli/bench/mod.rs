@@ -46,7 +46,7 @@ Examples:
 
 It makes real notifications for the backends bench-1, bench-2 … and is these backends: it takes their ids over from
 whoever has them, and the relay's limits are shared with everybody else. Other ids it leaves alone. It posts only to
-routes with verify = \"none\": it has no provider's key to sign with.
+routes with verify = \"none\": it has no provider's key to sign with. It speaks no TLS.
 
 Latency counts from when a notification was due: with --rate that is its time, even if no connection was free.
 lost: answered ok, and never arrived. damaged: other bytes than were posted, or at the wrong backend. early: answered
@@ -209,6 +209,7 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
             let target = plan.target_of(backend);
             let answer = post(&Post {
                 place: &from.text,
+                trust: None,
                 target: &target,
                 headers: &headers,
                 body: &body,

@@ -87,6 +87,12 @@ impl Plan {
         if let Some(Config { http: own, .. }) = &loaded
             && http.is_empty()
         {
+            if own.tls.is_some() {
+                return Err(Failure::usage(format_args!(
+                    "http.tls of {} is set, and a benchmark speaks no TLS; measure a relay without it",
+                    config.path().display()
+                )));
+            }
             http.push(place::reachable(own.listen, "http.listen", "--http")?.to_string());
         }
         if let Some(Config { tcp: own, .. }) = &loaded

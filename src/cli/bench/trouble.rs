@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use payrelay::notification::BackendId;
-use payrelay::session::wire::FrameError;
+use payrelay::wire::FrameError;
 
 use crate::cli::text::one_line;
 

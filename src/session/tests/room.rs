@@ -9,12 +9,14 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::RwLock;
 use socket2::{Domain, Socket, Type};
 
-use crate::bus::MemoryBus;
+use crate::bus::events::Hub;
+use crate::bus::{Bus, Events, MemoryBus};
 use crate::config;
 use crate::fds::FdBudget;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::parcel::{Parcel, Receipts};
+use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 
@@ -46,12 +48,26 @@ impl Room {
             ack_timeout: Duration::from_secs(60),
             write_deadline: PATIENCE,
             queue: 64,
+            channels: 32,
+            data_rate: 1 << 20,
+            tls: None,
+            failures_per_minute: 60,
         };
         change(&mut tcp);
         let registry = Arc::new(Registry::default());
+        let hub = Arc::new(Hub::default());
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(
+            "pay-1-0a1b2c".into(),
+            Arc::clone(&registry) as _,
+            Arc::clone(&hub),
+            Arc::new(()),
+        ));
         let house = Arc::new(House {
+            failures: Failures::new(60),
             registry: Arc::clone(&registry),
-            bus: Arc::new(MemoryBus),
+            bus: Arc::clone(&bus),
+            events: Events::new(hub, bus, 1 << 20),
+            mint: IdMint::new(8),
             access: RwLock::new(Arc::new(Access::new(&tcp))),
             tcp,
             max_body: 1 << 20,
@@ -59,7 +75,7 @@ impl Room {
             metrics: Arc::new(Metrics::new()),
         });
         let listener = TcpListener::bind(loopback).expect("a port");
-        let door = Door::open(listener, Arc::clone(&house), FdBudget::with(20_000));
+        let door = Door::open(listener, None, Arc::clone(&house), FdBudget::with(20_000));
         let (told, receipts) = unbounded();
         Self {
             door: Some(door.expect("a door")),
@@ -134,7 +150,7 @@ impl Shipper {
             id: self.mint.mint(1_764_000_000_000),
             backend: BackendId::parse(to).expect("an id"),
             route: route.into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: 0,
             tries: 1,
