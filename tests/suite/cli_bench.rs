@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -277,6 +279,27 @@ fn what_cannot_work_is_said_before_the_load() {
     let args = ["bench", "--path", "/pay?to={id}", "--total", "20", "--json"];
     let (code, _, said) = figures(&mut beside(&query, &args));
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn posts_to_one_node_reach_backends_on_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("redis");
+    let mut redis = Command::new("redis-server");
+    redis.args(["--port", "0", "--save", "", "--unixsocket"]);
+    redis.arg(&socket).arg("--dir").arg(folder.path());
+    let _redis = Process::start("redis-server", redis);
+    eventually("Redis listens", || UnixStream::connect(&socket).is_ok());
+    let shared = format!("[redis]\nurl = \"unix://{}\"", socket.display());
+    let (a, b) = (Relay::with(&shared), Relay::with(&shared));
+    let args = ["--total", "300", "--json"];
+    let (code, figures, said) = figures(&mut bench_at(a.ready().http, b.ready().tcp, &args));
+    assert_eq!(code, Some(0), "{said}");
+    assert_faultless(&figures);
+    let delivered = a.metric("payrelay_notifications_total{outcome=\"delivered\"}");
+    assert_eq!(delivered, 301.0);
+    let sat = |node: &Relay| node.metric("payrelay_sessions_opened_total");
+    assert_eq!((sat(&a), sat(&b)), (0.0, 64.0));
 }
 
 /// What a relay must not do, each to one notification.

@@ -175,9 +175,9 @@ impl Plan {
             }
         };
         format!(
-            "{pace} to http://{}{}, bodies of {} bytes; {} backends at {}",
-            list(&self.http),
+            "{pace} to {} at {}, bodies of {} bytes; {} backends at {}",
             self.target,
+            list(&self.http),
             self.body_bytes,
             self.backends.len(),
             list(&self.tcp)
