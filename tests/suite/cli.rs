@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::{DEADLINE, Process, Relay, SmallRedis, binary, eventually, run, token};
+use crate::support::{DEADLINE, Process, Redis, Relay, binary, eventually, run, token};
 
 /// Starts `payrelay <args> -c <the relay's own file, with its real ports>`.
 pub fn beside(relay: &Relay, args: &[&str]) -> Process {
@@ -154,7 +154,7 @@ fn exit_codes_are_those_of_the_manual() {
 
 #[test]
 fn status_prints_who_is_connected_on_every_node() {
-    let mut redis = SmallRedis::start();
+    let mut redis = Redis::start();
     let token = "[admin]\ntoken = \"an-admin-token-0123456789\"";
     let (a, b) = (redis.node("a", token), redis.node("b", token));
     let _here = a.backend("till-1");

@@ -306,6 +306,9 @@ fn no_answer(error: &PostError, place: &str) -> Failure {
 /// Why it is not ok, and what to do about it.
 pub fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
     match answer.header("x-payrelay-outcome") {
+        Some("unreachable") => format!(
+            "\"{id}\" is not connected to this node, and the bus to the others is down; see: payrelay status"
+        ),
         Some("offline") => format!("no backend \"{id}\" is connected; try: payrelay listen {id}"),
         Some("refused") => format!("{id} refused it (NACK)"),
         Some("timeout") => {
