@@ -12,21 +12,24 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 const MAY_USE: &[(&str, &[&str])] = &[
     ("notification", &[]),
+    ("peers", &[]),
     ("thread", &[]),
     ("fds", &[]),
     ("claims", &[]),
     ("wire", &[]),
     ("parcel", &["notification"]),
     ("metrics", &["notification"]),
-    ("config", &["notification"]),
+    ("verify", &[]),
+    ("config", &["notification", "peers", "verify"]),
     ("logging", &["notification", "config"]),
+    ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "thread", "wire", "parcel", "metrics", "config"]),
-    ("session", &["notification", "thread", "fds", "wire", "parcel", "metrics", "config", "accept", "bus"]),
+    ("session", &["notification", "peers", "thread", "fds", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
     ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
-    ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
-    ("edge", &["thread", "fds", "claims", "accept"]),
-    ("admin", &["metrics", "config", "edge"]),
+    ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
+    ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
+    ("admin", &["metrics", "config", "bus", "edge"]),
 ];
 
 /// Files that stand above all rooms.
@@ -135,7 +138,14 @@ fn everything() -> Vec<Source> {
     for folder in ["src", "tests", "benches", "doc", "clients", ".ci"] {
         all.extend(files(folder, &[".rs", ".lua", ".md", ".toml", "/run"]));
     }
-    for file in ["README.md", "CHANGELOG.md", "Cargo.toml", "relay.toml"] {
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "Cargo.toml",
+        "deny.toml",
+        "relay.toml",
+    ] {
         let path = project().join(file);
         if path.exists() {
             all.push(read(&path));

@@ -13,7 +13,7 @@ use super::Stamp;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_us};
 use crate::parcel::Reply;
 
-/// The most that may be abroad at once. What nobody answers stays for [`Abroad::new`]'s patience, so at the default
+/// The most that may be abroad at once. What nobody answers stays until `tcp.ack_timeout` is over, so at the default
 /// `http.max_in_flight` (256 in 4 s) and `tcp.ack_timeout` (60 s) about 4,000 can be; 150 bytes each.
 const SENT_MAX: usize = 65_536;
 
@@ -22,9 +22,9 @@ const SENT_MAX: usize = 65_536;
 const MOVED_GRACE: Duration = Duration::from_secs(3);
 
 /// What was sent and not answered yet.
+#[derive(Default)]
 pub struct Abroad {
     table: Mutex<Table>,
-    patience: Duration,
 }
 
 #[derive(Default)]
@@ -53,25 +53,16 @@ impl fmt::Debug for Abroad {
 }
 
 impl Abroad {
-    /// Nothing is abroad yet. What is not answered within `patience` never will be: longer than the `tcp.ack_timeout` after
-    /// which the other node forgets it.
-    pub fn new(patience: Duration) -> Self {
-        Self {
-            table: Mutex::default(),
-            patience,
-        }
-    }
-
     /// How many are unanswered.
     pub fn len(&self) -> usize {
         self.table.lock().count
     }
 
-    /// Keeps `reply` until something is heard of it. To be called before it is sent.
+    /// Keeps `reply` until something is heard of it, or `until`: then nothing will be. To be called before it is sent.
     ///
     /// # Errors
     /// Too many are abroad; the reply comes back.
-    pub fn send(&self, backend: &BackendId, reply: Reply, now: Instant) -> Result<(), Reply> {
+    pub fn send(&self, backend: &BackendId, reply: Reply, until: Instant) -> Result<(), Reply> {
         let mut table = self.table.lock();
         if table.count >= SENT_MAX {
             return Err(reply);
@@ -80,7 +71,7 @@ impl Abroad {
         let sent = Sent {
             reply,
             at: unix_us(),
-            until: now + self.patience,
+            until,
             heard_by: None,
             refusals: 0,
             refusal: None,
@@ -138,6 +129,13 @@ impl Abroad {
             for sent in list.iter_mut().filter(|sent| sent.at < stamp) {
                 sent.until = sent.until.min(now + MOVED_GRACE);
             }
+        }
+    }
+
+    /// This node was deaf for a while: what was told meanwhile is lost.
+    pub fn was_deaf(&self, now: Instant) {
+        for sent in self.table.lock().by_backend.values_mut().flatten() {
+            sent.until = sent.until.min(now + MOVED_GRACE);
         }
     }
 
@@ -225,7 +223,7 @@ mod tests {
     impl Desk {
         fn new() -> Self {
             Self {
-                abroad: Abroad::new(Duration::from_secs(60)),
+                abroad: Abroad::default(),
                 ledger: Arc::default(),
                 to: BackendId::parse("a").expect("an id"),
                 mint: IdMint::new(0),
@@ -236,7 +234,8 @@ mod tests {
         fn send(&self) -> NotificationId {
             let id = self.mint.mint(0);
             let reply = Reply::new(id, Arc::clone(&self.ledger) as Arc<dyn Receipts>);
-            let sent = self.abroad.send(&self.to, reply, self.now);
+            let until = self.now + Duration::from_secs(60);
+            let sent = self.abroad.send(&self.to, reply, until);
             assert!(sent.is_ok());
             id
         }

@@ -12,6 +12,8 @@ mod frames;
 mod memory;
 mod redis;
 mod roll;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -47,6 +49,9 @@ pub trait Bus: Forward {
     /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.
     fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach;
 
+    /// What carries: `memory` or `redis`.
+    fn kind(&self) -> &'static str;
+
     /// Why other nodes cannot be reached, if they cannot: a reason for `/readyz`.
     fn unwell(&self) -> Option<String>;
 
@@ -66,8 +71,10 @@ pub type Ready = Box<dyn FnOnce() + Send>;
 /// Whether other nodes reach a topic on this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// They do, or there is no way to tell them now; a callback was dropped without being called.
+    /// They do; a callback was dropped without being called.
     Settled,
+    /// They do not, and cannot be told: the bus is down. They will once it is back. A callback was dropped.
+    Down,
     /// Not yet; the callback will be called.
     Soon,
 }

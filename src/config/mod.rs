@@ -24,6 +24,7 @@ mod selector;
 mod spelling;
 mod units;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,8 @@ pub use self::place::Place;
 pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
+use crate::peers::Networks;
+use crate::verify::Verifier;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +80,25 @@ pub struct Http {
     pub max_in_flight: usize,
     /// From a request's first byte to its last.
     pub request_deadline: Duration,
+    /// Certificate and key; `None`: providers come in the clear.
+    pub tls: Option<TlsFiles>,
+    /// Where requests may come from; none: from anywhere.
+    pub allow: Networks,
+    /// Whose word for whom they speak is believed.
+    pub trusted_proxies: Networks,
+    /// Each connection of a trusted proxy begins with a PROXY header; otherwise it says `X-Forwarded-For`.
+    pub proxy_protocol: bool,
+    /// Failed signatures that a peer may have within a minute before it is answered 429.
+    pub failures_per_minute: u32,
+}
+
+/// `tls = { cert = "…", key = "…" }`: where a listener's certificate and its key are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead from it to an authority, in this order.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// `[tcp]`
@@ -104,6 +126,19 @@ pub struct Tcp {
     pub channels: usize,
     /// Bytes of SEND and PUB that one session may send in a second.
     pub data_rate: usize,
+    /// Failed HELLOs that a peer may have within a minute before it is told `limit`.
+    pub failures_per_minute: u32,
+    /// `[tcp.tls]`: the second listener, behind which everything is sealed.
+    pub tls: Option<TcpTls>,
+}
+
+/// `[tcp.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpTls {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub files: TlsFiles,
 }
 
 /// `[delivery]`
@@ -162,6 +197,12 @@ pub struct Route {
     pub name: Arc<str>,
     /// The path, cut at its slashes.
     pub path: PathTemplate,
+    /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
+    pub allow: Networks,
+    /// What checks the provider's signature; `None`: nothing does.
+    pub verifier: Option<Arc<Verifier>>,
+    /// A bad signature is answered with `fail`, because this provider reads its body; otherwise with 401.
+    pub forged_gets_fail: bool,
     /// Where the backend's id is.
     pub id: Selector,
     /// Where the event key is, if the route has one.
@@ -203,8 +244,14 @@ pub enum Selector {
     Form(String),
     /// `json:/pointer`: RFC 6901, cut at its slashes and unescaped.
     Json(Vec<String>),
+    /// `xml:NAME`, or `xml:NAME/NAME` for an element in another: from the root's children down.
+    Xml(Vec<String>),
+    /// `opened:/pointer`: into the JSON that the body holds sealed.
+    Opened(Vec<String>),
     /// `header:NAME`, in lower case.
     Header(String),
+    /// What the check of the signature itself found. No file says so; a preset may.
+    OfSignature,
 }
 
 /// What a provider is answered.

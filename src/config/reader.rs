@@ -3,7 +3,7 @@
 //! A section is read key by key; whatever key was not asked for by the time it is closed is unknown. No key of
 //! relay.toml is named here, and nothing here stops at the first error.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use toml::Spanned;
@@ -21,6 +21,7 @@ pub struct Report<'a> {
     end: usize,
     errors: RefCell<Vec<Finding>>,
     warnings: RefCell<Vec<(usize, String)>>,
+    has_secret: Cell<bool>,
 }
 
 struct Finding {
@@ -38,6 +39,7 @@ impl<'a> Report<'a> {
             end: text.len(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
+            has_secret: Cell::default(),
         }
     }
 
@@ -64,6 +66,11 @@ impl<'a> Report<'a> {
     /// Whether any error was noted.
     pub fn is_bad(&self) -> bool {
         !self.errors.borrow().is_empty()
+    }
+
+    /// Whether the text itself has a secret in it.
+    pub fn has_secret(&self) -> bool {
+        self.has_secret.get()
     }
 
     /// Every error, in the file's order.
@@ -148,12 +155,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of `key` in the table under `section`, if the file has both.
-    pub fn find(&self, section: &'static str, key: &'static str) -> Option<Field<'a>> {
-        let table = self.table?.get(section)?.get_ref().as_table()?;
+    /// The value of `key` in the table under `path`, if the file has both.
+    pub fn find(&self, path: &[&'static str], key: &'static str) -> Option<Field<'a>> {
+        let mut table = self.table?;
+        for section in path {
+            table = table.get(*section)?.get_ref().as_table()?;
+        }
         Some(Field {
             report: self.report,
-            key: format!("{}.{key}", self.key_of(section)),
+            key: format!("{}.{key}", path.join(".")),
             value: table.get(key)?,
             hidden: false,
         })
@@ -229,6 +239,11 @@ impl<'a> Field<'a> {
         report.warnings.borrow_mut().push((self.at(), sentence));
     }
 
+    /// Notes that this value is a secret, in the file itself.
+    pub fn note_secret(&self) {
+        self.report.has_secret.set(true);
+    }
+
     /// The byte where the value begins.
     pub fn at(&self) -> usize {
         self.value.span().start
@@ -301,6 +316,11 @@ impl<'a> Field<'a> {
             hidden: self.hidden,
         };
         Ok(items.iter().enumerate().map(field).collect())
+    }
+
+    /// Whether the value is a table.
+    pub fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
     }
 
     /// The value as a table.

@@ -68,18 +68,36 @@ impl Drop for Owed {
 
 /// The answer to a request that made no notification.
 pub fn refused(refusal: &Refusal) -> Reply {
-    let allow = match refusal {
+    let extra = match refusal {
         Refusal::Method => "Allow: POST\r\n",
-        Refusal::NoRoute | Refusal::NoId(_) | Refusal::BadId(_) | Refusal::NotAllowed => "",
+        // A provider that reads bodies gets the one that it knows for failure.
+        Refusal::Forged(route) if route.forged_gets_fail => return forged(refusal, route),
+        Refusal::TooMany { left } => &format!("Retry-After: {}\r\n", left.as_secs() + 1),
+        Refusal::NoRoute
+        | Refusal::Forbidden
+        | Refusal::Forged(_)
+        | Refusal::NoId(_)
+        | Refusal::BadId(_)
+        | Refusal::NotAllowed => "",
     };
     let head = format!(
-        "Content-Type: text/plain\r\n{allow}X-Payrelay-Outcome: {}\r\n",
+        "Content-Type: text/plain\r\n{extra}X-Payrelay-Outcome: {}\r\n",
         refusal.outcome()
     );
     Reply {
         status: refusal.status(),
         head: head.into_bytes(),
         body: format!("{}\n", refusal.words()).into_bytes(),
+    }
+}
+
+fn forged(refusal: &Refusal, route: &Route) -> Reply {
+    let mut head = route.fail.head.clone();
+    head.extend_from_slice(format!("X-Payrelay-Outcome: {}\r\n", refusal.outcome()).as_bytes());
+    Reply {
+        status: route.fail.status,
+        head,
+        body: route.fail.body.clone(),
     }
 }
 

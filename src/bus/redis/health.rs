@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::link::Trouble;
-use crate::bus::events::{Event, Hub};
+use crate::bus::events::Hub;
 use crate::metrics::{BusMetrics, BusReadings};
 
 /// How long the subscriber may hear nothing of this node's own canary, which sings every second.
@@ -58,7 +58,9 @@ impl fmt::Debug for Health {
 impl Health {
     /// Nothing stands yet.
     pub fn new(hub: Arc<Hub>, metrics: BusMetrics) -> Self {
-        let not_yet = Trouble("not connected yet".into());
+        const NOT_YET: &str = "not connected yet";
+        let not_yet = Trouble(NOT_YET.into());
+        hub.turn(Some(NOT_YET)).tell();
         Self {
             began: Instant::now(),
             state: Mutex::new(State {
@@ -113,7 +115,7 @@ impl Health {
     }
 
     fn set(&self, change: impl FnOnce(&mut State), proven: Option<bool>) {
-        let (was, why, is_news) = {
+        let (was, why, is_news, news) = {
             let mut state = self.state.lock();
             change(&mut state);
             if let Some(proven) = proven {
@@ -124,25 +126,22 @@ impl Health {
             let is_news = state.is_news(why.as_ref());
             let was = self.up.swap(why.is_none(), Ordering::Relaxed);
             self.changed.notify_all();
-            (was, why, is_news)
+            self.metrics.up(why.is_none());
+            // Under the lock, since another thread may be about to say the opposite.
+            let changed = was != why.is_none();
+            let news = changed.then(|| self.hub.turn(why.as_ref().map(|why| &*why.0)));
+            (was, why, is_news, news)
         };
-        self.metrics.up(why.is_none());
         match why {
             None if was => {}
-            None => {
-                log::info!("redis: connected, every subscription stands");
-                self.hub.spread(Event::Up);
-            }
-            Some(why) => {
-                if is_news {
-                    log::warn!(
-                        "redis: {why}; backends on other nodes cannot be reached until it is back"
-                    );
-                }
-                if was {
-                    self.hub.spread(Event::Down(&why.0));
-                }
-            }
+            None => log::info!("redis: connected, every subscription stands"),
+            Some(why) if is_news => log::warn!(
+                "redis: {why}; backends on other nodes cannot be reached until it is back"
+            ),
+            Some(_) => {}
+        }
+        if let Some(news) = news {
+            news.tell();
         }
     }
 
@@ -197,7 +196,7 @@ impl Health {
     /// For the metrics.
     pub fn readings(&self) -> BusReadings {
         BusReadings {
-            canary_age: self.canary_age(),
+            canary_age: Some(self.canary_age()),
             canary_lag: Duration::from_micros(self.canary_lag_us.load(Ordering::Relaxed)),
             subscriptions_wanted: self.wanted.load(Ordering::Relaxed),
             subscriptions_standing: self.standing.load(Ordering::Relaxed),

@@ -67,10 +67,7 @@ impl Asks {
         if !asked.open {
             return None;
         }
-        let reach = match ready {
-            Some(_) => Reach::Soon,
-            None => Reach::Settled,
-        };
+        let reach = ready.as_ref().map_or(Reach::Settled, |_| Reach::Soon);
         asked.list.push((topic, ready));
         drop(asked);
         self.some.store(true, Ordering::Release);
@@ -197,6 +194,8 @@ impl<E: Ear> Work<E> {
             }
             self.tools.asks.close();
             let Err(why) = ended else { return };
+            let wanted = self.tools.own.len() + self.tools.ear.wanted().len();
+            self.tools.health.subscriptions(wanted, 0);
             self.tools.health.subscriber(Err(why));
             match stopped.recv_timeout(backoff.next()) {
                 Err(error) if error.is_timeout() => {}
@@ -400,6 +399,8 @@ impl<E: Ear> Work<E> {
             self.command(connection, b"UNSUBSCRIBE", std::slice::from_ref(&name))?;
             if let Some(entry) = self.book.get_mut(&name) {
                 entry.wanted = false;
+                // A listener that listens once may have heard before it was told that it is heard.
+                entry.waiting.drain(..).for_each(|ready| ready());
             }
         }
         Ok(())

@@ -15,12 +15,16 @@ fn the_shipped_file_says_the_defaults() {
 #[test]
 fn the_shipped_file_has_every_key() {
     // A stranger in every table makes every table name the keys it knows.
-    let strangers = "stranger = 1\n[http]\nstranger = 1\n[tcp]\nstranger = 1\n[delivery]\nstranger = 1\n\
+    let strangers = "stranger = 1\n[http]\ntls = { cert = \"c\", key = \"k\", stranger = 1 }\nstranger = 1\n\
+        [tcp]\nstranger = 1\n\
+        [tcp.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"c\"\nkey = \"k\"\nstranger = 1\n[delivery]\nstranger = 1\n\
         [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
-        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
+        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
+        hmac = { header = \"X\", stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
-        "", "http", "tcp", "delivery", "outbox", "redis", "admin", "log", "route", "ok", "fail",
+        "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "redis", "admin", "log",
+        "route", "ok", "fail", "hmac",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -43,7 +47,8 @@ fn has(table: &str, key: &str) -> bool {
         }
         match table {
             "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
-            "ok" | "fail" => {
+            "tcp" if key == "tls" => current == "tcp.tls",
+            "ok" | "fail" | "hmac" | "tls" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
             table => current == table && line.starts_with(&format!("{key} = ")),
@@ -57,16 +62,26 @@ fn what_is_commented_out_is_right_too() {
         .replace("# node = ", "node = ")
         .replace("# token = \"…\"", "token = \"0123456789abcdef\"")
         .replace("# file = ", "file = ")
+        .replace("# tls = ", "tls = ")
+        .replace("# [tcp.tls]", "[tcp.tls]")
+        .replace(
+            "# listen = \"127.0.0.1:7443\"",
+            "listen = \"127.0.0.1:7443\"",
+        )
+        .replace("# cert = ", "cert = ")
+        .replace("# key = ", "key = ")
         .replace("# name = ", "name = ")
         .replace("# event = ", "event = ")
         .replace("# [redis]", "[redis]")
-        .replace("# url = ", "url = ")
+        .replace("# url = \"redis", "url = \"redis")
         .replace("# prefix = ", "prefix = ")
         .replace("# connect_timeout = ", "connect_timeout = ")
         .replace("# response_timeout = ", "response_timeout = ")
         .replace("# ca = ", "ca = ");
     let config = good(&text);
     assert_eq!(config.node, "pay-1");
+    let sealed = config.tcp.tls.as_ref().map(|tls| &tls.files);
+    assert_eq!(config.http.tls.as_ref(), sealed);
     assert_eq!(&*config.routes[0].name, "notify");
     assert!(
         config.admin.token.is_some()
@@ -78,4 +93,44 @@ fn what_is_commented_out_is_right_too() {
     assert!(redis.prefix == "payrelay" && redis.ca.is_some());
     assert_eq!(redis.connect_timeout, Duration::from_secs(2));
     assert_eq!(redis.response_timeout, Duration::from_secs(1));
+}
+
+#[test]
+fn what_a_check_of_signatures_takes_is_right_too() {
+    let line = |start: &str| -> Vec<&str> {
+        let lines = SHIPPED.lines().filter_map(|line| line.strip_prefix("# "));
+        lines.filter(|line| line.starts_with(start)).collect()
+    };
+    let route = |verify: &str, keys: &[&str]| {
+        let keys = keys.join("\n");
+        good(&format!(
+            "[[route]]\npath = \"/{{id}}\"\nverify = \"{verify}\"\n{keys}\n"
+        ))
+    };
+    let secrets = "secrets = [\"x\"]";
+    let [tolerance] = line("tolerance = ")[..] else {
+        panic!("not one line of tolerance");
+    };
+    let [url] = line("url = \"https")[..] else {
+        panic!("not one line of url");
+    };
+    let [token] = line("token = \"header")[..] else {
+        panic!("not one line of token");
+    };
+    assert_eq!(
+        route("stripe", &[secrets, tolerance]),
+        route("stripe", &[secrets])
+    );
+    route("square", &[secrets, url]);
+    route("token", &[secrets, token]);
+    assert_eq!(line("hmac = ").len(), 3);
+    for hmac in line("hmac = ") {
+        route("hmac", &[secrets, hmac]);
+    }
+    assert_eq!(
+        line("secrets = [\"env:").len()
+            + line("keys = [\"file:").len()
+            + line("api_v3_key = \"env:").len(),
+        3
+    );
 }

@@ -14,8 +14,10 @@ mod lua;
 mod process;
 mod proxy;
 mod redis;
+mod redis_small;
 mod relay;
 mod steady;
+mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,13 +31,40 @@ pub use barrage::{Barrage, Shot, Told};
 pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
 pub use fleet::{Fleet, Heard, REFUSE};
 pub use frame::{Frame, difference};
-pub use http::{Answer, Pending, RawHttp, post_request};
+pub use http::{Answer, Gate, Pending, RawHttp, post_request};
 pub use load::Load;
 pub use lua::{Lua, adler32};
 pub use process::Process;
 pub use proxy::TcpProxy;
+pub use redis_small::SmallRedis;
 pub use relay::{Relay, Setup, binary, run};
 pub use steady::Steady;
+pub use tls::{Authority, Via, Wire};
+
+/// Every test over both transports: what is promised does not depend on whether it is sealed.
+macro_rules! over_both {
+    ($($(#[$attribute:meta])* $name:ident;)*) => {
+        mod in_the_clear {
+            $(
+                #[test]
+                $(#[$attribute])*
+                fn $name() {
+                    super::$name(crate::support::Via::Clear);
+                }
+            )*
+        }
+        mod through_tls {
+            $(
+                #[test]
+                $(#[$attribute])*
+                fn $name() {
+                    super::$name(crate::support::Via::Tls);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use over_both;
 
 /// How long anything may take before a test gives up on it. Generous, because it is only reached when something is broken.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -87,6 +116,11 @@ impl Random {
             .and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or(clock);
         eprintln!("PAYRELAY_SEED={seed}");
+        Self(seed)
+    }
+
+    /// The sequence of a seed that was printed.
+    pub fn from(seed: u64) -> Self {
         Self(seed)
     }
 
