@@ -252,7 +252,7 @@ fn a_route_that_checks_signatures_needs_no_leave_to_face_strangers() {
     let check = |routes: &str| {
         fs::write(
             &file,
-            format!("[http]\nlisten = \"0.0.0.0:8080\"\n{routes}"),
+            routes.replacen("[http]", "[http]\nlisten = \"0.0.0.0:8080\"", 1),
         )
         .expect("written");
         let output = binary()
