@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
     ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
     ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
-    ("admin", &["metrics", "config", "edge"]),
+    ("admin", &["metrics", "config", "bus", "edge"]),
 ];
 
 /// Files that stand above all rooms.

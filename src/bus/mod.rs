@@ -49,6 +49,9 @@ pub trait Bus: Forward {
     /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.
     fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach;
 
+    /// What carries: `memory` or `redis`.
+    fn kind(&self) -> &'static str;
+
     /// Why other nodes cannot be reached, if they cannot: a reason for `/readyz`.
     fn unwell(&self) -> Option<String>;
 

@@ -133,6 +133,16 @@ impl Session {
         while self.turn().is_some() {}
     }
 
+    /// Lives until a TLS handshake is over; `false`: so is the connection.
+    pub fn shake_hands(&mut self) -> bool {
+        while self.mailbox.outgoing().link.is_handshaking() {
+            if self.turn().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
     fn turn(&mut self) -> Option<()> {
         if self.write().is_none() {

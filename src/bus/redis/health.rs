@@ -196,7 +196,7 @@ impl Health {
     /// For the metrics.
     pub fn readings(&self) -> BusReadings {
         BusReadings {
-            canary_age: self.canary_age(),
+            canary_age: Some(self.canary_age()),
             canary_lag: Duration::from_micros(self.canary_lag_us.load(Ordering::Relaxed)),
             subscriptions_wanted: self.wanted.load(Ordering::Relaxed),
             subscriptions_standing: self.standing.load(Ordering::Relaxed),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::UNASKED;
 use super::link;
 use super::names::Names;
-use super::publisher::{Post, Then};
+use super::publisher::{Post, Then, Word};
 use super::subscriber::{Asks, Ear};
 use crate::bus::abroad::Abroad;
 use crate::bus::events::Hub;
@@ -46,7 +46,7 @@ impl Hearing {
                 None => {}
             }
         }
-        self.abroad.moved(backend, Instant::now());
+        self.abroad.moved(backend, stamp, Instant::now());
         self.arrivals.here(backend);
     }
 
@@ -198,7 +198,7 @@ impl Receipts for Back {
             frames::told(out, id, &self.to, &receipt);
         });
         // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
-        if self.post.send(bytes, Then::Nothing).is_err() {
+        if self.post.send(bytes, Then::Again(Word::default())).is_err() {
             self.metrics.receipt_lost();
         }
     }

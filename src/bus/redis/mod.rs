@@ -279,6 +279,10 @@ impl Bus for RedisBus {
         Reach::Down
     }
 
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
     fn unwell(&self) -> Option<String> {
         self.health.unwell()
     }

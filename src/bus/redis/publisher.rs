@@ -36,6 +36,12 @@ const BATCH_MAX: usize = 128;
 /// The most bytes in one round trip, but for its last message.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// How often a word is said that nobody hears: the node it is for has a few seconds to come back.
+const UNHEARD_MAX: u32 = 5;
+
+/// The most words that wait to be said again, about 200 bytes each.
+const KEPT_MAX: usize = 8192;
+
 /// How often this node publishes a word to itself.
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 
@@ -51,10 +57,19 @@ pub enum Then {
     Nothing,
     /// It says whether this node may publish at all.
     Canary,
+    /// It says what became of a notification. If the node it is for does not hear, it is said again.
+    Again(Word),
     /// It is the number of nodes that heard of this notification.
     Parcel(BackendId, NotificationId),
     /// Somebody wants to see it.
     Reply(Box<dyn FnOnce(Result<Value, Unreachable>) + Send>),
+}
+
+/// A word that is said until it is heard, for a while.
+#[derive(Default)]
+pub struct Word {
+    bytes: Vec<u8>,
+    unheard: u32,
 }
 
 /// A command on its way.
@@ -206,6 +221,7 @@ impl Publisher {
             backoff: Backoff::default(),
             retry_at: Instant::now(),
             canary_at: Instant::now(),
+            unheard: Vec::new(),
             batch: Vec::new(),
             bytes: Vec::new(),
             refusals: Refusals::default(),
@@ -229,6 +245,8 @@ struct Work {
     backoff: Backoff,
     retry_at: Instant,
     canary_at: Instant,
+    /// What has to be said again, when there is a connection and a second has passed.
+    unheard: Vec<Word>,
     /// What is done with the replies of this batch, in order.
     batch: Vec<Then>,
     bytes: Vec<u8>,
@@ -303,8 +321,28 @@ impl Work {
         self.post
             .queued_bytes
             .fetch_sub(outgoing.bytes.len(), Ordering::Relaxed);
+        if let Then::Again(mut word) = outgoing.then {
+            word.bytes = outgoing.bytes;
+            return match self.connection {
+                Some(_) => self.say(word),
+                None => self.keep(word),
+            };
+        }
         self.bytes.extend_from_slice(&outgoing.bytes);
         self.batch.push(outgoing.then);
+    }
+
+    fn say(&mut self, word: Word) {
+        self.bytes.extend_from_slice(&word.bytes);
+        self.batch.push(Then::Again(word));
+    }
+
+    /// Keeps a word for later. One that comes twice, or late, harms nobody.
+    fn keep(&mut self, word: Word) {
+        match word.unheard < UNHEARD_MAX && self.unheard.len() < KEPT_MAX {
+            true => self.unheard.push(word),
+            false => self.tools.metrics.receipt_lost(),
+        }
     }
 
     /// Adds what this node says by itself: the wake-up, who has come, the canary.
@@ -314,6 +352,11 @@ impl Work {
             self.canary_at = now + CANARY_EVERY;
             self.tools.abroad.sweep(now);
             self.tools.calls.sweep(now);
+            if self.connection.is_some() {
+                for word in std::mem::take(&mut self.unheard) {
+                    self.say(word);
+                }
+            }
         }
         if self.connection.is_none() {
             return; // once connected, everybody is announced
@@ -368,6 +411,7 @@ impl Work {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.backoff = Backoff::default();
+                self.canary_at = now;
                 // What was announced and got lost with the last connection is not known.
                 self.post.announce_all(self.tools.sessions.stamps());
                 self.post.sing.store(true, Ordering::Relaxed);
@@ -392,9 +436,10 @@ impl Work {
         // A large batch was an exception.
         self.bytes.shrink_to(2 * BATCH_BYTES_MAX);
         let mut broken = sent.err().map(Trouble::from);
+        let mut unheard = Vec::new();
         for then in self.batch.drain(..) {
             if broken.is_some() {
-                reply(&self.tools, then, Err(Unreachable));
+                unheard.extend(reply(&self.tools, then, Err(Unreachable)));
                 continue;
             }
             match link::receive(connection) {
@@ -402,7 +447,7 @@ impl Work {
                     if matches!(then, Then::Canary) {
                         self.tools.health.publisher(Ok(()));
                     }
-                    reply(&self.tools, then, Ok(value));
+                    unheard.extend(reply(&self.tools, then, Ok(value)));
                 }
                 Err(error) => {
                     let is_broken = link::is_broken(&error);
@@ -415,9 +460,12 @@ impl Work {
                         // Redis understood and refused: a right that is missing, a limit that is reached.
                         self.refusals.say(&trouble);
                     }
-                    reply(&self.tools, then, Err(Unreachable));
+                    unheard.extend(reply(&self.tools, then, Err(Unreachable)));
                 }
             }
+        }
+        for word in unheard {
+            self.keep(word);
         }
         broken.map_or(Ok(()), Err)
     }
@@ -431,19 +479,30 @@ impl Work {
 
     fn fail_batch(&mut self) {
         self.bytes.clear();
-        for then in self.batch.drain(..) {
-            reply(&self.tools, then, Err(Unreachable));
+        for then in std::mem::take(&mut self.batch) {
+            if let Some(word) = reply(&self.tools, then, Err(Unreachable)) {
+                self.keep(word);
+            }
         }
     }
 }
 
-fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) {
+/// Does what is to be done with Redis's reply; gives back a word that nobody has heard.
+fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) -> Option<Word> {
     match then {
         Then::Nothing | Then::Canary => {}
+        Then::Again(mut word) => {
+            if value.is_ok_and(|value| link::count(&value) > 0) {
+                return None;
+            }
+            word.unheard += 1;
+            return Some(word);
+        }
         Then::Parcel(backend, id) => match value {
             Ok(value) => tools.abroad.heard_by(&backend, id, link::count(&value)),
             Err(Unreachable) => tools.abroad.failed(&backend, id),
         },
         Then::Reply(tell) => tell(value),
     }
+    None
 }

@@ -1,6 +1,6 @@
 //! `payrelay send`: a provider in the terminal.
 
-mod http;
+pub mod http;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -177,6 +177,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     headers.extend(args.headers.iter().cloned());
     let sent = Instant::now();
     let answer = post(&Post {
+        method: "POST",
         place: &url.place,
         trust: trust.as_ref(),
         target: &target,
