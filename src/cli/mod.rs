@@ -3,12 +3,14 @@
 //! What people read goes to standard output, what went wrong to standard error. Nothing here knows how a relay works.
 
 mod api;
+mod bench;
 mod check;
 mod listen;
 mod place;
 mod run;
 mod send;
 mod status;
+mod stop;
 mod text;
 mod tls;
 mod token;
@@ -73,6 +75,9 @@ enum Command {
     /// Tell which backends are connected, on all nodes
     #[command(after_help = status::HELP)]
     Status(status::Args),
+    /// Measure a running relay: rate, latency, and whether everything arrives once
+    #[command(after_help = bench::HELP)]
+    Bench(bench::Args),
 }
 
 /// Does what the arguments say.
@@ -96,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),
+        Command::Bench(args) => bench::run(&config, &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -261,6 +267,12 @@ mod tests {
             &["payrelay", "status", "game-01"],
             &["payrelay", "status", "--backend", "no spaces"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
+            &["payrelay", "bench", "--total", "5", "--duration", "5s"],
+            &["payrelay", "bench", "--duration", "5"],
+            &["payrelay", "bench", "--body", "79B"],
+            &["payrelay", "bench", "--backends", "0"],
+            &["payrelay", "bench", "--rate", "0"],
+            &["payrelay", "bench", "--concurrency", "4097"],
         ] {
             let error = Args::try_parse_from(line).expect_err("a usage error");
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line:?}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::{DEADLINE, Process, Redis, Relay, binary, eventually, run, token};
 
 /// Starts `payrelay <args> -c <the relay's own file, with its real ports>`.
-fn beside(relay: &Relay, args: &[&str]) -> Process {
+pub fn beside(relay: &Relay, args: &[&str]) -> Process {
     let mut command: Command = binary();
     command.args(args).arg("-c").arg(real_ports(relay));
     Process::start(args[0], command)
@@ -147,7 +147,7 @@ fn exit_codes_are_those_of_the_manual() {
     assert_eq!(run(&["token", "not an id"]).0, Some(2));
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for verb in ["run", "check", "token", "listen", "send", "status"] {
+    for verb in ["run", "check", "token", "listen", "send", "status", "bench"] {
         assert!(stdout.contains(verb), "--help says nothing of {verb}");
     }
 }

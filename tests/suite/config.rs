@@ -158,6 +158,20 @@ fn nobody_is_let_in_by_default() {
 }
 
 #[test]
+fn a_provider_that_nobody_knows_is_named_with_those_that_there_are() {
+    refused(
+        "[[route]]\npath = \"/notify/{id}\"\nverify = \"alpay\"\n",
+        "3:10",
+        &[
+            "route[0].verify",
+            "did you mean \"alipay\"?",
+            "\"stripe\"",
+            "\"none\"",
+        ],
+    );
+}
+
+#[test]
 fn what_this_version_has_not_is_said_so() {
     refused(
         &format!("{ROUTE}[delivery]\nundelivered = \"store\"\n"),

@@ -7,6 +7,7 @@ mod answers;
 mod bytes;
 mod certificates;
 mod cli;
+mod cli_bench;
 mod cluster;
 mod cluster_redis;
 mod cluster_storm;
