@@ -6,6 +6,7 @@ mod admin;
 mod answers;
 mod bytes;
 mod cli;
+mod clients;
 mod config;
 mod crowd;
 mod descriptors;
