@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::bus::Bus;
+use crate::bus::Forward;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Nack, Notification, NotificationId, Outcome, Receipt};
 use crate::parcel::{Parcel, Receipts};
@@ -33,7 +33,7 @@ pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
 pub struct Delivery {
     waits: Arc<Waits>,
     registry: Arc<Registry>,
-    bus: Arc<dyn Bus>,
+    bus: Arc<dyn Forward>,
     ack_deadline: Duration,
     in_flight_max: usize,
     _stop: Sender<()>, // dropped first: it ends the timer
@@ -56,7 +56,7 @@ impl Delivery {
     /// The system has no room for another thread.
     pub fn start(
         registry: Arc<Registry>,
-        bus: Arc<dyn Bus>,
+        bus: Arc<dyn Forward>,
         ack_deadline: Duration,
         in_flight_max: usize,
         metrics: Arc<Metrics>,
@@ -276,6 +276,7 @@ impl Waits {
             Receipt::Expired => Outcome::TimedOut,
             Receipt::Gone if self.draining.load(Ordering::Relaxed) => Outcome::Draining,
             Receipt::Gone => Outcome::Offline,
+            Receipt::Unreachable => Outcome::Unreachable,
         }
     }
 }

@@ -16,7 +16,7 @@
 //! | [`http`] | the tiny_http pool: routes, selectors, answers |
 //! | [`delivery`] | who waits for which notification until when |
 //! | [`bus`] | how parcels reach other nodes |
-//! | [`session`] | accept, one thread per socket, the codec, mailboxes, the registry |
+//! | [`session`] | accept, one thread per socket, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
@@ -24,6 +24,7 @@
 //! | [`accept`] | a listener's thread |
 //! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
 //! | [`fds`] | who may open how many descriptors |
+//! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
@@ -53,3 +54,4 @@ pub mod parcel;
 pub mod relay;
 pub mod session;
 pub mod thread;
+pub mod wire;

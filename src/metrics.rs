@@ -7,6 +7,7 @@
 //! Labels come from closed sets and from the configured routes, never from a request. A route that a reload removed
 //! keeps its series until the process ends.
 
+mod bus;
 mod classic;
 mod process;
 
@@ -21,6 +22,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::bus::BusGauges;
+pub use self::bus::{BusMetrics, BusReadings};
 use crate::notification::{Outcome, Receipt};
 
 /// The `Content-Type` of [`Metrics::text`]: the classic format, which every scraper of the last ten years reads.
@@ -49,6 +52,7 @@ pub struct Metrics {
     sessions_closed: Family<ReasonLabels, Counter>,
     session_refusals: Family<CodeLabels, Counter>,
     in_flight: Gauge,
+    bus: BusMetrics,
     readings: ReadingGauges,
 }
 
@@ -71,6 +75,8 @@ pub struct Readings {
     pub fd_budget_free: usize,
     /// File descriptors the relay may hand to connections at all.
     pub fd_budget: usize,
+    /// Of the bus.
+    pub bus: BusReadings,
 }
 
 /// The counters of one route, resolved once: keep it beside the route.
@@ -162,6 +168,7 @@ impl Metrics {
             "Notifications whose provider waits for an answer",
             in_flight.clone(),
         );
+        let bus = BusMetrics::register(&mut registry);
         let readings = ReadingGauges::register(&mut registry);
         registry.register_collector(Box::new(process::Process::new()));
 
@@ -176,6 +183,7 @@ impl Metrics {
             sessions_closed,
             session_refusals,
             in_flight,
+            bus,
             readings,
         }
     }
@@ -207,6 +215,7 @@ impl Metrics {
             Receipt::Gone => self.receipts.gone.inc(),
             Receipt::Busy => self.receipts.busy.inc(),
             Receipt::Expired => self.receipts.expired.inc(),
+            Receipt::Unreachable => self.receipts.unreachable.inc(),
         };
     }
 
@@ -241,6 +250,11 @@ impl Metrics {
             .inc();
     }
 
+    /// The counters of the bus.
+    pub fn bus(&self) -> BusMetrics {
+        self.bus.clone()
+    }
+
     /// One more provider waits for its answer.
     pub fn in_flight_add(&self) {
         self.in_flight.inc();
@@ -268,6 +282,7 @@ struct Receipts {
     gone: Counter,
     busy: Counter,
     expired: Counter,
+    unreachable: Counter,
     late: Counter,
 }
 
@@ -281,6 +296,7 @@ impl Receipts {
             gone: of("gone"),
             busy: of("busy"),
             expired: of("expired"),
+            unreachable: of("unreachable"),
             late: of("late"),
         };
         registry.register(
@@ -299,10 +315,12 @@ struct ReadingGauges {
     http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
+    bus: BusGauges,
 }
 
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
+        let bus = BusGauges::register(registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -326,6 +344,7 @@ impl ReadingGauges {
                 "payrelay_fd_budget",
                 "File descriptors set aside for connections",
             ),
+            bus,
         }
     }
 
@@ -337,6 +356,7 @@ impl ReadingGauges {
         self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
+        self.bus.set(&readings.bus);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or knows a room. Every other file speaks in these words.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,7 +164,7 @@ pub struct Notification {
     /// The name of the route it came in by.
     pub route: Arc<str>,
     /// Which preset verified its signature; `none` if nothing did.
-    pub verified: &'static str,
+    pub verified: Cow<'static, str>,
     /// What makes a provider's retry the same event, if the route says how to find it.
     pub event: Option<Box<str>>,
     /// When it was taken, in Unix milliseconds.
@@ -203,6 +204,8 @@ pub enum Receipt {
     Busy,
     /// The session had it for `tcp.ack_timeout` and said nothing.
     Expired,
+    /// It did not get to the other nodes: the bus is down.
+    Unreachable,
 }
 
 /// A backend's refusal.
@@ -241,17 +244,20 @@ pub enum Outcome {
     Busy,
     /// This node is stopping.
     Draining,
+    /// No session here, and the bus to the other nodes is down.
+    Unreachable,
 }
 
 impl Outcome {
     /// Every outcome, for tables and metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Delivered,
         Self::Refused,
         Self::Offline,
         Self::TimedOut,
         Self::Busy,
         Self::Draining,
+        Self::Unreachable,
     ];
 
     /// Whether the provider may be told ok. No `_` arm: a new outcome must be judged here.
@@ -259,7 +265,12 @@ impl Outcome {
         match self {
             Self::Delivered => true,
             // Not safe with anyone: the provider must keep it and try again.
-            Self::Refused | Self::Offline | Self::TimedOut | Self::Busy | Self::Draining => false,
+            Self::Refused
+            | Self::Offline
+            | Self::TimedOut
+            | Self::Busy
+            | Self::Draining
+            | Self::Unreachable => false,
         }
     }
 
@@ -272,6 +283,7 @@ impl Outcome {
             Self::TimedOut => "timeout",
             Self::Busy => "busy",
             Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
         }
     }
 }

@@ -32,10 +32,7 @@ impl Parcel {
         deadline: Instant,
         receipts: Arc<dyn Receipts>,
     ) -> Self {
-        let reply = Reply {
-            id: notification.id,
-            receipts: Some(receipts),
-        };
+        let reply = Reply::new(notification.id, receipts);
         Self {
             notification,
             deadline,
@@ -56,6 +53,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The reply owed to `receipts` for whatever is called `id`.
+    pub fn new(id: NotificationId, receipts: Arc<dyn Receipts>) -> Self {
+        Self {
+            id,
+            receipts: Some(receipts),
+        }
+    }
+
     /// Which notification it is about.
     pub fn id(&self) -> NotificationId {
         self.id

@@ -15,7 +15,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
 use crate::admin::Admin;
-use crate::bus::{Bus, MemoryBus};
+use crate::bus::events::Hub;
+use crate::bus::{self, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -75,6 +76,8 @@ pub enum StartError {
     Listen(&'static str, SocketAddr, io::Error),
     /// There is no way to the HTTP pool, or the process may not open enough files for one.
     Lanes(LanesError),
+    /// The bus cannot be used.
+    Bus(bus::StartError),
     /// The system has no room for a thread or a descriptor, or gives no random bytes.
     System(&'static str, io::Error),
 }
@@ -83,8 +86,10 @@ impl StartError {
     /// 78 if the file can mend it, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listen(..) | Self::Lanes(LanesError::Descriptors { .. }) => 78,
-            Self::Lanes(_) | Self::System(..) => 1,
+            Self::Listen(..)
+            | Self::Lanes(LanesError::Descriptors { .. })
+            | Self::Bus(bus::StartError::Config(_)) => 78,
+            Self::Lanes(_) | Self::Bus(bus::StartError::Thread(_)) | Self::System(..) => 1,
         }
     }
 }
@@ -112,6 +117,7 @@ impl fmt::Display for StartError {
                 }
             }
             Self::Lanes(error) => write!(f, "{error}"),
+            Self::Bus(error) => write!(f, "{error}"),
             Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
         }
     }
@@ -136,13 +142,15 @@ impl Relay {
         let instance = format!("{}-{:06x}", config.node, random >> 40);
         let metrics = Arc::new(Metrics::new());
         let registry = Arc::new(Registry::default());
-        let bus: Arc<dyn Bus> = Arc::new(MemoryBus);
+        let hub = Arc::new(Hub::default());
+        let bus = start_bus(&config, &instance, &registry, &hub, &metrics)?;
+        let events = Events::new(hub, Arc::clone(&bus), config.http.max_body);
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
         let delivery = Delivery::start(
             Arc::clone(&registry),
-            Arc::clone(&bus),
+            Arc::clone(&bus) as _,
             config.delivery.ack_deadline,
             config.http.max_in_flight,
             Arc::clone(&metrics),
@@ -168,6 +176,8 @@ impl Relay {
         let house = Arc::new(House {
             registry: Arc::clone(&registry),
             bus: Arc::clone(&bus),
+            events,
+            mint: IdMint::new(random.rotate_left(32)),
             access: RwLock::new(access),
             tcp: config.tcp.clone(),
             max_body: config.http.max_body,
@@ -196,6 +206,7 @@ impl Relay {
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let stopping = Arc::clone(&draining);
+        let hearing = Arc::clone(&bus);
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
@@ -210,6 +221,7 @@ impl Relay {
                 http_in_flight: carrying.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
+                bus: hearing.readings(),
             }),
         ));
         let admin = Front::start(
@@ -294,6 +306,34 @@ impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Relay({}, {:?})", self.ready_line(), self.pool)
     }
+}
+
+/// The bus that the configuration asks for. It hears before anybody is let in.
+fn start_bus(
+    config: &Config,
+    instance: &str,
+    registry: &Arc<Registry>,
+    hub: &Arc<Hub>,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Bus>, StartError> {
+    let sessions = Arc::clone(registry) as Arc<dyn Sessions>;
+    let hub = Arc::clone(hub);
+    let arrivals: Arc<dyn Arrivals> = Arc::new(());
+    let Some(redis) = &config.redis else {
+        metrics.bus().up(true);
+        let bus = MemoryBus::new(instance.to_owned(), sessions, hub, arrivals);
+        return Ok(Arc::new(bus));
+    };
+    let bus = RedisBus::start(
+        redis,
+        instance.to_owned(),
+        config.tcp.ack_timeout,
+        sessions,
+        hub,
+        arrivals,
+        metrics.bus(),
+    );
+    Ok(Arc::new(bus.map_err(StartError::Bus)?))
 }
 
 fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {

@@ -96,6 +96,10 @@ pub enum Problem {
     Answer(BadAnswer),
     /// `outbox.retry_max` is below `outbox.retry_first`.
     RetryOrder,
+    /// No URL of a Redis.
+    RedisUrl,
+    /// No prefix of channels.
+    RedisPrefix,
     /// A listener that strangers reach would let anybody in.
     Open(Open),
 }
@@ -105,8 +109,6 @@ pub enum Problem {
 pub enum Feature {
     /// `delivery.undelivered = "store"`.
     Outbox,
-    /// `[redis]`.
-    Redis,
     /// `http.tls`.
     Tls,
     /// `route.verify` other than `none`.
@@ -225,6 +227,11 @@ impl fmt::Display for Problem {
             Self::RetryOrder => f.write_str(
                 "outbox.retry_first (default 1s) must not be above outbox.retry_max (default 5m)",
             ),
+            Self::RedisUrl => f.write_str(
+                "not a Redis URL; write redis://host:6379, redis://user:password@host:6379/0, \
+                 rediss://… for TLS or unix:///path/to/socket",
+            ),
+            Self::RedisPrefix => f.write_str("a prefix is 1 to 64 of A-Z a-z 0-9 . _ - : / { }"),
             Self::Open(open) => open.fmt(f),
         }
     }
@@ -244,7 +251,6 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Outbox => "the outbox is not in this version; allowed: \"refuse\" (the provider keeps it and tries again)",
-            Self::Redis => "several nodes over Redis are not in this version; remove [redis] and run one node",
             Self::Tls => "TLS is not in this version; remove it and let a proxy before the relay end TLS",
             Self::Verify => "signature verification is not in this version; allowed: \"none\"",
         })

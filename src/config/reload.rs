@@ -94,6 +94,7 @@ impl Config {
             http,
             tcp,
             delivery,
+            redis,
             admin,
             log,
             routes: _,
@@ -117,6 +118,8 @@ impl Config {
             ack_timeout,
             write_deadline,
             queue,
+            channels,
+            data_rate,
         } = tcp;
         let super::Delivery {
             ack_deadline,
@@ -160,6 +163,8 @@ impl Config {
                 *write_deadline != new.tcp.write_deadline,
             ),
             ("tcp.queue", *queue != new.tcp.queue),
+            ("tcp.channels", *channels != new.tcp.channels),
+            ("tcp.data_rate", *data_rate != new.tcp.data_rate),
             (
                 "delivery.ack_deadline",
                 *ack_deadline != new.delivery.ack_deadline,
@@ -168,6 +173,7 @@ impl Config {
                 "delivery.undelivered",
                 *undelivered != new.delivery.undelivered,
             ),
+            ("redis", *redis != new.redis),
             ("admin.listen", *admin_listen != new.admin.listen),
             ("log.file", *file != new.log.file),
         ]

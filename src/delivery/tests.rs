@@ -16,20 +16,12 @@ struct Hand {
     at_once: Option<Receipt>,
 }
 
-impl Bus for Hand {
+impl Forward for Hand {
     fn forward(&self, parcel: Box<Parcel>) {
         match &self.at_once {
             Some(receipt) => parcel.settle(receipt.clone()),
             None => assert!(self.parcels.try_send(parcel).is_ok()),
         }
-    }
-
-    fn attach(&self, _: &BackendId) {}
-
-    fn detach(&self, _: &BackendId) {}
-
-    fn unwell(&self) -> Option<String> {
-        None
     }
 }
 
@@ -74,7 +66,7 @@ impl House {
             id: self.mint.mint(0),
             backend: BackendId::parse(backend).expect("an id"),
             route: "r".into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: 0,
             tries: 1,

@@ -40,13 +40,14 @@ impl House {
         let listener = UnixListener::bind(directory.path().join("lanes")).expect("a socket");
         let server = Server::from_listener(listener, None).expect("a server");
         let metrics = Arc::new(Metrics::new());
-        let delivery = Delivery::start(
-            Arc::new(Registry::default()),
-            Arc::new(MemoryBus),
-            PATIENCE,
-            10,
-            Arc::clone(&metrics),
+        let registry = Arc::new(Registry::default());
+        let bus = MemoryBus::new(
+            "alone".into(),
+            Arc::clone(&registry) as _,
+            Arc::default(),
+            Arc::new(()),
         );
+        let delivery = Delivery::start(registry, Arc::new(bus), PATIENCE, 10, Arc::clone(&metrics));
         let claims = Arc::new(Claims::default());
         let desk = Arc::new(Desk {
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),

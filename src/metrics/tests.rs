@@ -136,6 +136,7 @@ fn readings_show_as_they_are_at_the_scrape() {
         http_in_flight: 3,
         fd_budget_free: 5,
         fd_budget: 6,
+        bus: BusReadings::default(),
     });
     for line in [
         "payrelay_queue_depth 1",

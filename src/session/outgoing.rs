@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::wire;
 use crate::notification::NotificationId;
 use crate::parcel::{Parcel, Reply};
+use crate::wire;
 
 /// The link with its MSG.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Outgoing {
                 .plain("id", notification.id)
                 .plain("try", notification.tries)
                 .arg("route", &notification.route)
-                .arg("verified", notification.verified);
+                .arg("verified", &notification.verified);
             if let Some(event) = &notification.event {
                 line = line.arg("event", event);
             }
@@ -175,7 +175,7 @@ mod tests {
             id: IdMint::new(u64::MAX).mint(u64::MAX),
             backend: BackendId::parse("a").expect("an id"),
             route: route.into(),
-            verified: "a-preset-of-a-later-version-with-a-very-long-name",
+            verified: "a-preset-of-a-later-version-with-a-very-long-name".into(),
             event: Some("\u{7f}".repeat(128).into()),
             at_unix_ms: u64::MAX,
             tries: u32::MAX,
