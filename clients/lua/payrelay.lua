@@ -245,18 +245,19 @@ function Session:answer(msg, verb, keys)
   if parting and self.flying == 0 then self:finish(parting.why, parting.retry) end
 end
 
--- What became of a SEND or PUB.
+-- What became of a SEND, PUB or SUB; whether somebody was told.
 function Session:answered(ref, ok, code)
   local call = self.calls[ref]
   self.calls[ref] = nil
   if not call then return false end
   self.client.calls, self.client.called = self.client.calls - 1, self.client.called - call.size
-  if call.done then self.client:guard("the callback of send or publish", call.done, ok, code) end
-  return true
+  self.client:guard("a callback", call.done, ok, code)
+  return call.done ~= nil
 end
 
 function heard.OK(self, args)
   if args.ref then return self:answered(args.ref, true) end
+  if args.ch then return self.client:gap(args.ch, "ok") end
   if self.open then return end
   self.open, self.heartbeat = true, math.max(tonumber(args.heartbeat) or 20, 0.001)
   self.max_body = tonumber(args.max_body) or 0
@@ -265,8 +266,8 @@ function heard.OK(self, args)
   client.failures = 0
   client:log("info", ("connected as %s to %s, session %s"):format(args.id or "?", args.node or "?", args.session or "?"))
   local wanted = {} -- apart, for the table may change while a frame is written
-  for channel, listener in pairs(client.channels) do wanted[#wanted + 1] = { ch = channel, once = listener.once } end
-  for _, keys in ipairs(wanted) do self:say("SUB", keys) end
+  for channel in pairs(client.channels) do wanted[#wanted + 1] = channel end
+  for _, channel in ipairs(wanted) do client:listen(channel) end
   client:guard("on_connect", self.options.on_connect, args)
 end
 
@@ -296,6 +297,7 @@ function heard.PONG() end
 
 function heard.ERR(self, args)
   local text = ("the relay said %s: %s"):format(args.code or "?", args.msg or "")
+  if args.ch and not args.ref then self.client:gap(args.ch, args.code) end
   if args.fatal == "1" then
     -- A full relay empties by itself; every other refusal stays the same until somebody changes something.
     self:finish(text, nil, args.code ~= "limit")
@@ -320,7 +322,7 @@ local DEFAULTS = {
   backoff_min = 0.5, backoff_max = 30, slow_retry = 30, silence = 2.5,
 }
 
-local CALLS_MAX, CALLED_BYTES_MAX = 1024, 4 * 1024 * 1024 -- of send and publish, not yet answered
+local CALLS_MAX, CALLED_BYTES_MAX = 1024, 4 * 1024 * 1024 -- what was sent or published and is not yet answered
 
 local function log_to_stderr(level, text)
   if level ~= "debug" then io.stderr:write("payrelay ", level, ": ", text, "\n") end
@@ -476,16 +478,22 @@ function Client:touch(msg)
   return sent
 end
 
+-- Says something that the relay answers by its ref. If it cannot be written, the session is over, and done hears of it.
+function Client:ask(verb, args, data, done)
+  local session, size = self.session, data and #data or 0
+  self.last_ref = self.last_ref + 1
+  args.ref = ("%d"):format(self.last_ref)
+  session.calls[args.ref], self.calls, self.called = { done = done, size = size }, self.calls + 1, self.called + size
+  session:say(verb, args, data)
+end
+
 function Client:call(verb, args, data, done)
   assert(type(data) == "string", "payrelay: what is sent must be a string")
   local session = self.session
   if not session or not session.open then return nil, "not connected" end
   if #data > session.max_body then return nil, "too-big" end
   if self.calls >= CALLS_MAX or (self.calls > 0 and self.called + #data > CALLED_BYTES_MAX) then return nil, "busy" end
-  self.last_ref = self.last_ref + 1
-  args.ref = ("%d"):format(self.last_ref)
-  session.calls[args.ref], self.calls, self.called = { done = done, size = #data }, self.calls + 1, self.called + #data
-  session:say(verb, args, data) -- if that fails, the session is over, and done hears of it
+  self:ask(verb, args, data, done)
   return true
 end
 
@@ -496,7 +504,8 @@ function Client:send(to, data, done)
 end
 
 local function channel_name(channel)
-  return assert(type(channel) == "string" and channel ~= "" and #channel <= 64 and channel, "payrelay: a channel: 1 to 64 bytes")
+  local good = type(channel) == "string" and #channel <= 128 and channel:find("^[A-Za-z0-9._:/-]+$")
+  return assert(good and channel, "payrelay: a channel: 1 to 128 of A-Z a-z 0-9 . _ - : /")
 end
 
 -- Sends bytes to all that have subscribed to the channel. As send().
@@ -505,16 +514,29 @@ function Client:publish(channel, data, done)
 end
 
 -- From now on listener(data, channel) is called for what is published in the channel, on this connection and on later ones;
--- with once only for the next. A second subscription of a channel takes the place of the first.
-function Client:subscribe(channel, listener, once)
+-- with once only for the next. A second subscription of a channel takes the place of the first. done(true) is called when
+-- the channel is heard for the first time, or done(nil, code) if the relay refuses.
+function Client:subscribe(channel, listener, once, done)
   assert(type(listener) == "function", "payrelay: a listener must be a function")
-  self.channels[channel_name(channel)] = { run = listener, once = once and 1 or nil }
-  if self.session and self.session.open then self.session:say("SUB", { ch = channel, once = once and 1 or nil }) end
+  self.channels[channel_name(channel)] = { run = listener, once = once and 1 or nil, done = done }
+  if self.session and self.session.open then self:listen(channel) end
+end
+
+function Client:listen(channel)
+  local listener = self.channels[channel]
+  if not listener then return end
+  self:ask("SUB", { ch = channel, once = listener.once }, nil, listener.done)
+  listener.done = nil -- later connections tell the log only
 end
 
 function Client:unsubscribe(channel)
   if self.channels[channel] and self.session and self.session.open then self.session:say("UNSUB", { ch = channel }) end
   self.channels[channel] = nil
+end
+
+-- Events of a channel were lost ("busy"), are lost ("offline"), or are heard again ("ok").
+function Client:gap(channel, code)
+  self:guard("on_gap", self.options.on_gap, channel, code)
 end
 
 -- Asks for no more, answers what is in flight, and ends; close_timeout at most. It does not wait: run() returns then.
@@ -587,8 +609,9 @@ local function secure(client, sock, o)
   if not params.cafile and not params.capath then params.capath = "/etc/ssl/certs" end
   local wrapped, why = ssl.wrap(sock, params)
   if not wrapped then return nil, why end
-  local name, done = o.tls.name or o.host, nil
+  local name = o.tls.name or o.host
   if not name:find("^[%d.]+$") and not name:find(":", 1, true) then wrapped:sni(name) end -- an address is no server name
+  local done
   repeat
     wrapped:settimeout(math.max(client:left(limit), 0))
     done, why = wrapped:dohandshake()

@@ -10,7 +10,7 @@
 --   nack:REASON   NACKs with REASON; for each: NACKED <id>
 --   error         the handler raises an error; for each: RAISED <id>
 --   slow:SECONDS  works for so long, in ten parts with a TOUCH after each, then as ack
---   bus           subscribes to the channel news; EVENT <channel> <data> and DATA <from> <data> for what comes; a body
+--   bus           subscribes to the channel news: SUBSCRIBED ok; EVENT <channel> <data> and DATA <from> <data> for what comes; a body
 --                 "publish <text>" or "send <id> <text>" does so, and TOLD <what became of it>
 -- Each of these lines is written before the answer goes to the relay. A body that is exactly "stop" is ACKed in every
 -- mode, and ends the program by a clean close().
@@ -206,5 +206,9 @@ local options = {
 }
 for key, value in pairs(host_of.options or {}) do options[key] = value end
 client = payrelay[name].connect(options)
-if kind == "bus" then client:subscribe("news", function(data, channel) say("EVENT", channel, data) end) end
+if kind == "bus" then
+  client:subscribe("news", function(data, channel) say("EVENT", channel, data) end, false, function(ok, code)
+    say("SUBSCRIBED", ok and "ok" or code)
+  end)
+end
 if host_of.run(client) ~= "later" then say("CLOSED") end

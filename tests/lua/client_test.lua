@@ -385,7 +385,7 @@ case("an answer that nobody waits for harms nothing, and a failing callback is l
   w.client:publish("news", "a")
   w.client:publish("news", "b", function() error("mine", 0) end)
   talk(w, "PUB ch=news ref=1 =1\na\nPUB ch=news ref=2 =1\nb\n", "OK ref=1\nOK ref=2\nERR code=busy ref=3 msg=x\n")
-  equal({ w.said[2], w.said[3], w.session.over }, { "error the callback of send or publish failed: mine", "warn the relay said busy: x" })
+  equal({ w.said[2], w.said[3], w.session.over }, { "error a callback failed: mine", "warn the relay said busy: x" })
 end)
 
 case("what is not connected, too big or too much is refused at once", function()
@@ -421,14 +421,14 @@ case("subscriptions are said at once, and again on every connection", function()
   local w, got = world(), {}
   w.client:subscribe("news", function(data, channel) got[#got + 1] = channel .. ": " .. data end)
   talk(w, "", OK)
-  talk(w, "SUB ch=news\n", "EVENT ch=news =2\na\n\n")
+  talk(w, "SUB ch=news ref=1\n", "OK ref=1\nEVENT ch=news =2\na\n\n")
   equal(got, { "news: a\n" })
   w.session:broke("closed")
   w.now = w.now + 1
   w.client:tick()
   sent(w)
   w.session:feed(OK)
-  talk(w, "SUB ch=news\n", "EVENT ch=news =0\n\nEVENT ch=other =1\nx\n")
+  talk(w, "SUB ch=news ref=2\n", "EVENT ch=news =0\n\nEVENT ch=other =1\nx\n")
   equal(got, { "news: a\n", "news: " })
   w.client:unsubscribe("news")
   talk(w, "UNSUB ch=news\n", "EVENT ch=news =1\nx\n")
@@ -438,13 +438,31 @@ end)
 case("a subscription for one event ends with it", function()
   local w, got = opened(), 0
   w.client:subscribe("news", function() got = got + 1 end, true)
-  talk(w, "SUB ch=news once=1\n", "EVENT ch=news =0\n\nEVENT ch=news =0\n\n")
+  talk(w, "SUB ch=news once=1 ref=1\n", "EVENT ch=news =0\n\nEVENT ch=news =0\n\n")
   w.session:broke("closed")
   w.now = w.now + 1
   w.client:tick()
   sent(w)
   w.session:feed(OK)
   equal({ got, sent(w) }, { 1, "" })
+end)
+
+case("who subscribes is told when the channel is heard, or why not", function()
+  local w, told = world(), {}
+  w.client:subscribe("news", print, false, function(ok, code) told[#told + 1] = { ok, code } end)
+  w.session:feed(OK .. "OK ref=1\n")
+  w.client:subscribe("more", print, false, function(ok, code) told[#told + 1] = { ok, code } end)
+  w.session:feed("ERR code=limit ref=2 msg=too%20many\n")
+  w.client:subscribe("most", print)
+  w.session:feed("ERR code=limit ref=3 msg=too%20many\n")
+  equal({ told, w.said[2], w.client.calls }, { { { true }, { nil, "limit" } }, "warn the relay said limit: too many", 0 })
+end)
+
+case("gaps in a channel are told to on_gap and to the log", function()
+  local gaps = {}
+  local w = opened{ on_gap = function(channel, code) gaps[#gaps + 1] = channel .. " " .. code end }
+  w.session:feed("ERR code=busy ch=news msg=lost\nERR code=offline ch=news msg=down\nOK ch=news\n")
+  equal({ gaps, #w.said, w.session.over }, { { "news busy", "news offline", "news ok" }, 3 })
 end)
 
 case("a listener that fails is logged, without the data", function()
@@ -459,7 +477,8 @@ case("wrong uses of the bus are errors of the program", function()
   local w = opened()
   for _, wrong in ipairs{
     function() w.client:send("", "x") end, function() w.client:send("b", 5) end, function() w.client:publish("", "x") end,
-    function() w.client:publish(("x"):rep(65), "x") end, function() w.client:subscribe("news") end,
+    function() w.client:publish(("x"):rep(129), "x") end,
+    function() w.client:publish("a,b", "x") end, function() w.client:subscribe("news") end,
   } do equal(pcall(wrong), false) end
   equal(sent(w), "")
 end)

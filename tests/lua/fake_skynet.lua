@@ -1,8 +1,8 @@
 -- A fake of the part of skynet that the client uses, over real sockets, for skynet itself cannot be installed from Debian:
 -- start, getenv, fork, timeout, sleep, now, error, and of skynet.socket open, read, readline, write, close, shutdown. It
--- behaves as skynet's own does: one thing runs at a time and yields only in calls that wait; readline keeps the CR and drops the separator; a
--- read of no bytes gets out of step with the stream; no read has a timeout; write only puts bytes into a buffer; close waits
--- until they are written, shutdown does not. What a fork raises is kept in skynet.errors.
+-- behaves as skynet's own does: one thing runs at a time and yields only in calls that wait; readline keeps the CR and drops
+-- the separator; a read of no bytes gets out of step with the stream; no read has a timeout; write only puts bytes into a
+-- buffer; close waits until they are written, shutdown does not. What a fork raises is kept in skynet.errors.
 
 local luasocket = require("socket")
 

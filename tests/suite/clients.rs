@@ -24,7 +24,7 @@ macro_rules! scenarios {
     ($adapter:expr) => {
         scenarios!($adapter; all_byte_values, empty_body, body_of_one_mib, burst_beyond_the_credit, relay_restarted,
             takeover, slow_handler_with_touch, handler_error, token_refused, relay_draining, heartbeats_while_idle,
-            silence, close_with_one_in_flight);
+            silence, close_with_one_in_flight, send_publish_and_subscribe);
     };
     ($adapter:expr; $($scenario:ident),*) => {
         $(#[test]
@@ -286,6 +286,29 @@ fn close_with_one_in_flight(adapter: Adapter) {
         let log = relay.log();
         assert!(log.contains("gone (bye)"), "{log}");
     }
+}
+
+fn send_publish_and_subscribe(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "bus");
+    let mut other = LuaSetup::new(adapter, "till-8", "bus").start(relay.ready().tcp);
+    for backend in [&mut till, &mut other] {
+        backend.line("SUBSCRIBED ok");
+    }
+    let tell = |what: &str| {
+        let answer = relay.post("/notify/till-7", what.as_bytes()).answer();
+        assert_eq!(answer.told(), (200, "delivered"));
+    };
+    tell("publish news to everybody");
+    for backend in [&mut till, &mut other] {
+        assert_eq!(backend.line("EVENT "), "news to everybody");
+    }
+    tell("send till-8 good day");
+    assert_eq!(other.line("DATA "), "till-7 good day");
+    tell("send nobody good day");
+    eventually("it knows what became of all three", || {
+        till.count("TOLD ok") == 2 && till.count("TOLD offline") == 1
+    });
+    stop(&relay, till);
 }
 
 #[test]
