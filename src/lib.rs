@@ -26,6 +26,8 @@
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |
+//! | [`tls`] | certificates, and the records of a connection |
+//! | [`peers`] | networks, and who has failed how often |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
 //!
@@ -51,7 +53,9 @@ pub mod logging;
 pub mod metrics;
 pub mod notification;
 pub mod parcel;
+pub mod peers;
 pub mod relay;
 pub mod session;
 pub mod thread;
+pub mod tls;
 pub mod wire;

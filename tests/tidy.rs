@@ -12,20 +12,22 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 const MAY_USE: &[(&str, &[&str])] = &[
     ("notification", &[]),
+    ("peers", &[]),
     ("thread", &[]),
     ("fds", &[]),
     ("claims", &[]),
     ("wire", &[]),
     ("parcel", &["notification"]),
     ("metrics", &["notification"]),
-    ("config", &["notification"]),
+    ("config", &["notification", "peers"]),
     ("logging", &["notification", "config"]),
+    ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "thread", "wire", "parcel", "metrics", "config"]),
-    ("session", &["notification", "thread", "fds", "wire", "parcel", "metrics", "config", "accept", "bus"]),
+    ("session", &["notification", "peers", "thread", "fds", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
     ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
-    ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
-    ("edge", &["thread", "fds", "claims", "accept"]),
+    ("http", &["notification", "peers", "thread", "claims", "metrics", "config", "session", "delivery"]),
+    ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
     ("admin", &["metrics", "config", "edge"]),
 ];
 

@@ -273,7 +273,7 @@ end
 
 function heard.MSG(self, args, data)
   local h = tonumber((args.h or "0"):match("^%d+$"))
-  if not args.id or not h then return self:finish("the relay sent a broken MSG") end
+  if not args.id or #args.id > 64 or not h then return self:finish("the relay sent a broken MSG") end
   h = math.min(h, #data)
   self.flying, self.handled = self.flying + 1, self.handled + 1
   self.client:take(self, {

@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
@@ -42,9 +40,9 @@ pub struct InFlight {
 
 impl Outgoing {
     /// Nothing may go out as MSG before `open` and `credit` say so.
-    pub fn new(socket: Arc<OwnedFd>, ack_timeout: Duration, now: Instant) -> Self {
+    pub fn new(link: Link, ack_timeout: Duration) -> Self {
         Self {
-            link: Link::new(socket, now),
+            link,
             credit: 0,
             open: false,
             in_flight: VecDeque::new(),
@@ -152,7 +150,9 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
 
     use super::*;
     use crate::notification::{BackendId, IdMint, Notification, Receipt};
@@ -167,7 +167,8 @@ mod tests {
     fn outgoing(now: Instant) -> (Outgoing, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a socket");
         let socket = Arc::new(OwnedFd::from(ours));
-        (Outgoing::new(socket, Duration::from_secs(1), now), theirs)
+        let link = Link::new(socket, None, now);
+        (Outgoing::new(link, Duration::from_secs(1)), theirs)
     }
 
     fn parcel(route: &str, now: Instant) -> Parcel {

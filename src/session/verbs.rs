@@ -111,10 +111,7 @@ impl Session {
     fn greet(&mut self, line: &Line<'_>) {
         let access = Arc::clone(&self.house.access.read());
         match hello::judge(line, &access) {
-            Err(refusal) => {
-                log::info!("{}: refused, {}", self.peer, refusal.code);
-                self.break_off(refusal.code, &refusal.words);
-            }
+            Err(refusal) => self.break_off(refusal.code, &refusal.words),
             Ok(Hello { id, credit }) => {
                 self.backend = Some(id.clone());
                 let house = Arc::clone(&self.house);

@@ -1,10 +1,11 @@
 -- A backend for the end-to-end tests, made with the client that users copy.
 --
---   lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE]]]        from the top of the project
+--   lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]    from the top of the project
 --
--- ADAPTER is luasocket, luasec (the same with TLS), copas, cqueues, luv, openresty (within nginx: see backend_nginx.conf),
--- skynet (over fake_skynet.lua) or push (a loop of frames). On standard output, each line flushed: READY after every OK of the
--- relay; LOG <level> <text> for what the client logs; CLOSED at the end; and by MODE
+-- ADAPTER is luasocket, luasec (the same with TLS, to a relay whose certificate leads to CAFILE and is for NAME or else HOST),
+-- copas, cqueues, luv, openresty (within nginx: see backend_nginx.conf), skynet (over fake_skynet.lua) or push (a loop of
+-- frames). On standard output, each line flushed: READY after every OK of the relay; LOG <level> <text> for what the client
+-- logs; CLOSED at the end; and by MODE
 --   ack           ACKs; for each: GOT <id> <bytes of body> <adler32 of body, 8 hex digits> try=<n>
 --   echo-hex      ACKs; for each: HEX <id> <body in hex, "-" if empty>
 --   nack:REASON   NACKs with REASON; for each: NACKED <id>
@@ -18,9 +19,10 @@
 package.path = "clients/lua/?.lua;tests/lua/?.lua;" .. package.path
 local payrelay = require("payrelay")
 
-local name, host, port, id, mode, token, max, cafile = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7], arg[8]
+local name, host, port, id, mode, token, max = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]
+local cafile, relay_name = arg[8], arg[9]
 if not mode then
-  io.stderr:write("usage: lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE]]]\n")
+  io.stderr:write("usage: lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]\n")
   os.exit(2)
 end
 
@@ -145,7 +147,7 @@ function hosts.push()
   }
 end
 
-local tls = name == "luasec" and { cafile = cafile } or nil
+local tls = name == "luasec" and { cafile = cafile, name = relay_name ~= "" and relay_name or nil } or nil
 if tls then name = "luasocket" end
 local host_of = assert(hosts[name], "no such adapter")()
 
@@ -206,6 +208,7 @@ local options = {
 }
 for key, value in pairs(host_of.options or {}) do options[key] = value end
 client = payrelay[name].connect(options)
+package.loaded["backend.client"] = client -- for requests in backend_nginx.conf
 if kind == "bus" then
   client:subscribe("news", function(data, channel) say("EVENT", channel, data) end, false, function(ok, code)
     say("SUBSCRIBED", ok and "ok" or code)

@@ -145,7 +145,7 @@ case("a broken frame ends it; what came before was handled", function()
   local w = opened()
   w.session:feed("MSG id=A =0\n\nmsg id=B\nMSG id=C =0\n\n")
   equal({ sent(w), w.session.over.why }, { "ACK id=A\n", "the relay sent a broken frame: no verb" })
-  for _, broken in ipairs{ "MSG try=1 =0\n\n", "MSG id=A h=-1 =0\n\n", "MSG id=A h=x =0\n\n" } do
+  for _, broken in ipairs{ "MSG try=1 =0\n\n", "MSG id=" .. ("!"):rep(999) .. " =0\n\n", "MSG id=A h=-1 =0\n\n", "MSG id=A h=x =0\n\n" } do
     w = opened()
     w.session:feed(broken)
     equal({ sent(w), w.session.over.why }, { "", "the relay sent a broken MSG" })

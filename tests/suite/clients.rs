@@ -1,13 +1,14 @@
 //! The Lua client with every adapter that can run here: one list of scenarios, each on a relay of its own.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::{
     Adapter, Backend, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Process, Random, Relay, Setup,
-    TcpProxy, adler32, eventually, heavy, nginx_command, nginx_preamble, token,
+    TcpProxy, Via, adler32, eventually, heavy, nginx_command, nginx_preamble, token,
 };
 
 /// A test for each scenario, in a module for each adapter.
@@ -38,6 +39,9 @@ adapters! {
     luasocket_on_lua51: Adapter::LuaSocket(Lua::V51);
     luasocket_on_luajit: Adapter::LuaSocket(Lua::Jit);
     luasocket_on_lua54: Adapter::LuaSocket(Lua::V54);
+    luasec_on_lua51: Adapter::LuaSec(Lua::V51);
+    luasec_on_luajit: Adapter::LuaSec(Lua::Jit);
+    luasec_on_lua54: Adapter::LuaSec(Lua::V54);
     copas_on_lua51: Adapter::Copas(Lua::V51);
     copas_on_luajit: Adapter::Copas(Lua::Jit);
     cqueues_on_lua51: Adapter::Cqueues(Lua::V51);
@@ -56,20 +60,40 @@ fn pair(adapter: Adapter, mode: &str) -> (Relay, LuaBackend) {
 }
 
 fn pair_with(adapter: Adapter, mode: &str, fragment: &str) -> (Relay, LuaBackend) {
-    let relay = Relay::with(fragment);
+    let relay = relay_for(adapter, fragment);
     let till = connected(&relay, &LuaSetup::new(adapter, "till-7", mode));
     (relay, till)
 }
 
+fn relay_for(adapter: Adapter, fragment: &str) -> Relay {
+    let via = if adapter.has_tls() {
+        Via::Tls
+    } else {
+        Via::Clear
+    };
+    Relay::backends_via(via, fragment)
+}
+
+/// Where its backends come.
+fn door(relay: &Relay) -> SocketAddr {
+    relay.ready().tcp_tls.unwrap_or(relay.ready().tcp)
+}
+
 fn connected(relay: &Relay, setup: &LuaSetup) -> LuaBackend {
-    let mut till = setup.start(relay.ready().tcp);
+    let mut till = setup.start(door(relay));
     till.line("READY");
     till
 }
 
 /// The fragment with which a relay comes back to where its backends look for it.
 fn same_port(relay: &Relay) -> String {
-    format!("[tcp]\nlisten = \"{}\"", relay.ready().tcp)
+    let ready = relay.ready();
+    match ready.tcp_tls {
+        None => format!("[tcp]\nlisten = \"{}\"", ready.tcp),
+        Some(tls) => {
+            format!("[tcp.tls]\nlisten = \"{tls}\"\ncert = \"cert.pem\"\nkey = \"key.pem\"")
+        }
+    }
 }
 
 fn served(relay: &Relay, till: &mut LuaBackend, body: &[u8]) {
@@ -127,7 +151,7 @@ fn body_of_one_mib(adapter: Adapter) {
 }
 
 fn burst_beyond_the_credit(adapter: Adapter) {
-    let relay = Relay::start();
+    let relay = relay_for(adapter, "");
     let mut setup = LuaSetup::new(adapter, "till-7", "slow:0.02");
     setup.max = 4;
     let mut till = connected(&relay, &setup);
@@ -203,10 +227,10 @@ fn handler_error(adapter: Adapter) {
 fn token_refused(adapter: Adapter) {
     let secret = "a-secret-of-some-length-0123456789-0123";
     let (good, bad) = (token(secret, "till-7"), token(secret, "till-8"));
-    let relay = Relay::with(&format!("[tcp]\nsecrets = [\"{secret}\"]"));
+    let relay = relay_for(adapter, &format!("[tcp]\nsecrets = [\"{secret}\"]"));
     let mut setup = LuaSetup::new(adapter, "till-7", "ack");
     setup.token = &bad;
-    let mut refused = setup.start(relay.ready().tcp);
+    let mut refused = setup.start(door(&relay));
     let said = refused.line("LOG error the relay said bad-token");
     let wait = said.rsplit_once("next try in ").expect("a wait").1;
     let wait: f64 = wait.trim_end_matches(" s").parse().expect("seconds");
@@ -259,8 +283,8 @@ fn heartbeats_while_idle(adapter: Adapter) {
 }
 
 fn silence(adapter: Adapter) {
-    let relay = Relay::with("[tcp]\nheartbeat = \"400ms\"");
-    let proxy = TcpProxy::before(relay.ready().tcp);
+    let relay = relay_for(adapter, "[tcp]\nheartbeat = \"400ms\"");
+    let proxy = TcpProxy::before(door(&relay));
     let mut till = LuaSetup::new(adapter, "till-7", "ack").start(proxy.addr());
     till.line("READY");
     proxy.freeze();
@@ -290,7 +314,7 @@ fn close_with_one_in_flight(adapter: Adapter) {
 
 fn send_publish_and_subscribe(adapter: Adapter) {
     let (relay, mut till) = pair(adapter, "bus");
-    let mut other = LuaSetup::new(adapter, "till-8", "bus").start(relay.ready().tcp);
+    let mut other = LuaSetup::new(adapter, "till-8", "bus").start(door(&relay));
     for backend in [&mut till, &mut other] {
         backend.line("SUBSCRIBED ok");
     }
@@ -308,6 +332,16 @@ fn send_publish_and_subscribe(adapter: Adapter) {
     eventually("it knows what became of all three", || {
         till.count("TOLD ok") == 2 && till.count("TOLD offline") == 1
     });
+    stop(&relay, till);
+}
+
+#[test]
+fn openresty_lets_requests_use_the_client() {
+    let (relay, mut till) = pair(Adapter::OpenResty, "bus");
+    till.line("SUBSCRIBED ok");
+    let answer = till.request();
+    assert!(answer.ends_with("\r\n\r\ntrue false\n"), "{answer}");
+    assert_eq!(till.line("EVENT "), "news from a request");
     stop(&relay, till);
 }
 

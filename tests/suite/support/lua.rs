@@ -1,14 +1,16 @@
 //! Real Lua programs as backends: `tests/lua/backend.lua` with each of the client's adapters.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use super::{DEADLINE, Process};
+use super::{Authority, DEADLINE, Process};
 
 /// A Lua that backends run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +153,7 @@ fn nginx(folder: &Path, master: &str, name: &str, args: &[&str]) -> Command {
         .map(|word| format!("{word:?}"))
         .collect();
     let template = template.replace("master_process MASTER", &format!("master_process {master}"));
+    let template = template.replace("FOLDER", &folder.to_string_lossy());
     let conf = nginx_preamble() + &template.replace("BACKEND_ARGS", &words.join(", "));
     fs::write(folder.join("nginx.conf"), conf).expect("nginx.conf is written");
     nginx_command(folder)
@@ -164,8 +167,9 @@ pub struct LuaSetup<'a> {
     pub mode: &'a str,
     pub token: &'a str,
     pub max: usize,
-    /// The certificate that it trusts, with TLS.
-    pub cafile: &'a str,
+    /// With TLS: whose certificates it trusts, and the name that the relay's must have ("": the address it connects to).
+    pub cafile: PathBuf,
+    pub name: &'a str,
 }
 
 impl<'a> LuaSetup<'a> {
@@ -176,27 +180,22 @@ impl<'a> LuaSetup<'a> {
             mode,
             token: "",
             max: 16,
-            cafile: "",
+            cafile: Authority::get().file(),
+            name: "",
         }
     }
 
     /// Starts it towards `to`, connected or not.
     pub fn start(&self, to: SocketAddr) -> LuaBackend {
         let folder = TempDir::with_prefix("payrelay-").expect("a folder for the backend");
-        let host = if self.adapter.has_tls() {
-            "localhost".to_owned()
-        } else {
-            to.ip().to_string()
-        };
-        let (port, max) = (to.port().to_string(), self.max.to_string());
+        let (host, port, max) = (
+            to.ip().to_string(),
+            to.port().to_string(),
+            self.max.to_string(),
+        );
+        let cafile = self.cafile.to_string_lossy();
         let args = [
-            &host,
-            &port,
-            self.id,
-            self.mode,
-            self.token,
-            &max,
-            self.cafile,
+            &host, &port, self.id, self.mode, self.token, &max, &cafile, self.name,
         ];
         let command = self.adapter.command(folder.path(), &args);
         let process = Process::start(self.adapter.name(), command);
@@ -204,7 +203,7 @@ impl<'a> LuaSetup<'a> {
             process,
             adapter: self.adapter,
             taken: 0,
-            _folder: folder,
+            folder,
         }
     }
 }
@@ -215,7 +214,7 @@ pub struct LuaBackend {
     adapter: Adapter,
     /// How many lines of its output have been taken.
     taken: usize,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What a Lua backend in mode `ack` says of a message.
@@ -274,6 +273,20 @@ impl LuaBackend {
                 body.to_owned()
             },
         )
+    }
+
+    /// Asks the program's own HTTP server (nginx), over its socket: what it answers.
+    pub fn request(&self) -> String {
+        let mut stream = UnixStream::connect(self.folder.path().join("http")).expect("nginx");
+        stream
+            .set_read_timeout(Some(DEADLINE))
+            .expect("a read timeout");
+        stream
+            .write_all(b"GET / HTTP/1.0\r\n\r\n")
+            .expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
     }
 
     /// Tells the program's host to read its configuration again (nginx).
