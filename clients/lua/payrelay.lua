@@ -871,7 +871,8 @@ local function openresty_read(session)
   end
 end
 
-local function openresty_write(session, reader)
+local function openresty_write(session)
+  local reader = ngx.thread.spawn(openresty_read, session) -- here, for only its parent may kill it
   repeat
     session.turn:wait(60)
     if session.connected then session:flush() end
@@ -882,8 +883,7 @@ end
 
 function openresty.open(session)
   session.sock, session.turn = ngx.socket.tcp(), need("ngx.semaphore").new()
-  local reader = ngx.thread.spawn(openresty_read, session)
-  ngx.thread.spawn(openresty_write, session, reader)
+  ngx.thread.spawn(openresty_write, session)
 end
 
 function openresty.write(session, bytes) return session.sock:send(bytes) end

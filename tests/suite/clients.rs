@@ -287,8 +287,10 @@ fn silence(adapter: Adapter) {
     let proxy = TcpProxy::before(door(&relay));
     let mut till = LuaSetup::new(adapter, "till-7", "ack").start(proxy.addr());
     till.line("READY");
+    let before = till.sockets();
     proxy.freeze();
     till.line("LOG warn the connection broke: nothing heard for 1 s; next try in ");
+    eventually("it lets go of the socket", || till.sockets() < before);
     proxy.forward();
     till.line("READY");
     served(&relay, &mut till, b"again");

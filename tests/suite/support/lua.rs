@@ -244,6 +244,16 @@ impl LuaBackend {
             .count()
     }
 
+    /// How many sockets its process has open.
+    pub fn sockets(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.pid());
+        let links = fs::read_dir(folder).expect("its descriptors");
+        links
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter(|link| link.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
     /// All that it printed so far.
     pub fn printed(&self) -> String {
         self.process.stdout() + &self.process.stderr()
