@@ -384,10 +384,16 @@ fn openresty_hands_over_to_the_new_workers_of_a_reload() {
     eventually("it is with the backend", || {
         relay.metric("payrelay_in_flight") == 1.0
     });
+    let opened = "payrelay_sessions_opened_total";
+    assert_eq!(relay.metric(opened), 1.0, "one of the two workers serves");
     till.reload();
     till.line("READY");
     assert_eq!(in_flight.answer().told(), (200, "delivered"));
+    eventually("the old workers are gone", || {
+        till.printed().matches("exited with code 0").count() == 2
+    });
     served_last(&relay, &till);
+    assert_eq!(relay.metric(opened), 2.0);
     stop(&relay, till);
 }
 
