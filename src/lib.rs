@@ -2,9 +2,9 @@
 //! as truthfully as it can prove.
 //!
 //! ```text
-//!  provider ──HTTP──▶ edge ──lane──▶ http ──▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
-//!             ▲                                │  ▲                              │
-//!             └───────────── answer ───────────┘  └────────── receipt ───────────┘
+//!  provider ──HTTP──▶ edge ──lane──▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
+//!             ▲                                       │  ▲                              │
+//!             └───────────────── answer ──────────────┘  └────────── receipt ───────────┘
 //! ```
 //!
 //! # The rooms, from the street inwards
@@ -14,6 +14,7 @@
 //! | [`relay`] | the only file that wires rooms together: start order, stop order, reload |
 //! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
 //! | [`http`] | the tiny_http pool: routes, selectors, answers |
+//! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
 //! | [`delivery`] | who waits for which notification until when |
 //! | [`bus`] | how parcels reach other nodes |
 //! | [`session`] | accept, one thread per socket, mailboxes, the registry |
@@ -58,4 +59,5 @@ pub mod relay;
 pub mod session;
 pub mod thread;
 pub mod tls;
+pub mod verify;
 pub mod wire;

@@ -228,14 +228,14 @@ impl Relay {
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let stopping = Arc::clone(&draining);
-        let hearing = Arc::clone(&bus);
+        let (hearing, ailing) = (Arc::clone(&bus), Arc::clone(&bus));
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
             metrics,
             Box::new(move || {
                 let drain = stopping.load(Ordering::Relaxed).then(|| "draining".into());
-                drain.into_iter().chain(bus.unwell()).collect()
+                drain.into_iter().chain(ailing.unwell()).collect()
             }),
             Box::new(move || Readings {
                 queue_depth: registry.waiting(),
@@ -245,6 +245,7 @@ impl Relay {
                 fd_budget: budget.total(),
                 bus: hearing.readings(),
             }),
+            bus,
         ));
         let admin = Front::start(
             "admin",

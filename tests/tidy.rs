@@ -19,16 +19,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("parcel", &["notification"]),
     ("metrics", &["notification"]),
-    ("config", &["notification", "peers"]),
+    ("verify", &[]),
+    ("config", &["notification", "peers", "verify"]),
     ("logging", &["notification", "config"]),
     ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "thread", "wire", "parcel", "metrics", "config"]),
     ("session", &["notification", "peers", "thread", "fds", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
     ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
-    ("http", &["notification", "peers", "thread", "claims", "metrics", "config", "session", "delivery"]),
+    ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
     ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
-    ("admin", &["metrics", "config", "edge"]),
+    ("admin", &["metrics", "config", "bus", "edge"]),
 ];
 
 /// Files that stand above all rooms.
@@ -137,7 +138,14 @@ fn everything() -> Vec<Source> {
     for folder in ["src", "tests", "benches", "doc", "clients", ".ci"] {
         all.extend(files(folder, &[".rs", ".lua", ".md", ".toml", "/run"]));
     }
-    for file in ["README.md", "CHANGELOG.md", "Cargo.toml", "relay.toml"] {
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "Cargo.toml",
+        "deny.toml",
+        "relay.toml",
+    ] {
         let path = project().join(file);
         if path.exists() {
             all.push(read(&path));

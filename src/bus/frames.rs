@@ -11,7 +11,8 @@
 //!   GONE id= to=    BUSY id= to=    EXPIRED id= to=
 //!   CANARY n=<number>                this node to itself, every second
 //!   WAKE                             this node's publisher to its subscriber: there is something to subscribe to
-//!   ROLL n=<number> node=<instance> more=<0|1> =<len>     an answer to WHO: "<backend id> <stamp>" and LF for each
+//!   ROLL n=<number> node=<instance> more=<0|1> =<len>     an answer to WHO: "<backend id> <stamp>" and LF for each;
+//!                                    n=0: to a node that asked by itself, for it may have missed a HERE
 //! on all
 //!   HERE node=<instance> =<len>      backends that have come: "<backend id> <stamp>" and LF for each
 //!   WHO n=<number> origin=<instance> who is connected to you?
@@ -163,12 +164,16 @@ fn receipt(line: &Line<'_>) -> Option<Receipt> {
     })
 }
 
+/// The largest stamp that is believed, in the year 2255: after the largest there is, a node could give no larger one.
+const STAMP_MAX: Stamp = 1 << 53;
+
 /// Lines of a backend and its stamp; a line that is neither is left out.
 fn stamps(data: &[u8]) -> Vec<(BackendId, Stamp)> {
     let text = std::str::from_utf8(data).unwrap_or_default();
     let one = |line: &str| {
         let (id, stamp) = line.split_once(' ')?;
-        Some((BackendId::parse(id).ok()?, stamp.parse().ok()?))
+        let stamp = stamp.parse().ok().filter(|stamp| *stamp <= STAMP_MAX)?;
+        Some((BackendId::parse(id).ok()?, stamp))
     };
     text.lines().filter_map(one).collect()
 }
@@ -284,3 +289,6 @@ fn list(backends: &[(BackendId, Stamp)]) -> Vec<u8> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ mod frames;
 mod memory;
 mod redis;
 mod roll;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -46,6 +48,9 @@ pub trait Bus: Forward {
     /// Something about `topic` has changed on this node: look again whether it is wanted here. If other nodes do not reach
     /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.
     fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach;
+
+    /// What carries: `memory` or `redis`.
+    fn kind(&self) -> &'static str;
 
     /// Why other nodes cannot be reached, if they cannot: a reason for `/readyz`.
     fn unwell(&self) -> Option<String>;
@@ -108,8 +113,9 @@ pub struct Data {
 
 /// Where in the history of all nodes a session began: a larger stamp is the newer session.
 ///
-/// A hybrid clock: Unix milliseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
-/// lags behind does not lose its new sessions to older ones elsewhere.
+/// A hybrid clock: Unix microseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
+/// lags behind does not lose its new sessions to older ones elsewhere. Microseconds, because thousands of backends come back
+/// in the same second: in milliseconds each would push this clock a step ahead of the other nodes'.
 pub type Stamp = u64;
 
 /// The sessions of this node, as the bus knows them.

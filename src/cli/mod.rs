@@ -2,12 +2,15 @@
 //!
 //! What people read goes to standard output, what went wrong to standard error. Nothing here knows how a relay works.
 
+mod api;
 mod check;
 mod listen;
 mod place;
 mod run;
 mod send;
+mod status;
 mod text;
+mod tls;
 mod token;
 
 use std::fmt::Display;
@@ -67,6 +70,9 @@ enum Command {
     /// Be a provider: post a test callback and print the answer
     #[command(after_help = send::HELP)]
     Send(send::Args),
+    /// Tell which backends are connected, on all nodes
+    #[command(after_help = status::HELP)]
+    Status(status::Args),
 }
 
 /// Does what the arguments say.
@@ -89,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
+        Command::Status(args) => status::run(&config, &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -251,6 +258,8 @@ mod tests {
                 "y:1",
             ],
             &["payrelay", "send", "a", "--header", "no colon"],
+            &["payrelay", "status", "game-01"],
+            &["payrelay", "status", "--backend", "no spaces"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
         ] {
             let error = Args::try_parse_from(line).expect_err("a usage error");

@@ -10,10 +10,13 @@ use std::ops::RangeInclusive;
 use super::address::BadListen;
 use super::answer::BadAnswer;
 use super::path::BadPath;
+use super::secret::BadSource;
 use super::selector::BadSelector;
 use super::units::BadQuantity;
+use super::verify::BadVerify;
 use crate::notification::BadBackendId;
 use crate::peers::BadNetwork;
+use crate::verify::BadKey;
 
 /// The largest file that is read, in bytes: a thousand routes with long answers fit, a mistaken disk image does not.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -84,6 +87,12 @@ pub enum Problem {
     Node,
     /// A secret that protects nothing, or cannot be sent.
     Secret(BadSecret),
+    /// A secret that is not where the file says.
+    Source(BadSource),
+    /// No key of the kind that the provider uses.
+    Key(BadKey),
+    /// No check of a signature.
+    Verify(BadVerify),
     /// No file name.
     FileName,
     /// No route path.
@@ -116,8 +125,6 @@ pub enum Feature {
     Outbox,
     /// `http.tls`.
     Tls,
-    /// `route.verify` other than `none`.
-    Verify,
 }
 
 /// Why a secret is refused.
@@ -220,6 +227,9 @@ impl fmt::Display for Problem {
                 super::node::NODE_BYTES_MAX
             ),
             Self::Secret(bad) => bad.fmt(f),
+            Self::Source(bad) => bad.fmt(f),
+            Self::Key(bad) => bad.fmt(f),
+            Self::Verify(bad) => bad.fmt(f),
             Self::FileName => f.write_str("a file name is needed: not empty, no NUL in it"),
             Self::Path(bad) => bad.fmt(f),
             Self::RouteName { from_path } => {
@@ -261,7 +271,6 @@ impl fmt::Display for Feature {
         f.write_str(match self {
             Self::Outbox => "the outbox is not in this version; allowed: \"refuse\" (the provider keeps it and tries again)",
             Self::Tls => "TLS is not in this version; remove it and let a proxy before the relay end TLS",
-            Self::Verify => "signature verification is not in this version; allowed: \"none\"",
         })
     }
 }
@@ -308,7 +317,8 @@ impl fmt::Display for Open {
             Self::Route { name, listen } => write!(
                 f,
                 "route {name} checks no signature and http.listen ({listen}) is not loopback, so anybody could forge a payment; \
-                 listen on 127.0.0.1, or set allow_unverified = true in this route if the backend checks the signature itself"
+                 set verify to the provider's name, or listen on 127.0.0.1, or set allow_unverified = true in this route if the backend \
+                 checks the signature itself"
             ),
         }
     }

@@ -46,6 +46,8 @@ pub struct Link {
     body_bytes: usize,
     /// When the peer last took a byte, or had nothing to take.
     progress: Instant,
+    /// The last word has been said.
+    half_closed: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Link {
             bytes: 0,
             body_bytes: 0,
             progress: now,
+            half_closed: false,
         }
     }
 
@@ -129,6 +132,11 @@ impl Link {
         }
     }
 
+    /// Whether a handshake is still to be finished.
+    pub fn is_handshaking(&self) -> bool {
+        self.records.as_ref().is_some_and(Records::is_handshaking)
+    }
+
     /// Whether what is read is sealed.
     pub fn is_sealed(&self) -> bool {
         self.records.is_some()
@@ -159,6 +167,11 @@ impl Link {
             Some(records) => records.open(sealed, plain),
             None => Ok(Opened::End), // nobody asks a link that is not sealed
         }
+    }
+
+    /// Whether the last word has been said: another would break the connection before the peer has read it.
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed
     }
 
     /// Whether so much is unwritten that nothing should be added.
@@ -259,6 +272,7 @@ impl Link {
 
     /// Tells the peer that nothing more will come. What it has not read yet it still can.
     pub fn half_close(&mut self) {
+        self.half_closed = true;
         if let Some(records) = &mut self.records
             && !records.is_handshaking()
         {

@@ -133,6 +133,16 @@ impl Session {
         while self.turn().is_some() {}
     }
 
+    /// Lives until a TLS handshake is over; `false`: so is the connection.
+    pub fn shake_hands(&mut self) -> bool {
+        while self.mailbox.outgoing().link.is_handshaking() {
+            if self.turn().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
     fn turn(&mut self) -> Option<()> {
         if self.write().is_none() {
@@ -173,7 +183,7 @@ impl Session {
         }
         let mut outgoing = self.mailbox.outgoing();
         self.mailbox.hand_over_waiting(&mut outgoing, self.now);
-        outgoing.flush(self.now).ok()?;
+        self.talk.flush(&mut outgoing, self.now).ok()?;
         if let Phase::Leaving(leaving) = &mut self.phase {
             let quiet = outgoing.in_flight() == 0 && outgoing.link.is_flushed();
             if quiet && !leaving.half_closed {

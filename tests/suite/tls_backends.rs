@@ -211,7 +211,7 @@ fn the_lua_client_believes_no_other_authority_and_no_other_name() {
     let stranger = tempfile::tempdir().expect("a folder");
     Authority::get().issue(stranger.path());
     let stranger = stranger.path().join("cert.pem");
-    for lua in [Lua::V51, Lua::Jit, Lua::V54] {
+    for lua in Lua::ALL {
         let mut setup = LuaSetup::new(Adapter::LuaSec(lua), "till-7", "ack");
         for (cafile, name, words) in [
             (

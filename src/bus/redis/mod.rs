@@ -17,7 +17,9 @@
 
 mod backoff;
 mod health;
+mod hearing;
 mod link;
+mod names;
 mod publisher;
 mod subscriber;
 
@@ -27,29 +29,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::health::Health;
+use self::hearing::Hearing;
 use self::link::{LinkError, Place};
+use self::names::Names;
 use self::publisher::{Post, Publisher, Then};
-use self::subscriber::{Asks, Ear, Subscriber};
+use self::subscriber::{Asks, Subscriber};
 use super::abroad::Abroad;
 use super::events::{Channel, Hub};
-use super::frames::{self, Frame};
+use super::frames;
 use super::roll::{NodeRoll, Roll, RollCalls};
-use super::{
-    Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Stamp, Told, Topic, Unreachable,
-};
+use super::{Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Told, Topic, Unreachable};
 use crate::config;
 use crate::metrics::{BusMetrics, BusReadings};
-use crate::notification::{BackendId, NotificationId, Receipt};
-use crate::parcel::{Parcel, Receipts, Reply};
+use crate::notification::{BackendId, Receipt};
+use crate::parcel::{Parcel, Reply};
 
 /// A stack for the redis crate's parser and TLS.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Beyond `tcp.ack_timeout`, how long a receipt may be on its way.
+/// How long a receipt may be on its way.
 const RECEIPT_GRACE: Duration = Duration::from_secs(5);
 
-/// Backends in one ROLL.
-const ROLL_MAX: usize = 1000;
+/// The number of the question who is there that a node asks by itself, when it may have missed arrivals.
+const UNASKED: u64 = 0;
+
+/// Why a roll is of this node alone.
+const DOWN: &str = "the bus is down, so the other nodes could not be asked";
 
 /// Several nodes, over one Redis.
 pub struct RedisBus {
@@ -60,11 +65,19 @@ pub struct RedisBus {
     post: Arc<Post>,
     asks: Arc<Asks>,
     abroad: Arc<Abroad>,
+    ack_timeout: Duration,
     calls: Arc<RollCalls>,
     health: Arc<Health>,
     sessions: Arc<dyn Sessions>,
     arrivals: Arc<dyn Arrivals>,
     metrics: BusMetrics,
+}
+
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        // The subscriber may take the 3 s of its silence to end; the publisher shall not begin then to wait for Redis.
+        self.post.connect_no_more();
+    }
 }
 
 impl fmt::Debug for RedisBus {
@@ -99,26 +112,6 @@ impl From<LinkError> for StartError {
     }
 }
 
-/// What things are called in Redis.
-#[derive(Clone)]
-struct Names {
-    prefix: String,
-    instance: String,
-}
-
-impl Names {
-    fn to<'a>(&'a self, kind: &'a str, name: &'a str) -> [&'a str; 4] {
-        [&self.prefix, ":", kind, name]
-    }
-
-    fn of(&self, topic: &Topic) -> String {
-        match topic {
-            Topic::Backend(id) => self.to("to:", id.as_str()).concat(),
-            Topic::Event(channel) => self.to("event:", channel.as_str()).concat(),
-        }
-    }
-}
-
 impl RedisBus {
     /// Starts the two threads, and gives Redis until `redis.connect_timeout` to be there. `ack_timeout` is how long a
     /// session may keep a notification.
@@ -139,7 +132,7 @@ impl RedisBus {
             prefix: config.prefix.clone(),
             instance,
         };
-        let abroad = Arc::new(Abroad::new(ack_timeout + RECEIPT_GRACE));
+        let abroad = Arc::new(Abroad::default());
         let calls = Arc::new(RollCalls::default());
         let health = Arc::new(Health::new(Arc::clone(&hub), metrics.clone()));
         let asks = Arc::new(Asks::default());
@@ -165,6 +158,7 @@ impl RedisBus {
             ear: Hearing {
                 names: names.clone(),
                 post: Arc::clone(&post),
+                asks: Arc::clone(&asks),
                 abroad: Arc::clone(&abroad),
                 calls: Arc::clone(&calls),
                 sessions: Arc::clone(&sessions),
@@ -190,6 +184,7 @@ impl RedisBus {
             post,
             asks,
             abroad,
+            ack_timeout,
             calls,
             health,
             sessions,
@@ -198,13 +193,23 @@ impl RedisBus {
         })
     }
 
-    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until something is heard of it.
-    fn send(&self, to: &BackendId, reply: Reply, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until something is heard of it. A node that
+    /// has heard says within `patience` what became of it, or it is dead.
+    fn send(
+        &self,
+        to: &BackendId,
+        reply: Reply,
+        patience: Duration,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let id = reply.id();
         if !self.health.is_up() {
             return reply.settle(Receipt::Unreachable);
         }
-        if let Err(reply) = self.abroad.send(to, reply, Instant::now()) {
+        if let Err(reply) = self
+            .abroad
+            .send(to, reply, Instant::now() + patience + RECEIPT_GRACE)
+        {
             return reply.settle(Receipt::Busy);
         }
         self.metrics.forwarded();
@@ -224,7 +229,7 @@ impl Forward for RedisBus {
             reply,
         } = *parcel;
         let ttl = deadline.saturating_duration_since(Instant::now());
-        self.send(&notification.backend, reply, |out| {
+        self.send(&notification.backend, reply, self.ack_timeout, |out| {
             frames::msg(out, &notification, &self.names.instance, ttl);
         });
     }
@@ -233,7 +238,8 @@ impl Forward for RedisBus {
 impl Bus for RedisBus {
     fn carry(&self, data: Data, reply: Reply) {
         let id = reply.id();
-        self.send(&data.to, reply, |out| {
+        // Answered when it is written, which waits for nobody.
+        self.send(&data.to, reply, Duration::ZERO, |out| {
             frames::data(out, id, &data, &self.names.instance);
         });
     }
@@ -273,6 +279,10 @@ impl Bus for RedisBus {
         Reach::Down
     }
 
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
     fn unwell(&self) -> Option<String> {
         self.health.unwell()
     }
@@ -282,25 +292,14 @@ impl Bus for RedisBus {
     }
 
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
-        if let Some(trouble) = self.unwell() {
-            return then(Roll {
-                nodes: vec![NodeRoll::here(
-                    self.names.instance.clone(),
-                    self.sessions.stamps(),
-                )],
-                silent: Vec::new(),
-                trouble: Some(trouble),
-            });
-        }
-        let n = match self.calls.open(then, Instant::now()) {
-            Ok(n) => n,
-            Err(then) => {
-                return then(Roll {
-                    trouble: Some("too many ask at once; try again".into()),
-                    ..Roll::default()
-                });
-            }
+        let own = NodeRoll::here(self.names.instance.clone(), self.sessions.stamps());
+        let Some(n) = self.calls.open(own, then, Instant::now()) else {
+            return;
         };
+        if let Some(trouble) = self.unwell() {
+            // Said at once: the publisher may be waiting for a connection.
+            return self.calls.fail(n, &trouble);
+        }
         // Redis's own table says which nodes there are; each of them says who is there.
         let pattern = self.names.to("node:", "*").concat();
         let mut bytes = Vec::new();
@@ -309,7 +308,7 @@ impl Bus for RedisBus {
         let cut = self.names.to("node:", "").concat();
         let listed = Then::Reply(Box::new(move |reply| match reply {
             Ok(value) => calls.awaits(n, link::names(&value, &cut)),
-            Err(Unreachable) => calls.fail(n, "the bus is down"),
+            Err(Unreachable) => calls.fail(n, DOWN),
         }));
         let who = link::publish(&[&self.names.prefix, ":all"], |out| {
             frames::who(out, n, &self.names.instance);
@@ -318,193 +317,5 @@ impl Bus for RedisBus {
         if !sent || self.post.send(who, Then::Nothing).is_err() {
             self.calls.fail(n, "the bus is busy");
         }
-    }
-}
-
-/// What is done with what is heard. Runs on the subscriber's thread and must not wait.
-struct Hearing {
-    names: Names,
-    post: Arc<Post>,
-    abroad: Arc<Abroad>,
-    calls: Arc<RollCalls>,
-    sessions: Arc<dyn Sessions>,
-    arrivals: Arc<dyn Arrivals>,
-    hub: Arc<Hub>,
-    metrics: BusMetrics,
-}
-
-impl Hearing {
-    fn came(&self, node: &str, backend: &BackendId, stamp: Stamp) {
-        if node != self.names.instance {
-            self.sessions.witness(stamp);
-            match self.sessions.stamp(backend) {
-                Some(ours) if (ours, &*self.names.instance) < (stamp, node) => {
-                    self.give_way(backend, ours);
-                }
-                // Its node may have been deaf when ours was announced.
-                Some(ours) => self.post.announce(backend.clone(), ours),
-                None => {}
-            }
-        }
-        self.abroad.moved(backend, Instant::now());
-        self.arrivals.here(backend);
-    }
-
-    fn give_way(&self, backend: &BackendId, ours: Stamp) {
-        for parcel in self.sessions.give_way(backend, ours) {
-            // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
-            parcel.settle(Receipt::Gone);
-        }
-    }
-
-    fn roll(&self, n: u64, origin: &str) {
-        let backends = self.sessions.stamps();
-        let mut rest = &backends[..];
-        loop {
-            let (part, after) = rest.split_at(rest.len().min(ROLL_MAX));
-            rest = after;
-            let bytes = link::publish(&self.names.to("node:", origin), |out| {
-                frames::roll(out, n, &self.names.instance, part, !rest.is_empty());
-            });
-            // Whoever asked hears that this node was silent.
-            if self.post.send(bytes, Then::Nothing).is_err() || rest.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn back(&self, origin: &str, to: &BackendId) -> Arc<dyn Receipts> {
-        Arc::new(Back {
-            channel: self.names.to("node:", origin).concat(),
-            to: to.clone(),
-            post: Arc::clone(&self.post),
-            metrics: self.metrics.clone(),
-        })
-    }
-}
-
-impl Ear for Hearing {
-    fn own(&mut self, message: &[u8]) -> Option<u64> {
-        match frames::read(message, None)? {
-            Frame::Receipt { id, to, receipt } => {
-                if !self.abroad.told(&to, id, receipt) {
-                    log::debug!("{id}: a receipt that nobody waits for any more");
-                }
-            }
-            Frame::Canary(word) => return Some(word),
-            Frame::Here { node, backends } => {
-                for (backend, stamp) in backends {
-                    self.came(node, &backend, stamp);
-                }
-            }
-            Frame::Who { n, origin } => self.roll(n, origin),
-            Frame::Roll {
-                n,
-                node,
-                more,
-                backends,
-            } => self.calls.answer(n, node, more, backends),
-            Frame::Wake | Frame::Msg { .. } | Frame::Data { .. } | Frame::Event(_) => {}
-        }
-        None
-    }
-
-    fn on(&mut self, topic: &Topic, message: &[u8]) -> bool {
-        match topic {
-            Topic::Backend(backend) => match frames::read(message, Some(backend)) {
-                Some(Frame::Msg {
-                    notification,
-                    origin,
-                    ttl,
-                }) => {
-                    self.metrics.received();
-                    let deadline = Instant::now() + ttl;
-                    let receipts = self.back(origin, backend);
-                    let parcel = Parcel::new(Arc::new(notification), deadline, receipts);
-                    !self.sessions.hand_over(Box::new(parcel))
-                }
-                Some(Frame::Data { id, data, origin }) => {
-                    let reply = Reply::new(id, self.back(origin, backend));
-                    !self.sessions.pass_on(&data, reply)
-                }
-                _ => {
-                    self.metrics.not_understood();
-                    false
-                }
-            },
-            Topic::Event(channel) => {
-                if let Some(Frame::Event(payload)) = frames::read(message, None) {
-                    self.hub.dispatch(channel, payload);
-                }
-                !self.hub.has(channel) // a listener that listens once is gone now
-            }
-        }
-    }
-
-    fn wants(&self, topic: &Topic) -> bool {
-        match topic {
-            Topic::Backend(backend) => self.sessions.stamp(backend).is_some(),
-            Topic::Event(channel) => self.hub.has(channel),
-        }
-    }
-
-    fn wanted(&self) -> Vec<Topic> {
-        let backends = self.sessions.stamps().into_iter();
-        let channels = self.hub.channels().into_iter();
-        backends
-            .map(|(backend, _)| Topic::Backend(backend))
-            .chain(channels.map(Topic::Event))
-            .collect()
-    }
-
-    fn stands(&mut self, topic: &Topic) {
-        if let Topic::Backend(backend) = topic
-            && let Some(stamp) = self.sessions.stamp(backend)
-        {
-            self.post.announce(backend.clone(), stamp);
-        }
-    }
-
-    fn hears_again(&mut self) {
-        self.abroad.was_deaf(Instant::now());
-        self.post.announce_all(self.sessions.stamps());
-    }
-}
-
-/// The way back to the node that a notification came from.
-struct Back {
-    channel: String,
-    to: BackendId,
-    post: Arc<Post>,
-    metrics: BusMetrics,
-}
-
-impl Receipts for Back {
-    fn receipt(&self, id: NotificationId, receipt: Receipt) {
-        let bytes = link::publish(&[&self.channel], |out| {
-            frames::told(out, id, &self.to, &receipt);
-        });
-        // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
-        if self.post.send(bytes, Then::Nothing).is_err() {
-            self.metrics.receipt_lost();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_what_the_table_says() {
-        let names = Names {
-            prefix: "p".into(),
-            instance: "a-1".into(),
-        };
-        let backend = BackendId::parse("game-01").expect("an id");
-        let channel = Channel::parse("news/today").expect("a channel");
-        assert_eq!(names.of(&Topic::Backend(backend)), "p:to:game-01");
-        assert_eq!(names.of(&Topic::Event(channel)), "p:event:news/today");
-        assert_eq!(names.to("node:", &names.instance).concat(), "p:node:a-1");
     }
 }

@@ -1,12 +1,14 @@
-//! One HTTP/1.1 POST over a connection of its own, and its answer. Nothing else a client could do.
+//! One HTTP/1.1 request over a connection of its own, and its answer. Nothing else a client could do.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// The largest answer taken, head and body, in bytes. A route's answer has at most 16 KiB.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+use crate::cli::tls::{Trust, Wire};
+
+/// The largest answer taken, head and body, in bytes: what 100,000 backends are in JSON, and more.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
 
 /// Header lines an answer may have.
 const HEADERS_MAX: usize = 64;
@@ -14,8 +16,12 @@ const HEADERS_MAX: usize = 64;
 /// Where to, and what.
 #[derive(Debug)]
 pub struct Post<'a> {
+    /// `POST`, or `GET`.
+    pub method: &'a str,
     /// `host:port` to connect to, and the `Host`.
     pub place: &'a str,
+    /// Whom to believe there; `None`: no TLS.
+    pub trust: Option<&'a Trust>,
     /// Path and query.
     pub target: &'a str,
     /// Header lines beyond Host, Content-Length and Connection.
@@ -81,7 +87,7 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {}
 
-/// Posts, and waits for the answer.
+/// Sends it, and waits for the answer.
 ///
 /// # Errors
 /// There is no whole answer; see [`PostError`].
@@ -98,17 +104,20 @@ pub fn post(post: &Post<'_>) -> Result<Answer, PostError> {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => timed_out(),
         _ => PostError::Broken(error),
     };
-    let mut socket = connect(post.place, left()?)?;
-    socket.set_write_timeout(Some(left()?)).map_err(broken)?;
+    let socket = connect(post.place, left()?)?;
+    let mut wire = Wire::over(socket, post.trust, left()?).map_err(broken)?;
+    let timeout = Some(left()?);
+    wire.socket().set_write_timeout(timeout).map_err(broken)?;
     let mut request = head(post);
     request.extend_from_slice(post.body);
     // Not an error yet: the relay may have answered before it had read all, as with 413.
-    let written = socket.write_all(&request);
+    let written = wire.write_all(&request);
     let mut came = Vec::new();
     let mut piece = [0; 16 * 1024];
     loop {
-        socket.set_read_timeout(Some(left()?)).map_err(broken)?;
-        let count = match socket.read(&mut piece) {
+        let timeout = Some(left()?);
+        wire.socket().set_read_timeout(timeout).map_err(broken)?;
+        let count = match wire.read(&mut piece) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(broken(written.err().unwrap_or(error))),
@@ -139,7 +148,8 @@ fn connect(place: &str, within: Duration) -> Result<TcpStream, PostError> {
 
 fn head(post: &Post<'_>) -> Vec<u8> {
     let mut head = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        post.method,
         post.target,
         post.place,
         post.body.len()
@@ -298,7 +308,9 @@ mod tests {
     #[test]
     fn a_request_has_its_length_and_closes() {
         let post = Post {
+            method: "POST",
             place: "127.0.0.1:8080",
+            trust: None,
             target: "/notify/a?x=1",
             headers: &[("Content-Type".into(), "text/plain".into())],
             body: b"hello",

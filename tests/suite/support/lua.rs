@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use super::{Authority, DEADLINE, Process};
+use super::{Authority, DEADLINE, Process, Relay};
 
 /// A Lua that backends run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub enum Lua {
 }
 
 impl Lua {
+    /// All that payrelay's client supports.
+    pub const ALL: [Self; 3] = [Self::V51, Self::Jit, Self::V54];
+
     /// The interpreter's name as it is installed.
     pub fn program(self) -> &'static str {
         match self {
@@ -223,6 +226,15 @@ pub struct Got {
     pub id: String,
     pub len: usize,
     pub adler32: String,
+}
+
+impl Relay {
+    /// Starts a Lua backend with LuaSocket and waits until it is connected.
+    pub fn lua_backend(&self, lua: Lua, id: &str, mode: &str) -> LuaBackend {
+        let mut backend = LuaSetup::new(Adapter::LuaSocket(lua), id, mode).start(self.ready().tcp);
+        backend.line("READY");
+        backend
+    }
 }
 
 impl LuaBackend {
