@@ -75,11 +75,6 @@ impl Adapter {
         }
     }
 
-    /// Whether handlers run beside each other: LuaSocket knows no coroutines.
-    pub fn is_concurrent(self) -> bool {
-        !matches!(self, Self::LuaSocket(_) | Self::LuaSec(_) | Self::Push(_))
-    }
-
     pub fn has_tls(self) -> bool {
         matches!(self, Self::LuaSec(_))
     }
