@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Cluster, Process, Redis, Relay, Setup, TcpProxy, eventually, node_toml};
+use crate::support::{
+    Backend, Cluster, Process, Redis, Relay, Setup, TcpProxy, eventually, node_toml,
+};
 
 /// A password that must never be seen again.
 const PASSWORD: &str = "a-password-nobody-may-read";
@@ -244,6 +246,55 @@ fn tls_is_spoken_and_the_certificate_is_checked() {
         said.text()
     );
     serves_its_own(&mistrusting);
+}
+
+#[test]
+fn ok_is_not_said_before_other_nodes_reach_the_backend() {
+    let redis = Redis::start();
+    let proxy = TcpProxy::before(redis.addr());
+    let through = format!("redis://{}", proxy.addr());
+    let cluster = Cluster::on(&[through, redis.url()], "");
+    let (node, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let mut there = node.backend("there");
+    proxy.freeze();
+    let mut till = Backend::raw(node);
+    till.send("HELLO 1 id=till-7");
+    let mut exchanges = 0;
+    till.expect_nothing_until(|| {
+        // Whole exchanges on this node, which would leave time enough for an OK.
+        let answer = node.post("/notify/there", b"x");
+        there.message().ack();
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+        exchanges += 1;
+        exchanges > 5
+    });
+    proxy.forward();
+    till.expect_line("OK id=till-7 node=* session=* heartbeat=* max_body=*");
+    assert_eq!(redis.nodes_with("till-7"), 1);
+    other.wait_green();
+    let answer = other.post("/notify/till-7", b"x");
+    till.message().ack();
+    assert_eq!(answer.answer().status, 200);
+}
+
+#[test]
+fn a_redis_that_stands_still_keeps_no_backend_waiting_for_its_ok() {
+    let redis = Redis::start();
+    let node = node_on(&redis.url(), "");
+    node.wait_green();
+    redis.pause();
+    let began = Instant::now();
+    serves_its_own(&node);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    redis.resume();
+    node.wait_green();
+    eventually("nothing is left of it", || {
+        redis.nodes_with("till-own") == 0
+    });
 }
 
 #[test]

@@ -210,23 +210,29 @@ fn a_node_whose_clock_lags_gives_new_sessions_later_stamps_than_it_has_heard_of(
     let before = stamp();
     // Another node, an hour ahead, has a session of this backend.
     let there = before + HOUR_US;
-    let list = format!("till-7 {there}\n");
-    let here = format!("HERE node=elsewhere-1 ={}\n{list}\n", list.len());
-    speaker
-        .publish::<_, _, ()>("payrelay:all", here)
-        .expect("published");
+    let mut say = |node: &str, stamp: u64| {
+        let list = format!("till-7 {stamp}\n");
+        let here = format!("HERE node={node} ={}\n{list}\n", list.len());
+        let said = speaker.publish::<_, _, ()>("payrelay:all", here);
+        said.expect("published");
+    };
+    say("elsewhere-1", there);
     first.expect_bye("takeover");
     // What comes now is newer than that, whatever this node's clock says.
     let mut second = node.backend("till-7");
     assert!(stamp() > there);
     second.settle();
     // And an announcement of the older one is answered with its own, at which the other node gives way.
-    let here = format!("HERE node=elsewhere-1 ={}\n{list}\n", list.len());
-    speaker
-        .publish::<_, _, ()>("payrelay:all", here)
-        .expect("published");
-    assert!(stamp() > there);
+    say("elsewhere-1", there);
+    let ours = stamp();
+    assert!(ours > there);
     second.settle();
+    // The same stamp on two nodes: the name decides, and no node has it both ways.
+    say("0-elsewhere", ours);
+    assert_eq!(stamp(), ours, "it stays, and says so");
+    second.settle();
+    say("zz-elsewhere", ours);
+    second.expect_bye("takeover");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::UNASKED;
 use super::link;
 use super::names::Names;
-use super::publisher::{Post, Then, Word};
+use super::post::{Post, Then, Word};
 use super::subscriber::{Asks, Ear};
 use crate::bus::abroad::Abroad;
 use crate::bus::events::Hub;
@@ -46,7 +46,7 @@ impl Hearing {
                 None => {}
             }
         }
-        self.abroad.moved(backend, Instant::now());
+        self.abroad.moved(backend, stamp, Instant::now());
         self.arrivals.here(backend);
     }
 

@@ -20,6 +20,7 @@ mod health;
 mod hearing;
 mod link;
 mod names;
+mod post;
 mod publisher;
 mod subscriber;
 
@@ -32,7 +33,8 @@ use self::health::Health;
 use self::hearing::Hearing;
 use self::link::{LinkError, Place};
 use self::names::Names;
-use self::publisher::{Post, Publisher, Then};
+use self::post::{Post, Then};
+use self::publisher::Publisher;
 use self::subscriber::{Asks, Subscriber};
 use super::abroad::Abroad;
 use super::events::{Channel, Hub};

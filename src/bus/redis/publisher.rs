@@ -1,34 +1,25 @@
-//! The way out to Redis: a bounded queue, and a thread that sends what it finds in one go.
+//! The way out to Redis: a thread that sends what it finds in the queue in one go.
 //!
-//! Whoever publishes never waits for Redis: a queue that is full, or a connection that is down, is an answer. The thread
-//! waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
-//! for each message.
+//! It waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
+//! for each message. While the connection is down, what comes fails at once.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use crossbeam_channel::Receiver;
 use redis::{Connection, Value};
 
 use super::backoff::Backoff;
 use super::health::Health;
 use super::link::{self, Place, Trouble};
+use super::post::{Outgoing, Post, Then, Word};
 use crate::bus::abroad::Abroad;
 use crate::bus::roll::RollCalls;
-use crate::bus::{Sessions, Stamp, Unreachable, frames};
+use crate::bus::{Sessions, Unreachable, frames};
 use crate::metrics::BusMetrics;
-use crate::notification::{BackendId, NotificationId};
 use crate::thread::{self, JoinOnDrop};
-
-/// Messages that may wait for the thread.
-const QUEUE_MAX: usize = 8192;
-
-/// Bytes that may wait for it; one more message is taken while there are fewer.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// The most messages in one round trip.
 const BATCH_MAX: usize = 128;
@@ -50,122 +41,6 @@ const REFUSAL_EVERY: Duration = Duration::from_secs(10);
 
 /// Backends in one HERE.
 const HERE_MAX: usize = 256;
-
-/// What is done with Redis's reply.
-pub enum Then {
-    /// Nothing.
-    Nothing,
-    /// It says whether this node may publish at all.
-    Canary,
-    /// It says what became of a notification. If the node it is for does not hear, it is said again.
-    Again(Word),
-    /// It is the number of nodes that heard of this notification.
-    Parcel(BackendId, NotificationId),
-    /// Somebody wants to see it.
-    Reply(Box<dyn FnOnce(Result<Value, Unreachable>) + Send>),
-}
-
-/// A word that is said until it is heard, for a while.
-#[derive(Default)]
-pub struct Word {
-    bytes: Vec<u8>,
-    unheard: u32,
-}
-
-/// A command on its way.
-struct Outgoing {
-    bytes: Vec<u8>,
-    then: Then,
-}
-
-/// Whoever has this can publish.
-pub struct Post {
-    inlet: Sender<Outgoing>,
-    queued_bytes: AtomicUsize,
-    /// Backends that have come and were not announced yet. Each is a session's, so there are no more than those.
-    here: Mutex<Vec<(BackendId, Stamp)>>,
-    /// The other nodes shall say who is there: this one may have missed arrivals.
-    who: AtomicBool,
-    /// This node's subscriber shall be woken.
-    wake: AtomicBool,
-    /// It waits for a canary, and not for the next second.
-    sing: AtomicBool,
-    /// The node stops: a Redis that is not there is not waited for any more.
-    leaving: AtomicBool,
-    metrics: BusMetrics,
-}
-
-impl fmt::Debug for Post {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Post({} waiting)", self.inlet.len())
-    }
-}
-
-impl Post {
-    /// Puts a command into the queue. It comes back when there is no room.
-    pub fn send(&self, bytes: Vec<u8>, then: Then) -> Result<(), Then> {
-        let size = bytes.len();
-        if self.queued_bytes.fetch_add(size, Ordering::Relaxed) > QUEUE_BYTES_MAX {
-            self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-            self.metrics.refused();
-            return Err(then);
-        }
-        self.inlet
-            .try_send(Outgoing { bytes, then })
-            .map_err(|refused| {
-                self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-                self.metrics.refused();
-                refused.into_inner().then
-            })
-    }
-
-    /// Announces that a session of `backend` is here.
-    pub fn announce(&self, backend: BackendId, stamp: Stamp) {
-        let first = {
-            let mut here = self.here.lock();
-            here.push((backend, stamp));
-            here.len() == 1
-        };
-        // Once: thousands that come at the same moment must not fill the queue with rings.
-        if first {
-            self.ring();
-        }
-    }
-
-    /// Announces all of `backends`, and nothing that was to be announced before; and asks the others to do the same, to
-    /// this node.
-    pub fn announce_all(&self, backends: Vec<(BackendId, Stamp)>) {
-        *self.here.lock() = backends;
-        self.who.store(true, Ordering::Relaxed);
-        self.ring();
-    }
-
-    /// Wakes this node's subscriber through Redis: nothing else can, while it waits for messages.
-    pub fn wake_subscriber(&self) {
-        if !self.wake.swap(true, Ordering::Relaxed) {
-            self.ring();
-        }
-    }
-
-    /// Publishes a canary now.
-    pub fn sing(&self) {
-        self.sing.store(true, Ordering::Relaxed);
-        self.ring();
-    }
-
-    /// From now on, a connection that is lost stays lost: nobody shall wait for Redis at the stop.
-    pub fn connect_no_more(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
-    }
-
-    /// Makes the thread look. If the queue is full, it is about to.
-    fn ring(&self) {
-        let _ = self.inlet.try_send(Outgoing {
-            bytes: Vec::new(),
-            then: Then::Nothing,
-        });
-    }
-}
 
 /// The thread.
 pub struct Publisher {
@@ -200,17 +75,8 @@ impl Publisher {
     /// # Errors
     /// The system has no room for another thread.
     pub fn start(tools: Tools) -> io::Result<(Self, Arc<Post>)> {
-        let (inlet, inbox) = bounded(QUEUE_MAX);
-        let post = Arc::new(Post {
-            inlet,
-            queued_bytes: AtomicUsize::new(0),
-            here: Mutex::default(),
-            who: AtomicBool::new(false),
-            wake: AtomicBool::new(false),
-            sing: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            metrics: tools.metrics.clone(),
-        });
+        let (post, inbox) = Post::open(tools.metrics.clone());
+        let post = Arc::new(post);
         let stopping = Arc::new(AtomicBool::new(false));
         let work = Work {
             tools,

@@ -17,7 +17,7 @@ use redis::{Connection, Value};
 use super::backoff::Backoff;
 use super::health::{Health, SILENCE_MAX};
 use super::link::{self, Place, Trouble};
-use super::publisher::Post;
+use super::post::Post;
 use crate::bus::{Reach, Ready, Topic};
 use crate::thread::{self, JoinOnDrop};
 
