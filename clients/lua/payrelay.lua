@@ -431,21 +431,24 @@ local function names(msg)
   return { "id " .. msg.id, msg.event and ("event %s %s"):format(msg.route or "", msg.event) }
 end
 
--- A message has come. Its handler runs beside the others where the adapter can do that.
+-- A message has come. Its handler runs beside the others where the adapter can do that. The credit bounds them, but for those
+-- that the relay has given up and those of an earlier session.
 function Client:take(session, msg)
   local keys = self.options.dedupe > 0 and names(msg) or {}
+  local limit, busy = 2 * math.max(self.options.max, 1), self.working
   for _, key in ipairs(keys) do
     local before = self.known[key]
     if before == true then
       self:log("info", msg.id .. " is a duplicate, and acknowledged as one")
       return session:answer(msg, "ACK", {})
-    elseif before then -- its twin is being worked on, and will be answered for both
-      before[#before + 1] = { session = session, msg = msg }
+    elseif before and #before < limit then -- its twin is being worked on, and will be answered for both
+      before[#before + 1] = { session = session, msg = { id = msg.id } }
       return
+    elseif before then
+      busy = limit
     end
   end
-  -- The credit bounds them, but for those that the relay has given up and those of an earlier session.
-  if self.working >= 2 * math.max(self.options.max, 1) then
+  if busy >= limit then
     return session:answer(msg, "NACK", { reason = ("busy: %d handlers are at work"):format(self.working) })
   end
   local job = { { session = session, msg = msg }, keys = keys }
@@ -864,7 +867,8 @@ local function openresty_read(session)
   if done then session:opened() else session:broke(why) end
   while not session.over do
     -- The default is 60 s. Session:check() notices silence first, and nginx logs none as an error of its own.
-    if session.open then sock:settimeouts(nil, nil, (session.heartbeat * o.silence + 5) * 1000) end
+    local wait = session.open and session.heartbeat * o.silence + 5 or o.connect_timeout
+    sock:settimeouts(o.connect_timeout * 1000, o.write_timeout * 1000, wait * 1000)
     local bytes
     bytes, why = sock:receiveany(65536)
     if bytes then session:feed(bytes) else session:broke(why) end

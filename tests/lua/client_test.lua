@@ -343,6 +343,14 @@ case("a duplicate that comes while the first is at work waits for it and gets th
   equal({ sent(w), w.session.flying }, { "ACK id=D\nACK id=E\nACK id=C\n", 0 })
 end)
 
+case("no more duplicates wait than twice the credit", function()
+  local w = parked{ dedupe = 10, max = 1 }
+  w.session:feed(message("A", "e") .. message("B", "e") .. message("C", "e"))
+  equal({ w.got, sent(w) }, { { "A" }, "NACK id=C reason=busy:%201%20handlers%20are%20at%20work\n" })
+  w.answer("A", true)
+  equal(sent(w), "ACK id=A\nACK id=B\n")
+end)
+
 case("TOUCH is for the duplicates that wait, too", function()
   local w, kept
   w = parked{ dedupe = 10 }
