@@ -143,8 +143,8 @@ fn compare() -> ExitCode {
         eprintln!("  {one}");
     }
     eprintln!(
-        "\nWhere it goes: {}\nIf it is worth it, {HOW_TO_RECORD}, and say in the commit what it buys.",
-        "valgrind --tool=callgrind target/release/deps/instructions-… --work '<name>' 1000, then callgrind_annotate"
+        "\nWhere it goes: valgrind --tool=callgrind target/release/deps/instructions-… --work '<name>' 1000, then \
+         callgrind_annotate\nIf it is worth it, {HOW_TO_RECORD}, and say in the commit what it buys."
     );
     ExitCode::FAILURE
 }

@@ -32,7 +32,7 @@ pub use fleet::{Fleet, Heard, REFUSE};
 pub use frame::{Frame, difference};
 pub use http::{Answer, Gate, Pending, RawHttp, post_request};
 pub use load::Load;
-pub use lua::{Lua, adler32};
+pub use lua::{Adapter, Lua, LuaBackend, LuaSetup, adler32, nginx_command, nginx_preamble};
 pub use process::Process;
 pub use proxy::TcpProxy;
 pub use relay::{Relay, Setup, binary, run};
