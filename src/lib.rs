@@ -4,7 +4,8 @@
 //! ```text
 //!  provider ──HTTP──▶ edge ──lane──▶ http ──▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
 //!             ▲                                │  ▲                              │
-//!             └───────────── answer ───────────┘  └────────── receipt ───────────┘
+//!             └───────────── answer ───────────┤  └────────── receipt ───────────┤
+//!                                              └──▶ outbox ──drain───────────────┘
 //! ```
 //!
 //! # The rooms, from the street inwards
@@ -14,7 +15,9 @@
 //! | [`relay`] | the only file that wires rooms together: start order, stop order, reload |
 //! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
 //! | [`http`] | the tiny_http pool: routes, selectors, answers |
-//! | [`delivery`] | who waits for which notification until when |
+//! | [`delivery`] | who waits for which notification until when, and which events are settled |
+//! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
+//! | [`courier`] | the way to a backend, wherever it is |
 //! | [`bus`] | how parcels reach other nodes |
 //! | [`session`] | accept, one thread per socket, the codec, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
@@ -25,12 +28,15 @@
 //! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`thread`] | named threads, joined |
+//! | [`trace`] | what became of the latest notifications |
+//! | [`timeline`] | what happened to one notification, step by step |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
 //!
 //! # Invariants
 //!
-//! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK makes it true.
+//! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK or the sync of the outbox
+//!   makes it true.
 //! - No byte from the network reaches tiny_http that the edge has not read whole, bounded and re-written.
 //! - No HTTP worker waits for a backend, and no sender waits for a session: a full queue is an answer.
 //! - A wait stands before its parcel is sent; whoever takes the wait out of the table answers. A parcel that is dropped
@@ -42,6 +48,7 @@ pub mod admin;
 pub mod bus;
 pub mod claims;
 pub mod config;
+pub mod courier;
 pub mod delivery;
 pub mod edge;
 pub mod fds;
@@ -49,7 +56,10 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notification;
+pub mod outbox;
 pub mod parcel;
 pub mod relay;
 pub mod session;
 pub mod thread;
+pub mod timeline;
+pub mod trace;

@@ -2,10 +2,13 @@
 //!
 //! Nothing here does I/O or knows a room. Every other file speaks in these words.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::digest;
 
 /// The longest backend id, in bytes: it stands in paths, log lines and frames.
 pub const BACKEND_ID_BYTES_MAX: usize = 64;
@@ -105,6 +108,16 @@ impl NotificationId {
         }
         Some(Self(bits))
     }
+
+    /// The id as 16 bytes that sort as its text does.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id that [`NotificationId::to_bytes`] made these bytes of.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
 }
 
 impl fmt::Display for NotificationId {
@@ -147,6 +160,37 @@ impl IdMint {
     }
 }
 
+/// By what a provider's retry is known: route, backend and event key, as 16 bytes of their SHA-256.
+///
+/// The backend is part of it: two merchants' orders with the same number, posted to the same route, are two payments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventKey([u8; 16]);
+
+impl EventKey {
+    /// The key of `event`, which came in by `route` for `backend`.
+    pub fn of(route: &str, backend: &BackendId, event: &str) -> Self {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        for part in [route, backend.as_str(), event] {
+            // With their lengths, so that no two sets of parts run together to the same bytes.
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
+        Self(bytes)
+    }
+
+    /// The key's bytes.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The key that had these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
 /// Milliseconds since 1970-01-01 UTC by the system's clock; 0 if it stands before that.
 pub fn unix_ms() -> u64 {
     SystemTime::now()
@@ -163,7 +207,7 @@ pub struct Notification {
     /// The name of the route it came in by.
     pub route: Arc<str>,
     /// Which preset verified its signature; `none` if nothing did.
-    pub verified: &'static str,
+    pub verified: Cow<'static, str>,
     /// What makes a provider's retry the same event, if the route says how to find it.
     pub event: Option<Box<str>>,
     /// When it was taken, in Unix milliseconds.
@@ -231,6 +275,10 @@ pub enum Again {
 pub enum Outcome {
     /// The backend acknowledged it.
     Delivered,
+    /// It lies in the outbox, on disk, and will be delivered.
+    Stored,
+    /// The event was delivered or stored already, by an earlier request.
+    Duplicate,
     /// The backend refused it (NACK).
     Refused,
     /// The backend has no session, or lost it before it acknowledged.
@@ -245,8 +293,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, for tables and metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Delivered,
+        Self::Stored,
+        Self::Duplicate,
         Self::Refused,
         Self::Offline,
         Self::TimedOut,
@@ -257,7 +307,8 @@ impl Outcome {
     /// Whether the provider may be told ok. No `_` arm: a new outcome must be judged here.
     pub fn is_ok(self) -> bool {
         match self {
-            Self::Delivered => true,
+            // Acknowledged, or fsynced, now or when the same event came before.
+            Self::Delivered | Self::Stored | Self::Duplicate => true,
             // Not safe with anyone: the provider must keep it and try again.
             Self::Refused | Self::Offline | Self::TimedOut | Self::Busy | Self::Draining => false,
         }
@@ -267,6 +318,8 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
+            Self::Stored => "stored",
+            Self::Duplicate => "duplicate",
             Self::Refused => "refused",
             Self::Offline => "offline",
             Self::TimedOut => "timeout",
@@ -305,6 +358,24 @@ mod tests {
             assert_eq!(text.len(), 26);
             assert_eq!(NotificationId::parse(&text), Some(id));
             assert_eq!(NotificationId::parse(&text.to_lowercase()), Some(id));
+            assert_eq!(NotificationId::from_bytes(id.to_bytes()), id);
+        }
+    }
+
+    #[test]
+    fn an_event_key_is_of_route_backend_and_event_together() {
+        let backend = |text| BackendId::parse(text).expect("an id");
+        let key = EventKey::of("pay", &backend("till"), "42");
+        assert_eq!(EventKey::of("pay", &backend("till"), "42"), key);
+        assert_eq!(EventKey::from_bytes(*key.bytes()), key);
+        for other in [
+            EventKey::of("pa", &backend("till"), "42"),
+            EventKey::of("pay", &backend("till-2"), "42"),
+            EventKey::of("pay", &backend("till"), "43"),
+            EventKey::of("payt", &backend("ill"), "42"),
+            EventKey::of("pay", &backend("till4"), "2"),
+        ] {
+            assert_ne!(other, key);
         }
     }
 

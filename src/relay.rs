@@ -17,16 +17,19 @@ use parking_lot::RwLock;
 use crate::admin::Admin;
 use crate::bus::{Bus, MemoryBus};
 use crate::claims::Claims;
-use crate::config::Config;
-use crate::delivery::Delivery;
+use crate::config::{Config, Undelivered};
+use crate::courier::Courier;
+use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
 use crate::edge::{Front, LaneBed, LanesError, Limits, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
+use crate::outbox::{self, Inbox, OpenError, Outbox, Works};
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
+use crate::trace::Trace;
 
 /// Descriptors kept for what takes no permit: the log and the configuration when they are opened again, figures read from
 /// procfs, connections about to be refused.
@@ -66,6 +69,9 @@ pub struct Relay {
     // tiny_http says good-bye through the socket in it, so it goes after the pool.
     _bed: LaneBed,
     draining: Arc<AtomicBool>,
+    outbox: Option<Arc<Outbox>>,
+    // Last: until all rooms above are closed somebody may tell what came of a notification.
+    _works: Option<Works>,
 }
 
 /// Why the relay does not run.
@@ -75,6 +81,8 @@ pub enum StartError {
     Listen(&'static str, SocketAddr, io::Error),
     /// There is no way to the HTTP pool, or the process may not open enough files for one.
     Lanes(LanesError),
+    /// The outbox cannot be used.
+    Outbox(OpenError),
     /// The system has no room for a thread or a descriptor, or gives no random bytes.
     System(&'static str, io::Error),
 }
@@ -84,7 +92,8 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen(..) | Self::Lanes(LanesError::Descriptors { .. }) => 78,
-            Self::Lanes(_) | Self::System(..) => 1,
+            Self::Outbox(error) if error.needs_a_person() => 78,
+            Self::Lanes(_) | Self::Outbox(_) | Self::System(..) => 1,
         }
     }
 }
@@ -112,6 +121,7 @@ impl fmt::Display for StartError {
                 }
             }
             Self::Lanes(error) => write!(f, "{error}"),
+            Self::Outbox(error) => write!(f, "{error}"),
             Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
         }
     }
@@ -136,18 +146,36 @@ impl Relay {
         let instance = format!("{}-{:06x}", config.node, random >> 40);
         let metrics = Arc::new(Metrics::new());
         let registry = Arc::new(Registry::default());
-        let bus: Arc<dyn Bus> = Arc::new(MemoryBus);
+        let inbox = Arc::new(Inbox::default());
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(Arc::clone(&inbox) as _));
+        let courier = Courier::new(Arc::clone(&registry), Arc::clone(&bus));
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
-        let delivery = Delivery::start(
-            Arc::clone(&registry),
-            Arc::clone(&bus),
-            config.delivery.ack_deadline,
-            config.http.max_in_flight,
-            Arc::clone(&metrics),
-        );
+        let (outbox, works) = match open_outbox(&config, inbox, &courier, &metrics, random)? {
+            Some((outbox, works)) => (Some(outbox), Some(works)),
+            None => (None, None),
+        };
+        let trace = Arc::new(Trace::default());
+        let stores = config.delivery.undelivered == Undelivered::Store;
+        let delivery = Delivery::start(delivery::Setting {
+            courier,
+            ack_deadline: config.delivery.ack_deadline,
+            in_flight_max: config.http.max_in_flight,
+            outbox: outbox.clone().filter(|_| stores),
+            dedupe_window: config.delivery.dedupe_window,
+            ledger: None,
+            trace: Arc::clone(&trace),
+            metrics: Arc::clone(&metrics),
+        });
         let delivery = Arc::new(delivery.map_err(system("the deadline timer"))?);
+        if let Some(outbox) = &outbox {
+            let window = config.delivery.dedupe_window;
+            let known = outbox.keys(window, EVENTS_MAX, |key, age| delivery.remember(key, age));
+            if let Err(error) = known {
+                log::error!("{error}; retries of what is in it will be delivered again");
+            }
+        }
 
         let (bed, server) = LaneBed::bind().map_err(StartError::Lanes)?;
         let claims = Arc::new(Claims::default());
@@ -196,13 +224,19 @@ impl Relay {
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let stopping = Arc::clone(&draining);
+        let (ailing, counting) = (outbox.clone(), outbox.clone());
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
             metrics,
             Box::new(move || {
                 let drain = stopping.load(Ordering::Relaxed).then(|| "draining".into());
-                drain.into_iter().chain(bus.unwell()).collect()
+                let ailment = ailing.as_ref().and_then(|outbox| outbox.unwell());
+                drain
+                    .into_iter()
+                    .chain(bus.unwell())
+                    .chain(ailment)
+                    .collect()
             }),
             Box::new(move || Readings {
                 queue_depth: registry.waiting(),
@@ -210,6 +244,7 @@ impl Relay {
                 http_in_flight: carrying.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
+                outbox: counting.as_ref().map(|outbox| outbox.readings()),
             }),
         ));
         let admin = Front::start(
@@ -237,6 +272,8 @@ impl Relay {
             house,
             _bed: bed,
             draining,
+            outbox,
+            _works: works,
         })
     }
 
@@ -270,13 +307,20 @@ impl Relay {
         let waiting = self.desk.delivery.in_flight();
         log::info!("draining: {waiting} notifications wait for their ACK");
         self.providers.close();
+        if let Some(outbox) = &self.outbox {
+            outbox.pause();
+        }
         self.desk.delivery.begin_drain();
         self.door.drain();
         let concluded = self.desk.delivery.wait_empty(deadline - ANSWERS_NEED);
         if !concluded {
-            // A wait longer than the drain: better told fail now than cut off without an answer.
+            // A wait longer than the drain: better told something now than cut off without an answer.
             let given_up = self.desk.delivery.give_up();
-            log::warn!("the drain's time is up; {given_up} notifications are answered fail");
+            log::warn!(
+                "the drain's time is up; {given_up} notifications are undelivered: stored, or answered fail"
+            );
+            // What is stored is answered after its sync.
+            self.desk.delivery.wait_empty(deadline);
         }
         let answered = self.providers.wait_empty(deadline);
         // Nobody waits for a backend's ACK any more; it only gets the time to read BYE.
@@ -298,6 +342,32 @@ impl fmt::Debug for Relay {
 
 fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
     listen(addr).map_err(|error| StartError::Listen(key, addr, error))
+}
+
+/// The outbox, if undelivered notifications go there, or if some that went there once are waiting still.
+fn open_outbox(
+    config: &Config,
+    inbox: Arc<Inbox>,
+    courier: &Courier,
+    metrics: &Arc<Metrics>,
+    random: u64,
+) -> Result<Option<(Arc<Outbox>, Works)>, StartError> {
+    match config.delivery.undelivered {
+        Undelivered::Store => {}
+        // They were answered ok, so they are delivered, whatever becomes of new ones.
+        Undelivered::Refuse if Outbox::is_at(&config.outbox.path) => {}
+        Undelivered::Refuse => return Ok(None),
+    }
+    let setting = outbox::Setting {
+        config: config.outbox.clone(),
+        patience: config.tcp.ack_timeout,
+        queue: config.http.max_in_flight,
+        inbox,
+        courier: courier.clone(),
+        metrics: Arc::clone(metrics),
+        random,
+    };
+    Outbox::open(setting).map(Some).map_err(StartError::Outbox)
 }
 
 /// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.

@@ -1,12 +1,22 @@
 //! The bus of a node that is alone: there is nobody else to ask.
 
-use super::Bus;
+use std::sync::Arc;
+
+use super::{Arrivals, Bus};
 use crate::notification::{BackendId, Receipt};
 use crate::parcel::Parcel;
 
 /// One node, no Redis.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MemoryBus;
+pub struct MemoryBus {
+    arrivals: Arc<dyn Arrivals>,
+}
+
+impl MemoryBus {
+    /// A bus that tells `arrivals` who has come to this node.
+    pub fn new(arrivals: Arc<dyn Arrivals>) -> Self {
+        Self { arrivals }
+    }
+}
 
 impl Bus for MemoryBus {
     fn forward(&self, parcel: Box<Parcel>) {
@@ -14,7 +24,9 @@ impl Bus for MemoryBus {
         parcel.settle(Receipt::Gone);
     }
 
-    fn attach(&self, _backend: &BackendId) {}
+    fn attach(&self, backend: &BackendId) {
+        self.arrivals.here(backend);
+    }
 
     fn detach(&self, _backend: &BackendId) {}
 

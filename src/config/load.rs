@@ -93,7 +93,7 @@ fn read(mut root: Section<'_>) -> Config {
     let http = sections::http(root.section("http"));
     let tcp = sections::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
-    sections::outbox(root.section("outbox"));
+    let outbox = sections::outbox(root.section("outbox"));
     sections::redis(&mut root);
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
@@ -105,6 +105,7 @@ fn read(mut root: Section<'_>) -> Config {
         http,
         tcp,
         delivery,
+        outbox,
         admin,
         log,
         routes,

@@ -103,8 +103,6 @@ pub enum Problem {
 /// What later versions have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// `delivery.undelivered = "store"`.
-    Outbox,
     /// `[redis]`.
     Redis,
     /// `http.tls`.
@@ -243,9 +241,12 @@ fn unreadable(f: &mut fmt::Formatter<'_>, kind: io::ErrorKind) -> fmt::Result {
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Outbox => "the outbox is not in this version; allowed: \"refuse\" (the provider keeps it and tries again)",
-            Self::Redis => "several nodes over Redis are not in this version; remove [redis] and run one node",
-            Self::Tls => "TLS is not in this version; remove it and let a proxy before the relay end TLS",
+            Self::Redis => {
+                "several nodes over Redis are not in this version; remove [redis] and run one node"
+            }
+            Self::Tls => {
+                "TLS is not in this version; remove it and let a proxy before the relay end TLS"
+            }
             Self::Verify => "signature verification is not in this version; allowed: \"none\"",
         })
     }

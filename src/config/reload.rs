@@ -94,6 +94,7 @@ impl Config {
             http,
             tcp,
             delivery,
+            outbox,
             admin,
             log,
             routes: _,
@@ -121,6 +122,7 @@ impl Config {
         let super::Delivery {
             ack_deadline,
             undelivered,
+            dedupe_window,
         } = delivery;
         let super::Admin {
             listen: admin_listen,
@@ -168,6 +170,11 @@ impl Config {
                 "delivery.undelivered",
                 *undelivered != new.delivery.undelivered,
             ),
+            (
+                "delivery.dedupe_window",
+                *dedupe_window != new.delivery.dedupe_window,
+            ),
+            ("outbox", *outbox != new.outbox),
             ("admin.listen", *admin_listen != new.admin.listen),
             ("log.file", *file != new.log.file),
         ]

@@ -184,7 +184,7 @@ impl Desk {
             id: self.mint.mint(at_unix_ms),
             backend,
             route: Arc::clone(&route.name),
-            verified: "none",
+            verified: "none".into(),
             event,
             at_unix_ms,
             tries: 1,

@@ -11,7 +11,8 @@ use super::*;
 use crate::bus::MemoryBus;
 use crate::claims::Reply;
 use crate::config::Config;
-use crate::session::Registry;
+use crate::courier::Courier;
+use crate::delivery;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,13 +41,17 @@ impl House {
         let listener = UnixListener::bind(directory.path().join("lanes")).expect("a socket");
         let server = Server::from_listener(listener, None).expect("a server");
         let metrics = Arc::new(Metrics::new());
-        let delivery = Delivery::start(
-            Arc::new(Registry::default()),
-            Arc::new(MemoryBus),
-            PATIENCE,
-            10,
-            Arc::clone(&metrics),
-        );
+        let bus = Arc::new(MemoryBus::new(Arc::new(())));
+        let delivery = Delivery::start(delivery::Setting {
+            courier: Courier::new(Arc::default(), bus),
+            ack_deadline: PATIENCE,
+            in_flight_max: 10,
+            outbox: None,
+            dedupe_window: PATIENCE,
+            ledger: None,
+            trace: Arc::default(),
+            metrics: Arc::clone(&metrics),
+        });
         let claims = Arc::new(Claims::default());
         let desk = Arc::new(Desk {
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),

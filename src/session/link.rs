@@ -225,7 +225,7 @@ mod tests {
             id: IdMint::new(0).mint(0),
             backend: BackendId::parse("a").expect("an id"),
             route: "r".into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: 0,
             tries: 1,

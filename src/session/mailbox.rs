@@ -283,7 +283,7 @@ mod tests {
             id: IdMint::new(0).mint(n),
             backend: BackendId::parse("a").expect("an id"),
             route: "r".into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: n,
             tries: 1,

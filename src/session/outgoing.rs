@@ -24,6 +24,8 @@ pub struct Outgoing {
     pub credit: usize,
     /// Whether MSG may be sent at all: from HELLO to BYE.
     pub open: bool,
+    /// The session's number, for whoever asks where a MSG went; 0 until HELLO.
+    pub session: u64,
     /// In the order they fall due.
     in_flight: VecDeque<InFlight>,
     ack_timeout: Duration,
@@ -47,6 +49,7 @@ impl Outgoing {
             link: Link::new(socket, now),
             credit: 0,
             open: false,
+            session: 0,
             in_flight: VecDeque::new(),
             ack_timeout,
         }
@@ -65,7 +68,7 @@ impl Outgoing {
                 .plain("id", notification.id)
                 .plain("try", notification.tries)
                 .arg("route", &notification.route)
-                .arg("verified", notification.verified);
+                .arg("verified", &notification.verified);
             if let Some(event) = &notification.event {
                 line = line.arg("event", event);
             }
@@ -74,6 +77,7 @@ impl Outgoing {
                 .end_with_data(notification.head.len() + notification.body.len());
         });
         self.link.data(now, notification);
+        parcel.reply.sent(self.session);
         self.in_flight.push_back(InFlight {
             reply: parcel.reply,
             sent: now,
@@ -175,7 +179,7 @@ mod tests {
             id: IdMint::new(u64::MAX).mint(u64::MAX),
             backend: BackendId::parse("a").expect("an id"),
             route: route.into(),
-            verified: "a-preset-of-a-later-version-with-a-very-long-name",
+            verified: "a-preset-of-a-later-version-with-a-very-long-name".into(),
             event: Some("\u{7f}".repeat(128).into()),
             at_unix_ms: u64::MAX,
             tries: u32::MAX,

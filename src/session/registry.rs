@@ -93,6 +93,16 @@ impl Registry {
         mine
     }
 
+    /// How many MSG the session of `id` may have unacknowledged; `None` if it is not here.
+    pub fn credit(&self, id: &BackendId) -> Option<usize> {
+        let mailbox = self
+            .seats
+            .lock()
+            .get(id)
+            .map(|seat| Arc::clone(&seat.mailbox))?;
+        Some(mailbox.outgoing().credit)
+    }
+
     /// How many backends are here.
     pub fn len(&self) -> usize {
         self.seats.lock().len()

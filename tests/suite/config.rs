@@ -159,11 +159,6 @@ fn nobody_is_let_in_by_default() {
 #[test]
 fn what_this_version_has_not_is_said_so() {
     refused(
-        &format!("{ROUTE}[delivery]\nundelivered = \"store\"\n"),
-        "5:15",
-        &["delivery.undelivered", "refuse", "not in this version"],
-    );
-    refused(
         "[[route]]\npath = \"/notify/{id}\"\nverify = \"alipay\"\n",
         "3:10",
         &["verify", "none", "not in this version"],

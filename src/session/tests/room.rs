@@ -51,7 +51,7 @@ impl Room {
         let registry = Arc::new(Registry::default());
         let house = Arc::new(House {
             registry: Arc::clone(&registry),
-            bus: Arc::new(MemoryBus),
+            bus: Arc::new(MemoryBus::new(Arc::new(()))),
             access: RwLock::new(Arc::new(Access::new(&tcp))),
             tcp,
             max_body: 1 << 20,
@@ -134,7 +134,7 @@ impl Shipper {
             id: self.mint.mint(1_764_000_000_000),
             backend: BackendId::parse(to).expect("an id"),
             route: route.into(),
-            verified: "none",
+            verified: "none".into(),
             event: None,
             at_unix_ms: 0,
             tries: 1,
