@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Books};
 use crate::bus::{Bus, MemoryBus};
 use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
@@ -225,6 +225,13 @@ impl Relay {
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let stopping = Arc::clone(&draining);
         let (ailing, counting) = (outbox.clone(), outbox.clone());
+        let (asked, told) = (Arc::clone(&delivery), Arc::clone(&delivery));
+        let books = Books {
+            outbox: outbox.clone(),
+            trace,
+            under_way: Box::new(move |key| asked.under_way(key)),
+            forget: Box::new(move |key| told.forget(key)),
+        };
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
@@ -246,6 +253,7 @@ impl Relay {
                 fd_budget: budget.total(),
                 outbox: counting.as_ref().map(|outbox| outbox.readings()),
             }),
+            books,
         ));
         let admin = Front::start(
             "admin",

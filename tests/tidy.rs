@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("delivery", &["notification", "thread", "parcel", "trace", "metrics", "bus", "session", "courier", "outbox"]),
     ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
     ("edge", &["thread", "fds", "claims", "accept"]),
-    ("admin", &["metrics", "config", "edge"]),
+    ("admin", &["notification", "timeline", "trace", "metrics", "config", "outbox", "edge"]),
 ];
 
 /// Files that stand above all rooms.

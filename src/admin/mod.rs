@@ -1,7 +1,10 @@
-//! The admin room: is it alive, is it ready, what has it counted.
+//! The admin room: is it alive, is it ready, what has it counted, what lies in the outbox.
 //!
-//! Pure answers to requests that the edge has read whole; no socket and no thread of its own. Nothing here changes the
-//! relay, and nothing here knows the rooms it reports on: whoever wires the relay hands in what to ask.
+//! Pure answers to requests that the edge has read whole; no socket and no thread of its own. What is asked about is handed
+//! in by whoever wires the relay. Only the outbox can be changed from here.
+
+mod outbox;
+mod query;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use parking_lot::RwLock;
 use serde::Serialize;
 
+pub use self::outbox::Books;
 use crate::config::Secret;
 use crate::edge::{Handler, Reply, Request, Ticket};
 use crate::metrics::{self, Metrics, Readings};
@@ -21,7 +25,9 @@ const INDEX: &str = "payrelay\n\
     \n\
     /livez    200 while the process answers\n\
     /readyz   200 while it can relay, else 503 and the reasons\n\
-    /metrics  counters for Prometheus\n";
+    /metrics  counters for Prometheus\n\
+    /outbox   what is stored (payrelay outbox)\n\
+    /trace    what became of a notification (payrelay trace)\n";
 
 /// Says why this node cannot relay just now, one word or short phrase each; empty: it can.
 pub type NotReady = Box<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -35,6 +41,7 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     not_ready: NotReady,
     read_now: ReadNow,
+    books: Books,
     token: RwLock<Option<Secret>>,
 }
 
@@ -53,6 +60,9 @@ struct Asked<'a> {
     target: &'a str,
     /// The `Authorization` header; `None` if there is none, or more than one.
     authorization: Option<&'a [u8]>,
+    /// Whether the body says that it is JSON.
+    is_json: bool,
+    body: &'a [u8],
 }
 
 /// What is answered.
@@ -80,12 +90,14 @@ impl Admin {
         metrics: Arc<Metrics>,
         not_ready: NotReady,
         read_now: ReadNow,
+        books: Books,
     ) -> Self {
         Self {
             node,
             metrics,
             not_ready,
             read_now,
+            books,
             token: RwLock::new(token),
         }
     }
@@ -104,6 +116,9 @@ impl Admin {
                 extra: Some("WWW-Authenticate: Bearer realm=\"payrelay\""),
                 ..Told::text(401, "the admin token is needed: Authorization: Bearer …\n")
             };
+        }
+        if let Some(told) = self.books.answer(asked) {
+            return told;
         }
         let found: fn(&Self) -> Told = match path {
             "/" => |_| Told::text(200, INDEX),
@@ -161,6 +176,15 @@ impl Admin {
 }
 
 impl Told {
+    fn json(status: u16, value: &serde_json::Value) -> Self {
+        Self {
+            status,
+            content_type: JSON,
+            extra: None,
+            body: format!("{value}\n").into_bytes(),
+        }
+    }
+
     fn text(status: u16, body: &str) -> Self {
         Self {
             status,
@@ -191,6 +215,11 @@ impl Handler for Admin {
             method: request.method,
             target: request.target,
             authorization: the_only(request.headers, "authorization"),
+            is_json: the_only(request.headers, "content-type").is_some_and(|kind| {
+                let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+                kind.trim_ascii().eq_ignore_ascii_case(JSON.as_bytes())
+            }),
+            body: request.body,
         });
         ticket.pay(&Reply {
             status: told.status,
@@ -233,6 +262,12 @@ mod tests {
                 queue_depth: 7,
                 ..Readings::default()
             }),
+            Books {
+                outbox: None,
+                trace: Arc::default(),
+                under_way: Box::new(|_| Vec::new()),
+                forget: Box::new(|_| {}),
+            },
         )
     }
 
@@ -241,6 +276,8 @@ mod tests {
             method,
             target,
             authorization: authorization.map(str::as_bytes),
+            is_json: false,
+            body: b"",
         })
     }
 
@@ -313,7 +350,7 @@ mod tests {
             Some("Bearer a-token-of-some-length2"),
             Some("Bearer a-token-of-some-lengt"),
         ] {
-            for target in ["/", "/metrics", "/nothing"] {
+            for target in ["/", "/metrics", "/outbox", "/trace?key=x", "/nothing"] {
                 let told = ask(&admin, "GET", target, shown);
                 assert_eq!(told.status, 401, "{target} {shown:?}");
                 let head = String::from_utf8(told.head()).unwrap_or_default();

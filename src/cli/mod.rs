@@ -2,13 +2,16 @@
 //!
 //! What people read goes to standard output, what went wrong to standard error. Nothing here knows how a relay works.
 
+mod api;
 mod check;
 mod listen;
+mod outbox;
 mod place;
 mod run;
 mod send;
 mod text;
 mod token;
+mod trace;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -67,6 +70,12 @@ enum Command {
     /// Be a provider: post a test callback and print the answer
     #[command(after_help = send::HELP)]
     Send(send::Args),
+    /// Look at what is stored, deliver it again, or drop it
+    #[command(after_help = outbox::HELP)]
+    Outbox(outbox::Args),
+    /// Tell what became of a notification
+    #[command(after_help = trace::HELP)]
+    Trace(trace::Args),
 }
 
 /// Does what the arguments say.
@@ -89,6 +98,8 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
+        Command::Outbox(args) => outbox::run(&config, args),
+        Command::Trace(args) => trace::run(&config, &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -251,6 +262,13 @@ mod tests {
                 "y:1",
             ],
             &["payrelay", "send", "a", "--header", "no colon"],
+            &["payrelay", "outbox"],
+            &["payrelay", "outbox", "list", "--state", "lost"],
+            &["payrelay", "outbox", "list", "--since", "soon"],
+            &["payrelay", "outbox", "show", "42"],
+            &["payrelay", "outbox", "drop"],
+            &["payrelay", "outbox", "retry", "--all", "--state", "dead"],
+            &["payrelay", "trace"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
         ] {
             let error = Args::try_parse_from(line).expect_err("a usage error");

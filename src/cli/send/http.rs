@@ -1,12 +1,12 @@
-//! One HTTP/1.1 POST over a connection of its own, and its answer. Nothing else a client could do.
+//! One HTTP/1.1 request over a connection of its own, and its answer. Nothing else a client could do.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// The largest answer taken, head and body, in bytes. A route's answer has at most 16 KiB.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The largest answer taken, head and body, in bytes: a stored body of 64 MiB in base 64, and more.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
 
 /// Header lines an answer may have.
 const HEADERS_MAX: usize = 64;
@@ -14,6 +14,8 @@ const HEADERS_MAX: usize = 64;
 /// Where to, and what.
 #[derive(Debug)]
 pub struct Post<'a> {
+    /// `POST`, or `GET`.
+    pub method: &'a str,
     /// `host:port` to connect to, and the `Host`.
     pub place: &'a str,
     /// Path and query.
@@ -81,7 +83,7 @@ impl fmt::Display for PostError {
 
 impl std::error::Error for PostError {}
 
-/// Posts, and waits for the answer.
+/// Sends it, and waits for the answer.
 ///
 /// # Errors
 /// There is no whole answer; see [`PostError`].
@@ -139,7 +141,8 @@ fn connect(place: &str, within: Duration) -> Result<TcpStream, PostError> {
 
 fn head(post: &Post<'_>) -> Vec<u8> {
     let mut head = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        post.method,
         post.target,
         post.place,
         post.body.len()
@@ -298,6 +301,7 @@ mod tests {
     #[test]
     fn a_request_has_its_length_and_closes() {
         let post = Post {
+            method: "POST",
             place: "127.0.0.1:8080",
             target: "/notify/a?x=1",
             headers: &[("Content-Type".into(), "text/plain".into())],

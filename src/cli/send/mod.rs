@@ -1,6 +1,6 @@
 //! `payrelay send`: a provider in the terminal.
 
-mod http;
+pub mod http;
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use payrelay::notification::BackendId;
 
 use self::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
-use super::{ConfigFile, Failure, cannot_print, place};
+use super::{ConfigFile, Failure, cannot_print, place, say};
 
 pub const HELP: &str = "\
 Examples:
@@ -164,6 +164,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     headers.extend(args.headers.iter().cloned());
     let sent = Instant::now();
     let answer = post(&Post {
+        method: "POST",
         place: &url.place,
         target: &target,
         headers: &headers,
@@ -173,6 +174,12 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     .map_err(|error| no_answer(&error, &url.place))?;
     show(&answer, sent.elapsed())?;
     if (200..300).contains(&answer.status) {
+        if answer.header("x-payrelay-outcome") == Some("stored") {
+            say(format_args!(
+                "it is in the outbox until {} has acknowledged it; look with: payrelay outbox list",
+                args.id
+            ));
+        }
         return Ok(());
     }
     Err(Failure::new(explain(&answer, &args.id, &target)))

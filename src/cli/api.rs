@@ -1,0 +1,194 @@
+//! What subcommands ask a running relay, at its admin port.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::send::http::{Answer, Post, PostError, post};
+use super::text::{one_line, readable};
+use super::{ConfigFile, Failure, place};
+
+/// The relay answers when its disk has.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where the relay is asked.
+#[derive(Debug, clap::Args)]
+pub struct Where {
+    /// The relay's admin port [default: admin.listen of the configuration]
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<String>,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A relay that can be asked.
+#[derive(Debug)]
+pub struct Api {
+    place: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Api {
+    /// Finds the relay of this configuration, and the token that it asks for.
+    pub fn of(config: &ConfigFile, given: &Where) -> Result<Self, Failure> {
+        let loaded = match &given.connect {
+            None => Some(config.load()?),
+            Some(_) => config.load_if_there()?,
+        };
+        let place = match (&given.connect, &loaded) {
+            (Some(place), _) => place.clone(),
+            (None, Some(loaded)) => {
+                place::reachable(loaded.admin.listen, "admin.listen")?.to_string()
+            }
+            (None, None) => return Err(Failure::usage("no configuration, and no --connect")),
+        };
+        let token = loaded.and_then(|loaded| loaded.admin.token);
+        let bearer = token.map(|token| format!("Bearer {}", token.expose()));
+        Ok(Self {
+            place,
+            headers: bearer
+                .map(|bearer| ("Authorization".to_owned(), bearer))
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    /// What the relay has at `target`.
+    pub fn get(&self, target: &str) -> Result<Value, Failure> {
+        self.ask("GET", target, &self.headers, b"")
+    }
+
+    /// Has the relay do what `order` says.
+    pub fn order(&self, target: &str, order: &Value) -> Result<Value, Failure> {
+        let mut headers = self.headers.clone();
+        headers.push(("Content-Type".into(), "application/json".into()));
+        self.ask("POST", target, &headers, order.to_string().as_bytes())
+    }
+
+    fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Result<Value, Failure> {
+        let place = &self.place;
+        let answer = post(&Post {
+            method,
+            place,
+            target,
+            headers,
+            body,
+            deadline: DEADLINE,
+        });
+        let answer = answer.map_err(|error| match &error {
+            PostError::Connect(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Failure::new(format_args!(
+                    "{error}; is the relay running, with its admin port at {place}?"
+                ))
+            }
+            error => Failure::new(format_args!("{place}: {error}")),
+        })?;
+        if answer.status != 200 {
+            return Err(refused(&answer, place));
+        }
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| Failure::new(format_args!("{place}: what answers there is no relay")))
+    }
+}
+
+fn refused(answer: &Answer, place: &str) -> Failure {
+    let words = readable(&answer.body);
+    let words = one_line(words.trim_end());
+    match answer.status {
+        401 => Failure::new(format_args!(
+            "{place} asks for the admin token; name the relay's own configuration with -c"
+        )),
+        404 | 400 => Failure::new(words),
+        status => Failure::new(format_args!("{place}: {status}: {words}")),
+    }
+}
+
+/// `text` as it stands in a query.
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(byte as char);
+            }
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+/// The string called `key`, fit for a terminal; `-` if there is none.
+pub fn text(value: &Value, key: &str) -> String {
+    match &value[key] {
+        Value::Null => "-".into(),
+        Value::String(text) => one_line(text),
+        other => one_line(&other.to_string()),
+    }
+}
+
+/// Unix milliseconds as people read them, in UTC.
+pub fn time(ms: u64) -> String {
+    let (days, ms) = ((ms / 86_400_000) as i64, ms % 86_400_000);
+    // Days since 1970 to a date, by eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+    let (second, ms) = (ms / 1000 % 60, ms % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// The steps of a notification, one a line.
+pub fn timeline(message: &Value) -> String {
+    let mut lines = String::new();
+    for step in message["timeline"].as_array().into_iter().flatten() {
+        let at = time(step["at"].as_u64().unwrap_or(0));
+        let line = format!(
+            "  {at}  {:<10} {}",
+            text(step, "what"),
+            text(step, "detail")
+        );
+        lines.push_str(line.trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (ms, shown) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_764_018_096_001, "2025-11-24T21:01:36.001Z"),
+            (4_102_444_800_000, "2100-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(time(ms), shown);
+        }
+    }
+
+    #[test]
+    fn a_query_carries_any_text() {
+        assert_eq!(
+            escaped("/notify/{id} ä&="),
+            "%2Fnotify%2F%7Bid%7D%20%C3%A4%26%3D"
+        );
+    }
+}
