@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::bus::Bus;
+use crate::bus::Forward;
 use crate::notification::{BackendId, Receipt};
 use crate::parcel::Parcel;
 use crate::session::{NotSent, Registry};
@@ -12,7 +12,7 @@ use crate::session::{NotSent, Registry};
 #[derive(Clone)]
 pub struct Courier {
     registry: Arc<Registry>,
-    bus: Arc<dyn Bus>,
+    bus: Arc<dyn Forward>,
 }
 
 impl fmt::Debug for Courier {
@@ -23,7 +23,7 @@ impl fmt::Debug for Courier {
 
 impl Courier {
     /// A courier who looks in `registry` first and then asks `bus`.
-    pub fn new(registry: Arc<Registry>, bus: Arc<dyn Bus>) -> Self {
+    pub fn new(registry: Arc<Registry>, bus: Arc<dyn Forward>) -> Self {
         Self { registry, bus }
     }
 

@@ -19,7 +19,7 @@
 //! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
 //! | [`courier`] | the way to a backend, wherever it is |
 //! | [`bus`] | how parcels reach other nodes |
-//! | [`session`] | accept, one thread per socket, the codec, mailboxes, the registry |
+//! | [`session`] | accept, one thread per socket, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
@@ -27,6 +27,7 @@
 //! | [`accept`] | a listener's thread |
 //! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
 //! | [`fds`] | who may open how many descriptors |
+//! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |
 //! | [`trace`] | what became of the latest notifications |
 //! | [`timeline`] | what happened to one notification, step by step |
@@ -63,3 +64,4 @@ pub mod session;
 pub mod thread;
 pub mod timeline;
 pub mod trace;
+pub mod wire;

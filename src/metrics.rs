@@ -7,6 +7,7 @@
 //! Labels come from closed sets and from the configured routes, never from a request. A route that a reload removed
 //! keeps its series until the process ends.
 
+mod bus;
 mod classic;
 mod outbox;
 mod process;
@@ -22,6 +23,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use self::bus::BusGauges;
+pub use self::bus::{BusMetrics, BusReadings};
 use self::outbox::Outbox;
 pub use self::outbox::OutboxReadings;
 use crate::notification::{Outcome, Receipt};
@@ -52,6 +55,7 @@ pub struct Metrics {
     sessions_closed: Family<ReasonLabels, Counter>,
     session_refusals: Family<CodeLabels, Counter>,
     in_flight: Gauge,
+    bus: BusMetrics,
     outbox: Outbox,
     readings: ReadingGauges,
 }
@@ -75,6 +79,8 @@ pub struct Readings {
     pub fd_budget_free: usize,
     /// File descriptors the relay may hand to connections at all.
     pub fd_budget: usize,
+    /// Of the bus.
+    pub bus: BusReadings,
     /// What is in the outbox, if there is one.
     pub outbox: Option<OutboxReadings>,
 }
@@ -168,6 +174,7 @@ impl Metrics {
             "Notifications whose provider waits for an answer",
             in_flight.clone(),
         );
+        let bus = BusMetrics::register(&mut registry);
         let outbox = Outbox::register(&mut registry);
         let readings = ReadingGauges::register(&mut registry);
         registry.register_collector(Box::new(process::Process::new()));
@@ -183,6 +190,7 @@ impl Metrics {
             sessions_closed,
             session_refusals,
             in_flight,
+            bus,
             outbox,
             readings,
         }
@@ -215,6 +223,7 @@ impl Metrics {
             Receipt::Gone => self.receipts.gone.inc(),
             Receipt::Busy => self.receipts.busy.inc(),
             Receipt::Expired => self.receipts.expired.inc(),
+            Receipt::Unreachable => self.receipts.unreachable.inc(),
         };
     }
 
@@ -247,6 +256,11 @@ impl Metrics {
         self.session_refusals
             .get_or_create(&CodeLabels { code })
             .inc();
+    }
+
+    /// The counters of the bus.
+    pub fn bus(&self) -> BusMetrics {
+        self.bus.clone()
     }
 
     /// One more provider waits for its answer.
@@ -297,6 +311,7 @@ struct Receipts {
     gone: Counter,
     busy: Counter,
     expired: Counter,
+    unreachable: Counter,
     late: Counter,
 }
 
@@ -310,6 +325,7 @@ impl Receipts {
             gone: of("gone"),
             busy: of("busy"),
             expired: of("expired"),
+            unreachable: of("unreachable"),
             late: of("late"),
         };
         registry.register(
@@ -328,10 +344,12 @@ struct ReadingGauges {
     http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
+    bus: BusGauges,
 }
 
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
+        let bus = BusGauges::register(registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -355,6 +373,7 @@ impl ReadingGauges {
                 "payrelay_fd_budget",
                 "File descriptors set aside for connections",
             ),
+            bus,
         }
     }
 
@@ -366,6 +385,7 @@ impl ReadingGauges {
         self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
+        self.bus.set(&readings.bus);
     }
 }
 

@@ -247,6 +247,8 @@ pub enum Receipt {
     Busy,
     /// The session had it for `tcp.ack_timeout` and said nothing.
     Expired,
+    /// It did not get to the other nodes: the bus is down.
+    Unreachable,
 }
 
 /// A backend's refusal.
@@ -289,11 +291,13 @@ pub enum Outcome {
     Busy,
     /// This node is stopping.
     Draining,
+    /// No session here, and the bus to the other nodes is down.
+    Unreachable,
 }
 
 impl Outcome {
     /// Every outcome, for tables and metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Delivered,
         Self::Stored,
         Self::Duplicate,
@@ -302,6 +306,7 @@ impl Outcome {
         Self::TimedOut,
         Self::Busy,
         Self::Draining,
+        Self::Unreachable,
     ];
 
     /// Whether the provider may be told ok. No `_` arm: a new outcome must be judged here.
@@ -310,7 +315,12 @@ impl Outcome {
             // Acknowledged, or fsynced, now or when the same event came before.
             Self::Delivered | Self::Stored | Self::Duplicate => true,
             // Not safe with anyone: the provider must keep it and try again.
-            Self::Refused | Self::Offline | Self::TimedOut | Self::Busy | Self::Draining => false,
+            Self::Refused
+            | Self::Offline
+            | Self::TimedOut
+            | Self::Busy
+            | Self::Draining
+            | Self::Unreachable => false,
         }
     }
 
@@ -325,6 +335,7 @@ impl Outcome {
             Self::TimedOut => "timeout",
             Self::Busy => "busy",
             Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
         }
     }
 }

@@ -62,11 +62,7 @@ impl Parcel {
         deadline: Instant,
         receipts: Arc<dyn Receipts>,
     ) -> Self {
-        let reply = Reply {
-            id: notification.id,
-            receipts: Some(receipts),
-            progress: None,
-        };
+        let reply = Reply::new(notification.id, receipts);
         Self {
             notification,
             deadline,
@@ -94,6 +90,15 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The reply owed to `receipts` for whatever is called `id`.
+    pub fn new(id: NotificationId, receipts: Arc<dyn Receipts>) -> Self {
+        Self {
+            id,
+            receipts: Some(receipts),
+            progress: None,
+        }
+    }
+
     /// Which notification it is about.
     pub fn id(&self) -> NotificationId {
         self.id

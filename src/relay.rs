@@ -15,7 +15,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
 use crate::admin::{Admin, Books};
-use crate::bus::{Bus, MemoryBus};
+use crate::bus::events::Hub;
+use crate::bus::{self, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
 use crate::courier::Courier;
@@ -83,6 +84,8 @@ pub enum StartError {
     Lanes(LanesError),
     /// The outbox cannot be used.
     Outbox(OpenError),
+    /// The bus cannot be used.
+    Bus(bus::StartError),
     /// The system has no room for a thread or a descriptor, or gives no random bytes.
     System(&'static str, io::Error),
 }
@@ -91,9 +94,14 @@ impl StartError {
     /// 78 if the file can mend it, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Listen(..) | Self::Lanes(LanesError::Descriptors { .. }) => 78,
+            Self::Listen(..)
+            | Self::Lanes(LanesError::Descriptors { .. })
+            | Self::Bus(bus::StartError::Config(_)) => 78,
             Self::Outbox(error) if error.needs_a_person() => 78,
-            Self::Lanes(_) | Self::Outbox(_) | Self::System(..) => 1,
+            Self::Lanes(_)
+            | Self::Outbox(_)
+            | Self::Bus(bus::StartError::Thread(_))
+            | Self::System(..) => 1,
         }
     }
 }
@@ -122,6 +130,7 @@ impl fmt::Display for StartError {
             }
             Self::Lanes(error) => write!(f, "{error}"),
             Self::Outbox(error) => write!(f, "{error}"),
+            Self::Bus(error) => write!(f, "{error}"),
             Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
         }
     }
@@ -146,9 +155,12 @@ impl Relay {
         let instance = format!("{}-{:06x}", config.node, random >> 40);
         let metrics = Arc::new(Metrics::new());
         let registry = Arc::new(Registry::default());
+        let hub = Arc::new(Hub::default());
         let inbox = Arc::new(Inbox::default());
-        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(Arc::clone(&inbox) as _));
-        let courier = Courier::new(Arc::clone(&registry), Arc::clone(&bus));
+        let arrivals = Arc::clone(&inbox) as Arc<dyn Arrivals>;
+        let bus = start_bus(&config, &instance, &registry, &hub, arrivals, &metrics)?;
+        let courier = Courier::new(Arc::clone(&registry), Arc::clone(&bus) as _);
+        let events = Events::new(hub, Arc::clone(&bus), config.http.max_body);
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
@@ -196,6 +208,8 @@ impl Relay {
         let house = Arc::new(House {
             registry: Arc::clone(&registry),
             bus: Arc::clone(&bus),
+            events,
+            mint: IdMint::new(random.rotate_left(32)),
             access: RwLock::new(access),
             tcp: config.tcp.clone(),
             max_body: config.http.max_body,
@@ -232,6 +246,7 @@ impl Relay {
             under_way: Box::new(move |key| asked.under_way(key)),
             forget: Box::new(move |key| told.forget(key)),
         };
+        let hearing = Arc::clone(&bus);
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
@@ -252,6 +267,7 @@ impl Relay {
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
                 outbox: counting.as_ref().map(|outbox| outbox.readings()),
+                bus: hearing.readings(),
             }),
             books,
         ));
@@ -346,6 +362,34 @@ impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Relay({}, {:?})", self.ready_line(), self.pool)
     }
+}
+
+/// The bus that the configuration asks for. It hears before anybody is let in.
+fn start_bus(
+    config: &Config,
+    instance: &str,
+    registry: &Arc<Registry>,
+    hub: &Arc<Hub>,
+    arrivals: Arc<dyn Arrivals>,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Bus>, StartError> {
+    let sessions = Arc::clone(registry) as Arc<dyn Sessions>;
+    let hub = Arc::clone(hub);
+    let Some(redis) = &config.redis else {
+        metrics.bus().up(true);
+        let bus = MemoryBus::new(instance.to_owned(), sessions, hub, arrivals);
+        return Ok(Arc::new(bus));
+    };
+    let bus = RedisBus::start(
+        redis,
+        instance.to_owned(),
+        config.tcp.ack_timeout,
+        sessions,
+        hub,
+        arrivals,
+        metrics.bus(),
+    );
+    Ok(Arc::new(bus.map_err(StartError::Bus)?))
 }
 
 fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {

@@ -81,6 +81,7 @@ impl Record {
                 | Outcome::Offline
                 | Outcome::TimedOut
                 | Outcome::Busy
+                | Outcome::Unreachable
                 | Outcome::Draining => {}
             }
             let told = if outcome.is_ok() { "ok" } else { "fail" };

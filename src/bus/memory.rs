@@ -1,36 +1,86 @@
 //! The bus of a node that is alone: there is nobody else to ask.
 
+use std::fmt;
 use std::sync::Arc;
 
-use super::{Arrivals, Bus};
-use crate::notification::{BackendId, Receipt};
-use crate::parcel::Parcel;
+use super::events::Hub;
+use super::roll::{NodeRoll, Roll};
+use super::{Arrivals, Bus, Channel, Data, Forward, Reach, Ready, Sessions, Told, Topic};
+use crate::metrics::BusReadings;
+use crate::notification::Receipt;
+use crate::parcel::{Parcel, Reply};
 
 /// One node, no Redis.
 pub struct MemoryBus {
+    instance: String,
+    sessions: Arc<dyn Sessions>,
+    hub: Arc<Hub>,
     arrivals: Arc<dyn Arrivals>,
 }
 
-impl MemoryBus {
-    /// A bus that tells `arrivals` who has come to this node.
-    pub fn new(arrivals: Arc<dyn Arrivals>) -> Self {
-        Self { arrivals }
+impl fmt::Debug for MemoryBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryBus({})", self.instance)
     }
 }
 
-impl Bus for MemoryBus {
+impl MemoryBus {
+    /// The bus of the node called `instance`.
+    pub fn new(
+        instance: String,
+        sessions: Arc<dyn Sessions>,
+        hub: Arc<Hub>,
+        arrivals: Arc<dyn Arrivals>,
+    ) -> Self {
+        Self {
+            instance,
+            sessions,
+            hub,
+            arrivals,
+        }
+    }
+}
+
+impl Forward for MemoryBus {
     fn forward(&self, parcel: Box<Parcel>) {
         // A parcel comes here when its backend is not on this node, and there is no other.
         parcel.settle(Receipt::Gone);
     }
+}
 
-    fn attach(&self, backend: &BackendId) {
-        self.arrivals.here(backend);
+impl Bus for MemoryBus {
+    fn carry(&self, _data: Data, reply: Reply) {
+        reply.settle(Receipt::Gone);
     }
 
-    fn detach(&self, _backend: &BackendId) {}
+    fn emit(&self, channel: &Channel, payload: &[u8], told: Told) {
+        let heard = self.hub.dispatch(channel, payload);
+        told(Ok(heard.into()));
+    }
+
+    fn look_again(&self, topic: Topic, _ready: Option<Ready>) -> Reach {
+        if let Topic::Backend(backend) = &topic
+            && self.sessions.stamp(backend).is_some()
+        {
+            self.arrivals.here(backend);
+        }
+        Reach::Settled
+    }
 
     fn unwell(&self) -> Option<String> {
         None
+    }
+
+    fn readings(&self) -> BusReadings {
+        BusReadings::default()
+    }
+
+    fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
+        let backends = self.sessions.stamps();
+        then(Roll {
+            nodes: vec![NodeRoll::here(self.instance.clone(), backends)],
+            silent: Vec::new(),
+            trouble: None,
+        });
     }
 }

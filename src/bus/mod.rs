@@ -1,38 +1,145 @@
 //! What this node says to the others, and how it hears of them. The rest of the house knows the verbs, not the carrier.
+//!
+//! Two carriers keep the same promises and pass the same tests: [`MemoryBus`] for a node that is alone, [`RedisBus`] for
+//! several. This room knows no socket of a backend: what it needs of the node's sessions, they implement as [`Sessions`].
+//!
+//! *Invariant:* no verb here waits. What takes time is told later, through the reply of a parcel or a callback, and that
+//! never comes later than a few seconds: a carrier that has died says so.
 
+mod abroad;
+pub mod events;
+mod frames;
 mod memory;
+mod redis;
+mod roll;
 
-pub use memory::MemoryBus;
-
+use std::fmt;
 use std::time::Duration;
 
+pub use self::events::{Channel, Event, Events};
+pub use self::memory::MemoryBus;
+pub use self::redis::{RedisBus, StartError};
+pub use self::roll::{NodeRoll, Roll};
+use crate::metrics::BusReadings;
 use crate::notification::{BackendId, EventKey};
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Reply};
 
-/// Carries parcels between nodes.
-pub trait Bus: Send + Sync {
+/// The largest message that the bus carries besides its head line, in bytes: the largest body that can be configured
+/// (64 MiB), and the headers forwarded with it.
+pub const DATA_BYTES_MAX: usize = (64 << 20) + (64 << 10);
+
+/// Carries parcels to other nodes.
+pub trait Forward: Send + Sync {
     /// Carries `parcel` to the node that holds its backend's session. Its reply is told whatever comes of it; at once,
-    /// if no node holds it. Never waits.
+    /// if no node holds it or the bus is down.
     fn forward(&self, parcel: Box<Parcel>);
+}
 
-    /// The backend has its session here now. Returns when other nodes can reach it.
-    fn attach(&self, backend: &BackendId);
+/// Carries parcels, data and events between nodes, and to this node where that is their way.
+pub trait Bus: Forward {
+    /// Carries a backend's data to another backend on another node. `reply` is told as a parcel's is: `Ack` when it has
+    /// been written to the session.
+    fn carry(&self, data: Data, reply: Reply);
 
-    /// The backend has no session here any more.
-    fn detach(&self, backend: &BackendId);
+    /// Carries `payload` to every listener of `channel`, on this node too. `told` hears on how many nodes there was one.
+    fn emit(&self, channel: &Channel, payload: &[u8], told: Told);
+
+    /// Something about `topic` has changed on this node: look again whether it is wanted here. If other nodes do not reach
+    /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.
+    fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach;
 
     /// Why other nodes cannot be reached, if they cannot: a reason for `/readyz`.
     fn unwell(&self) -> Option<String>;
+
+    /// For the metrics.
+    fn readings(&self) -> BusReadings;
+
+    /// Asks every node who is connected to it; `then` hears within two seconds.
+    fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>);
 }
 
-/// What a node's outbox wants to hear.
+/// Hears on how many nodes somebody listened, or that the bus is down.
+pub type Told = Box<dyn FnOnce(Result<u64, Unreachable>) + Send>;
+
+/// Called once, when what was asked for stands. Must not wait.
+pub type Ready = Box<dyn FnOnce() + Send>;
+
+/// Whether other nodes reach a topic on this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// They do, or there is no way to tell them now; a callback was dropped without being called.
+    Settled,
+    /// Not yet; the callback will be called.
+    Soon,
+}
+
+/// The bus is down, or too much waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable;
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bus to the other nodes is down")
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// What a node can be subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// What is for this backend.
+    Backend(BackendId),
+    /// The events of this channel.
+    Event(Channel),
+}
+
+/// Data from one backend to another.
+#[derive(Debug)]
+pub struct Data {
+    /// Who sent it.
+    pub from: BackendId,
+    /// Whom it is for.
+    pub to: BackendId,
+    /// What was sent, byte for byte.
+    pub bytes: Vec<u8>,
+}
+
+/// Where in the history of all nodes a session began: a larger stamp is the newer session.
+///
+/// A hybrid clock: Unix milliseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
+/// lags behind does not lose its new sessions to older ones elsewhere.
+pub type Stamp = u64;
+
+/// The sessions of this node, as the bus knows them.
+pub trait Sessions: Send + Sync {
+    /// Hands `parcel` to its backend's session; the reply is told in any case. Whether there was a session.
+    fn hand_over(&self, parcel: Box<Parcel>) -> bool;
+
+    /// Hands `data` to its backend's session; the reply is told in any case. Whether there was a session.
+    fn pass_on(&self, data: &Data, reply: Reply) -> bool;
+
+    /// The stamp of `backend`'s session, if it is here.
+    fn stamp(&self, backend: &BackendId) -> Option<Stamp>;
+
+    /// Every backend here, with its session's stamp.
+    fn stamps(&self) -> Vec<(BackendId, Stamp)>;
+
+    /// Another node has used `stamp`: new sessions here shall get larger ones.
+    fn witness(&self, stamp: Stamp);
+
+    /// A newer session of `backend` is on another node: the one here that has `stamp` gives way. What waited for it comes
+    /// back.
+    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Parcel>>;
+}
+
+/// Wants to know when a backend has come, on any node: there may be something kept for it.
 pub trait Arrivals: Send + Sync {
-    /// A backend has got a session on some node, this one included. Called from threads that must not wait, and often for
-    /// nothing: it says that trying is worth while, not that anything is there to be tried.
+    /// `backend` has a session, here or elsewhere. Must not wait.
     fn here(&self, backend: &BackendId);
 }
 
-/// Nobody wants to hear it.
+/// Nothing is kept for anybody.
 impl Arrivals for () {
     fn here(&self, _backend: &BackendId) {}
 }

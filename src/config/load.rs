@@ -12,7 +12,7 @@ use super::errors::ConfigErrors;
 use super::place::Lines;
 use super::problem::{FILE_BYTES_MAX, Problem};
 use super::reader::{Report, Section};
-use super::{Config, address, node, route, sections};
+use super::{Config, Redis, address, node, redis, route, sections};
 
 impl Config {
     /// Takes `text` as a configuration; errors and warnings call it `name_of_file`.
@@ -54,7 +54,8 @@ impl Config {
             ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
         })?;
         let mut config = Self::parse(text, &name)?;
-        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some();
+        let password = config.redis.as_ref().is_some_and(Redis::has_password);
+        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some() || password;
         if secret && mode & 0o044 != 0 {
             config.warnings.push(format!(
                 "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
@@ -94,7 +95,7 @@ fn read(mut root: Section<'_>) -> Config {
     let tcp = sections::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
     let outbox = sections::outbox(root.section("outbox"));
-    sections::redis(&mut root);
+    let redis = redis::redis(&mut root);
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
     let routes = route::routes(&mut root, http.listen);
@@ -106,6 +107,7 @@ fn read(mut root: Section<'_>) -> Config {
         tcp,
         delivery,
         outbox,
+        redis,
         admin,
         log,
         routes,

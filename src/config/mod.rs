@@ -15,6 +15,7 @@ mod path;
 mod place;
 mod problem;
 mod reader;
+mod redis;
 mod reload;
 mod route;
 mod secret;
@@ -51,6 +52,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[outbox]`: where `undelivered = "store"` keeps notifications.
     pub outbox: Outbox,
+    /// `[redis]`: several nodes; `None`: this one is alone.
+    pub redis: Option<Redis>,
     /// `[admin]`: health and metrics.
     pub admin: Admin,
     /// `[log]`: what is said, and where.
@@ -99,6 +102,10 @@ pub struct Tcp {
     pub write_deadline: Duration,
     /// Notifications that may wait for one session beyond its credit.
     pub queue: usize,
+    /// Channels that one session may listen to.
+    pub channels: usize,
+    /// Bytes of SEND and PUB that one session may send in a second.
+    pub data_rate: usize,
 }
 
 /// `[delivery]`
@@ -140,6 +147,21 @@ pub struct Outbox {
     pub max_messages: u64,
     /// The most bytes the database may take.
     pub max_bytes: u64,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    /// Where Redis is, with user, password and database.
+    pub url: Secret,
+    /// What the names of all channels begin with; nodes with the same prefix are one relay.
+    pub prefix: String,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long Redis may take to answer.
+    pub response_timeout: Duration,
+    /// A certificate (PEM) to trust besides the system's, for `rediss://`.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[admin]`

@@ -96,6 +96,10 @@ pub enum Problem {
     Answer(BadAnswer),
     /// `outbox.retry_max` is below `outbox.retry_first`.
     RetryOrder,
+    /// No URL of a Redis.
+    RedisUrl,
+    /// No prefix of channels.
+    RedisPrefix,
     /// A listener that strangers reach would let anybody in.
     Open(Open),
 }
@@ -103,8 +107,6 @@ pub enum Problem {
 /// What later versions have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// `[redis]`.
-    Redis,
     /// `http.tls`.
     Tls,
     /// `route.verify` other than `none`.
@@ -223,6 +225,11 @@ impl fmt::Display for Problem {
             Self::RetryOrder => f.write_str(
                 "outbox.retry_first (default 1s) must not be above outbox.retry_max (default 5m)",
             ),
+            Self::RedisUrl => f.write_str(
+                "not a Redis URL; write redis://host:6379, redis://user:password@host:6379/0, \
+                 rediss://… for TLS or unix:///path/to/socket",
+            ),
+            Self::RedisPrefix => f.write_str("a prefix is 1 to 64 of A-Z a-z 0-9 . _ - : / { }"),
             Self::Open(open) => open.fmt(f),
         }
     }
@@ -241,9 +248,6 @@ fn unreadable(f: &mut fmt::Formatter<'_>, kind: io::ErrorKind) -> fmt::Result {
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Redis => {
-                "several nodes over Redis are not in this version; remove [redis] and run one node"
-            }
             Self::Tls => {
                 "TLS is not in this version; remove it and let a proxy before the relay end TLS"
             }

@@ -95,6 +95,7 @@ impl Config {
             tcp,
             delivery,
             outbox,
+            redis,
             admin,
             log,
             routes: _,
@@ -118,6 +119,8 @@ impl Config {
             ack_timeout,
             write_deadline,
             queue,
+            channels,
+            data_rate,
         } = tcp;
         let super::Delivery {
             ack_deadline,
@@ -162,6 +165,8 @@ impl Config {
                 *write_deadline != new.tcp.write_deadline,
             ),
             ("tcp.queue", *queue != new.tcp.queue),
+            ("tcp.channels", *channels != new.tcp.channels),
+            ("tcp.data_rate", *data_rate != new.tcp.data_rate),
             (
                 "delivery.ack_deadline",
                 *ack_deadline != new.delivery.ack_deadline,
@@ -175,6 +180,7 @@ impl Config {
                 *dedupe_window != new.delivery.dedupe_window,
             ),
             ("outbox", *outbox != new.outbox),
+            ("redis", *redis != new.redis),
             ("admin.listen", *admin_listen != new.admin.listen),
             ("log.file", *file != new.log.file),
         ]

@@ -73,6 +73,8 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
             .read("write_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
         queue: s.read("queue", count(1..=1024)).unwrap_or(64),
+        channels: s.read("channels", count(0..=1024)).unwrap_or(32),
+        data_rate: s.read("data_rate", size(1024..=GIB)).unwrap_or(MIB) as usize,
     };
     s.close();
     if let (false, false, Some(address)) = (any_secret, is_loopback(tcp.listen), &address) {
@@ -131,11 +133,6 @@ pub fn outbox(mut s: Section<'_>) -> Outbox {
     }
     s.close();
     outbox
-}
-
-/// Refuses `[redis]`.
-pub fn redis(root: &mut Section<'_>) {
-    not_yet(root, "redis", Feature::Redis);
 }
 
 /// Reads `[admin]`.

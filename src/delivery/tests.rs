@@ -4,7 +4,7 @@ use crossbeam_channel::Receiver;
 
 use super::table::DUE_SPARE;
 use super::*;
-use crate::bus::Bus;
+use crate::bus::Forward;
 use crate::metrics::Readings;
 use crate::notification::{BackendId, IdMint, Nack, Receipt};
 
@@ -20,20 +20,12 @@ struct Hand {
     at_once: Option<Receipt>,
 }
 
-impl Bus for Hand {
+impl Forward for Hand {
     fn forward(&self, parcel: Box<Parcel>) {
         match &self.at_once {
             Some(receipt) => parcel.settle(receipt.clone()),
             None => assert!(self.parcels.try_send(parcel).is_ok()),
         }
-    }
-
-    fn attach(&self, _: &BackendId) {}
-
-    fn detach(&self, _: &BackendId) {}
-
-    fn unwell(&self) -> Option<String> {
-        None
     }
 }
 

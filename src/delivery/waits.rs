@@ -389,6 +389,7 @@ impl Waits {
             Receipt::Expired => Outcome::TimedOut,
             Receipt::Gone if self.is_draining() => Outcome::Draining,
             Receipt::Gone => Outcome::Offline,
+            Receipt::Unreachable => Outcome::Unreachable,
         }
     }
 
@@ -436,7 +437,11 @@ impl Receipts for Waits {
                 log_nack(id, &wait.notification.backend, &nack);
                 Some(nack)
             }
-            Receipt::Ack | Receipt::Gone | Receipt::Busy | Receipt::Expired => None,
+            Receipt::Ack
+            | Receipt::Gone
+            | Receipt::Busy
+            | Receipt::Expired
+            | Receipt::Unreachable => None,
         };
         self.conclude(
             wait,

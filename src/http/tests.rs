@@ -13,6 +13,7 @@ use crate::claims::Reply;
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::delivery;
+use crate::session::Registry;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,9 +42,15 @@ impl House {
         let listener = UnixListener::bind(directory.path().join("lanes")).expect("a socket");
         let server = Server::from_listener(listener, None).expect("a server");
         let metrics = Arc::new(Metrics::new());
-        let bus = Arc::new(MemoryBus::new(Arc::new(())));
+        let registry = Arc::new(Registry::default());
+        let bus = MemoryBus::new(
+            "alone".into(),
+            Arc::clone(&registry) as _,
+            Arc::default(),
+            Arc::new(()),
+        );
         let delivery = Delivery::start(delivery::Setting {
-            courier: Courier::new(Arc::default(), bus),
+            courier: Courier::new(registry, Arc::new(bus)),
             ack_deadline: PATIENCE,
             in_flight_max: 10,
             outbox: None,

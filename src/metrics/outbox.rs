@@ -117,6 +117,7 @@ impl Outbox {
             Receipt::Gone => "gone",
             Receipt::Busy => "busy",
             Receipt::Expired => "expired",
+            Receipt::Unreachable => "unreachable",
         };
         self.deliveries
             .get_or_create(&ResultLabels { result })

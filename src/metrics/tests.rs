@@ -143,6 +143,7 @@ fn readings_show_as_they_are_at_the_scrape() {
             oldest: Duration::from_millis(7900),
             backends: vec![("till-7".into(), 5, 2), ("till-8".into(), 1, 0)],
         }),
+        bus: BusReadings::default(),
     });
     for line in [
         "payrelay_queue_depth 1",

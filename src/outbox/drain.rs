@@ -41,6 +41,9 @@ const BATCH: usize = 32;
 /// How often the disk is asked for backends that were left out.
 const REFILL_EVERY: Duration = Duration::from_secs(10);
 
+/// The longest wait while the bus is down: nobody says when it is back, and to ask it costs nothing.
+const BUS_DOWN_MAX: Duration = Duration::from_secs(5);
+
 /// How long to wait after the disk could not be read.
 const AFTER_A_READ_ERROR: Duration = Duration::from_secs(5);
 
@@ -335,7 +338,10 @@ impl Drain {
         }
         if gone || (sent.is_none() && !answered) {
             let now = Instant::now();
-            let (first, max) = (self.settings.retry_first, self.settings.retry_max);
+            let (first, mut max) = (self.settings.retry_first, self.settings.retry_max);
+            if receipt == Receipt::Unreachable {
+                max = max.min(BUS_DOWN_MAX);
+            }
             let random = self.next_random();
             self.lanes
                 .away(&backend, now, |step| backoff(first, max, step, random));
@@ -356,12 +362,16 @@ impl Drain {
         };
         let verdict = match held.receipt {
             // It never got as far as the backend.
-            Receipt::Gone | Receipt::Busy | Receipt::Expired if held.sent.is_none() => Verdict {
-                state: State::Pending,
-                due: 0,
-                what: "returned",
-                why: row.why.clone(),
-            },
+            Receipt::Gone | Receipt::Busy | Receipt::Expired | Receipt::Unreachable
+                if held.sent.is_none() =>
+            {
+                Verdict {
+                    state: State::Pending,
+                    due: 0,
+                    what: "returned",
+                    why: row.why.clone(),
+                }
+            }
             // The session died, and with it the wait for it.
             Receipt::Gone => Verdict {
                 due: 0,

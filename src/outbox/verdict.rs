@@ -68,6 +68,7 @@ impl Verdict {
                 "not acknowledged within tcp.ack_timeout".into(),
             ),
             Receipt::Busy => again(None, "busy", "no room for it".into()),
+            Receipt::Unreachable => again(None, "unreachable", "the bus was down".into()),
         };
         // Every so often, and not from then on: an operator's retry gets as many again.
         if verdict.state == State::Pending && tries.is_multiple_of(settings.max_tries) {

@@ -14,10 +14,10 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
 use super::serve::{House, Session};
-use super::wire;
 use crate::accept::Acceptor;
 use crate::fds::{FdBudget, FdPermit};
 use crate::thread::Crew;
+use crate::wire;
 
 /// A session's stack, in bytes. Measured over 200 sessions with traffic: the deepest path, a token's check, reaches 11,000.
 const STACK_BYTES: usize = 64 * 1024;

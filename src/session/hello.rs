@@ -1,8 +1,8 @@
 //! The first line of a connection: who is it, and may they. Pure; the session acts on what comes out.
 
 use super::token::Access;
-use super::wire::Line;
 use crate::notification::BackendId;
+use crate::wire::Line;
 
 /// The protocol version this relay speaks.
 pub const PROTOCOL: &str = "1";

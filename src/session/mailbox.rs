@@ -25,6 +25,8 @@ pub enum Command {
     Drain = 2,
     /// Close at once.
     Close = 4,
+    /// Other nodes reach this session's backend: it may be told OK.
+    Reached = 8,
 }
 
 /// Commands that have come and were not looked at yet.
@@ -132,6 +134,23 @@ impl Mailbox {
         drop(shut);
         self.ring();
         Ok(())
+    }
+
+    /// Writes a frame that nobody acknowledges. `false`: the session is not open, or has not read what it was sent before.
+    pub fn tell(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut outgoing = self.outgoing.lock();
+        if !outgoing.open || outgoing.link.is_backed_up() {
+            return false;
+        }
+        let now = Instant::now();
+        outgoing.link.frame(now, write);
+        let broken = outgoing.flush(now).is_err();
+        let unwritten = broken || !outgoing.link.is_flushed();
+        drop(outgoing);
+        if unwritten {
+            self.ring(); // the thread sees to the rest
+        }
+        true
     }
 
     /// Tells the session's thread to do something else than deliver.

@@ -10,11 +10,11 @@ mod mailbox;
 mod outgoing;
 mod registry;
 mod serve;
+mod talk;
 #[cfg(test)]
 mod tests;
 pub mod token;
 mod verbs;
-pub mod wire;
 
 pub use door::Door;
 pub use hello::{CREDIT_DEFAULT, CREDIT_MAX, PROTOCOL};

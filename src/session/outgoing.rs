@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::wire;
 use crate::notification::NotificationId;
 use crate::parcel::{Parcel, Reply};
+use crate::wire;
 
 /// The link with its MSG.
 #[derive(Debug)]

@@ -6,18 +6,28 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::mailbox::{Command, Mailbox, NotTaken};
-use crate::notification::BackendId;
-use crate::parcel::Parcel;
+use crate::bus::{Data, Sessions, Stamp};
+use crate::notification::{BackendId, Receipt, unix_ms};
+use crate::parcel::{Parcel, Reply};
+use crate::wire;
 
 /// The node's sessions by backend id.
 #[derive(Debug, Default)]
 pub struct Registry {
-    seats: Mutex<HashMap<BackendId, Seat>>,
+    seats: Mutex<Seats>,
+}
+
+#[derive(Debug, Default)]
+struct Seats {
+    by_id: HashMap<BackendId, Seat>,
+    /// The largest stamp that was given here or heard of.
+    newest: Stamp,
 }
 
 #[derive(Debug)]
 struct Seat {
     session: u64,
+    stamp: Stamp,
     mailbox: Arc<Mailbox>,
 }
 
@@ -28,6 +38,15 @@ pub enum NotSent {
     Absent(Box<Parcel>),
     /// The session's mailbox is full.
     Full(Box<Parcel>),
+}
+
+/// Why data was not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTold {
+    /// No session here has that id.
+    Absent,
+    /// The session has not read what it was sent before.
+    Full,
 }
 
 /// What became of a registration.
@@ -46,12 +65,7 @@ impl Registry {
     /// The backend is not here, or its mailbox is full.
     pub fn send(&self, mut parcel: Box<Parcel>) -> Result<(), NotSent> {
         loop {
-            let seat = self
-                .seats
-                .lock()
-                .get(&parcel.notification.backend)
-                .map(|seat| Arc::clone(&seat.mailbox));
-            let Some(mailbox) = seat else {
+            let Some(mailbox) = self.mailbox(&parcel.notification.backend) else {
                 return Err(NotSent::Absent(parcel));
             };
             match mailbox.push(parcel) {
@@ -64,14 +78,38 @@ impl Registry {
         }
     }
 
+    /// Writes `data` to its backend's session.
+    ///
+    /// # Errors
+    /// The backend is not here, or has not read what it was sent before.
+    pub fn tell(&self, data: &Data) -> Result<(), NotTold> {
+        let mailbox = self.mailbox(&data.to).ok_or(NotTold::Absent)?;
+        let told = mailbox.tell(|out| {
+            wire::line(out, "DATA")
+                .arg("from", data.from.as_str())
+                .end_with_data(data.bytes.len());
+            out.extend_from_slice(&data.bytes);
+            out.push(b'\n');
+        });
+        told.then_some(()).ok_or(NotTold::Full)
+    }
+
+    fn mailbox(&self, id: &BackendId) -> Option<Arc<Mailbox>> {
+        let seats = self.seats.lock();
+        seats.by_id.get(id).map(|seat| Arc::clone(&seat.mailbox))
+    }
+
     /// Gives `id` to `session`. An older session of that id is told to give way, and what waits for it moves over.
     pub fn register(&self, id: &BackendId, session: u64, mailbox: &Arc<Mailbox>) -> Seated {
+        let mut seats = self.seats.lock();
+        // Under the lock, so that of two sessions here the later one has the larger stamp.
+        seats.newest = unix_ms().max(seats.newest + 1);
         let seat = Seat {
             session,
+            stamp: seats.newest,
             mailbox: Arc::clone(mailbox),
         };
-        let mut seats = self.seats.lock();
-        let Some(older) = seats.insert(id.clone(), seat) else {
+        let Some(older) = seats.by_id.insert(id.clone(), seat) else {
             return Seated::New;
         };
         // Under the lock, so that nothing taken later can get into the new mailbox first. It waits for moves of memory
@@ -86,26 +124,26 @@ impl Registry {
     /// Frees `id` if it is still `session`'s, and not its successor's; says whether it was.
     pub fn remove(&self, id: &BackendId, session: u64) -> bool {
         let mut seats = self.seats.lock();
-        let mine = seats.get(id).is_some_and(|seat| seat.session == session);
+        let mine = seats
+            .by_id
+            .get(id)
+            .is_some_and(|seat| seat.session == session);
         if mine {
-            seats.remove(id);
+            seats.by_id.remove(id);
         }
         mine
     }
 
     /// How many MSG the session of `id` may have unacknowledged; `None` if it is not here.
     pub fn credit(&self, id: &BackendId) -> Option<usize> {
-        let mailbox = self
-            .seats
-            .lock()
-            .get(id)
-            .map(|seat| Arc::clone(&seat.mailbox))?;
-        Some(mailbox.outgoing().credit)
+        let mailbox = self.mailbox(id)?;
+        let credit = mailbox.outgoing().credit;
+        Some(credit)
     }
 
     /// How many backends are here.
     pub fn len(&self) -> usize {
-        self.seats.lock().len()
+        self.seats.lock().by_id.len()
     }
 
     /// Whether nobody is here.
@@ -116,6 +154,71 @@ impl Registry {
     /// How many parcels wait in all mailboxes together.
     pub fn waiting(&self) -> usize {
         let seats = self.seats.lock();
-        seats.values().map(|seat| seat.mailbox.waiting()).sum()
+        seats
+            .by_id
+            .values()
+            .map(|seat| seat.mailbox.waiting())
+            .sum()
+    }
+}
+
+/// What the bus asks of the sessions here.
+impl Sessions for Registry {
+    fn hand_over(&self, parcel: Box<Parcel>) -> bool {
+        match self.send(parcel) {
+            Ok(()) => true,
+            Err(NotSent::Full(parcel)) => {
+                parcel.settle(Receipt::Busy);
+                true
+            }
+            Err(NotSent::Absent(parcel)) => {
+                parcel.settle(Receipt::Gone);
+                false
+            }
+        }
+    }
+
+    fn pass_on(&self, data: &Data, reply: Reply) -> bool {
+        let told = self.tell(data);
+        reply.settle(match told {
+            Ok(()) => Receipt::Ack,
+            Err(NotTold::Full) => Receipt::Busy,
+            Err(NotTold::Absent) => Receipt::Gone,
+        });
+        told != Err(NotTold::Absent)
+    }
+
+    fn stamp(&self, backend: &BackendId) -> Option<Stamp> {
+        let seats = self.seats.lock();
+        seats.by_id.get(backend).map(|seat| seat.stamp)
+    }
+
+    fn stamps(&self) -> Vec<(BackendId, Stamp)> {
+        let seats = self.seats.lock();
+        let all = seats.by_id.iter();
+        all.map(|(id, seat)| (id.clone(), seat.stamp)).collect()
+    }
+
+    fn witness(&self, stamp: Stamp) {
+        let mut seats = self.seats.lock();
+        seats.newest = seats.newest.max(stamp);
+    }
+
+    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Parcel>> {
+        let older = {
+            let mut seats = self.seats.lock();
+            if seats.by_id.get(backend).map(|seat| seat.stamp) != Some(stamp) {
+                return Vec::new(); // it has left, or a newer one has come
+            }
+            seats.by_id.remove(backend)
+        };
+        let Some(older) = older else {
+            return Vec::new();
+        };
+        // Shut after the seat is gone: a sender that finds it shut looks again, and finds nobody.
+        older.mailbox.shut();
+        let waiting = std::iter::from_fn(|| older.mailbox.take()).collect();
+        older.mailbox.command(Command::GiveWay);
+        waiting
     }
 }

@@ -17,15 +17,19 @@ use super::end::End;
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
 use super::registry::{Registry, Seated};
+use super::talk::Talk;
 use super::token::Access;
-use super::wire::{self, FrameError};
-use crate::bus::Bus;
+use crate::bus::{Bus, Events, Topic};
 use crate::config;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Receipt};
+use crate::notification::{BackendId, IdMint, Receipt};
+use crate::wire::{self, FrameError};
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a backend waits for OK at most. The bus says earlier that it is down; this is for a bus that says nothing.
+pub(super) const ATTACH_MAX: Duration = Duration::from_secs(5);
 
 /// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
 /// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
@@ -38,6 +42,9 @@ const LAST_WORDS_BYTES_MAX: usize = 1 << 20;
 pub struct House {
     pub registry: Arc<Registry>,
     pub bus: Arc<dyn Bus>,
+    pub events: Events,
+    /// For what backends send each other; apart from the notifications' by its process part.
+    pub mint: IdMint,
     pub access: RwLock<Arc<Access>>,
     pub tcp: config::Tcp,
     /// `http.max_body`: no MSG is larger, and no data from a backend may be.
@@ -48,7 +55,14 @@ pub struct House {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    Greeting { until: Instant },
+    Greeting {
+        until: Instant,
+    },
+    /// HELLO is accepted, and other nodes do not reach this one's backend yet: OK would be said too early.
+    Attaching {
+        until: Instant,
+        credit: usize,
+    },
     Serving,
     Leaving(Leaving),
 }
@@ -69,7 +83,7 @@ pub struct Session {
     socket: Arc<OwnedFd>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Part of a line.
-    inbound: Vec<u8>,
+    pub(super) inbound: Vec<u8>,
     /// Data of no use, its LF included, still to be read past.
     pub(super) skip: usize,
     pub(super) backend: Option<BackendId>,
@@ -80,6 +94,7 @@ pub struct Session {
     pings: u32,
     /// A HELLO was accepted, and the log does not say so yet.
     pub(super) unannounced: Option<Seated>,
+    pub(super) talk: Talk,
     pub(super) now: Instant,
 }
 
@@ -108,6 +123,7 @@ impl Session {
             heard: now,
             pings: 0,
             unannounced: None,
+            talk: Talk::default(),
             now,
             house,
         }
@@ -197,7 +213,9 @@ impl Session {
         {
             let outgoing = self.mailbox.lie_down();
             // A peer that asks without reading the answers is not listened to until it has read some.
-            if !outgoing.link.is_flooded() {
+            // Nor is one that waits for OK: it has nothing to say yet.
+            let attaching = matches!(self.phase, Phase::Attaching { .. });
+            if !outgoing.link.is_flooded() && !attaching {
                 interest |= PollFlags::IN;
             }
             if !outgoing.link.is_flushed() {
@@ -241,7 +259,7 @@ impl Session {
     /// When the clock next matters.
     fn next_due(&self, outgoing: &Outgoing) -> Instant {
         let phase = match self.phase {
-            Phase::Greeting { until } => until,
+            Phase::Greeting { until } | Phase::Attaching { until, .. } => until,
             Phase::Leaving(leaving) => leaving.until,
             Phase::Serving => {
                 let mut due = self.next_ping().min(outgoing.next_due(self.now));
@@ -288,11 +306,17 @@ impl Session {
         if commands.has(Command::GiveWay) {
             self.leave(End::Takeover, LINGER);
         }
+        if commands.has(Command::Reached)
+            && let Phase::Attaching { credit, .. } = self.phase
+        {
+            self.open(credit);
+            self.consume_rest();
+        }
         if commands.has(Command::Drain) {
             match self.phase {
                 // Whoever drains the node says Close when its time is up.
                 Phase::Serving => self.leave(End::Drain, Duration::from_secs(3600)),
-                Phase::Greeting { .. } => self.leave(End::Drain, LINGER),
+                Phase::Greeting { .. } | Phase::Attaching { .. } => self.leave(End::Drain, LINGER),
                 Phase::Leaving(_) => {}
             }
         }
@@ -346,8 +370,13 @@ impl Session {
             Phase::Greeting { until } if self.now >= until => {
                 self.break_off("bad-hello", "no HELLO within tcp.hello_deadline");
             }
+            Phase::Attaching { until, credit } if self.now >= until => {
+                log::warn!("the bus does not say whether other nodes are reached; serving without");
+                self.open(credit);
+                self.consume_rest();
+            }
             Phase::Leaving(leaving) if self.now >= leaving.until => return None,
-            Phase::Greeting { .. } | Phase::Leaving(_) => {}
+            Phase::Greeting { .. } | Phase::Attaching { .. } | Phase::Leaving(_) => {}
             Phase::Serving => {
                 self.forget_unanswered();
                 let idle = self.mailbox.outgoing().in_flight() == 0;
@@ -440,8 +469,9 @@ impl Session {
         if let Some(id) = &self.backend
             && self.house.registry.remove(id, self.number)
         {
-            self.house.bus.detach(id);
+            self.house.bus.look_again(Topic::Backend(id.clone()), None);
         }
+        self.talk.fall_silent(&self.house.events);
         // After the seat is given up: a sender that finds the mailbox shut looks for the next one. A successor has
         // taken out what waited; if there is none, dropping it tells the senders.
         self.mailbox.shut();

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use super::end::End;
 use super::hello::{self, CREDIT_MAX, Hello};
+use super::mailbox::Command;
 use super::outgoing::InFlight;
-use super::serve::{Phase, Session};
-use super::wire::{self, FrameError, Line};
+use super::serve::{ATTACH_MAX, Phase, Session};
+use super::talk::reference;
+use crate::bus::{Reach, Topic};
 use crate::notification::{Again, Nack, NotificationId, Receipt};
+use crate::wire::{self, FrameError, Line};
 
 /// The longest NACK reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 200;
-
-/// The longest `ref` that is said back, in bytes, unescaped: three times as long when escaped, it still fits a line.
-const REF_BYTES_MAX: usize = 64;
 
 /// A NACK's delay is at most this long: no provider waits longer for anything.
 const NACK_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -26,6 +26,13 @@ impl Session {
         while at < bytes.len() {
             if matches!(self.phase, Phase::Leaving(leaving) if !leaving.listening) {
                 return bytes.len();
+            }
+            if matches!(self.phase, Phase::Attaching { .. }) {
+                break;
+            }
+            if self.talk.is_gathering() {
+                at += self.gather(&bytes[at..]);
+                continue;
             }
             if self.skip > 0 {
                 let past = self.skip.min(bytes.len() - at);
@@ -48,6 +55,16 @@ impl Session {
         at
     }
 
+    /// Does what has come while OK was waited for.
+    pub(super) fn consume_rest(&mut self) {
+        let mut bytes = std::mem::take(&mut self.inbound);
+        let used = self.consume(&bytes);
+        if used < bytes.len() {
+            bytes.drain(..used);
+            self.inbound = bytes;
+        }
+    }
+
     fn obey(&mut self, line: &Line<'_>) {
         if let Some(bytes) = line.data_bytes {
             if bytes > self.house.max_body {
@@ -57,7 +74,7 @@ impl Session {
                 );
                 return self.break_off("too-big", &words);
             }
-            self.skip = bytes + 1; // no verb takes data yet
+            self.skip = bytes + 1; // unless the verb has a use for it
         }
         if matches!(self.phase, Phase::Greeting { .. }) {
             return self.greet(line);
@@ -77,13 +94,13 @@ impl Session {
             "PONG" => {}
             "BYE" => self.leave(End::Bye, self.house.tcp.ack_timeout),
             "HELLO" => self.break_off("bad-hello", "HELLO was said already"),
+            "SEND" => self.send(line),
+            "PUB" => self.publish(line),
+            "SUB" => self.subscribe(line),
+            "UNSUB" => self.unsubscribe(line),
             _ => {
-                let reference = line.text("ref");
-                // Left out when too long, not cut: half a reference could be another frame's.
-                let about = reference
-                    .as_deref()
-                    .filter(|text| text.len() <= REF_BYTES_MAX)
-                    .map(|text| ("ref", text));
+                let reference = reference(line);
+                let about = reference.as_deref().map(|text| ("ref", text));
                 let words = "this relay does not know the verb";
                 self.complain("unknown-verb", about.as_slice(), words);
             }
@@ -99,30 +116,44 @@ impl Session {
                 self.break_off(refusal.code, &refusal.words);
             }
             Ok(Hello { id, credit }) => {
-                self.phase = Phase::Serving;
                 self.backend = Some(id.clone());
                 let house = Arc::clone(&self.house);
                 let seated = house.registry.register(&id, self.number, &self.mailbox);
-                house.bus.attach(&id);
-                house.metrics.session_opened();
-                let session = self.number;
-                let mut outgoing = self.mailbox.outgoing();
-                outgoing.credit = credit;
-                outgoing.session = session;
-                outgoing.open = true;
-                outgoing.link.frame(self.now, |out| {
-                    wire::line(out, "OK")
-                        .arg("id", id.as_str())
-                        .arg("node", &house.instance)
-                        .plain("session", session)
-                        .seconds("heartbeat", house.tcp.heartbeat)
-                        .plain("max_body", house.max_body)
-                        .end();
-                });
-                drop(outgoing);
                 self.unannounced = Some(seated);
+                house.metrics.session_opened();
+                // Before that, so that a word that comes at once finds somebody who waits for it.
+                let until = self.now + ATTACH_MAX;
+                self.phase = Phase::Attaching { until, credit };
+                let mailbox = Arc::clone(&self.mailbox);
+                let ready = Box::new(move || mailbox.command(Command::Reached));
+                let reach = house.bus.look_again(Topic::Backend(id), Some(ready));
+                if reach == Reach::Settled {
+                    self.open(credit);
+                }
             }
         }
+    }
+
+    /// Says OK: from now on what is for this backend comes here.
+    #[inline(never)] // its stack is not needed beneath an ACK
+    pub(super) fn open(&mut self, credit: usize) {
+        let Some(id) = &self.backend else { return };
+        self.phase = Phase::Serving;
+        let house = &self.house;
+        let session = self.number;
+        let mut outgoing = self.mailbox.outgoing();
+        outgoing.credit = credit;
+        outgoing.session = session;
+        outgoing.open = true;
+        outgoing.link.frame(self.now, |out| {
+            wire::line(out, "OK")
+                .arg("id", id.as_str())
+                .arg("node", &house.instance)
+                .plain("session", session)
+                .seconds("heartbeat", house.tcp.heartbeat)
+                .plain("max_body", house.max_body)
+                .end();
+        });
     }
 
     /// The id of the MSG that `line` names.

@@ -163,15 +163,13 @@ fn what_this_version_has_not_is_said_so() {
         "3:10",
         &["verify", "none", "not in this version"],
     );
-    let errors = told(
-        "check",
-        &format!("{ROUTE}[redis]\nurl = \"redis://:hunter2@example\"\n"),
-    )
-    .errors;
-    assert!(
-        errors.contains("redis") && errors.contains("not in this version"),
-        "{errors}"
-    );
+}
+
+#[test]
+fn a_redis_url_that_is_none_is_refused_and_not_shown() {
+    let text = format!("{ROUTE}[redis]\nurl = \"redis//:hunter2@example\"\n");
+    let errors = told("check", &text).errors;
+    assert!(errors.contains("redis.url: not a Redis URL"), "{errors}");
     assert!(!errors.contains("hunter2"), "an error shows a password");
 }
 

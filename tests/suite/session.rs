@@ -380,14 +380,14 @@ fn bye_with_nothing_in_flight_closes_at_once() {
 fn an_unknown_verb_is_said_to_be_unknown_and_skipped_with_its_data() {
     let relay = Relay::start();
     let mut till = relay.backend("till-7");
-    till.send_bytes(b"SEND to=till-8 ref=42 =6\nACK\nA\n\n");
+    till.send_bytes(b"JUGGLE to=till-8 ref=42 =6\nACK\nA\n\n");
     assert_eq!(till.expect_error("unknown-verb").field("ref"), "42");
-    till.send_bytes(b"PUB ch=x =0\n\nSUB ch=x\nUNSUB ch=x\nFUTURE x=1 =1\n\0\n");
-    for _ in 0..4 {
+    till.send_bytes(b"TOSS ch=x =0\n\nCATCH ch=x\nFUTURE x=1 =1\n\0\n");
+    for _ in 0..3 {
         till.expect_error("unknown-verb");
     }
     // Data that comes in pieces is skipped too, up to its last byte.
-    till.send_bytes(b"PUB ch=x =100000\n");
+    till.send_bytes(b"TOSS ch=x =100000\n");
     for _ in 0..1000 {
         till.send_bytes(&[b'\n'; 100]);
     }
@@ -468,10 +468,10 @@ fn a_line_may_have_1024_bytes_and_no_more() {
 fn data_beyond_max_body_is_too_big_before_it_is_sent() {
     let relay = Relay::with("[http]\nmax_body = \"1KiB\"");
     let mut till = relay.backend("till-7");
-    till.send_bytes(b"PUB ch=x =1024\n");
+    till.send_bytes(b"PUB ch=x ref=7 =1024\n");
     till.send_bytes(&[b'x'; 1024]);
     till.send_bytes(b"\n");
-    till.expect_error("unknown-verb");
+    till.expect_line("OK ref=7");
     till.send("PUB ch=x =1025");
     till.expect_fatal("too-big");
     let mut till = relay.backend("till-7");

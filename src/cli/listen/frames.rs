@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use payrelay::session::wire::{FrameError, Line};
+use payrelay::wire::{FrameError, Line};
 
 /// What a MSG may have beyond the relay's `max_body`: the forwarded head. The relay takes heads of at most 16 KiB.
 const HEAD_BYTES_MAX: usize = 32 * 1024;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use payrelay::notification::BackendId;
-use payrelay::session::wire;
 use payrelay::thread::{self, JoinOnDrop};
+use payrelay::wire;
 
 use super::frames::{FrameReader, Heard, ReadError};
 

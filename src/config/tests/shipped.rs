@@ -1,5 +1,7 @@
 //! relay.toml as shipped: it runs, it says the defaults, and it leaves out no key.
 
+use std::time::Duration;
+
 use super::super::{Config, Problem};
 use super::{LEAST, SHIPPED, good};
 
@@ -14,11 +16,11 @@ fn the_shipped_file_says_the_defaults() {
 fn the_shipped_file_has_every_key() {
     // A stranger in every table makes every table name the keys it knows.
     let strangers = "stranger = 1\n[http]\nstranger = 1\n[tcp]\nstranger = 1\n[delivery]\nstranger = 1\n\
-        [outbox]\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
+        [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
         stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
-        "", "http", "tcp", "delivery", "outbox", "admin", "log", "route", "ok", "fail",
+        "", "http", "tcp", "delivery", "outbox", "redis", "admin", "log", "route", "ok", "fail",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -28,9 +30,6 @@ fn the_shipped_file_has_every_key() {
         for key in known {
             assert!(has(table, key), "relay.toml says nothing of {table}.{key}");
         }
-    }
-    for key in ["url", "prefix"] {
-        assert!(has("redis", key), "relay.toml says nothing of redis.{key}");
     }
 }
 
@@ -59,7 +58,13 @@ fn what_is_commented_out_is_right_too() {
         .replace("# token = \"…\"", "token = \"0123456789abcdef\"")
         .replace("# file = ", "file = ")
         .replace("# name = ", "name = ")
-        .replace("# event = ", "event = ");
+        .replace("# event = ", "event = ")
+        .replace("# [redis]", "[redis]")
+        .replace("# url = ", "url = ")
+        .replace("# prefix = ", "prefix = ")
+        .replace("# connect_timeout = ", "connect_timeout = ")
+        .replace("# response_timeout = ", "response_timeout = ")
+        .replace("# ca = ", "ca = ");
     let config = good(&text);
     assert_eq!(config.node, "pay-1");
     assert_eq!(&*config.routes[0].name, "notify");
@@ -68,4 +73,9 @@ fn what_is_commented_out_is_right_too() {
             && config.log.file.is_some()
             && config.routes[0].event.is_some()
     );
+    let redis = config.redis.expect("a section");
+    assert_eq!(redis.url.expose(), "redis://127.0.0.1:6379");
+    assert!(redis.prefix == "payrelay" && redis.ca.is_some());
+    assert_eq!(redis.connect_timeout, Duration::from_secs(2));
+    assert_eq!(redis.response_timeout, Duration::from_secs(1));
 }

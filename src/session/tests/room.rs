@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::RwLock;
 use socket2::{Domain, Socket, Type};
 
-use crate::bus::MemoryBus;
+use crate::bus::events::Hub;
+use crate::bus::{Bus, Events, MemoryBus};
 use crate::config;
 use crate::fds::FdBudget;
 use crate::metrics::Metrics;
@@ -46,12 +47,23 @@ impl Room {
             ack_timeout: Duration::from_secs(60),
             write_deadline: PATIENCE,
             queue: 64,
+            channels: 32,
+            data_rate: 1 << 20,
         };
         change(&mut tcp);
         let registry = Arc::new(Registry::default());
+        let hub = Arc::new(Hub::default());
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(
+            "pay-1-0a1b2c".into(),
+            Arc::clone(&registry) as _,
+            Arc::clone(&hub),
+            Arc::new(()),
+        ));
         let house = Arc::new(House {
             registry: Arc::clone(&registry),
-            bus: Arc::new(MemoryBus::new(Arc::new(()))),
+            bus: Arc::clone(&bus),
+            events: Events::new(hub, bus, 1 << 20),
+            mint: IdMint::new(8),
             access: RwLock::new(Arc::new(Access::new(&tcp))),
             tcp,
             max_body: 1 << 20,

@@ -1,4 +1,4 @@
-//! The codec: bytes to lines, lines to bytes. Pure; no socket, no clock, no policy.
+//! The codec of backends and of the bus: bytes to lines, lines to bytes. Pure; no socket, no clock, no policy.
 //!
 //! ```text
 //! frame = line LF [ data LF ]        line: at most 1,024 bytes, printable ASCII

@@ -1,0 +1,495 @@
+//! The bus over Redis: one channel for each backend, so that Redis's own table of subscriptions is the directory.
+//!
+//! | channel (`<prefix>:` …) | who subscribes | carries |
+//! |---|---|---|
+//! | `to:<backend id>` | the node that holds the session | MSG, DATA |
+//! | `node:<instance>` | that node | receipts, the canary, wake-ups, answers to WHO |
+//! | `all` | every node | HERE: backends have come; WHO |
+//! | `event:<channel>` | nodes with a listener | EVENT |
+//!
+//! PUBLISH says how many heard: 0 means that the backend is connected nowhere, known at once. Nothing has to be cleaned up
+//! after a node that died, and no node hears of what is not for it.
+//!
+//! *Takeover.* A node that has a new session announces it on `all` with its stamp, after its subscription stands. Every
+//! node hears every announcement in Redis's order. Of two sessions the one with the larger (stamp, instance) stays: both
+//! nodes come to the same verdict, whatever order they hear in. A node that hears of an older session announces its own
+//! again, for the other may have been deaf when it was announced first. So exactly one survives.
+
+mod backoff;
+mod health;
+mod link;
+mod publisher;
+mod subscriber;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::health::Health;
+use self::link::{LinkError, Place};
+use self::publisher::{Post, Publisher, Then};
+use self::subscriber::{Asks, Ear, Subscriber};
+use super::abroad::Abroad;
+use super::events::{Channel, Hub};
+use super::frames::{self, Frame};
+use super::roll::{Roll, RollCalls};
+use super::{
+    Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Stamp, Told, Topic, Unreachable,
+};
+use crate::config;
+use crate::metrics::{BusMetrics, BusReadings};
+use crate::notification::{BackendId, NotificationId, Receipt};
+use crate::parcel::{Parcel, Receipts, Reply};
+
+/// A stack for the redis crate's parser and TLS.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Beyond `tcp.ack_timeout`, how long a receipt may be on its way.
+const RECEIPT_GRACE: Duration = Duration::from_secs(5);
+
+/// Backends in one ROLL.
+const ROLL_MAX: usize = 1000;
+
+/// Several nodes, over one Redis.
+pub struct RedisBus {
+    // In this order: the subscriber is woken through the publisher to stop.
+    _subscriber: Subscriber,
+    _publisher: Publisher,
+    names: Names,
+    post: Arc<Post>,
+    asks: Arc<Asks>,
+    abroad: Arc<Abroad>,
+    calls: Arc<RollCalls>,
+    health: Arc<Health>,
+    sessions: Arc<dyn Sessions>,
+    arrivals: Arc<dyn Arrivals>,
+    metrics: BusMetrics,
+}
+
+impl fmt::Debug for RedisBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisBus({}, {:?})", self.names.instance, self.health)
+    }
+}
+
+/// Why the bus does not start. A Redis that is away is no reason: the node serves its own backends meanwhile.
+#[derive(Debug)]
+pub enum StartError {
+    /// `[redis]` cannot be used.
+    Config(String),
+    /// The system has no room for a thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(words) => f.write_str(words),
+            Self::Thread(error) => write!(f, "cannot start the bus: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<LinkError> for StartError {
+    fn from(error: LinkError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// What things are called in Redis.
+#[derive(Clone)]
+struct Names {
+    prefix: String,
+    instance: String,
+}
+
+impl Names {
+    fn to<'a>(&'a self, kind: &'a str, name: &'a str) -> [&'a str; 4] {
+        [&self.prefix, ":", kind, name]
+    }
+
+    fn of(&self, topic: &Topic) -> String {
+        match topic {
+            Topic::Backend(id) => self.to("to:", id.as_str()).concat(),
+            Topic::Event(channel) => self.to("event:", channel.as_str()).concat(),
+        }
+    }
+}
+
+impl RedisBus {
+    /// Starts the two threads, and gives Redis until `redis.connect_timeout` to be there. `ack_timeout` is how long a
+    /// session may keep a notification.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or there is no room for the threads. A Redis that is away is none.
+    pub fn start(
+        config: &config::Redis,
+        instance: String,
+        ack_timeout: Duration,
+        sessions: Arc<dyn Sessions>,
+        hub: Arc<Hub>,
+        arrivals: Arc<dyn Arrivals>,
+        metrics: BusMetrics,
+    ) -> Result<Self, StartError> {
+        let place = Arc::new(Place::new(config)?);
+        let names = Names {
+            prefix: config.prefix.clone(),
+            instance,
+        };
+        let abroad = Arc::new(Abroad::new(ack_timeout + RECEIPT_GRACE));
+        let calls = Arc::new(RollCalls::default());
+        let health = Arc::new(Health::new(Arc::clone(&hub), metrics.clone()));
+        let asks = Arc::new(Asks::default());
+        let (publisher, post) = Publisher::start(publisher::Tools {
+            place: Arc::clone(&place),
+            prefix: names.prefix.clone(),
+            instance: names.instance.clone(),
+            sessions: Arc::clone(&sessions),
+            abroad: Arc::clone(&abroad),
+            calls: Arc::clone(&calls),
+            health: Arc::clone(&health),
+            metrics: metrics.clone(),
+        })
+        .map_err(StartError::Thread)?;
+        let naming = names.clone();
+        let subscriber = Subscriber::start(subscriber::Tools {
+            place,
+            own: [
+                names.to("node:", &names.instance).concat(),
+                format!("{}:all", names.prefix),
+            ],
+            name: Box::new(move |topic| naming.of(topic)),
+            ear: Hearing {
+                names: names.clone(),
+                post: Arc::clone(&post),
+                abroad: Arc::clone(&abroad),
+                calls: Arc::clone(&calls),
+                sessions: Arc::clone(&sessions),
+                arrivals: Arc::clone(&arrivals),
+                hub: Arc::clone(&hub),
+                metrics: metrics.clone(),
+            },
+            asks: Arc::clone(&asks),
+            health: Arc::clone(&health),
+            post: Arc::clone(&post),
+        })
+        .map_err(StartError::Thread)?;
+        if !health.wait_up(Instant::now() + config.connect_timeout) {
+            let why = health.unwell().unwrap_or_default();
+            log::warn!(
+                "{why}; starting without: backends on this node are served, those on others are not reached"
+            );
+        }
+        Ok(Self {
+            _subscriber: subscriber,
+            _publisher: publisher,
+            names,
+            post,
+            asks,
+            abroad,
+            calls,
+            health,
+            sessions,
+            arrivals,
+            metrics,
+        })
+    }
+
+    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until something is heard of it.
+    fn send(&self, to: &BackendId, reply: Reply, write: impl FnOnce(&mut Vec<u8>)) {
+        let id = reply.id();
+        if !self.health.is_up() {
+            return reply.settle(Receipt::Unreachable);
+        }
+        if let Err(reply) = self.abroad.send(to, reply, Instant::now()) {
+            return reply.settle(Receipt::Busy);
+        }
+        self.metrics.forwarded();
+        let bytes = link::publish(&self.names.to("to:", to.as_str()), write);
+        if self.post.send(bytes, Then::Parcel(to.clone(), id)).is_err() {
+            self.abroad.told(to, id, Receipt::Busy);
+            self.abroad.heard_by(to, id, 1);
+        }
+    }
+}
+
+impl Forward for RedisBus {
+    fn forward(&self, parcel: Box<Parcel>) {
+        let Parcel {
+            notification,
+            deadline,
+            reply,
+        } = *parcel;
+        let ttl = deadline.saturating_duration_since(Instant::now());
+        self.send(&notification.backend, reply, |out| {
+            frames::msg(out, &notification, &self.names.instance, ttl);
+        });
+    }
+}
+
+impl Bus for RedisBus {
+    fn carry(&self, data: Data, reply: Reply) {
+        let id = reply.id();
+        self.send(&data.to, reply, |out| {
+            frames::data(out, id, &data, &self.names.instance);
+        });
+    }
+
+    fn emit(&self, channel: &Channel, payload: &[u8], told: Told) {
+        if !self.health.is_up() {
+            return told(Err(Unreachable));
+        }
+        let bytes = link::publish(&self.names.to("event:", channel.as_str()), |out| {
+            frames::event(out, payload);
+        });
+        let then = Then::Reply(Box::new(move |reply| {
+            told(reply.map(|value| link::count(&value)));
+        }));
+        if let Err(Then::Reply(tell)) = self.post.send(bytes, then) {
+            tell(Err(Unreachable));
+        }
+    }
+
+    fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach {
+        let backend = match &topic {
+            Topic::Backend(backend) => Some(backend.clone()),
+            Topic::Event(_) => None,
+        };
+        let connected = self.asks.ask(topic, ready, &self.post);
+        if connected.is_none()
+            && let Some(backend) = backend
+            && self.sessions.stamp(&backend).is_some()
+        {
+            // Nobody else can be told, but what this node keeps for it need not wait.
+            self.arrivals.here(&backend);
+        }
+        connected.unwrap_or(Reach::Settled)
+    }
+
+    fn unwell(&self) -> Option<String> {
+        self.health.unwell()
+    }
+
+    fn readings(&self) -> BusReadings {
+        self.health.readings()
+    }
+
+    fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
+        let n = match self.calls.open(then, Instant::now()) {
+            Ok(n) => n,
+            Err(then) => {
+                return then(Roll {
+                    trouble: Some("too many ask at once; try again".into()),
+                    ..Roll::default()
+                });
+            }
+        };
+        // Redis's own table says which nodes there are; each of them says who is there.
+        let pattern = self.names.to("node:", "*").concat();
+        let mut bytes = Vec::new();
+        link::command(&mut bytes, &[b"PUBSUB", b"CHANNELS", pattern.as_bytes()]);
+        let calls = Arc::clone(&self.calls);
+        let cut = self.names.to("node:", "").concat();
+        let listed = Then::Reply(Box::new(move |reply| match reply {
+            Ok(value) => calls.awaits(n, link::names(&value, &cut)),
+            Err(Unreachable) => calls.fail(n, "the bus is down"),
+        }));
+        let who = link::publish(&[&self.names.prefix, ":all"], |out| {
+            frames::who(out, n, &self.names.instance);
+        });
+        let sent = self.post.send(bytes, listed).is_ok();
+        if !sent || self.post.send(who, Then::Nothing).is_err() {
+            self.calls.fail(n, "the bus is busy");
+        }
+    }
+}
+
+/// What is done with what is heard. Runs on the subscriber's thread and must not wait.
+struct Hearing {
+    names: Names,
+    post: Arc<Post>,
+    abroad: Arc<Abroad>,
+    calls: Arc<RollCalls>,
+    sessions: Arc<dyn Sessions>,
+    arrivals: Arc<dyn Arrivals>,
+    hub: Arc<Hub>,
+    metrics: BusMetrics,
+}
+
+impl Hearing {
+    fn came(&self, node: &str, backend: &BackendId, stamp: Stamp) {
+        if node != self.names.instance {
+            self.sessions.witness(stamp);
+            match self.sessions.stamp(backend) {
+                Some(ours) if (ours, &*self.names.instance) < (stamp, node) => {
+                    self.give_way(backend, ours);
+                }
+                // Its node may have been deaf when ours was announced.
+                Some(ours) => self.post.announce(backend.clone(), ours),
+                None => {}
+            }
+        }
+        self.abroad.moved(backend, Instant::now());
+        self.arrivals.here(backend);
+    }
+
+    fn give_way(&self, backend: &BackendId, ours: Stamp) {
+        for parcel in self.sessions.give_way(backend, ours) {
+            // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
+            parcel.settle(Receipt::Gone);
+        }
+    }
+
+    fn roll(&self, n: u64, origin: &str) {
+        let backends = self.sessions.stamps();
+        let mut rest = &backends[..];
+        loop {
+            let (part, after) = rest.split_at(rest.len().min(ROLL_MAX));
+            rest = after;
+            let bytes = link::publish(&self.names.to("node:", origin), |out| {
+                frames::roll(out, n, &self.names.instance, part, !rest.is_empty());
+            });
+            // Whoever asked hears that this node was silent.
+            if self.post.send(bytes, Then::Nothing).is_err() || rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn back(&self, origin: &str, to: &BackendId) -> Arc<dyn Receipts> {
+        Arc::new(Back {
+            channel: self.names.to("node:", origin).concat(),
+            to: to.clone(),
+            post: Arc::clone(&self.post),
+            metrics: self.metrics.clone(),
+        })
+    }
+}
+
+impl Ear for Hearing {
+    fn own(&mut self, message: &[u8]) -> Option<u64> {
+        match frames::read(message, None)? {
+            Frame::Receipt { id, to, receipt } => {
+                if !self.abroad.told(&to, id, receipt) {
+                    log::debug!("{id}: a receipt that nobody waits for any more");
+                }
+            }
+            Frame::Canary(word) => return Some(word),
+            Frame::Here { node, backends } => {
+                for (backend, stamp) in backends {
+                    self.came(node, &backend, stamp);
+                }
+            }
+            Frame::Who { n, origin } => self.roll(n, origin),
+            Frame::Roll {
+                n,
+                node,
+                more,
+                backends,
+            } => self.calls.answer(n, node, more, backends),
+            Frame::Wake | Frame::Msg { .. } | Frame::Data { .. } | Frame::Event(_) => {}
+        }
+        None
+    }
+
+    fn on(&mut self, topic: &Topic, message: &[u8]) -> bool {
+        match topic {
+            Topic::Backend(backend) => match frames::read(message, Some(backend)) {
+                Some(Frame::Msg {
+                    notification,
+                    origin,
+                    ttl,
+                }) => {
+                    self.metrics.received();
+                    let deadline = Instant::now() + ttl;
+                    let receipts = self.back(origin, backend);
+                    let parcel = Parcel::new(Arc::new(notification), deadline, receipts);
+                    !self.sessions.hand_over(Box::new(parcel))
+                }
+                Some(Frame::Data { id, data, origin }) => {
+                    let reply = Reply::new(id, self.back(origin, backend));
+                    !self.sessions.pass_on(&data, reply)
+                }
+                _ => {
+                    self.metrics.not_understood();
+                    false
+                }
+            },
+            Topic::Event(channel) => {
+                if let Some(Frame::Event(payload)) = frames::read(message, None) {
+                    self.hub.dispatch(channel, payload);
+                }
+                !self.hub.has(channel) // a listener that listens once is gone now
+            }
+        }
+    }
+
+    fn wants(&self, topic: &Topic) -> bool {
+        match topic {
+            Topic::Backend(backend) => self.sessions.stamp(backend).is_some(),
+            Topic::Event(channel) => self.hub.has(channel),
+        }
+    }
+
+    fn wanted(&self) -> Vec<Topic> {
+        let backends = self.sessions.stamps().into_iter();
+        let channels = self.hub.channels().into_iter();
+        backends
+            .map(|(backend, _)| Topic::Backend(backend))
+            .chain(channels.map(Topic::Event))
+            .collect()
+    }
+
+    fn stands(&mut self, topic: &Topic) {
+        if let Topic::Backend(backend) = topic
+            && let Some(stamp) = self.sessions.stamp(backend)
+        {
+            self.post.announce(backend.clone(), stamp);
+        }
+    }
+
+    fn hears_again(&mut self) {
+        self.post.announce_all(self.sessions.stamps());
+    }
+}
+
+/// The way back to the node that a notification came from.
+struct Back {
+    channel: String,
+    to: BackendId,
+    post: Arc<Post>,
+    metrics: BusMetrics,
+}
+
+impl Receipts for Back {
+    fn receipt(&self, id: NotificationId, receipt: Receipt) {
+        let bytes = link::publish(&[&self.channel], |out| {
+            frames::told(out, id, &self.to, &receipt);
+        });
+        // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
+        if self.post.send(bytes, Then::Nothing).is_err() {
+            self.metrics.receipt_lost();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_table_says() {
+        let names = Names {
+            prefix: "p".into(),
+            instance: "a-1".into(),
+        };
+        let backend = BackendId::parse("game-01").expect("an id");
+        let channel = Channel::parse("news/today").expect("a channel");
+        assert_eq!(names.of(&Topic::Backend(backend)), "p:to:game-01");
+        assert_eq!(names.of(&Topic::Event(channel)), "p:event:news/today");
+        assert_eq!(names.to("node:", &names.instance).concat(), "p:node:a-1");
+    }
+}

@@ -1,0 +1,222 @@
+//! What is counted of the bus: whether it stands, how it hears, and what it could not carry.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The bus's counters; clones count together.
+#[derive(Clone, Debug)]
+pub struct BusMetrics {
+    up: Gauge,
+    downs: Counter,
+    batches: Counter,
+    commands: Counter,
+    forwarded: Counter,
+    received: Counter,
+    lost: Lost,
+    events: Events,
+}
+
+#[derive(Clone, Debug)]
+struct Lost {
+    full: Counter,
+    receipt: Counter,
+    not_understood: Counter,
+}
+
+#[derive(Clone, Debug)]
+struct Events {
+    sent: Counter,
+    lost: Counter,
+}
+
+/// What is read when somebody asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusReadings {
+    /// Since the node last heard its own canary.
+    pub canary_age: Duration,
+    /// How long that one had been on its way.
+    pub canary_lag: Duration,
+    /// Channels that this node wants to hear.
+    pub subscriptions_wanted: usize,
+    /// Channels that Redis has confirmed.
+    pub subscriptions_standing: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabels {
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+impl BusMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let up = Gauge::default();
+        registry.register(
+            "payrelay_bus_up",
+            "1 while other nodes can be reached (always, on a node without [redis])",
+            up.clone(),
+        );
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let downs = counter("payrelay_bus_downs", "How often the bus failed");
+        let batches = counter(
+            "payrelay_bus_batches",
+            "Round trips in which commands went to Redis",
+        );
+        let commands = counter("payrelay_bus_commands", "Commands sent to Redis");
+        let forwarded = counter(
+            "payrelay_bus_forwarded",
+            "Notifications and data sent towards other nodes",
+        );
+        let received = counter(
+            "payrelay_bus_received",
+            "Notifications that came from other nodes",
+        );
+        let family = Family::<WhyLabels, Counter>::default();
+        let of = |why| family.get_or_create_owned(&WhyLabels { why });
+        let lost = Lost {
+            full: of("full"),
+            receipt: of("receipt"),
+            not_understood: of("not-understood"),
+        };
+        registry.register(
+            "payrelay_bus_refused",
+            "What the bus could not carry. full: refused, the sender knows; receipt: another node hears nothing and tries \
+             again; not-understood: from a node of another version, or a stranger",
+            family,
+        );
+        let family = Family::<ResultLabels, Counter>::default();
+        let of = |result| family.get_or_create_owned(&ResultLabels { result });
+        let events = Events {
+            sent: of("sent"),
+            lost: of("lost"),
+        };
+        registry.register(
+            "payrelay_events",
+            "EVENT and DATA for sessions; lost: the session did not read fast enough",
+            family,
+        );
+        Self {
+            up,
+            downs,
+            batches,
+            commands,
+            forwarded,
+            received,
+            lost,
+            events,
+        }
+    }
+
+    /// Whether other nodes can be reached now.
+    pub fn up(&self, up: bool) {
+        if self.up.set(i64::from(up)) == 1 && !up {
+            self.downs.inc();
+        }
+    }
+
+    /// A round trip with that many commands.
+    pub fn batch(&self, commands: usize) {
+        self.batches.inc();
+        self.commands.inc_by(commands as u64);
+    }
+
+    /// A notification went towards another node.
+    pub fn forwarded(&self) {
+        self.forwarded.inc();
+    }
+
+    /// One came from another node.
+    pub fn received(&self) {
+        self.received.inc();
+    }
+
+    /// The queue to Redis is full.
+    pub fn refused(&self) {
+        self.lost.full.inc();
+    }
+
+    /// What became of a notification could not be told to the node it came from.
+    pub fn receipt_lost(&self) {
+        self.lost.receipt.inc();
+    }
+
+    /// A message is of no kind that this version knows.
+    pub fn not_understood(&self) {
+        self.lost.not_understood.inc();
+    }
+
+    /// An EVENT or DATA was written to a session.
+    pub fn event_sent(&self) {
+        self.events.sent.inc();
+    }
+
+    /// A session had no room for one.
+    pub fn event_lost(&self) {
+        self.events.lost.inc();
+    }
+}
+
+/// The gauges that [`BusReadings`] fill.
+pub(super) struct BusGauges {
+    canary_age: Gauge<f64, AtomicU64>,
+    canary_lag: Gauge<f64, AtomicU64>,
+    wanted: Gauge,
+    standing: Gauge,
+}
+
+impl BusGauges {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let canary_age = Gauge::default();
+        registry.register(
+            "payrelay_bus_canary_age_seconds",
+            "Since this node last heard its own word on the bus; it sends one every second",
+            Gauge::clone(&canary_age),
+        );
+        let canary_lag = Gauge::default();
+        registry.register(
+            "payrelay_bus_canary_lag_seconds",
+            "How long the last such word was on its way",
+            Gauge::clone(&canary_lag),
+        );
+        let wanted = Gauge::default();
+        registry.register(
+            "payrelay_bus_subscriptions_wanted",
+            "Channels this node wants to hear",
+            wanted.clone(),
+        );
+        let standing = Gauge::default();
+        registry.register(
+            "payrelay_bus_subscriptions_standing",
+            "Channels that Redis has confirmed to this node",
+            standing.clone(),
+        );
+        Self {
+            canary_age,
+            canary_lag,
+            wanted,
+            standing,
+        }
+    }
+
+    pub(super) fn set(&self, readings: &BusReadings) {
+        let value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.canary_age.set(readings.canary_age.as_secs_f64());
+        self.canary_lag.set(readings.canary_lag.as_secs_f64());
+        self.wanted.set(value(readings.subscriptions_wanted));
+        self.standing.set(value(readings.subscriptions_standing));
+    }
+}
