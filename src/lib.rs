@@ -31,6 +31,8 @@
 //! | [`thread`] | named threads, joined |
 //! | [`trace`] | what became of the latest notifications |
 //! | [`timeline`] | what happened to one notification, step by step |
+//! | [`tls`] | certificates, and the records of a connection |
+//! | [`peers`] | networks, and who has failed how often |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
 //!
@@ -59,9 +61,11 @@ pub mod metrics;
 pub mod notification;
 pub mod outbox;
 pub mod parcel;
+pub mod peers;
 pub mod relay;
 pub mod session;
 pub mod thread;
 pub mod timeline;
+pub mod tls;
 pub mod trace;
 pub mod wire;

@@ -33,6 +33,16 @@ pub struct Sent {
     pub session: u64,
 }
 
+impl Sent {
+    /// A MSG of `session`, written now.
+    pub fn now(session: u64) -> Self {
+        Self {
+            at_unix_ms: unix_ms(),
+            session,
+        }
+    }
+}
+
 impl Progress {
     /// The MSG, if it was written.
     pub fn sent(&self) -> Option<Sent> {
@@ -104,11 +114,13 @@ impl Reply {
         self.id
     }
 
-    /// Notes that it became a MSG of `session`.
-    pub fn sent(&self, session: u64) {
+    /// Notes that it became a MSG.
+    pub fn sent(&self, sent: Sent) {
         if let Some(progress) = &self.progress {
-            progress.session.store(session, Ordering::Relaxed);
-            progress.at_unix_ms.store(unix_ms(), Ordering::Release);
+            progress.session.store(sent.session, Ordering::Relaxed);
+            progress
+                .at_unix_ms
+                .store(sent.at_unix_ms, Ordering::Release);
         }
     }
 

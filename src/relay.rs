@@ -22,14 +22,16 @@ use crate::config::{Config, Undelivered};
 use crate::courier::Courier;
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
-use crate::edge::{Front, LaneBed, LanesError, Limits, Watcher};
+use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, OpenError, Outbox, Works};
+use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
+use crate::tls::{BadIdentity, Identity};
 use crate::trace::Trace;
 
 /// Descriptors kept for what takes no permit: the log and the configuration when they are opened again, figures read from
@@ -52,6 +54,9 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// more threads must wake for the same work (p99 a tenth higher).
 const LANES: usize = 2;
 
+/// What providers may speak inside TLS.
+const HTTP_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+
 /// What is left of the drain's time to write the last answers.
 const ANSWERS_NEED: Duration = Duration::from_secs(1);
 
@@ -67,6 +72,7 @@ pub struct Relay {
     pool: Pool,
     desk: Arc<Desk>,
     house: Arc<House>,
+    certificates: Certificates,
     // tiny_http says good-bye through the socket in it, so it goes after the pool.
     _bed: LaneBed,
     draining: Arc<AtomicBool>,
@@ -80,6 +86,8 @@ pub struct Relay {
 pub enum StartError {
     /// A listener cannot be opened: the key in the file, its address, and why.
     Listen(&'static str, SocketAddr, io::Error),
+    /// A certificate or its key is not to be had.
+    Tls(BadIdentity),
     /// There is no way to the HTTP pool, or the process may not open enough files for one.
     Lanes(LanesError),
     /// The outbox cannot be used.
@@ -95,6 +103,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen(..)
+            | Self::Tls(_)
             | Self::Lanes(LanesError::Descriptors { .. })
             | Self::Bus(bus::StartError::Config(_)) => 78,
             Self::Outbox(error) if error.needs_a_person() => 78,
@@ -128,6 +137,7 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
+            Self::Tls(error) => write!(f, "{error}"),
             Self::Lanes(error) => write!(f, "{error}"),
             Self::Outbox(error) => write!(f, "{error}"),
             Self::Bus(error) => write!(f, "{error}"),
@@ -145,8 +155,13 @@ impl Relay {
     /// A port that is not to be had, or a system that is full.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let system = |what| move |error| StartError::System(what, error);
+        let certificates = Certificates::load(&config).map_err(StartError::Tls)?;
         // All ports first: a relay that cannot open one of them should touch nothing else.
         let tcp = open("tcp.listen", config.tcp.listen)?;
+        let sealed = config.tcp.tls.as_ref();
+        let sealed = sealed
+            .map(|tls| open("tcp.tls.listen", tls.listen))
+            .transpose()?;
         let http = open("http.listen", config.http.listen)?;
         let admin = open("admin.listen", config.admin.listen)?;
         let fds = share_out_descriptors(&config);
@@ -194,6 +209,7 @@ impl Relay {
         let desk = Arc::new(Desk {
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
             access: RwLock::new(Arc::clone(&access)),
+            failures: Failures::new(config.http.failures_per_minute),
             claims: Arc::clone(&claims),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
@@ -212,16 +228,22 @@ impl Relay {
             mint: IdMint::new(random.rotate_left(32)),
             access: RwLock::new(access),
             tcp: config.tcp.clone(),
+            failures: Failures::new(config.tcp.failures_per_minute),
             max_body: config.http.max_body,
             instance: instance.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let door = Door::open(tcp, Arc::clone(&house), fds.clone())
+        let sealed = sealed.zip(certificates.tcp.clone());
+        let door = Door::open(tcp, sealed, Arc::clone(&house), fds.clone())
             .map_err(system("the backends' door"))?;
 
         let providers = Front::start(
             "http",
-            http,
+            Entrance {
+                listener: http,
+                tls: certificates.http.clone(),
+                peers: peers(&config),
+            },
             Limits {
                 max_connections: config.http.max_connections,
                 max_body: config.http.max_body,
@@ -294,6 +316,7 @@ impl Relay {
             pool,
             desk,
             house,
+            certificates,
             _bed: bed,
             draining,
             outbox,
@@ -303,25 +326,37 @@ impl Relay {
 
     /// One line that says where everything listens; ports that the system chose are in it.
     pub fn ready_line(&self) -> String {
-        format!(
+        let mut line = format!(
             "ready node={} http={} tcp={} admin={}",
             self.house.instance,
             self.providers.addr(),
             self.door.addr(),
             self.admin.addr()
-        )
+        );
+        if let Some(sealed) = self.door.sealed_addr() {
+            line.push_str(&format!(" tcp.tls={sealed}"));
+        }
+        line
     }
 
-    /// Takes over what can change while running: routes, secrets, allowed ids, the admin token.
+    /// Takes over what can change while running: routes, secrets, allowed ids, the admin token, certificates.
     ///
     /// Sessions stay: a secret that is gone is asked for at the next HELLO. Requests under way keep the routes they came by.
-    pub fn reload(&self, config: &Config) {
+    ///
+    /// Gives back the certificates and keys that cannot be taken: those in use stay. Everything else is taken over all the same.
+    pub fn reload(&self, config: &Config) -> Vec<BadIdentity> {
         let access = Arc::new(Access::new(&config.tcp));
         let routes = Arc::new(Routes::new(&config.routes, &self.desk.metrics));
         *self.house.access.write() = Arc::clone(&access);
         *self.desk.access.write() = access;
         *self.desk.routes.write() = routes;
+        self.providers.set_peers(peers(config));
+        let (http, tcp) = (&config.http, &config.tcp);
+        self.desk.failures.set_most(http.failures_per_minute);
+        self.house.failures.set_most(tcp.failures_per_minute);
         self.admin_desk.set_token(config.admin.token.clone());
+        let reloaded = self.certificates.reload(config).into_iter();
+        reloaded.filter_map(Result::err).collect()
     }
 
     /// Stops politely: `/readyz` turns red, no new requests, BYE to every backend, and what is in flight finishes; at
@@ -390,6 +425,51 @@ fn start_bus(
         metrics.bus(),
     );
     Ok(Arc::new(bus.map_err(StartError::Bus)?))
+}
+
+fn peers(config: &Config) -> Peers {
+    Peers {
+        allow: config.http.allow.clone(),
+        trusted_proxies: config.http.trusted_proxies.clone(),
+        proxy_protocol: config.http.proxy_protocol,
+    }
+}
+
+/// What the listeners show.
+#[derive(Debug)]
+pub struct Certificates {
+    http: Option<Arc<Identity>>,
+    tcp: Option<Arc<Identity>>,
+}
+
+impl Certificates {
+    /// Reads the files that `config` names.
+    ///
+    /// # Errors
+    /// One cannot be read or used.
+    pub fn load(config: &Config) -> Result<Self, BadIdentity> {
+        let load = |files, key, protocols| Identity::load(files, key, protocols).map(Arc::new);
+        let http = config.http.tls.as_ref();
+        let tcp = config.tcp.tls.as_ref().map(|tls| &tls.files);
+        Ok(Self {
+            http: http
+                .map(|files| load(files, "http.tls", HTTP_PROTOCOLS))
+                .transpose()?,
+            tcp: tcp.map(|files| load(files, "tcp.tls", &[])).transpose()?,
+        })
+    }
+
+    fn reload(&self, config: &Config) -> [Result<(), BadIdentity>; 2] {
+        let reload = |identity: &Option<Arc<Identity>>, files| match (identity, files) {
+            (Some(identity), Some(files)) => identity.reload(files),
+            _ => Ok(()),
+        };
+        let tcp = config.tcp.tls.as_ref().map(|tls| &tls.files);
+        [
+            reload(&self.http, config.http.tls.as_ref()),
+            reload(&self.tcp, tcp),
+        ]
+    }
 }
 
 fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 const MAY_USE: &[(&str, &[&str])] = &[
     ("notification", &[]),
+    ("peers", &[]),
     ("thread", &[]),
     ("fds", &[]),
     ("claims", &[]),
@@ -20,16 +21,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("parcel", &["notification"]),
     ("trace", &["notification", "parcel", "timeline"]),
     ("metrics", &["notification"]),
-    ("config", &["notification"]),
+    ("config", &["notification", "peers"]),
     ("logging", &["notification", "config"]),
+    ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "thread", "wire", "parcel", "metrics", "config"]),
-    ("session", &["notification", "thread", "fds", "wire", "parcel", "metrics", "config", "accept", "bus"]),
+    ("session", &["notification", "peers", "thread", "fds", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
     ("courier", &["notification", "parcel", "bus", "session"]),
     ("outbox", &["notification", "thread", "timeline", "parcel", "metrics", "config", "bus", "session", "courier"]),
     ("delivery", &["notification", "thread", "parcel", "trace", "metrics", "bus", "session", "courier", "outbox"]),
-    ("http", &["notification", "thread", "claims", "metrics", "config", "session", "delivery"]),
-    ("edge", &["thread", "fds", "claims", "accept"]),
+    ("http", &["notification", "peers", "thread", "claims", "metrics", "config", "session", "delivery"]),
+    ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
     ("admin", &["notification", "timeline", "trace", "metrics", "config", "outbox", "edge"]),
 ];
 

@@ -5,7 +5,7 @@
 --     on_message = function(msg) book(msg.body) return true end }:run()
 --
 -- Three parts: the core (bytes to frames and back), the session (one connection's dialogue, still without a socket), and
--- the LuaSocket client (connect, wait, read, write, connect again). The protocol is in doc/protocol.md, the options and
+-- the LuaSocket client (connect, TLS if asked for, wait, read, write, connect again). The protocol is in doc/protocol.md, the options and
 -- the rules for handlers in clients/lua/README.md. Never printed or logged here: a body, a token.
 
 local payrelay = { PROTOCOL = 1, VERSION = "0.1.0" }
@@ -252,6 +252,7 @@ function payrelay.connect(options)
   assert(o.token == nil or (type(o.token) == "string" and #o.token <= 256), "payrelay: token must be a string of 64 digits")
   assert(type(o.max) == "number" and o.max % 1 == 0 and o.max >= 0 and o.max <= 1024, "payrelay: max must be 0 to 1024")
   assert(type(o.on_message) == "function", "payrelay: on_message must be a function")
+  assert(o.tls == nil or type(o.tls) == "table", "payrelay: tls must be a table, such as { cafile = \"ca.pem\" }")
   local socket = require("socket")
   o.on_log, o.clock, o.sleep = o.on_log or log_to_stderr, o.clock or socket.gettime, o.sleep or socket.sleep
   o.random = o.random or generator(o.id, o.clock())
@@ -267,6 +268,45 @@ function Client:left(timer)
   return timer.span - (now - timer.at)
 end
 
+-- LuaSec says "wantread" and "wantwrite" where LuaSocket says "timeout".
+local function is_timeout(why) return why == "timeout" or why == "wantread" or why == "wantwrite" end
+
+-- Whether a certificate is for this name or address. LuaSec looks at who signed it only.
+local function is_for(certificate, name)
+  local names = (certificate:extensions() or {})["2.5.29.17"] or {}
+  for _, kind in ipairs{ "dNSName", "iPAddress" } do
+    for _, given in ipairs(names[kind] or {}) do
+      given = given:lower()
+      local wild = kind == "dNSName" and given:match("^%*(%..+%..+)$")
+      if given == name:lower() or (wild and name:lower():match("^[^.]+(%..+)$") == wild) then return true end
+    end
+  end
+  return false
+end
+
+-- TLS over a connected socket. The relay must show a certificate that leads to one of tls.cafile (or capath) and has the
+-- name that was connected to, or tls.name.
+local function seal(sock, o, deadline)
+  local ssl = require("ssl")
+  local params = { mode = "client", protocol = "any", verify = "peer",
+    options = { "all", "no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1_1" } }
+  for key, value in pairs(o.tls) do if key ~= "name" then params[key] = value end end
+  local sealed, why = ssl.wrap(sock, params)
+  if not sealed then return nil, why end
+  local name = o.tls.name or o.host
+  if not name:find("^[%d.]+$") and not name:find(":", 1, true) then sealed:sni(name) end
+  local done
+  repeat
+    sealed:settimeout(math.max(deadline(), 0))
+    done, why = sealed:dohandshake()
+  until done or not is_timeout(why) or deadline() <= 0
+  if done and params.verify ~= "none" and not is_for(sealed:getpeercertificate(), name) then
+    done, why = nil, "its certificate is not for " .. name
+  end
+  if not done then sealed:close() return nil, "TLS: " .. tostring(why) end
+  return sealed
+end
+
 -- Writes all of it, or gives up after write_timeout: a relay that takes no byte must not hold the program for ever.
 function Client:write(bytes)
   local limit, from = self:timer(self.options.write_timeout), 1
@@ -274,7 +314,7 @@ function Client:write(bytes)
     self.sock:settimeout(math.max(self:left(limit), 0))
     local last, why, partial = self.sock:send(bytes, from)
     from = (last or partial or from - 1) + 1
-    if not last and (why ~= "timeout" or self:left(limit) <= 0) then return nil, why end
+    if not last and (not is_timeout(why) or self:left(limit) <= 0) then return nil, why end
   until from > #bytes
   return true
 end
@@ -296,11 +336,17 @@ function Client:open()
     sock:settimeout(o.connect_timeout)
     local connected
     connected, why = sock:connect(o.host, o.port)
-    if not connected then sock:close() sock = nil end
+    if not connected then
+      sock:close()
+      sock = nil
+    else
+      sock:setoption("tcp-nodelay", true)
+      local limit = self:timer(o.connect_timeout)
+      if o.tls then sock, why = seal(sock, o, function() return self:left(limit) end) end
+    end
   end
   self.session, self.sock = payrelay.session(o, function(bytes) return self:write(bytes) end), sock
   if not sock then return self.session:finish(("could not connect to %s:%s: %s"):format(o.host, o.port, why)) end
-  sock:setoption("tcp-nodelay", true)
   self.quiet = self:timer(o.connect_timeout)
   self.session:hello()
 end
@@ -330,7 +376,7 @@ function Client:serve(timeout)
     self.busy = false
     -- Only now: the time in handlers is not the relay's silence.
     self.quiet = self:timer(session.open and session.heartbeat * self.options.silence or self.options.connect_timeout)
-  elseif why ~= "timeout" then
+  elseif not is_timeout(why) then
     session:finish("the connection broke: " .. tostring(why))
   elseif self:left(self.quiet) <= 0 then
     session:finish(("nothing heard from the relay for %g s"):format(self.quiet.span))

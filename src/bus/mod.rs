@@ -67,8 +67,10 @@ pub type Ready = Box<dyn FnOnce() + Send>;
 /// Whether other nodes reach a topic on this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// They do, or there is no way to tell them now; a callback was dropped without being called.
+    /// They do; a callback was dropped without being called.
     Settled,
+    /// They do not, and cannot be told: the bus is down. They will once it is back. A callback was dropped.
+    Down,
     /// Not yet; the callback will be called.
     Soon,
 }

@@ -115,7 +115,9 @@ fn reload(path: &Path, running: Config, relay: &Relay, logging: &Logging) -> Con
     if let Err(error) = logging.reload(&reloaded.config.log) {
         log::error!("{error}; logging goes on where it was");
     }
-    relay.reload(&reloaded.config);
+    for bad in relay.reload(&reloaded.config) {
+        log::error!("{}: {bad}; the certificate in use stays", path.display());
+    }
     log::info!("{}: reloaded", path.display());
     reloaded.config
 }

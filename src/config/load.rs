@@ -99,7 +99,14 @@ fn read(mut root: Section<'_>) -> Config {
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
     let routes = route::routes(&mut root, http.listen);
-    listeners_apart(&root, &[http.listen, tcp.listen, admin.listen]);
+    let sealed = tcp.tls.as_ref().map(|tls| tls.listen);
+    let addresses = [
+        Some(http.listen),
+        Some(tcp.listen),
+        sealed,
+        Some(admin.listen),
+    ];
+    listeners_apart(&root, &addresses);
     root.close();
     Config {
         node,
@@ -115,16 +122,20 @@ fn read(mut root: Section<'_>) -> Config {
     }
 }
 
-/// Notes every listener whose address one before it in `[http]`, `[tcp]`, `[admin]` has already.
-fn listeners_apart(root: &Section<'_>, addresses: &[SocketAddr; 3]) {
-    const SECTIONS: [(&str, &str); 3] = [
-        ("http", "http.listen"),
-        ("tcp", "tcp.listen"),
-        ("admin", "admin.listen"),
+/// Notes every listener whose address one before it in `[http]`, `[tcp]`, `[tcp.tls]`, `[admin]` has already.
+fn listeners_apart(root: &Section<'_>, addresses: &[Option<SocketAddr>; 4]) {
+    const SECTIONS: [(&[&str], &str); 4] = [
+        (&["http"], "http.listen"),
+        (&["tcp"], "tcp.listen"),
+        (&["tcp", "tls"], "tcp.tls.listen"),
+        (&["admin"], "admin.listen"),
     ];
     for later in 1..SECTIONS.len() {
-        let Some(earlier) = (0..later).find(|&n| address::collide(addresses[n], addresses[later]))
-        else {
+        let collide = |&n: &usize| match (addresses[n], addresses[later]) {
+            (Some(one), Some(other)) => address::collide(one, other),
+            _ => false,
+        };
+        let Some(earlier) = (0..later).find(collide) else {
             continue;
         };
         // The defaults do not collide, so at least one of the two is in the file.

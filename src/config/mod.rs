@@ -38,6 +38,7 @@ pub use self::place::Place;
 pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
+use crate::peers::Networks;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,25 @@ pub struct Http {
     pub max_in_flight: usize,
     /// From a request's first byte to its last.
     pub request_deadline: Duration,
+    /// Certificate and key; `None`: providers come in the clear.
+    pub tls: Option<TlsFiles>,
+    /// Where requests may come from; none: from anywhere.
+    pub allow: Networks,
+    /// Whose word for whom they speak is believed.
+    pub trusted_proxies: Networks,
+    /// Each connection of a trusted proxy begins with a PROXY header; otherwise it says `X-Forwarded-For`.
+    pub proxy_protocol: bool,
+    /// Failed signatures that a peer may have within a minute before it is answered 429.
+    pub failures_per_minute: u32,
+}
+
+/// `tls = { cert = "…", key = "…" }`: where a listener's certificate and its key are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead from it to an authority, in this order.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// `[tcp]`
@@ -106,6 +126,19 @@ pub struct Tcp {
     pub channels: usize,
     /// Bytes of SEND and PUB that one session may send in a second.
     pub data_rate: usize,
+    /// Failed HELLOs that a peer may have within a minute before it is told `limit`.
+    pub failures_per_minute: u32,
+    /// `[tcp.tls]`: the second listener, behind which everything is sealed.
+    pub tls: Option<TcpTls>,
+}
+
+/// `[tcp.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpTls {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub files: TlsFiles,
 }
 
 /// `[delivery]`
@@ -189,6 +222,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// The path, cut at its slashes.
     pub path: PathTemplate,
+    /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
+    pub allow: Networks,
     /// Where the backend's id is.
     pub id: Selector,
     /// Where the event key is, if the route has one.

@@ -13,6 +13,7 @@ use super::path::BadPath;
 use super::selector::BadSelector;
 use super::units::BadQuantity;
 use crate::notification::BadBackendId;
+use crate::peers::BadNetwork;
 
 /// The largest file that is read, in bytes: a thousand routes with long answers fit, a mistaken disk image does not.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -75,6 +76,10 @@ pub enum Problem {
     },
     /// No backend id.
     Backend(BadBackendId),
+    /// No network.
+    Network(BadNetwork),
+    /// A PROXY header is awaited from trusted proxies, and there are none.
+    NoProxies,
     /// No node name.
     Node,
     /// A secret that protects nothing, or cannot be sent.
@@ -203,6 +208,10 @@ impl fmt::Display for Problem {
                 f.write_str(" listens there already; give each its own port")
             }
             Self::Backend(bad) => bad.fmt(f),
+            Self::Network(bad) => bad.fmt(f),
+            Self::NoProxies => f.write_str(
+                "without http.trusted_proxies nobody's PROXY header is believed; list the proxy's address there",
+            ),
             Self::Node => write!(
                 f,
                 "a node's name is 1 to {} of A-Z a-z 0-9 . _ -",

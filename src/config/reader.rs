@@ -148,12 +148,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of `key` in the table under `section`, if the file has both.
-    pub fn find(&self, section: &'static str, key: &'static str) -> Option<Field<'a>> {
-        let table = self.table?.get(section)?.get_ref().as_table()?;
+    /// The value of `key` in the table under `path`, if the file has both.
+    pub fn find(&self, path: &[&'static str], key: &'static str) -> Option<Field<'a>> {
+        let mut table = self.table?;
+        for section in path {
+            table = table.get(*section)?.get_ref().as_table()?;
+        }
         Some(Field {
             report: self.report,
-            key: format!("{}.{key}", self.key_of(section)),
+            key: format!("{}.{key}", path.join(".")),
             value: table.get(key)?,
             hidden: false,
         })

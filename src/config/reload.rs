@@ -52,14 +52,15 @@ impl std::error::Error for ReloadRefused {}
 impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
-    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, `log.level` and `admin.token` (and the
-    /// warnings). Everything else stays as it is and is listed.
+    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls` and
+    /// `tcp.tls`, who may come and how often they may fail, `log.level` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
     pub fn reload(&self, new: &Config) -> Result<Reloaded, ReloadRefused> {
         let open = |listen| !is_loopback(listen);
-        if open(self.tcp.listen) && new.tcp.secrets.is_empty() {
+        let sealed = self.tcp.tls.as_ref().map(|tls| tls.listen);
+        if (open(self.tcp.listen) || sealed.is_some_and(open)) && new.tcp.secrets.is_empty() {
             return Err(ReloadRefused::TcpWouldBeOpen);
         }
         if open(self.http.listen) && !open(new.http.listen) {
@@ -72,6 +73,18 @@ impl Config {
         config.routes.clone_from(&new.routes);
         config.tcp.secrets.clone_from(&new.tcp.secrets);
         config.tcp.backends.clone_from(&new.tcp.backends);
+        if config.http.tls.is_some() && new.http.tls.is_some() {
+            config.http.tls.clone_from(&new.http.tls);
+        }
+        config.http.allow.clone_from(&new.http.allow);
+        let proxies = &new.http.trusted_proxies;
+        config.http.trusted_proxies.clone_from(proxies);
+        config.http.proxy_protocol = new.http.proxy_protocol;
+        config.http.failures_per_minute = new.http.failures_per_minute;
+        config.tcp.failures_per_minute = new.tcp.failures_per_minute;
+        if let (Some(mine), Some(new)) = (&mut config.tcp.tls, &new.tcp.tls) {
+            mine.files.clone_from(&new.files);
+        }
         config.log.level = new.log.level;
         config.admin.token.clone_from(&new.admin.token);
         config.warnings.clone_from(&new.warnings);
@@ -108,6 +121,11 @@ impl Config {
             max_connections: http_connections,
             max_in_flight,
             request_deadline,
+            tls: http_tls,
+            allow: _,
+            trusted_proxies: _,
+            proxy_protocol: _,
+            failures_per_minute: _,
         } = http;
         let super::Tcp {
             listen: tcp_listen,
@@ -121,7 +139,10 @@ impl Config {
             queue,
             channels,
             data_rate,
+            failures_per_minute: _,
+            tls: tcp_tls,
         } = tcp;
+        let listens = |tls: &Option<super::TcpTls>| tls.as_ref().map(|tls| tls.listen);
         let super::Delivery {
             ack_deadline,
             undelivered,
@@ -149,6 +170,8 @@ impl Config {
                 "http.request_deadline",
                 *request_deadline != new.http.request_deadline,
             ),
+            // Other files are taken over, but not whether there are any: that is the listener's.
+            ("http.tls", http_tls.is_some() != new.http.tls.is_some()),
             ("tcp.listen", *tcp_listen != new.tcp.listen),
             (
                 "tcp.max_connections",
@@ -167,6 +190,7 @@ impl Config {
             ("tcp.queue", *queue != new.tcp.queue),
             ("tcp.channels", *channels != new.tcp.channels),
             ("tcp.data_rate", *data_rate != new.tcp.data_rate),
+            ("tcp.tls.listen", listens(tcp_tls) != listens(&new.tcp.tls)),
             (
                 "delivery.ack_deadline",
                 *ack_deadline != new.delivery.ack_deadline,

@@ -10,6 +10,7 @@ use super::path::path;
 use super::problem::{Feature, Open, Problem};
 use super::reader::{Field, Section};
 use super::selector::{BadSelector, headers, selector};
+use super::values::networks;
 use super::{PathTemplate, Route, Segment, Selector};
 
 /// The most routes.
@@ -72,11 +73,13 @@ impl Reading {
             other => Ok(other),
         });
         let forward_headers = s.read("forward_headers", headers).unwrap_or_default();
+        let allow = s.read("allow", networks).unwrap_or_default();
         let (ok, fail) = answer::both(&mut s);
         s.close();
         Some(Route {
             name: name?,
             path: path?,
+            allow,
             id,
             event,
             forward_headers,

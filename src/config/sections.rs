@@ -5,19 +5,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use log::LevelFilter;
 
 use super::address::{is_loopback, listen};
-use super::problem::{Feature, Open, Problem};
+use super::problem::{Open, Problem};
 use super::reader::{Field, Section};
 use super::secret;
 use super::units::{DAY, GIB, HOUR, MIB, MINUTE, SECOND};
-use super::values::{count, duration, file_name, size};
-use super::{Admin, Delivery, Http, Log, Outbox, Tcp, Undelivered};
+use super::values::{count, duration, file_name, networks, size};
+use super::{Admin, Delivery, Http, Log, Outbox, Tcp, TcpTls, TlsFiles, Undelivered};
 use crate::notification::BackendId;
+use crate::peers::Networks;
 
 /// The most ids in `tcp.backends`.
 const BACKENDS_MAX: usize = 100_000;
@@ -31,7 +32,7 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// Reads `[http]`.
 pub fn http(mut s: Section<'_>) -> Http {
-    let http = Http {
+    let mut http = Http {
         listen: s.read("listen", listen).unwrap_or(loopback(8080)),
         workers: s.read("workers", count(1..=64)).unwrap_or(4),
         max_body: s.read("max_body", size(1..=64 * MIB)).unwrap_or(MIB) as usize,
@@ -40,10 +41,64 @@ pub fn http(mut s: Section<'_>) -> Http {
         request_deadline: s
             .read("request_deadline", duration(100..=5 * MINUTE))
             .unwrap_or(Duration::from_secs(10)),
+        tls: s.read("tls", http_tls).flatten(),
+        allow: s.read("allow", networks).unwrap_or_default(),
+        trusted_proxies: Networks::default(),
+        proxy_protocol: false,
+        failures_per_minute: failures(&mut s),
     };
-    not_yet(&mut s, "tls", Feature::Tls);
+    let trusted = s.field("trusted_proxies");
+    let awaited = s.field("proxy_protocol");
+    http.trusted_proxies = read(&trusted, networks).unwrap_or_default();
+    http.proxy_protocol = read(&awaited, |field| field.flag()).unwrap_or(false);
     s.close();
+    let anybody = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    if let (true, Some(field)) = (
+        anybody.iter().any(|ip| http.trusted_proxies.contains(*ip)),
+        &trusted,
+    ) {
+        field.warn(Odd::TrustedStrangers);
+    }
+    if let (true, None, Some(field)) = (http.proxy_protocol, &trusted, &awaited) {
+        field.refuse(Problem::NoProxies);
+    }
     http
+}
+
+/// Reads how often one peer may fail within a minute.
+fn failures(s: &mut Section<'_>) -> u32 {
+    let most = s.read("failures_per_minute", count(1..=1_000_000));
+    most.map_or(60, |most| most as u32)
+}
+
+fn http_tls(field: &Field<'_>) -> Result<Option<TlsFiles>, Problem> {
+    let mut s = field.section()?;
+    let files = tls_files(&mut s);
+    s.close();
+    Ok(files)
+}
+
+/// Reads where a certificate and its key are; `None` if either is missing or wrong, which is noted.
+fn tls_files(s: &mut Section<'_>) -> Option<TlsFiles> {
+    let mut file = |key, what| {
+        let field = s.field(key);
+        if field.is_none() {
+            s.refuse(key, Problem::Missing(what));
+        }
+        field.and_then(|field| field.read(file_name))
+    };
+    let cert = file(
+        "cert",
+        "the certificate's file, such as cert = \"fullchain.pem\"",
+    );
+    let key = file(
+        "key",
+        "the private key's file, such as key = \"privkey.pem\"",
+    );
+    Some(TlsFiles {
+        cert: cert?,
+        key: key?,
+    })
 }
 
 /// Reads `[tcp]`.
@@ -55,7 +110,7 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
     let (secrets, any_secret) = secrets
         .map(|field| field.read(secret::list).unwrap_or((Vec::new(), true)))
         .unwrap_or_default();
-    let tcp = Tcp {
+    let mut tcp = Tcp {
         listen: read(&address, listen).unwrap_or(loopback(7000)),
         max_connections: max_connections.unwrap_or(10_000),
         secrets,
@@ -75,7 +130,11 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
         queue: s.read("queue", count(1..=1024)).unwrap_or(64),
         channels: s.read("channels", count(0..=1024)).unwrap_or(32),
         data_rate: s.read("data_rate", size(1024..=GIB)).unwrap_or(MIB) as usize,
+        failures_per_minute: failures(&mut s),
+        tls: None,
     };
+    let tls = s.read("tls", |field| Ok(tcp_tls(field.section()?, any_secret)));
+    tcp.tls = tls.flatten();
     s.close();
     if let (false, false, Some(address)) = (any_secret, is_loopback(tcp.listen), &address) {
         address.refuse(Problem::Open(Open::Tcp));
@@ -84,6 +143,28 @@ pub fn tcp(mut s: Section<'_>) -> Tcp {
         ids.warn(Odd::IdsWithoutSecrets);
     }
     tcp
+}
+
+/// Reads `[tcp.tls]`; `None` if it is not complete, which is noted.
+fn tcp_tls(mut s: Section<'_>, any_secret: bool) -> Option<TcpTls> {
+    let address = s.field("listen");
+    if address.is_none() {
+        s.refuse(
+            "listen",
+            Problem::Missing("where to listen, such as listen = \"127.0.0.1:7443\""),
+        );
+    }
+    let files = tls_files(&mut s);
+    s.close();
+    let listen = read(&address, listen)?;
+    // Sealed is not known: a certificate says who the relay is, not who comes.
+    if let (false, false, Some(address)) = (any_secret, is_loopback(listen), &address) {
+        address.refuse(Problem::Open(Open::Tcp));
+    }
+    Some(TcpTls {
+        listen,
+        files: files?,
+    })
 }
 
 /// Reads `[delivery]`.
@@ -167,13 +248,6 @@ fn read<T>(
     field.as_ref().and_then(|field| field.read(read))
 }
 
-fn not_yet(s: &mut Section<'_>, key: &'static str, feature: Feature) {
-    if let Some(field) = s.field(key) {
-        // Hidden: a Redis URL may carry a password.
-        field.hide().refuse(Problem::NotYet(feature));
-    }
-}
-
 fn backends(field: &Field<'_>) -> Result<Vec<BackendId>, Problem> {
     let mut ids = Vec::new();
     let mut seen: HashMap<BackendId, usize> = HashMap::new();
@@ -218,6 +292,7 @@ fn level(field: &Field<'_>) -> Result<LevelFilter, Problem> {
 enum Odd {
     IdsWithoutSecrets,
     LateAnswer,
+    TrustedStrangers,
 }
 
 impl fmt::Display for Odd {
@@ -225,6 +300,9 @@ impl fmt::Display for Odd {
         f.write_str(match self {
             Self::IdsWithoutSecrets => {
                 "without tcp.secrets any program on this host can connect as any of these ids"
+            }
+            Self::TrustedStrangers => {
+                "every address is trusted to say for whom it speaks, so anybody can pretend to be anybody; list the proxies alone"
             }
             Self::LateAnswer => {
                 "above 4.5s some providers (WeChat Pay: 5 s) give up before the answer comes and send again"

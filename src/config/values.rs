@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::reader::Field;
 use super::units::{DURATION, SIZE, Scale};
+use crate::peers::Networks;
 
 /// A whole number within `allowed`.
 pub fn count(allowed: RangeInclusive<u64>) -> impl Fn(&Field<'_>) -> Result<usize, Problem> {
@@ -41,6 +42,17 @@ fn quantity(
     scale
         .parse(text, allowed.clone())
         .map_err(Problem::Quantity)
+}
+
+/// The most networks in one list.
+const NETWORKS_MAX: usize = 1000;
+
+/// A list of networks.
+pub fn networks(field: &Field<'_>) -> Result<Networks, Problem> {
+    let fields = field.list("a list of strings", NETWORKS_MAX)?;
+    let one = |field: &Field<'_>| field.text("a string")?.parse().map_err(Problem::Network);
+    let networks = fields.iter().filter_map(|field| field.read(one));
+    Ok(Networks::new(networks.collect()))
 }
 
 /// A file's name.

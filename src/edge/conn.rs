@@ -3,23 +3,25 @@
 //! A request that arrives at once and whole costs one receive and one send. Nothing here judges HTTP (`framing`) or knows
 //! what is answered (the handler).
 
-use std::net::Shutdown;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use httparse::EMPTY_HEADER;
 
+use super::channel::{Ear, Trouble, Unheard};
 use super::exchange::{Fate, Found};
 use super::framing::{
     Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
 };
 use super::guests::Guest;
 use super::house::House;
+use super::proxy::forwarded_for;
 use super::refusal::Refusal;
 use super::reply;
-use super::socket::{Received, receive_now, receive_until, receive_waiting, send_until};
+use super::socket::{Received, receive_now, receive_until};
 use super::ticket::Ticket;
-use super::{Request, SEND_DEADLINE};
+use super::{Peers, Request, SEND_DEADLINE};
 
 /// What an idle connection keeps for input; most callbacks fit in it whole.
 const IDLE_INPUT_BYTES: usize = 4 * 1024;
@@ -36,24 +38,20 @@ pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
     let mut conn = Conn {
         guest,
         house,
+        ear: Ear::new(&guest.channel),
+        peer: guest.peer,
+        speaks_for_others: false,
         input: Vec::with_capacity(IDLE_INPUT_BYTES),
         kept: false,
-        times_out: false,
         due: guest.since,
     };
     loop {
         match conn.turn() {
             Ok(()) => {}
-            Err(Stop::Quietly) => return,
+            Err(Stop::Quietly) => return guest.channel.say_end(),
+            Err(Stop::Alerted) => return conn.linger(),
             Err(Stop::Answered) => return conn.part(),
-            Err(Stop::Refusing(refusal)) => {
-                let mut output = Vec::new();
-                house.refuse(&mut output, refusal);
-                if conn.send(&output) {
-                    conn.linger();
-                }
-                return;
-            }
+            Err(Stop::Refusing(refusal)) => return conn.refuse(refusal),
         }
     }
 }
@@ -61,12 +59,15 @@ pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
 struct Conn<'a> {
     guest: &'a Arc<Guest>,
     house: &'a Arc<House>,
+    ear: Ear<'a>,
+    /// Who has connected, to us or to the proxy before us.
+    peer: SocketAddr,
+    /// It is a proxy that says in each request for whom.
+    speaks_for_others: bool,
     /// What was received and not yet served. Never without spare capacity when something is received into it.
     input: Vec<u8>,
     /// A request was handed over: what follows is a kept connection's.
     kept: bool,
-    /// The socket's own receive timeout is set.
-    times_out: bool,
     /// When the answer to the last request must be there.
     due: Instant,
 }
@@ -75,6 +76,8 @@ struct Conn<'a> {
 enum Stop {
     /// Nobody asked anything, or nobody is there to read an answer.
     Quietly,
+    /// It was told by an alert why.
+    Alerted,
     /// The last answer has been sent.
     Answered,
     Refusing(Refusal),
@@ -98,13 +101,15 @@ impl Conn<'_> {
             self.receive_more(HEAD_BYTES_MAX + GROWN_INPUT_BYTES, deadline)?;
         };
         let body_max = self.house.limits.max_body;
+        let speaker;
         let shape = {
             let mut slots = [EMPTY_HEADER; HEADERS_MAX];
             let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
+            speaker = self.speaker(&head)?;
             match head.shape.body {
                 Body::Length(length) if self.input.len() - span.end >= length => {
                     let end = span.end + length;
-                    self.due = self.hand_over(&head, span.end, end)?;
+                    self.due = self.hand_over(&head, speaker, span.end, end)?;
                     self.forget(end);
                     return Ok(());
                 }
@@ -114,9 +119,50 @@ impl Conn<'_> {
         let end = self.receive_body(span, shape, deadline)?;
         let mut slots = [EMPTY_HEADER; HEADERS_MAX];
         let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
-        self.due = self.hand_over(&head, span.end, end)?;
+        self.due = self.hand_over(&head, speaker, span.end, end)?;
         self.forget(end);
         Ok(())
+    }
+
+    /// Learns who has connected, and whether they may.
+    fn arrive(&mut self, deadline: Instant) -> Result<(), Stop> {
+        let peers = self.house.peers();
+        let is_proxy = peers.trusted_proxies.contains(self.peer.ip());
+        if is_proxy && peers.proxy_protocol {
+            match self.ear.hear_proxy(&mut self.input, deadline) {
+                Ok(source) => self.peer = source.unwrap_or(self.peer),
+                Err(Unheard::NoHeader) => return Err(Refusal::NoProxyHeader.into()),
+                Err(Unheard::Gone) => return Err(Stop::Quietly),
+            }
+        }
+        self.speaks_for_others = is_proxy && !peers.proxy_protocol;
+        if self.speaks_for_others {
+            return Ok(());
+        }
+        self.admit(&peers, self.peer)
+    }
+
+    fn admit(&self, peers: &Peers, peer: SocketAddr) -> Result<(), Stop> {
+        if peers.allow.admit(peer.ip()) {
+            return Ok(());
+        }
+        log::debug!("{0}: {1} is not in {0}.allow", self.house.name, peer.ip());
+        Err(Refusal::Forbidden.into())
+    }
+
+    /// Who says this, and whether they may: asked for each request, for a list may have changed.
+    fn speaker(&self, head: &Head<'_, '_>) -> Result<SocketAddr, Stop> {
+        let peers = self.house.peers();
+        let mut speaker = self.peer;
+        if self.speaks_for_others {
+            let hop = self.peer.ip();
+            let ip = forwarded_for(head.headers, hop, &peers.trusted_proxies);
+            if ip != hop {
+                speaker = SocketAddr::new(ip, 0);
+            }
+        }
+        self.admit(&peers, speaker)?;
+        Ok(speaker)
     }
 
     /// Waits until there is at least one byte of a request, and the one before is answered; returns when the whole of it
@@ -125,15 +171,23 @@ impl Conn<'_> {
         let limit = self.house.limits.request_deadline;
         if !self.kept {
             let deadline = self.guest.since + limit;
+            if !self.house.guests.is_closing() {
+                self.arrive(deadline)?;
+            }
+            if !self.input.is_empty() {
+                return Ok(deadline); // it came with a proxy's header
+            }
             // After the state is told: whoever closes looks at it after saying so, so one of us sees the other.
             let received = if self.house.guests.is_closing() {
-                receive_now(&self.guest.stream, &mut self.input).unwrap_or(Received::End)
+                let now = self.ear.receive_now(&mut self.input);
+                now.unwrap_or(Received::End)
             } else {
-                receive_until(&self.guest.stream, &mut self.input, deadline)
+                self.ear.receive_until(&mut self.input, deadline)
             };
             return match received {
                 Received::Bytes(_) => Ok(deadline),
-                Received::End | Received::TimedOut | Received::Broken => Err(Stop::Quietly),
+                Received::End | Received::TimedOut => Err(Stop::Quietly),
+                Received::Broken => Err(self.broken()),
             };
         }
         let mut came = Received::Bytes(self.input.len());
@@ -147,28 +201,39 @@ impl Conn<'_> {
                 self.guest.has_begun();
                 Ok(Instant::now() + limit)
             }
-            Received::End | Received::TimedOut | Received::Broken => Err(Stop::Quietly),
+            Received::End | Received::TimedOut => Err(Stop::Quietly),
+            Received::Broken => Err(self.broken()),
+        }
+    }
+
+    /// The connection is gone, or what came over it is not TLS.
+    #[cold]
+    fn broken(&mut self) -> Stop {
+        match self.ear.trouble.take() {
+            None => Stop::Quietly,
+            Some(Trouble::Clear) => Refusal::InTheClear.into(),
+            Some(Trouble::Tls(error)) => {
+                self.house.watcher.refused(Refusal::InTheClear.word());
+                let (front, peer) = (self.house.name, self.guest.peer);
+                log::debug!("{front}: TLS with {peer} failed: {error}");
+                Stop::Alerted
+            }
         }
     }
 
     /// Waits for the next request on a kept connection, of which the last may not be answered yet.
     fn receive_next(&mut self) -> Received {
-        let stream = &self.guest.stream;
-        if !self.times_out {
-            let most = self.house.idle_max.min(self.house.limits.answer_deadline);
-            self.times_out = stream.set_read_timeout(Some(most)).is_ok();
-        }
-        if self.times_out {
-            // The usual case: one system call for the whole request.
-            let received = receive_waiting(stream, &mut self.input);
-            if received != Received::TimedOut {
-                return received;
-            }
+        let most = self.house.idle_max.min(self.house.limits.answer_deadline);
+        match self.ear.receive_waiting(&mut self.input, most) {
+            None | Some(Received::TimedOut) => {}
+            Some(received) => return received,
         }
         // Either the answer is long overdue, or the peer has been idle for a while; but not yet for long enough.
         match self.guest.exchange.written() {
             None => Received::TimedOut,
-            Some(at) => receive_until(stream, &mut self.input, at + self.house.idle_max),
+            Some(at) => self
+                .ear
+                .receive_until(&mut self.input, at + self.house.idle_max),
         }
     }
 
@@ -197,9 +262,9 @@ impl Conn<'_> {
     fn receive_more(&mut self, whole: usize, deadline: Instant) -> Result<(), Stop> {
         self.guest.has_begun();
         self.grow(whole)?;
-        match receive_until(&self.guest.stream, &mut self.input, deadline) {
+        match self.ear.receive_until(&mut self.input, deadline) {
             Received::Bytes(_) => Ok(()),
-            Received::Broken => Err(Stop::Quietly),
+            Received::Broken => Err(self.broken()),
             Received::End | Received::TimedOut if self.guest.is_gone() => Err(Stop::Quietly),
             // A stray empty line after the last request is no request.
             Received::End | Received::TimedOut if self.input == b"\r\n" => Err(Stop::Quietly),
@@ -230,7 +295,7 @@ impl Conn<'_> {
     ) -> Result<usize, Stop> {
         if shape.expects_continue && self.input.len() == span.end {
             let by = Instant::now() + SEND_DEADLINE;
-            if !send_until(&self.guest.stream, reply::CONTINUE, &[], by) {
+            if !self.guest.channel.send_until(reply::CONTINUE, by) {
                 return Err(Stop::Quietly);
             }
         }
@@ -267,7 +332,13 @@ impl Conn<'_> {
     }
 
     /// Hands the whole request over; the body lies between `body` and `end` of the input. Returns when the answer is due.
-    fn hand_over(&self, head: &Head<'_, '_>, body: usize, end: usize) -> Result<Instant, Stop> {
+    fn hand_over(
+        &self,
+        head: &Head<'_, '_>,
+        peer: SocketAddr,
+        body: usize,
+        end: usize,
+    ) -> Result<Instant, Stop> {
         let is_ours = self.guest.is_whole();
         if self.house.guests.is_closing() {
             return Err(Refusal::Draining.into());
@@ -282,7 +353,7 @@ impl Conn<'_> {
             target: &head.target,
             headers: head.headers,
             body: &self.input[body..end],
-            peer: self.guest.peer,
+            peer,
         };
         let ticket = Ticket::new(Arc::clone(self.guest), Arc::clone(self.house), head.shape);
         self.house.handler.handle(&request, ticket);
@@ -295,19 +366,36 @@ impl Conn<'_> {
         if self.input.capacity() > IDLE_INPUT_BYTES {
             self.input.shrink_to(IDLE_INPUT_BYTES);
         }
+        self.ear.rest();
         self.kept = true;
     }
 
     fn send(&self, bytes: &[u8]) -> bool {
         let by = Instant::now() + SEND_DEADLINE;
-        send_until(&self.guest.stream, bytes, &[], by)
+        self.guest.channel.send_until(bytes, by)
+    }
+
+    /// Says no, and closes.
+    fn refuse(&mut self, refusal: Refusal) {
+        let mut output = Vec::new();
+        self.house.refuse(&mut output, refusal);
+        let by = Instant::now() + SEND_DEADLINE;
+        let channel = &self.guest.channel;
+        let sent = match refusal {
+            Refusal::InTheClear => channel.send_plainly(&output, by),
+            _ => channel.refuse_until(&output, refusal.alert(), by),
+        };
+        if sent {
+            self.linger();
+        }
     }
 
     /// Closes after the last answer; if the peer has sent more than we shall read, not at once.
     fn part(&mut self) {
-        if self.input.is_empty() {
+        self.guest.channel.say_end();
+        if self.input.is_empty() && self.ear.is_empty() {
             self.input.reserve(1);
-            match receive_now(&self.guest.stream, &mut self.input) {
+            match receive_now(self.guest.channel.stream(), &mut self.input) {
                 Some(Received::Bytes(_)) => {}
                 Some(Received::End | Received::TimedOut | Received::Broken) | None => return,
             }
@@ -318,14 +406,14 @@ impl Conn<'_> {
     /// Ends our side and reads on for a moment: closing over unread input would be a reset, and could destroy the answer.
     fn linger(&mut self) {
         self.guest.lingers();
-        if self.guest.stream.shutdown(Shutdown::Write).is_err() {
+        if !self.guest.channel.end_sending() {
             return;
         }
         let deadline = Instant::now() + LINGER;
         let mut drained = 0;
         while drained < LINGER_BYTES {
             self.input.clear();
-            match receive_until(&self.guest.stream, &mut self.input, deadline) {
+            match receive_until(self.guest.channel.stream(), &mut self.input, deadline) {
                 Received::Bytes(bytes) => drained += bytes,
                 Received::End | Received::TimedOut | Received::Broken => return,
             }

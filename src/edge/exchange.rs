@@ -4,12 +4,12 @@
 //! the peer's next request, so an answer wakes nobody. Only when the socket does not take all of it, or the connection is to
 //! end, has the connection's thread something to do.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::socket::send_now;
+use super::channel::{Channel, Sent};
 
 /// Where a connection's current exchange stands.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ enum State {
     Owed,
     /// It has been written, and the connection goes on.
     Written(Instant),
-    /// It is not yet written as a whole: this is left.
+    /// It is not yet written as a whole: this is left; nothing, if only the channel still has some of it.
     Left(Vec<u8>, Fate),
     /// It has been written, and was the last.
     Last,
@@ -139,11 +139,11 @@ impl Exchange {
         self.answered.notify_one();
     }
 
-    /// Sends `answer` to `stream`, as far as it goes without waiting, if one is still owed. `begins_to_wait` is called when
+    /// Sends `answer` over `channel`, as far as it goes without waiting, if one is still owed. `begins_to_wait` is called when
     /// the connection goes on, before its thread can see that it does.
     pub fn pay(
         &self,
-        stream: &TcpStream,
+        channel: &Channel,
         mut answer: Vec<u8>,
         fate: Fate,
         begins_to_wait: impl FnOnce(),
@@ -157,17 +157,17 @@ impl Exchange {
                 return Paid::TooLate;
             }
         };
-        *state = match send_now(stream, &answer) {
+        *state = match channel.send_now(&answer) {
             // Its thread is woken by ending what the peer sends, so nothing can follow.
-            Some(sent) if sent < answer.len() && peer_is_waited_for => {
+            Sent::Part(sent) if peer_is_waited_for => {
                 State::Left(answer.split_off(sent), Fate::Close)
             }
-            Some(sent) if sent < answer.len() => State::Left(answer.split_off(sent), fate),
-            Some(_) if fate == Fate::Keep => {
+            Sent::Part(sent) => State::Left(answer.split_off(sent), fate),
+            Sent::Whole if fate == Fate::Keep => {
                 begins_to_wait();
                 State::Written(Instant::now())
             }
-            Some(_) | None => State::Last,
+            Sent::Whole | Sent::Gone => State::Last,
         };
         let goes_on = matches!(*state, State::Written(_));
         drop(state);
@@ -176,8 +176,8 @@ impl Exchange {
             return Paid::GoesOn;
         }
         if peer_is_waited_for {
-            // Its thread then finds what is left to do. Fails only if the peer is gone.
-            let _ = stream.shutdown(Shutdown::Read);
+            // Its thread then finds what is left to do.
+            channel.shutdown(Shutdown::Read);
         }
         Paid::Ends
     }

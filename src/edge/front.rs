@@ -4,22 +4,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::io::Errno;
 
+use super::channel::Channel;
 use super::conn;
 use super::episode::Episode;
 use super::guests::{Admission, Guest, Guests, Seat};
 use super::house::House;
 use super::refusal::Refusal;
 use super::socket::{self, Received};
-use super::{Handler, IDLE_MAX, Limits, Watcher};
+use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
+use crate::tls::Identity;
 
 /// What a front takes from the budget for itself: its listener, and the connection it is about to judge.
 const OWN_FDS: usize = 2;
@@ -30,6 +32,28 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The most bytes read from a connection that is turned away, so that closing it does not destroy the answer.
 const TURNED_AWAY_READ_MAX: usize = 16 * 1024;
+
+/// Where peers come in.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Where they connect.
+    pub listener: TcpListener,
+    /// What they are shown; `None`: nothing is sealed.
+    pub tls: Option<Arc<Identity>>,
+    /// Who may.
+    pub peers: Peers,
+}
+
+/// In the clear, for everybody.
+impl From<TcpListener> for Entrance {
+    fn from(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            tls: None,
+            peers: Peers::default(),
+        }
+    }
+}
 
 /// A listener with its connections. Dropping it closes it, cuts whatever is left and waits for every thread.
 pub struct Front {
@@ -43,25 +67,25 @@ pub struct Front {
 }
 
 impl Front {
-    /// Lets requests from `listener` through to `handler`; `name` begins the threads' names (`http-conn-17`) and the
+    /// Lets requests from `entrance` through to `handler`; `name` begins the threads' names (`http-conn-17`) and the
     /// limits' in answers (`http.max_body`).
     ///
     /// # Errors
     /// The budget has no two descriptors left (EMFILE), or the system no room for two threads.
     pub fn start(
         name: &'static str,
-        listener: TcpListener,
+        entrance: impl Into<Entrance>,
         limits: Limits,
         fds: FdBudget,
         handler: Arc<dyn Handler>,
         watcher: Arc<dyn Watcher>,
     ) -> io::Result<Self> {
-        Self::start_with(name, listener, limits, fds, handler, watcher, IDLE_MAX)
+        Self::start_with(name, entrance, limits, fds, handler, watcher, IDLE_MAX)
     }
 
     pub(super) fn start_with(
         name: &'static str,
-        listener: TcpListener,
+        entrance: impl Into<Entrance>,
         limits: Limits,
         fds: FdBudget,
         handler: Arc<dyn Handler>,
@@ -69,6 +93,11 @@ impl Front {
         idle_max: Duration,
     ) -> io::Result<Self> {
         let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
+        let Entrance {
+            listener,
+            tls,
+            peers,
+        } = entrance.into();
         let addr = listener.local_addr()?;
         let listener = Arc::new(listener);
         let crew = Arc::new(Crew::start(&format!("{name}-reaper"))?);
@@ -79,6 +108,8 @@ impl Front {
             watcher,
             guests: Arc::new(Guests::new()),
             idle_max,
+            tls,
+            peers: RwLock::new(Arc::new(peers)),
         });
         let porter = Porter {
             listener: Arc::clone(&listener),
@@ -109,6 +140,11 @@ impl Front {
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.house.guests.present()
+    }
+
+    /// From now on these may come: the next request of who is connected is judged by it too.
+    pub fn set_peers(&self, peers: Peers) {
+        *self.house.peers.write() = Arc::new(peers);
     }
 
     /// Lets nobody in any more: the port is closed, idle connections too; what is on its way to becoming a whole request
@@ -193,9 +229,17 @@ impl Porter {
             log::debug!("{}: evicted {} to make room", house.name, guest.peer);
         };
         let most = house.limits.max_connections;
-        match house.guests.admit(stream, peer, most, &self.fds, evicted) {
+        let records = match &house.tls {
+            None => None,
+            Some(tls) => match tls.records() {
+                None => return,
+                some => some,
+            },
+        };
+        let channel = Channel::new(stream, records);
+        match house.guests.admit(channel, peer, most, &self.fds, evicted) {
             Admission::Seated(seat) => self.seat(seat),
-            Admission::Full(stream) => {
+            Admission::Full(channel) => {
                 if self.full.begins() {
                     log::warn!(
                         "{}: {} connections, all at work; turning others away",
@@ -203,7 +247,7 @@ impl Porter {
                         house.guests.present()
                     );
                 }
-                self.turn_away(&stream, Refusal::Full(most));
+                self.turn_away(&channel, Refusal::Full(most));
             }
         }
     }
@@ -222,22 +266,23 @@ impl Porter {
         });
         if let Err(error) = started {
             log::error!("{}: no thread for {}: {error}", self.house.name, guest.peer);
-            self.turn_away(&guest.stream, Refusal::NoResources);
+            self.turn_away(&guest.channel, Refusal::NoResources);
         }
     }
 
     /// Says no without waiting for anything: the accept thread has no time for one peer.
-    fn turn_away(&self, stream: &TcpStream, refusal: Refusal) {
+    fn turn_away(&self, channel: &Channel, refusal: Refusal) {
         let mut buffer = Vec::new();
         self.house.refuse(&mut buffer, refusal);
-        socket::send_until(stream, &buffer, &[], Instant::now());
-        let _ = stream.shutdown(Shutdown::Write);
+        channel.refuse_until(&buffer, refusal.alert(), Instant::now());
+        channel.end_sending();
         // Unread input would turn the close into a reset, which can destroy the answer on its way.
         buffer.clear();
         buffer.reserve(TURNED_AWAY_READ_MAX);
         while buffer.len() < TURNED_AWAY_READ_MAX
-            && let Some(Received::Bytes(_)) = socket::receive_now(stream, &mut buffer)
-        {}
+            && let Some(Received::Bytes(_)) = socket::receive_now(channel.stream(), &mut buffer)
+        {
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 //! Nothing here reads or writes a socket; the only thing done to one is to shut it down.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::channel::Channel;
 use super::exchange::Exchange;
 use crate::fds::{FdBudget, FdPermit};
 
@@ -43,7 +44,7 @@ pub struct Guest {
     /// [`BUSY`], [`GONE`], or since when it has been waiting (see [`waiting`]).
     state: AtomicU64,
     /// Closed before the permit goes back.
-    pub stream: TcpStream,
+    pub channel: Channel,
     /// The request that was handed over last, and its answer.
     pub exchange: Exchange,
     _permit: FdPermit,
@@ -102,8 +103,7 @@ impl Guest {
             .compare_exchange(seen, GONE, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok();
         if told {
-            // Fails only if the peer has closed already.
-            let _ = self.stream.shutdown(how);
+            self.channel.shutdown(how);
         }
         told
     }
@@ -172,7 +172,7 @@ pub enum Admission {
     /// Sit down.
     Seated(Seat),
     /// There is no room, and nobody to send away.
-    Full(TcpStream),
+    Full(Channel),
 }
 
 impl Guests {
@@ -193,10 +193,10 @@ impl Guests {
         self.epoch
     }
 
-    /// Finds a place for `stream`, evicting whoever has waited longest if need be; tells `evicted` of each.
+    /// Finds a place for `channel`, evicting whoever has waited longest if need be; tells `evicted` of each.
     pub fn admit(
         self: &Arc<Self>,
-        stream: TcpStream,
+        channel: Channel,
         peer: SocketAddr,
         most: usize,
         fds: &FdBudget,
@@ -210,8 +210,8 @@ impl Guests {
             self.wanted.store(false, Ordering::SeqCst);
         }
         match permit {
-            Some(permit) => Admission::Seated(self.seat(stream, peer, permit)),
-            None => Admission::Full(stream),
+            Some(permit) => Admission::Seated(self.seat(channel, peer, permit)),
+            None => Admission::Full(channel),
         }
     }
 
@@ -269,7 +269,7 @@ impl Guests {
         roll.present > roll.guests.len()
     }
 
-    fn seat(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: FdPermit) -> Seat {
+    fn seat(self: &Arc<Self>, channel: Channel, peer: SocketAddr, permit: FdPermit) -> Seat {
         let mut roll = self.roll.lock();
         let number = roll.next;
         let guest = Arc::new(Guest {
@@ -277,7 +277,7 @@ impl Guests {
             peer,
             since: Instant::now(),
             state: AtomicU64::new(waiting(self.epoch, false)),
-            stream,
+            channel,
             exchange: Exchange::default(),
             _permit: permit,
         });
@@ -369,7 +369,7 @@ impl Guests {
     pub fn cut_all(&self) {
         for guest in self.all() {
             guest.exchange.forfeit();
-            let _ = guest.stream.shutdown(Shutdown::Both);
+            guest.channel.shutdown(Shutdown::Both);
         }
     }
 
@@ -381,7 +381,7 @@ impl Guests {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::edge::tests::wait_asleep;
@@ -391,7 +391,10 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr()?)?;
         let (stream, peer) = listener.accept()?;
         let fds = FdBudget::with(100);
-        Ok((guests.admit(stream, peer, most, &fds, |_| ()), client))
+        Ok((
+            guests.admit(Channel::new(stream, None), peer, most, &fds, |_| ()),
+            client,
+        ))
     }
 
     fn seated(guests: &Arc<Guests>) -> io::Result<(Seat, Arc<Guest>)> {

@@ -9,6 +9,8 @@
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
 //! | `conn` | one connection's life |
+//! | `proxy` | for whom a proxy speaks. Pure |
+//! | `channel` | what is received and sent, plain or sealed |
 //! | `episode` | what is logged once while it lasts |
 //! | `house` | what the connections of a front share |
 //! | `exchange` | where a request and its answer stand |
@@ -22,6 +24,7 @@
 //! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
 //! [`Limits`]; a thread waits on a peer only under a deadline.
 
+mod channel;
 mod conn;
 mod episode;
 mod exchange;
@@ -30,6 +33,7 @@ mod front;
 mod guests;
 mod house;
 mod lanes;
+mod proxy;
 mod refusal;
 mod reply;
 mod socket;
@@ -40,9 +44,11 @@ mod ticket;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::peers::Networks;
+
 pub use crate::claims::Reply;
 
-pub use front::Front;
+pub use front::{Entrance, Front};
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER};
 pub use refusal::{Malformed, Refusal};
 pub use socket::listen;
@@ -67,6 +73,17 @@ pub struct Limits {
     pub answer_deadline: Duration,
 }
 
+/// Who may come in, and who is believed to speak for others.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// Where requests may come from; none: from anywhere.
+    pub allow: Networks,
+    /// Whose word for whom they speak is believed.
+    pub trusted_proxies: Networks,
+    /// They say it by a PROXY header before each connection; otherwise by `X-Forwarded-For` in each request.
+    pub proxy_protocol: bool,
+}
+
 /// A whole request, as a handler sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -78,7 +95,7 @@ pub struct Request<'a> {
     pub headers: &'a [httparse::Header<'a>],
     /// The body, decoded.
     pub body: &'a [u8],
-    /// Who sent it.
+    /// Who sent it, as far as that is known: port 0 if a proxy said the address alone.
     pub peer: SocketAddr,
 }
 
@@ -91,7 +108,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Is told what the gatehouse does to peers, for the metrics.
 pub trait Watcher: Send + Sync + 'static {
-    /// A peer was refused: a word of [`Refusal::word`], or `evicted`.
+    /// A peer was refused: a word of [`Refusal::word`], or `evicted`; or its TLS was, `tls`.
     fn refused(&self, reason: &'static str);
 }
 

@@ -6,10 +6,17 @@ use std::time::Duration;
 
 use super::framing::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
 use crate::claims::Reply;
+use crate::tls::Alert;
 
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// It came in the clear to a port that speaks TLS.
+    InTheClear,
+    /// It comes from where nobody may.
+    Forbidden,
+    /// A trusted proxy does not begin its connection by saying for whom it comes.
+    NoProxyHeader,
     /// It is no HTTP/1 that two parsers would read alike.
     Malformed(Malformed),
     /// Its version is neither 1.0 nor 1.1.
@@ -90,7 +97,8 @@ impl Refusal {
     /// The HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            Self::Malformed(_) | Self::CutShort => 400,
+            Self::InTheClear | Self::NoProxyHeader | Self::Malformed(_) | Self::CutShort => 400,
+            Self::Forbidden => 403,
             Self::Slow(_) => 408,
             Self::BodyTooLong { .. } => 413,
             Self::Expectation => 417,
@@ -108,7 +116,9 @@ impl Refusal {
     /// The word in `X-Payrelay-Outcome` and in the metrics.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Malformed(_) | Self::CutShort => "bad-request",
+            Self::InTheClear => "tls",
+            Self::Forbidden => "forbidden",
+            Self::NoProxyHeader | Self::Malformed(_) | Self::CutShort => "bad-request",
             Self::Version => "version",
             Self::Coding => "coding",
             Self::Expectation => "expectation",
@@ -121,9 +131,23 @@ impl Refusal {
         }
     }
 
+    /// What a peer reads in its place while TLS has not been agreed.
+    pub fn alert(self) -> Alert {
+        match self {
+            Self::Forbidden => Alert::AccessDenied,
+            _ => Alert::InternalError,
+        }
+    }
+
     /// What the peer reads; `front` is the name of the front, under which its limits stand in the configuration.
     fn sentence(self, front: &str) -> String {
         match self {
+            Self::Forbidden => format!("{front}.allow does not have your address"),
+            Self::NoProxyHeader => format!(
+                "a connection from one of {front}.trusted_proxies must begin with a PROXY header, \
+                 since {front}.proxy_protocol = true"
+            ),
+            Self::InTheClear => "this port speaks TLS only: use https://".to_owned(),
             Self::Malformed(malformed) => malformed.sentence().to_owned(),
             Self::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here".to_owned(),
             Self::Coding => "the only Transfer-Encoding taken is one chunked".to_owned(),

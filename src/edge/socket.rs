@@ -146,7 +146,7 @@ pub fn send_until(socket: impl AsFd, head: &[u8], body: &[u8], deadline: Instant
 }
 
 /// Waits until the socket is ready or `most` has passed; says whether there is a point in trying again.
-fn wait(socket: impl AsFd, what: PollFlags, most: Duration) -> bool {
+pub fn wait(socket: impl AsFd, what: PollFlags, most: Duration) -> bool {
     let Ok(timeout) = Timespec::try_from(most) else {
         return false;
     };

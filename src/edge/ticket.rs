@@ -60,7 +60,7 @@ impl Ticket {
 
         let guests = &self.house.guests;
         let begins = || guest.waits(guests.epoch(), false);
-        if guest.exchange.pay(&guest.stream, out, fate, begins) == Paid::GoesOn {
+        if guest.exchange.pay(&guest.channel, out, fate, begins) == Paid::GoesOn {
             guests.has_begun_to_wait(&guest);
         }
     }
@@ -92,6 +92,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::edge::channel::Channel;
     use crate::edge::exchange::Found;
     use crate::edge::framing::Body;
     use crate::edge::guests::{Admission, Guests, Seat};
@@ -111,9 +112,13 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr()?)?;
         client.set_nonblocking(true)?;
         let (stream, peer) = listener.accept()?;
-        let Admission::Seated(seat) =
-            guests.admit(stream, peer, usize::MAX, &FdBudget::with(1), |_| ())
-        else {
+        let Admission::Seated(seat) = guests.admit(
+            Channel::new(stream, None),
+            peer,
+            usize::MAX,
+            &FdBudget::with(1),
+            |_| (),
+        ) else {
             return Err(io::ErrorKind::StorageFull.into());
         };
         let guest = seat
@@ -132,6 +137,8 @@ mod tests {
             watcher: Arc::new(()),
             guests,
             idle_max: IDLE_MAX,
+            tls: None,
+            peers: Default::default(),
         });
         let shape = Shape {
             body: Body::Length(0),

@@ -68,12 +68,17 @@ impl Drop for Owed {
 
 /// The answer to a request that made no notification.
 pub fn refused(refusal: &Refusal) -> Reply {
-    let allow = match refusal {
+    let extra = match refusal {
         Refusal::Method => "Allow: POST\r\n",
-        Refusal::NoRoute | Refusal::NoId(_) | Refusal::BadId(_) | Refusal::NotAllowed => "",
+        Refusal::TooMany { left } => &format!("Retry-After: {}\r\n", left.as_secs() + 1),
+        Refusal::NoRoute
+        | Refusal::Forbidden
+        | Refusal::NoId(_)
+        | Refusal::BadId(_)
+        | Refusal::NotAllowed => "",
     };
     let head = format!(
-        "Content-Type: text/plain\r\n{allow}X-Payrelay-Outcome: {}\r\n",
+        "Content-Type: text/plain\r\n{extra}X-Payrelay-Outcome: {}\r\n",
         refusal.outcome()
     );
     Reply {

@@ -11,9 +11,11 @@ mod select;
 mod tests;
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use tiny_http::{Method, Request, Server};
@@ -26,14 +28,21 @@ use crate::claims::{Claims, Kept};
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
+use crate::peers::{Failures, Judged};
 use crate::session::token::Access;
 use crate::thread::{self, JoinOnDrop};
 
 /// The header by which the edge proves a new lane; no request from outside can carry it.
 const PROBE_HEADER: &str = "x-payrelay-lane";
 
+/// The header with the peer's address, of the edge's making; no request from outside can carry it.
+const PEER_HEADER: &str = "x-payrelay-peer";
+
 /// The header with the number of the request's claim; no request from outside can carry it.
 const CLAIM_HEADER: &str = "x-payrelay-claim";
+
+/// The status of requests that do not prove who they are from.
+const UNPROVEN: u16 = 401;
 
 /// Workers parse JSON, at a bounded depth.
 const STACK_BYTES: usize = 256 * 1024;
@@ -44,6 +53,8 @@ pub struct Desk {
     pub routes: RwLock<Arc<Routes>>,
     /// Which ids may be notified; replaced on reload.
     pub access: RwLock<Arc<Access>>,
+    /// How often each peer has failed to prove who it is.
+    pub failures: Failures,
     /// The bodies and the means to answer, left by the edge.
     pub claims: Arc<Claims>,
     pub delivery: Arc<Delivery>,
@@ -134,6 +145,7 @@ impl Desk {
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, request, body) {
             Err(refusal) => {
+                let refusal = self.slowed_down(refusal, request);
                 self.metrics.http_refused(refusal.outcome());
                 claim(answer::refused(&refusal));
             }
@@ -141,6 +153,31 @@ impl Desk {
                 let owed = Owed::new(claim, Arc::clone(route), notification.id);
                 self.delivery
                     .deliver(notification, Box::new(move |outcome| owed.pay(outcome)));
+            }
+        }
+    }
+
+    /// What a peer is told that fails to prove who it is: that, or, after too many times, to come again later. Nobody else is
+    /// slowed down: who proves it comes in, however often others failed from the same address.
+    fn slowed_down(&self, refusal: Refusal, request: &Request) -> Refusal {
+        if refusal.status() != UNPROVEN {
+            return refusal;
+        }
+        let Some(peer) = peer(request) else {
+            return refusal;
+        };
+        match self.failures.count(peer, Instant::now()) {
+            Judged::Within => refusal,
+            Judged::Beyond { first, left } => {
+                if first {
+                    let most = self.failures.most();
+                    log::warn!(
+                        "{peer} has failed more than http.failures_per_minute = {most} times; \
+                         it is answered 429 for {} s",
+                        left.as_secs()
+                    );
+                }
+                Refusal::TooMany { left }
             }
         }
     }
@@ -154,6 +191,9 @@ impl Desk {
         let target = request.url();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Found { route, id } = routes.find(path).ok_or(Refusal::NoRoute)?;
+        if !route.allow.is_empty() && !peer(request).is_some_and(|ip| route.allow.contains(ip)) {
+            return Err(Refusal::Forbidden);
+        }
         if *request.method() != Method::Post {
             return Err(Refusal::Method);
         }
@@ -195,6 +235,13 @@ impl Desk {
     }
 }
 
+/// Who sent the request, as the edge knows it.
+fn peer(request: &Request) -> Option<IpAddr> {
+    let text = header(request, PEER_HEADER)?;
+    let with_port = || text.parse().ok().map(|both: SocketAddr| both.ip());
+    text.parse().ok().or_else(with_port)
+}
+
 fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
     request
         .headers()
@@ -207,7 +254,13 @@ fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
 #[derive(Debug)]
 enum Refusal {
     NoRoute,
+    /// It does not come from where this route's requests may.
+    Forbidden,
     Method,
+    /// It failed to prove who it is, once too often.
+    TooMany {
+        left: Duration,
+    },
     NoId(Missing),
     BadId(String),
     NotAllowed,
@@ -217,7 +270,9 @@ impl Refusal {
     fn status(&self) -> u16 {
         match self {
             Self::NoRoute | Self::NotAllowed => 404,
+            Self::Forbidden => 403,
             Self::Method => 405,
+            Self::TooMany { .. } => 429,
             Self::NoId(_) | Self::BadId(_) => 400,
         }
     }
@@ -227,7 +282,9 @@ impl Refusal {
         match self {
             Self::NoRoute => "no-route",
             Self::NotAllowed => "not-allowed",
+            Self::Forbidden => "forbidden",
             Self::Method => "method",
+            Self::TooMany { .. } => "too-many",
             Self::NoId(_) | Self::BadId(_) => "no-id",
         }
     }
@@ -237,7 +294,12 @@ impl Refusal {
         match self {
             Self::NoRoute => "no route has this path".into(),
             Self::NotAllowed => "this backend id is not in tcp.backends".into(),
+            Self::Forbidden => "this route's allow does not have your address".into(),
             Self::Method => "notifications are posted: use POST".into(),
+            Self::TooMany { left } => format!(
+                "too many requests from your address have failed; come again in {} s",
+                left.as_secs() + 1
+            ),
             Self::NoId(missing) => format!("no backend id: {missing}"),
             Self::BadId(bad) => bad.clone(),
         }

@@ -9,6 +9,7 @@ use tiny_http::Request;
 
 use crate::config::{self, Segment, Selector};
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::peers::Networks;
 
 /// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
 /// stays within its limit.
@@ -21,6 +22,8 @@ pub struct Routes(Vec<Arc<Route>>);
 /// One route.
 pub struct Route {
     pub name: Arc<str>,
+    /// Where its requests may come from.
+    pub allow: Networks,
     segments: Vec<Segment>,
     pub id: Selector,
     pub event: Option<Selector>,
@@ -90,6 +93,7 @@ impl Route {
     fn new(route: &config::Route, metrics: &Metrics) -> Self {
         Self {
             name: Arc::clone(&route.name),
+            allow: route.allow.clone(),
             segments: route.path.segments.clone(),
             id: route.id.clone(),
             event: route.event.clone(),

@@ -61,6 +61,7 @@ impl House {
         });
         let claims = Arc::new(Claims::default());
         let desk = Arc::new(Desk {
+            failures: Failures::new(60),
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
             access: RwLock::new(Arc::new(Access::new(&config.tcp))),
             claims: Arc::clone(&claims),

@@ -11,16 +11,21 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
+use super::link::Link;
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
 use super::serve::{House, Session};
 use crate::accept::Acceptor;
 use crate::fds::{FdBudget, FdPermit};
 use crate::thread::Crew;
+use crate::tls::{Alert, Identity, Records};
 use crate::wire;
 
 /// A session's stack, in bytes. Measured over 200 sessions with traffic: the deepest path, a token's check, reaches 11,000.
 const STACK_BYTES: usize = 64 * 1024;
+
+/// The same with TLS: a handshake goes deeper. Address space; memory is taken as it is used.
+const SEALED_STACK_BYTES: usize = 128 * 1024;
 
 /// A session's socket and the bell of its mailbox.
 const FDS_PER_SESSION: usize = 2;
@@ -31,6 +36,7 @@ const HELLO_BYTES_MAX: usize = 2048;
 /// The listener for backends and the sessions behind it.
 pub struct Door {
     acceptor: Acceptor,
+    sealed: Option<Acceptor>,
     sessions: Arc<Sessions>,
 }
 
@@ -43,11 +49,16 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// Lets backends in through `listener`.
+    /// Lets backends in through `listener`, and through `sealed` with TLS.
     ///
     /// # Errors
     /// The system has no room for another thread or descriptor.
-    pub fn open(listener: TcpListener, house: Arc<House>, fds: FdBudget) -> io::Result<Self> {
+    pub fn open(
+        listener: TcpListener,
+        sealed: Option<(TcpListener, Arc<Identity>)>,
+        house: Arc<House>,
+        fds: FdBudget,
+    ) -> io::Result<Self> {
         let sessions = Arc::new(Sessions {
             house,
             fds,
@@ -57,9 +68,33 @@ impl Door {
         });
         let theirs = Arc::clone(&sessions);
         let acceptor = Acceptor::start("tcp-accept", listener, move |stream, peer| {
-            theirs.let_in(stream, peer);
+            theirs.let_in(stream, None, peer);
         })?;
-        Ok(Self { acceptor, sessions })
+        let sealed = sealed.map(|(listener, identity)| {
+            let theirs = Arc::clone(&sessions);
+            Acceptor::start("tcp-tls-accept", listener, move |stream, peer| {
+                if let Some(records) = identity.records() {
+                    theirs.let_in(stream, Some(records), peer);
+                }
+            })
+        });
+        Ok(Self {
+            acceptor,
+            sealed: sealed.transpose()?,
+            sessions,
+        })
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub fn sealed_addr(&self) -> Option<SocketAddr> {
+        self.sealed.as_ref().map(Acceptor::addr)
+    }
+
+    fn close(&self) {
+        self.acceptor.close();
+        if let Some(sealed) = &self.sealed {
+            sealed.close();
+        }
     }
 
     /// Where it listens.
@@ -74,7 +109,7 @@ impl Door {
 
     /// Lets nobody in any more, and tells every session to say BYE and finish what is in flight.
     pub fn drain(&self) {
-        self.acceptor.close();
+        self.close();
         self.sessions.command_all(Command::Drain);
     }
 
@@ -86,7 +121,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.acceptor.close();
+        self.close();
         self.sessions.command_all(Command::Close);
         // The members hold what the crew is part of, so it must not be dropped by the last of them.
         self.sessions.crew.join_all();
@@ -103,31 +138,35 @@ struct Sessions {
 }
 
 impl Sessions {
-    fn let_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn let_in(self: &Arc<Self>, stream: TcpStream, records: Option<Records>, peer: SocketAddr) {
         let max = self.house.tcp.max_connections;
+        let sealed = records.is_some();
         if self.crew.len() >= max {
-            return self.refuse(&stream, "tcp.max_connections is reached");
+            return self.refuse(&stream, sealed, "tcp.max_connections is reached");
         }
         let Some(permit) = self.fds.try_take(FDS_PER_SESSION) else {
-            return self.refuse(&stream, "out of file descriptors");
+            return self.refuse(&stream, sealed, "out of file descriptors");
         };
         let socket = Arc::new(OwnedFd::from(stream));
-        let outgoing = Outgoing::new(
-            Arc::clone(&socket),
-            self.house.tcp.ack_timeout,
-            Instant::now(),
-        );
+        let now = Instant::now();
+        let link = Link::new(Arc::clone(&socket), records, now);
+        let outgoing = Outgoing::new(link, self.house.tcp.ack_timeout);
         let mailbox = Mailbox::new(self.house.tcp.queue, outgoing).map(Arc::new);
         let (Ok(()), Ok(mailbox)) = (rustix::io::ioctl_fionbio(&socket, true), mailbox) else {
-            return self.refuse(&socket, "out of file descriptors");
+            return self.refuse(&socket, sealed, "out of file descriptors");
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.mailboxes.lock().insert(number, Arc::clone(&mailbox));
         let sessions = Arc::clone(self);
         let theirs = Arc::clone(&socket);
+        let stack = if sealed {
+            SEALED_STACK_BYTES
+        } else {
+            STACK_BYTES
+        };
         let spawned = self
             .crew
-            .spawn(format!("session-{number}"), STACK_BYTES, move || {
+            .spawn(format!("session-{number}"), stack, move || {
                 let _enrolled = Enrolled {
                     number,
                     sessions: Arc::clone(&sessions),
@@ -138,19 +177,24 @@ impl Sessions {
             });
         if spawned.is_err() {
             self.mailboxes.lock().remove(&number);
-            self.refuse(&socket, "out of threads");
+            self.refuse(&socket, sealed, "out of threads");
         }
     }
 
     /// Tells a peer that there is no room. One write into an empty socket buffer does not wait.
-    fn refuse(&self, socket: impl AsFd, words: &str) {
+    fn refuse(&self, socket: impl AsFd, sealed: bool, words: &str) {
         self.house.metrics.session_refused("limit");
         let mut out = Vec::new();
-        wire::line(&mut out, "ERR")
-            .arg("code", "limit")
-            .plain("fatal", 1)
-            .arg("msg", words)
-            .end();
+        if sealed {
+            // Nothing is agreed with it yet that an ERR could be sealed with.
+            out.extend_from_slice(&Alert::InternalError.record());
+        } else {
+            wire::line(&mut out, "ERR")
+                .arg("code", "limit")
+                .plain("fatal", 1)
+                .arg("msg", words)
+                .end();
+        }
         // The peer learns it or not; there is nothing else to be done for it.
         let _ = rustix::io::write(&socket, &out);
         let _ = shutdown(&socket, Shutdown::Write);

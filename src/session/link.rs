@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
 use crate::notification::Notification;
+use crate::tls::{Opened, PIECES_MAX, Records};
 
 /// More than this many bytes unwritten, and the session takes no further parcel until the peer has read some.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
@@ -28,10 +29,15 @@ const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// The most pieces handed to one `writev`.
 const PIECES_PER_WRITE: usize = 16;
 
-/// A socket and what is still to be written to it. An idle link holds no buffer.
+/// The most that is sealed at once: a record. What lies sealed and unwritten is never more than that, but in a handshake.
+const SEALED_AT_ONCE: usize = 16 * 1024;
+
+/// A socket and what is still to be written to it. An idle link holds no buffer, unless it is sealed.
 #[derive(Debug)]
 pub struct Link {
     socket: Arc<OwnedFd>,
+    /// `None`: nothing is sealed. What it holds unwritten comes before `unwritten`.
+    records: Option<Records>,
     unwritten: VecDeque<Piece>,
     /// How much of the first piece has gone.
     gone: usize,
@@ -59,10 +65,11 @@ impl Piece {
 }
 
 impl Link {
-    /// Writes to `socket`, which must be non-blocking.
-    pub fn new(socket: Arc<OwnedFd>, now: Instant) -> Self {
+    /// Writes to `socket`, which must be non-blocking; sealed, if there are records.
+    pub fn new(socket: Arc<OwnedFd>, records: Option<Records>, now: Instant) -> Self {
         Self {
             socket,
+            records,
             unwritten: VecDeque::new(),
             gone: 0,
             bytes: 0,
@@ -73,7 +80,7 @@ impl Link {
 
     /// Lets `write` append a frame.
     pub fn frame(&mut self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.unwritten.is_empty() {
+        if self.is_flushed() {
             self.progress = now;
         }
         let room = match self.unwritten.back() {
@@ -111,7 +118,47 @@ impl Link {
 
     /// Whether everything has been written.
     pub fn is_flushed(&self) -> bool {
-        self.unwritten.is_empty()
+        self.unwritten.is_empty() && self.records.as_ref().is_none_or(Records::is_flushed)
+    }
+
+    /// Whether there is something for the socket to take: before a handshake is over, only what belongs to that.
+    pub fn wants_write(&self) -> bool {
+        match &self.records {
+            Some(records) if records.is_handshaking() => !records.is_flushed(),
+            _ => !self.is_flushed(),
+        }
+    }
+
+    /// Whether what is read is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.records.is_some()
+    }
+
+    /// Whether `received`, the first that came, is a line of the protocol and not TLS.
+    pub fn is_in_the_clear(&self, received: &[u8]) -> bool {
+        // A handshake begins with 22; this is the verb of a line.
+        let begins = received.first().is_some_and(u8::is_ascii_uppercase);
+        begins && self.records.as_ref().is_some_and(Records::is_handshaking)
+    }
+
+    /// Opens what was read, as far as `plain` has room within its capacity. What TLS itself has to say to it waits to be
+    /// flushed.
+    ///
+    /// # Errors
+    /// What came is not TLS, or not what was agreed.
+    pub fn open(
+        &mut self,
+        sealed: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<Opened, rustls::Error> {
+        if self.is_flushed() {
+            self.progress = now;
+        }
+        match &mut self.records {
+            Some(records) => records.open(sealed, plain),
+            None => Ok(Opened::End), // nobody asks a link that is not sealed
+        }
     }
 
     /// Whether so much is unwritten that nothing should be added.
@@ -134,6 +181,9 @@ impl Link {
     /// # Errors
     /// The connection is broken.
     pub fn flush(&mut self, now: Instant) -> io::Result<()> {
+        if self.records.is_some() {
+            return self.flush_sealed(now);
+        }
         while !self.unwritten.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
             let mut count = 0;
@@ -144,7 +194,10 @@ impl Link {
             }
             match rustix::io::writev(&self.socket, &slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => self.forget(written, now),
+                Ok(written) => {
+                    self.progress = now;
+                    self.forget(written);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -153,8 +206,39 @@ impl Link {
         Ok(())
     }
 
-    fn forget(&mut self, written: usize, now: Instant) {
-        self.progress = now;
+    fn flush_sealed(&mut self, now: Instant) -> io::Result<()> {
+        loop {
+            let Some(records) = &mut self.records else {
+                return Ok(());
+            };
+            if records.flush(&self.socket)? {
+                self.progress = now;
+            }
+            // One record after the other: what is sealed is a copy, and of a large body there shall not be two.
+            if !records.is_flushed() || self.unwritten.is_empty() || records.is_handshaking() {
+                return Ok(());
+            }
+            let mut pieces = [&[][..]; PIECES_MAX];
+            let (mut count, mut bytes) = (0, 0);
+            for (slot, piece) in pieces.iter_mut().zip(&self.unwritten) {
+                let skip = if count == 0 { self.gone } else { 0 };
+                let piece = &piece.bytes()[skip..];
+                *slot = &piece[..piece.len().min(SEALED_AT_ONCE - bytes)];
+                bytes += slot.len();
+                count += 1;
+                if bytes == SEALED_AT_ONCE {
+                    break;
+                }
+            }
+            let sealed = records.seal(&pieces[..count]);
+            if sealed == 0 {
+                return Err(ErrorKind::WriteZero.into());
+            }
+            self.forget(sealed);
+        }
+    }
+
+    fn forget(&mut self, written: usize) {
         self.bytes -= written;
         let mut left = written;
         while let Some(piece) = self.unwritten.front() {
@@ -174,7 +258,13 @@ impl Link {
     }
 
     /// Tells the peer that nothing more will come. What it has not read yet it still can.
-    pub fn half_close(&self) {
+    pub fn half_close(&mut self) {
+        if let Some(records) = &mut self.records
+            && !records.is_handshaking()
+        {
+            records.end();
+            let _ = records.flush(&self.socket); // or it is gone already
+        }
         // A socket that is gone already needs no closing.
         let _ = shutdown(&self.socket, Shutdown::Write);
     }
@@ -192,7 +282,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a socket");
         ours.set_nonblocking(true).expect("an option");
         let socket = Arc::new(OwnedFd::from(ours));
-        (Link::new(socket, Instant::now()), theirs)
+        (Link::new(socket, None, Instant::now()), theirs)
     }
 
     #[test]

@@ -277,6 +277,7 @@ mod tests {
     use super::*;
     use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
     use crate::parcel::Receipts;
+    use crate::session::link::Link;
 
     #[derive(Default)]
     struct Ledger(Mutex<Vec<Receipt>>);
@@ -289,11 +290,8 @@ mod tests {
 
     fn mailbox(capacity: usize) -> Mailbox {
         let (ours, _) = std::os::unix::net::UnixStream::pair().expect("a socket");
-        let outgoing = Outgoing::new(
-            Arc::new(OwnedFd::from(ours)),
-            Duration::from_secs(60),
-            Instant::now(),
-        );
+        let link = Link::new(Arc::new(OwnedFd::from(ours)), None, Instant::now());
+        let outgoing = Outgoing::new(link, Duration::from_secs(60));
         Mailbox::new(capacity, outgoing).expect("an eventfd")
     }
 
@@ -411,7 +409,7 @@ mod tests {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
         ours.set_nonblocking(true).expect("an option");
         let ours = Arc::new(OwnedFd::from(ours));
-        let mut outgoing = Outgoing::new(ours, Duration::from_secs(60), now);
+        let mut outgoing = Outgoing::new(Link::new(ours, None, now), Duration::from_secs(60));
         (outgoing.open, outgoing.credit) = (true, 9);
         let mailbox = Mailbox::new(4, outgoing).expect("an eventfd");
         assert!(mailbox.lie_down().link.is_flushed(), "nothing to wait for");

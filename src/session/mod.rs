@@ -8,6 +8,7 @@ mod hello;
 mod link;
 mod mailbox;
 mod outgoing;
+mod read;
 mod registry;
 mod serve;
 mod talk;

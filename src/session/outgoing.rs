@@ -6,13 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
 use crate::notification::NotificationId;
-use crate::parcel::{Parcel, Reply};
+use crate::parcel::{Parcel, Reply, Sent};
 use crate::wire;
 
 /// The link with its MSG.
@@ -44,9 +42,9 @@ pub struct InFlight {
 
 impl Outgoing {
     /// Nothing may go out as MSG before `open` and `credit` say so.
-    pub fn new(socket: Arc<OwnedFd>, ack_timeout: Duration, now: Instant) -> Self {
+    pub fn new(link: Link, ack_timeout: Duration) -> Self {
         Self {
-            link: Link::new(socket, now),
+            link,
             credit: 0,
             open: false,
             session: 0,
@@ -77,7 +75,7 @@ impl Outgoing {
                 .end_with_data(notification.head.len() + notification.body.len());
         });
         self.link.data(now, notification);
-        parcel.reply.sent(self.session);
+        parcel.reply.sent(Sent::now(self.session));
         self.in_flight.push_back(InFlight {
             reply: parcel.reply,
             sent: now,
@@ -156,7 +154,9 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
 
     use super::*;
     use crate::notification::{BackendId, IdMint, Notification, Receipt};
@@ -171,7 +171,8 @@ mod tests {
     fn outgoing(now: Instant) -> (Outgoing, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a socket");
         let socket = Arc::new(OwnedFd::from(ours));
-        (Outgoing::new(socket, Duration::from_secs(1), now), theirs)
+        let link = Link::new(socket, None, now);
+        (Outgoing::new(link, Duration::from_secs(1)), theirs)
     }
 
     fn parcel(route: &str, now: Instant) -> Parcel {

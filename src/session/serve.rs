@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -23,6 +22,7 @@ use crate::bus::{Bus, Events, Topic};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Receipt};
+use crate::peers::{Failures, Judged};
 use crate::wire::{self, FrameError};
 
 /// How long a session that was told BYE may still acknowledge, and how long its last words may take to be read.
@@ -30,13 +30,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a backend waits for OK at most. The bus says earlier that it is down; this is for a bus that says nothing.
 pub(super) const ATTACH_MAX: Duration = Duration::from_secs(5);
-
-/// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
-/// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
-const READ_BYTES: usize = 2048;
-
-/// What is read from a connection that broke in a write, in bytes: the ACKs of the largest credit, with reasons.
-const LAST_WORDS_BYTES_MAX: usize = 1 << 20;
 
 /// What all sessions of a node share.
 pub struct House {
@@ -47,6 +40,8 @@ pub struct House {
     pub mint: IdMint,
     pub access: RwLock<Arc<Access>>,
     pub tcp: config::Tcp,
+    /// How often each peer's HELLO has failed.
+    pub failures: Failures,
     /// `http.max_body`: no MSG is larger, and no data from a backend may be.
     pub max_body: usize,
     pub instance: String,
@@ -80,8 +75,10 @@ pub struct Session {
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
     pub(super) house: Arc<House>,
-    socket: Arc<OwnedFd>,
+    pub(super) socket: Arc<OwnedFd>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// What is read is sealed.
+    pub(super) sealed: bool,
     /// Part of a line.
     pub(super) inbound: Vec<u8>,
     /// Data of no use, its LF included, still to be read past.
@@ -89,9 +86,9 @@ pub struct Session {
     pub(super) backend: Option<BackendId>,
     pub(super) phase: Phase,
     end: End,
-    heard: Instant,
+    pub(super) heard: Instant,
     /// PINGs since the last byte.
-    pings: u32,
+    pub(super) pings: u32,
     /// A HELLO was accepted, and the log does not say so yet.
     pub(super) unannounced: Option<Seated>,
     pub(super) talk: Talk,
@@ -108,10 +105,12 @@ impl Session {
         house: Arc<House>,
     ) -> Self {
         let now = Instant::now();
+        let sealed = mailbox.outgoing().link.is_sealed();
         Self {
             number,
             peer,
             socket,
+            sealed,
             mailbox,
             inbound: Vec::new(),
             skip: 0,
@@ -218,7 +217,7 @@ impl Session {
             if !outgoing.link.is_flooded() && !attaching {
                 interest |= PollFlags::IN;
             }
-            if !outgoing.link.is_flushed() {
+            if outgoing.link.wants_write() {
                 interest |= PollFlags::OUT;
             }
             hungry = outgoing.may_take();
@@ -323,40 +322,6 @@ impl Session {
         Some(())
     }
 
-    /// One read, and what it says; the bytes read. `None`: the peer has closed, or the connection is broken.
-    fn read(&mut self) -> Option<usize> {
-        let mut bytes = std::mem::take(&mut self.inbound);
-        bytes.reserve(READ_BYTES);
-        let count = match rustix::io::read(&self.socket, spare_capacity(&mut bytes)) {
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.inbound = bytes;
-                return Some(0);
-            }
-            Ok(0) | Err(_) => return None,
-            Ok(count) => count,
-        };
-        self.heard = self.now;
-        self.pings = 0;
-        let used = self.consume(&bytes);
-        // Kept only while it holds a part of a line.
-        if used < bytes.len() {
-            bytes.drain(..used);
-            self.inbound = bytes;
-        }
-        Some(count)
-    }
-
-    /// The connection broke in a write. ACKs that came before are in the socket still, and count: their payments are
-    /// booked.
-    fn hear_last_words(&mut self) {
-        let mut bytes = 0;
-        while bytes < LAST_WORDS_BYTES_MAX
-            && let Some(count @ 1..) = self.read()
-        {
-            bytes += count;
-        }
-    }
-
     // ---- the clock -------------------------------------------------------------------------------------------------
 
     fn look_at_clock(&mut self) -> Option<()> {
@@ -450,6 +415,42 @@ impl Session {
     /// Tells the peer what it did wrong, and listens to it no more.
     #[cold]
     pub(super) fn break_off(&mut self, code: &'static str, words: &str) {
+        if let Phase::Greeting { .. } = self.phase {
+            return match self.failed_hello(code) {
+                None => self.end_with_error(code, words),
+                Some(left) => {
+                    let words =
+                        format!("too many failed HELLOs from your address; come again in {left} s");
+                    self.end_with_error("limit", &words);
+                }
+            };
+        }
+        self.end_with_error(code, words);
+    }
+
+    /// Counts a HELLO that may not enter; in how many seconds its peer may try again, if it has done so too often. Whoever
+    /// shows a good token enters all the same, for others may come from its address.
+    fn failed_hello(&self, code: &'static str) -> Option<u64> {
+        match self.house.failures.count(self.peer.ip(), self.now) {
+            Judged::Within => {
+                log::info!("{}: refused, {code}", self.peer);
+                None
+            }
+            Judged::Beyond { first, left } => {
+                if first {
+                    let (peer, most) = (self.peer.ip(), self.house.failures.most());
+                    log::warn!(
+                        "{peer}: more than tcp.failures_per_minute = {most} failed HELLOs; \
+                         the next {} s are not logged",
+                        left.as_secs()
+                    );
+                }
+                Some(left.as_secs() + 1)
+            }
+        }
+    }
+
+    fn end_with_error(&mut self, code: &'static str, words: &str) {
         self.house.metrics.session_refused(code);
         self.vacate(End::Protocol);
         let lost = self.mailbox.outgoing().take_in_flight();

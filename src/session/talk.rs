@@ -279,8 +279,13 @@ impl Session {
         let ready: Ready = Box::new(move || later.ok());
         let (id, reach) = self.house.events.add(&channel, once, listener, Some(ready));
         self.talk.listening.push(Listening { channel, id, spent });
-        if reach == Reach::Settled {
-            asker.ok();
+        match reach {
+            Reach::Soon => {}
+            Reach::Settled => asker.ok(),
+            Reach::Down => asker.fail(
+                "offline",
+                "the bus is down; the channel is heard once it is back, and OK says so",
+            ),
         }
     }
 

@@ -111,10 +111,7 @@ impl Session {
     fn greet(&mut self, line: &Line<'_>) {
         let access = Arc::clone(&self.house.access.read());
         match hello::judge(line, &access) {
-            Err(refusal) => {
-                log::info!("{}: refused, {}", self.peer, refusal.code);
-                self.break_off(refusal.code, &refusal.words);
-            }
+            Err(refusal) => self.break_off(refusal.code, &refusal.words),
             Ok(Hello { id, credit }) => {
                 self.backend = Some(id.clone());
                 let house = Arc::clone(&self.house);
@@ -127,8 +124,10 @@ impl Session {
                 let mailbox = Arc::clone(&self.mailbox);
                 let ready = Box::new(move || mailbox.command(Command::Reached));
                 let reach = house.bus.look_again(Topic::Backend(id), Some(ready));
-                if reach == Reach::Settled {
-                    self.open(credit);
+                match reach {
+                    Reach::Soon => {}
+                    // Served from here all the same, while the bus is down.
+                    Reach::Settled | Reach::Down => self.open(credit),
                 }
             }
         }

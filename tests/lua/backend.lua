@@ -1,6 +1,8 @@
 -- A backend for the end-to-end tests, made with the client that users copy.
 --
---   lua tests/lua/backend.lua HOST PORT ID MODE [TOKEN [MAX]]        from the top of the project
+--   lua tests/lua/backend.lua HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]      from the top of the project
+--
+-- With CAFILE it speaks TLS, to a relay whose certificate leads there and is for NAME, or else HOST.
 --
 -- On standard output, each line flushed: READY after every OK of the relay; CLOSED at the end; and by MODE
 --   ack           ACKs; for each: GOT <id> <bytes of body> <adler32 of body, 8 hex digits> try=<n>
@@ -16,8 +18,9 @@ local payrelay = require("payrelay")
 local socket = require("socket")
 
 local host, port, id, mode, token, max = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6]
+local cafile, name = arg[7], arg[8]
 if not mode then
-  io.stderr:write("usage: lua tests/lua/backend.lua HOST PORT ID MODE [TOKEN [MAX]]\n")
+  io.stderr:write("usage: lua tests/lua/backend.lua HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]\n")
   os.exit(2)
 end
 
@@ -82,6 +85,7 @@ end
 
 client = payrelay.connect{
   host = host, port = port, id = id, token = token ~= "" and token or nil, max = tonumber(max),
+  tls = cafile and { cafile = cafile, name = name },
   on_connect = function() say("READY") end,
   on_message = function(msg)
     if msg.body == "stop" then client:close() return true end

@@ -6,7 +6,21 @@ mod requests;
 use std::time::{Duration, Instant};
 
 use self::requests::{POST, SMUGGLED, refused, served};
-use crate::support::{Answer, DEADLINE, Random, Relay, Steady, eventually, heavy};
+use crate::support::{Answer, DEADLINE, Random, Relay, Steady, Via, eventually, heavy, over_both};
+
+over_both! {
+    what_could_be_read_in_two_ways_is_refused_and_the_connection_closed;
+    what_is_merely_odd_is_served_unchanged;
+    a_go_ahead_is_given_to_who_waits_for_it_and_only_if_the_body_is_wanted;
+    pipelined_requests_are_answered_each_and_in_order;
+    a_drip_is_cut_at_the_request_deadline_wherever_it_drips;
+    two_thousand_idle_connections_do_not_keep_a_provider_out;
+    a_reset_before_the_answer_harms_nobody;
+    random_damage_is_answered_or_closed_and_never_wedges;
+    #[ignore = "soak: 30,000 damaged requests, for tests/run --soak"]
+    soak_random_damage;
+    after_all_of_it_no_thread_descriptor_or_megabyte_stays_behind;
+}
 
 /// Sends a request that must be refused, a smuggled one behind it, and waits for the answer and the close.
 fn refuse(relay: &Relay, name: &str, request: &[u8]) -> Answer {
@@ -24,9 +38,8 @@ fn refuse(relay: &Relay, name: &str, request: &[u8]) -> Answer {
     answer
 }
 
-#[test]
-fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
-    let relay = Relay::start();
+fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(via: Via) {
+    let relay = Relay::via(via, "");
     let steady = Steady::start(&relay);
     let mut till = relay.backend("till-7");
     for (name, request, status) in refused() {
@@ -43,9 +56,8 @@ fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     }
 }
 
-#[test]
-fn what_is_merely_odd_is_served_unchanged() {
-    let relay = Relay::start();
+fn what_is_merely_odd_is_served_unchanged(via: Via) {
+    let relay = Relay::via(via, "");
     let mut till = relay.backend("till-7");
     for (name, request) in served() {
         let mut connection = relay.http();
@@ -62,9 +74,8 @@ fn what_is_merely_odd_is_served_unchanged() {
     }
 }
 
-#[test]
-fn a_go_ahead_is_given_to_who_waits_for_it_and_only_if_the_body_is_wanted() {
-    let relay = Relay::start();
+fn a_go_ahead_is_given_to_who_waits_for_it_and_only_if_the_body_is_wanted(via: Via) {
+    let relay = Relay::via(via, "");
     let mut till = relay.backend("till-7");
     let mut polite = relay.http();
     polite.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n").as_bytes());
@@ -80,9 +91,8 @@ fn a_go_ahead_is_given_to_who_waits_for_it_and_only_if_the_body_is_wanted() {
     unwanted.expect_closed();
 }
 
-#[test]
-fn pipelined_requests_are_answered_each_and_in_order() {
-    let relay = Relay::start();
+fn pipelined_requests_are_answered_each_and_in_order(via: Via) {
+    let relay = Relay::via(via, "");
     let mut till = relay.backend("till-7");
     let mut connection = relay.http();
     let mut requests = Vec::new();
@@ -102,9 +112,8 @@ fn pipelined_requests_are_answered_each_and_in_order() {
     }
 }
 
-#[test]
-fn a_drip_is_cut_at_the_request_deadline_wherever_it_drips() {
-    let relay = Relay::with("[http]\nrequest_deadline = \"2s\"");
+fn a_drip_is_cut_at_the_request_deadline_wherever_it_drips(via: Via) {
+    let relay = Relay::via(via, "[http]\nrequest_deadline = \"2s\"");
     let steady = Steady::start(&relay);
     let head = format!("{POST}Content-Length: 100\r\n\r\n");
     let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
@@ -145,10 +154,9 @@ fn a_drip_is_cut_at_the_request_deadline_wherever_it_drips() {
     steady.still_served();
 }
 
-#[test]
-fn two_thousand_idle_connections_do_not_keep_a_provider_out() {
+fn two_thousand_idle_connections_do_not_keep_a_provider_out(via: Via) {
     let _alone = heavy();
-    let relay = Relay::with("[http]\nmax_connections = 500");
+    let relay = Relay::via(via, "[http]\nmax_connections = 500");
     let steady = Steady::start(&relay);
     let fds = relay.process().fds();
     let mut idle: Vec<_> = (0..2000).map(|_| relay.http()).collect();
@@ -181,9 +189,8 @@ fn two_thousand_idle_connections_do_not_keep_a_provider_out() {
     steady.still_served();
 }
 
-#[test]
-fn a_reset_before_the_answer_harms_nobody() {
-    let relay = Relay::start();
+fn a_reset_before_the_answer_harms_nobody(via: Via) {
+    let relay = Relay::via(via, "");
     let steady = Steady::start(&relay);
     let mut till = relay.backend("till-7");
     for _ in 0..50 {
@@ -200,20 +207,17 @@ fn a_reset_before_the_answer_harms_nobody() {
     });
 }
 
-#[test]
-fn random_damage_is_answered_or_closed_and_never_wedges() {
-    damage(300);
+fn random_damage_is_answered_or_closed_and_never_wedges(via: Via) {
+    damage(via, 300);
 }
 
-#[test]
-#[ignore = "soak: 30,000 damaged requests, for tests/run --soak"]
-fn soak_random_damage() {
-    damage(30_000);
+fn soak_random_damage(via: Via) {
+    damage(via, 30_000);
 }
 
 /// Good requests with a few bytes changed, cut, doubled or cut short, each followed by the end of what the client sends.
-fn damage(rounds: usize) {
-    let relay = Relay::with("[http]\nrequest_deadline = \"5s\"");
+fn damage(via: Via, rounds: usize) {
+    let relay = Relay::via(via, "[http]\nrequest_deadline = \"5s\"");
     let steady = Steady::start(&relay);
     let mut random = Random::new();
     let seeds: Vec<Vec<u8>> = served().into_iter().map(|(_, request)| request).collect();
@@ -244,10 +248,9 @@ fn damage(rounds: usize) {
     steady.still_served();
 }
 
-#[test]
-fn after_all_of_it_no_thread_descriptor_or_megabyte_stays_behind() {
+fn after_all_of_it_no_thread_descriptor_or_megabyte_stays_behind(via: Via) {
     let _alone = heavy();
-    let relay = Relay::start();
+    let relay = Relay::via(via, "");
     let round = || {
         let steady = Steady::start(&relay);
         for (name, request, _) in refused() {

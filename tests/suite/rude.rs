@@ -1,12 +1,22 @@
-//! A rude backend hurts only itself: while it is at it, a healthy one beside it is served as ever.
+//! A rude backend hurts only itself: while it is at it, a healthy one beside it is served as ever. Behind TLS as well.
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Backend, Random, Relay, Steady, eventually, heavy};
+use crate::support::{Backend, Random, Relay, Steady, Via, eventually, heavy, over_both};
 
-#[test]
-fn one_that_stops_reading_is_cut_and_only_its_own_notifications_fail() {
-    let relay = Relay::with("[tcp]\nwrite_deadline = \"2s\"");
+over_both! {
+    one_that_stops_reading_is_cut_and_only_its_own_notifications_fail;
+    one_that_never_acknowledges_fills_its_own_queue_and_no_more;
+    one_that_sends_garbage_is_told_and_closed;
+    one_that_stops_in_the_middle_of_a_line_or_of_data_is_let_go_as_idle;
+    one_that_sends_a_line_of_a_megabyte_is_told_too_long;
+    one_that_talks_without_end_is_answered_and_does_not_crowd_out_others;
+    one_that_resets_in_the_middle_leaves_nothing_behind;
+    the_healthy_ones_latency_does_not_move_beyond_noise;
+}
+
+fn one_that_stops_reading_is_cut_and_only_its_own_notifications_fail(via: Via) {
+    let relay = Relay::backends_via(via, "[tcp]\nwrite_deadline = \"2s\"");
     let steady = Steady::start(&relay);
     let mut rude = Backend::raw_with_small_window(&relay);
     rude.hello("rude", "max=64");
@@ -34,9 +44,8 @@ fn one_that_stops_reading_is_cut_and_only_its_own_notifications_fail() {
     eventually("it is cut", || relay.metric("payrelay_sessions") == 1.0);
 }
 
-#[test]
-fn one_that_never_acknowledges_fills_its_own_queue_and_no_more() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"8s\"\n[tcp]\nqueue = 8");
+fn one_that_never_acknowledges_fills_its_own_queue_and_no_more(via: Via) {
+    let relay = Relay::backends_via(via, "[delivery]\nack_deadline = \"8s\"\n[tcp]\nqueue = 8");
     let steady = Steady::start(&relay);
     let mut rude = relay.backend_with("rude", "max=4");
     let pending: Vec<_> = (0..40).map(|_| relay.post("/notify/rude", b"x")).collect();
@@ -57,9 +66,8 @@ fn one_that_never_acknowledges_fills_its_own_queue_and_no_more() {
     );
 }
 
-#[test]
-fn one_that_sends_garbage_is_told_and_closed() {
-    let relay = Relay::start();
+fn one_that_sends_garbage_is_told_and_closed(via: Via) {
+    let relay = Relay::backends_via(via, "");
     let steady = Steady::start(&relay);
     let mut random = Random::new();
     for round in 0..40 {
@@ -85,9 +93,8 @@ fn one_that_sends_garbage_is_told_and_closed() {
     });
 }
 
-#[test]
-fn one_that_stops_in_the_middle_of_a_line_or_of_data_is_let_go_as_idle() {
-    let relay = Relay::with("[tcp]\nheartbeat = \"1s\"");
+fn one_that_stops_in_the_middle_of_a_line_or_of_data_is_let_go_as_idle(via: Via) {
+    let relay = Relay::backends_via(via, "[tcp]\nheartbeat = \"1s\"");
     let steady = Steady::start(&relay);
     for half in [&b"ACK id=01234"[..], b"PONG =500\nhalf of it"] {
         let mut rude = relay.backend("rude");
@@ -102,9 +109,8 @@ fn one_that_stops_in_the_middle_of_a_line_or_of_data_is_let_go_as_idle() {
     }
 }
 
-#[test]
-fn one_that_sends_a_line_of_a_megabyte_is_told_too_long() {
-    let relay = Relay::start();
+fn one_that_sends_a_line_of_a_megabyte_is_told_too_long(via: Via) {
+    let relay = Relay::backends_via(via, "");
     let steady = Steady::start(&relay);
     for _ in 0..5 {
         let before = relay.process().rss_kib();
@@ -119,9 +125,8 @@ fn one_that_sends_a_line_of_a_megabyte_is_told_too_long() {
     steady.still_served();
 }
 
-#[test]
-fn one_that_talks_without_end_is_answered_and_does_not_crowd_out_others() {
-    let relay = Relay::start();
+fn one_that_talks_without_end_is_answered_and_does_not_crowd_out_others(via: Via) {
+    let relay = Relay::backends_via(via, "");
     let steady = Steady::start(&relay);
     let mut rude = relay.backend("rude");
     for _ in 0..50 {
@@ -135,9 +140,8 @@ fn one_that_talks_without_end_is_answered_and_does_not_crowd_out_others() {
     steady.still_served();
 }
 
-#[test]
-fn one_that_resets_in_the_middle_leaves_nothing_behind() {
-    let relay = Relay::start();
+fn one_that_resets_in_the_middle_leaves_nothing_behind(via: Via) {
+    let relay = Relay::backends_via(via, "");
     let steady = Steady::start(&relay);
     let (threads, fds) = (relay.process().threads(), relay.process().fds());
     for _ in 0..50 {
@@ -155,10 +159,9 @@ fn one_that_resets_in_the_middle_leaves_nothing_behind() {
     });
 }
 
-#[test]
-fn the_healthy_ones_latency_does_not_move_beyond_noise() {
+fn the_healthy_ones_latency_does_not_move_beyond_noise(via: Via) {
     let _alone = heavy();
-    let relay = Relay::with("[tcp]\nwrite_deadline = \"20s\"");
+    let relay = Relay::backends_via(via, "[tcp]\nwrite_deadline = \"20s\"");
     let steady = Steady::start(&relay);
     let alone = steady.next_latencies(100);
 

@@ -33,14 +33,14 @@ use self::subscriber::{Asks, Ear, Subscriber};
 use super::abroad::Abroad;
 use super::events::{Channel, Hub};
 use super::frames::{self, Frame};
-use super::roll::{Roll, RollCalls};
+use super::roll::{NodeRoll, Roll, RollCalls};
 use super::{
     Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Stamp, Told, Topic, Unreachable,
 };
 use crate::config;
 use crate::metrics::{BusMetrics, BusReadings};
 use crate::notification::{BackendId, NotificationId, Receipt};
-use crate::parcel::{Parcel, Receipts, Reply};
+use crate::parcel::{Parcel, Progress, Receipts, Reply};
 
 /// A stack for the redis crate's parser and TLS.
 const STACK_BYTES: usize = 256 * 1024;
@@ -210,7 +210,7 @@ impl RedisBus {
         self.metrics.forwarded();
         let bytes = link::publish(&self.names.to("to:", to.as_str()), write);
         if self.post.send(bytes, Then::Parcel(to.clone(), id)).is_err() {
-            self.abroad.told(to, id, Receipt::Busy);
+            self.abroad.told(to, id, Receipt::Busy, None);
             self.abroad.heard_by(to, id, 1);
         }
     }
@@ -258,15 +258,19 @@ impl Bus for RedisBus {
             Topic::Backend(backend) => Some(backend.clone()),
             Topic::Event(_) => None,
         };
-        let connected = self.asks.ask(topic, ready, &self.post);
-        if connected.is_none()
-            && let Some(backend) = backend
+        // While the bus is down nobody waits for it. The topic is looked at all the same, once there is somebody to look.
+        let up = self.health.is_up();
+        let asked = self.asks.ask(topic, ready.filter(|_| up), &self.post);
+        if let (true, Some(reach)) = (up, asked) {
+            return reach;
+        }
+        if let Some(backend) = backend
             && self.sessions.stamp(&backend).is_some()
         {
-            // Nobody else can be told, but what this node keeps for it need not wait.
+            // Other nodes cannot be told, but what this node keeps for it need not wait.
             self.arrivals.here(&backend);
         }
-        connected.unwrap_or(Reach::Settled)
+        Reach::Down
     }
 
     fn unwell(&self) -> Option<String> {
@@ -278,6 +282,16 @@ impl Bus for RedisBus {
     }
 
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
+        if let Some(trouble) = self.unwell() {
+            return then(Roll {
+                nodes: vec![NodeRoll::here(
+                    self.names.instance.clone(),
+                    self.sessions.stamps(),
+                )],
+                silent: Vec::new(),
+                trouble: Some(trouble),
+            });
+        }
         let n = match self.calls.open(then, Instant::now()) {
             Ok(n) => n,
             Err(then) => {
@@ -359,8 +373,14 @@ impl Hearing {
         }
     }
 
-    fn back(&self, origin: &str, to: &BackendId) -> Arc<dyn Receipts> {
+    fn back(
+        &self,
+        origin: &str,
+        to: &BackendId,
+        progress: Option<Arc<Progress>>,
+    ) -> Arc<dyn Receipts> {
         Arc::new(Back {
+            progress,
             channel: self.names.to("node:", origin).concat(),
             to: to.clone(),
             post: Arc::clone(&self.post),
@@ -372,8 +392,13 @@ impl Hearing {
 impl Ear for Hearing {
     fn own(&mut self, message: &[u8]) -> Option<u64> {
         match frames::read(message, None)? {
-            Frame::Receipt { id, to, receipt } => {
-                if !self.abroad.told(&to, id, receipt) {
+            Frame::Receipt {
+                id,
+                to,
+                receipt,
+                sent,
+            } => {
+                if !self.abroad.told(&to, id, receipt, sent) {
                     log::debug!("{id}: a receipt that nobody waits for any more");
                 }
             }
@@ -405,12 +430,14 @@ impl Ear for Hearing {
                 }) => {
                     self.metrics.received();
                     let deadline = Instant::now() + ttl;
-                    let receipts = self.back(origin, backend);
+                    let progress = Arc::new(Progress::default());
+                    let receipts = self.back(origin, backend, Some(Arc::clone(&progress)));
                     let parcel = Parcel::new(Arc::new(notification), deadline, receipts);
+                    let parcel = parcel.tracked(progress);
                     !self.sessions.hand_over(Box::new(parcel))
                 }
                 Some(Frame::Data { id, data, origin }) => {
-                    let reply = Reply::new(id, self.back(origin, backend));
+                    let reply = Reply::new(id, self.back(origin, backend, None));
                     !self.sessions.pass_on(&data, reply)
                 }
                 _ => {
@@ -452,12 +479,15 @@ impl Ear for Hearing {
     }
 
     fn hears_again(&mut self) {
+        self.abroad.was_deaf(Instant::now());
         self.post.announce_all(self.sessions.stamps());
     }
 }
 
 /// The way back to the node that a notification came from.
 struct Back {
+    /// Whether it became a MSG here: its origin counts tries by that.
+    progress: Option<Arc<Progress>>,
     channel: String,
     to: BackendId,
     post: Arc<Post>,
@@ -467,7 +497,8 @@ struct Back {
 impl Receipts for Back {
     fn receipt(&self, id: NotificationId, receipt: Receipt) {
         let bytes = link::publish(&[&self.channel], |out| {
-            frames::told(out, id, &self.to, &receipt);
+            let sent = self.progress.as_ref().and_then(|progress| progress.sent());
+            frames::told(out, id, &self.to, &receipt, sent);
         });
         // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
         if self.post.send(bytes, Then::Nothing).is_err() {

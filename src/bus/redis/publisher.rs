@@ -212,18 +212,36 @@ impl Work {
             if let Some(first) = first {
                 self.add(first);
             }
-            while self.batch.len() < BATCH_MAX && self.bytes.len() < BATCH_BYTES_MAX {
-                let Ok(next) = self.inbox.try_recv() else {
-                    break;
-                };
-                self.add(next);
-            }
+            self.collect();
             self.add_own(now);
             if let Err(why) = self.exchange() {
                 self.lose(why);
             }
         }
-        self.fail_rest();
+        self.send_rest();
+    }
+
+    /// The last words, such as what became of notifications from other nodes; then nobody can be told anything more.
+    fn send_rest(&mut self) {
+        loop {
+            self.collect();
+            if self.batch.is_empty() {
+                return;
+            }
+            if let Err(why) = self.exchange() {
+                self.lose(why);
+            }
+        }
+    }
+
+    /// Adds what waits, as far as one round trip goes.
+    fn collect(&mut self) {
+        while self.batch.len() < BATCH_MAX && self.bytes.len() < BATCH_BYTES_MAX {
+            let Ok(next) = self.inbox.try_recv() else {
+                break;
+            };
+            self.add(next);
+        }
     }
 
     fn add(&mut self, outgoing: Outgoing) {
@@ -342,13 +360,6 @@ impl Work {
         self.bytes.clear();
         for then in self.batch.drain(..) {
             reply(&self.tools, then, Err(Unreachable));
-        }
-    }
-
-    fn fail_rest(&mut self) {
-        self.fail_batch();
-        while let Ok(outgoing) = self.inbox.try_recv() {
-            reply(&self.tools, outgoing.then, Err(Unreachable));
         }
     }
 }

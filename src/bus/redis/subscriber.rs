@@ -67,10 +67,7 @@ impl Asks {
         if !asked.open {
             return None;
         }
-        let reach = match ready {
-            Some(_) => Reach::Soon,
-            None => Reach::Settled,
-        };
+        let reach = ready.as_ref().map_or(Reach::Settled, |_| Reach::Soon);
         asked.list.push((topic, ready));
         drop(asked);
         self.some.store(true, Ordering::Release);

@@ -10,11 +10,34 @@ fn reload(running: &str, new: &str) -> Result<(Config, Vec<String>), ReloadRefus
 
 #[test]
 fn what_can_change_is_taken_over() {
-    let new = "[tcp]\nsecrets = [\"0123456789abcdef\"]\nbackends = [\"a\"]\n[admin]\ntoken = \"0123456789abcdef\"\n\
+    let new = "[http]\nallow = [\"::1\"]\ntrusted_proxies = [\"::2\"]\nproxy_protocol = true\nfailures_per_minute = 5\n\
+        [tcp]\nfailures_per_minute = 6\nsecrets = [\"0123456789abcdef\"]\nbackends = [\"a\"]\n[admin]\ntoken = \"0123456789abcdef\"\n\
         [log]\nlevel = \"debug\"\n[[route]]\npath = \"/other/{id}\"\nfail.status = 200\n";
     let (config, needs_restart) = reload(LEAST, new).unwrap();
     assert_eq!(needs_restart, Vec::<String>::new());
     assert_eq!(config, good(new));
+}
+
+#[test]
+fn other_certificates_are_taken_over_but_not_whether_there_are_any() {
+    let with = |file: &str| {
+        format!(
+            "http.tls = {{ cert = \"{file}\", key = \"k\" }}\n\
+             tcp.tls = {{ listen = \"127.0.0.1:1\", cert = \"{file}\", key = \"k\" }}\n{LEAST}"
+        )
+    };
+    let (config, needs_restart) = reload(&with("a"), &with("b")).unwrap();
+    assert_eq!(needs_restart, Vec::<String>::new());
+    assert_eq!(config, good(&with("b")));
+    for (running, new) in [(with("a"), LEAST.to_owned()), (LEAST.to_owned(), with("a"))] {
+        let (config, needs_restart) = reload(&running, &new).unwrap();
+        let keys = [
+            "needs a restart: http.tls",
+            "needs a restart: tcp.tls.listen",
+        ];
+        assert_eq!(needs_restart, keys);
+        assert_eq!(config, good(&running));
+    }
 }
 
 #[test]
@@ -51,6 +74,7 @@ fn an_open_listener_is_never_left_without_its_guard() {
     let secrets = "tcp.secrets = [\"0123456789abcdef\"]\n";
     let token = "admin.token = \"0123456789abcdef\"\n";
     let tcp = "tcp.listen = \"0.0.0.0:1\"\n";
+    let sealed = "tcp.tls = { listen = \"0.0.0.0:1\", cert = \"c\", key = \"k\" }\n";
     let admin = "admin.listen = \"0.0.0.0:2\"\n";
     let http = "http.listen = \"0.0.0.0:3\"\n";
     let leave = "allow_unverified = true\n";
@@ -64,6 +88,11 @@ fn an_open_listener_is_never_left_without_its_guard() {
             format!("{tcp}{secrets}{LEAST}"),
             format!("{secrets}{LEAST}"),
             Ok(1),
+        ),
+        (
+            format!("{sealed}{secrets}{LEAST}"),
+            LEAST.to_owned(),
+            Err(ReloadRefused::TcpWouldBeOpen),
         ),
         (format!("{secrets}{LEAST}"), LEAST.to_owned(), Ok(0)),
         (

@@ -15,12 +15,15 @@ fn the_shipped_file_says_the_defaults() {
 #[test]
 fn the_shipped_file_has_every_key() {
     // A stranger in every table makes every table name the keys it knows.
-    let strangers = "stranger = 1\n[http]\nstranger = 1\n[tcp]\nstranger = 1\n[delivery]\nstranger = 1\n\
+    let strangers = "stranger = 1\n[http]\ntls = { cert = \"c\", key = \"k\", stranger = 1 }\nstranger = 1\n\
+        [tcp]\nstranger = 1\n\
+        [tcp.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"c\"\nkey = \"k\"\nstranger = 1\n[delivery]\nstranger = 1\n\
         [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
         stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
-        "", "http", "tcp", "delivery", "outbox", "redis", "admin", "log", "route", "ok", "fail",
+        "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "redis", "admin", "log",
+        "route", "ok", "fail",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -43,7 +46,8 @@ fn has(table: &str, key: &str) -> bool {
         }
         match table {
             "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
-            "ok" | "fail" => {
+            "tcp" if key == "tls" => current == "tcp.tls",
+            "ok" | "fail" | "tls" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
             table => current == table && line.starts_with(&format!("{key} = ")),
@@ -57,6 +61,14 @@ fn what_is_commented_out_is_right_too() {
         .replace("# node = ", "node = ")
         .replace("# token = \"…\"", "token = \"0123456789abcdef\"")
         .replace("# file = ", "file = ")
+        .replace("# tls = ", "tls = ")
+        .replace("# [tcp.tls]", "[tcp.tls]")
+        .replace(
+            "# listen = \"127.0.0.1:7443\"",
+            "listen = \"127.0.0.1:7443\"",
+        )
+        .replace("# cert = ", "cert = ")
+        .replace("# key = ", "key = ")
         .replace("# name = ", "name = ")
         .replace("# event = ", "event = ")
         .replace("# [redis]", "[redis]")
@@ -67,6 +79,8 @@ fn what_is_commented_out_is_right_too() {
         .replace("# ca = ", "ca = ");
     let config = good(&text);
     assert_eq!(config.node, "pay-1");
+    let sealed = config.tcp.tls.as_ref().map(|tls| &tls.files);
+    assert_eq!(config.http.tls.as_ref(), sealed);
     assert_eq!(&*config.routes[0].name, "notify");
     assert!(
         config.admin.token.is_some()

@@ -33,11 +33,11 @@ pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
         out.extend_from_slice(b"\r\n");
     }
     // Writing into a Vec cannot fail.
-    let _ = write!(
-        out,
-        "x-payrelay-peer: {}\r\n{CLAIM_HEADER}: {claim}\r\n\r\n",
-        request.peer
-    );
+    let _ = match request.peer.port() {
+        0 => write!(out, "x-payrelay-peer: {}\r\n", request.peer.ip()),
+        _ => write!(out, "x-payrelay-peer: {}\r\n", request.peer),
+    };
+    let _ = write!(out, "{CLAIM_HEADER}: {claim}\r\n\r\n");
 }
 
 /// The headers that Connection says are for this hop only.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::room::{Heard, PATIENCE, Room};
 use crate::notification::{NotificationId, Receipt};
 use crate::parcel::Receipts;
+use crate::session::link::Link;
 use crate::session::mailbox::{Command, Mailbox};
 use crate::session::outgoing::Outgoing;
 use crate::session::serve::Session;
@@ -72,7 +73,10 @@ fn a_hello_that_crosses_the_bye_is_not_at_fault() {
     let (ours, mut theirs) = UnixStream::pair().expect("a socket");
     ours.set_nonblocking(true).expect("an option");
     let socket = Arc::new(OwnedFd::from(ours));
-    let outgoing = Outgoing::new(Arc::clone(&socket), PATIENCE, Instant::now());
+    let outgoing = Outgoing::new(
+        Link::new(Arc::clone(&socket), None, Instant::now()),
+        PATIENCE,
+    );
     let mailbox = Arc::new(Mailbox::new(4, outgoing).expect("an eventfd"));
     theirs.write_all(b"HELLO 1 id=a\n").expect("taken");
     theirs.shutdown(Shutdown::Write).expect("an open socket");

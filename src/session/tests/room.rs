@@ -16,6 +16,7 @@ use crate::fds::FdBudget;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::parcel::{Parcel, Receipts};
+use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 
@@ -49,6 +50,8 @@ impl Room {
             queue: 64,
             channels: 32,
             data_rate: 1 << 20,
+            tls: None,
+            failures_per_minute: 60,
         };
         change(&mut tcp);
         let registry = Arc::new(Registry::default());
@@ -60,6 +63,7 @@ impl Room {
             Arc::new(()),
         ));
         let house = Arc::new(House {
+            failures: Failures::new(60),
             registry: Arc::clone(&registry),
             bus: Arc::clone(&bus),
             events: Events::new(hub, bus, 1 << 20),
@@ -71,7 +75,7 @@ impl Room {
             metrics: Arc::new(Metrics::new()),
         });
         let listener = TcpListener::bind(loopback).expect("a port");
-        let door = Door::open(listener, Arc::clone(&house), FdBudget::with(20_000));
+        let door = Door::open(listener, None, Arc::clone(&house), FdBudget::with(20_000));
         let (told, receipts) = unbounded();
         Self {
             door: Some(door.expect("a door")),

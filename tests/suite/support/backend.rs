@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::frame::{Frame, difference};
+use super::tls::Wire;
 use super::{DEADLINE, Relay};
 
 /// One TCP connection of a backend.
 pub struct Backend {
     name: String,
-    stream: TcpStream,
+    wire: Wire,
     /// Read and not yet taken as a frame.
     buffer: Vec<u8>,
 }
@@ -43,34 +44,43 @@ impl Relay {
 impl Backend {
     /// A connection that has not said HELLO.
     pub fn raw(relay: &Relay) -> Self {
-        Self::connect(relay.ready().tcp)
+        match relay.ready().tcp_tls {
+            None => Self::connect(relay.ready().tcp),
+            Some(to) => {
+                let stream = TcpStream::connect(to);
+                let stream = stream.unwrap_or_else(|e| panic!("no connection to {to}: {e}"));
+                Self::over(Wire::seal(stream, relay.client()))
+            }
+        }
     }
 
     pub fn connect(to: SocketAddr) -> Self {
         let stream =
             TcpStream::connect(to).unwrap_or_else(|e| panic!("no connection to {to}: {e}"));
-        Self::over(stream)
+        Self::over(Wire::Plain(stream))
     }
 
     /// A connection whose kernel holds few bytes unread, so that not reading is soon felt at the other end.
     pub fn raw_with_small_window(relay: &Relay) -> Self {
-        let socket = Socket::new(Domain::for_address(relay.ready().tcp), Type::STREAM, None)
-            .expect("a socket");
+        let to = relay.ready().tcp_tls.unwrap_or(relay.ready().tcp);
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small window");
-        socket
-            .connect(&relay.ready().tcp.into())
-            .expect("a connection");
-        Self::over(socket.into())
+        socket.connect(&to.into()).expect("a connection");
+        Self::over(match relay.ready().tcp_tls {
+            None => Wire::Plain(socket.into()),
+            Some(_) => Wire::seal(socket.into(), relay.client()),
+        })
     }
 
-    fn over(stream: TcpStream) -> Self {
+    pub fn over(wire: Wire) -> Self {
+        let stream = wire.stream();
         stream.set_nodelay(true).expect("nodelay");
         stream
             .set_write_timeout(Some(DEADLINE))
             .expect("a write timeout");
         Self {
             name: "a backend without HELLO".to_owned(),
-            stream,
+            wire,
             buffer: Vec::new(),
         }
     }
@@ -98,7 +108,7 @@ impl Backend {
 
     /// Sends bytes; whether the other side took them.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        self.wire.write_all(bytes).is_ok()
     }
 
     /// Waits for a frame like `pattern` (see [`Frame::matches`]) with exactly this body.
@@ -224,19 +234,20 @@ impl Backend {
 
     /// Says "no more from me" and reads on.
     pub fn half_close(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.wire.say_end();
+        let _ = self.wire.stream().shutdown(Shutdown::Write);
     }
 
     /// Closes with RST.
     pub fn reset(self) {
-        SockRef::from(&self.stream)
+        SockRef::from(self.wire.stream())
             .set_linger(Some(Duration::ZERO))
             .expect("linger");
     }
 
     /// Another handle on the same socket, with which another thread can end it.
     pub fn shutdown_handle(&self) -> TcpStream {
-        self.stream.try_clone().expect("a second handle")
+        self.wire.stream().try_clone().expect("a second handle")
     }
 
     fn read_until(&mut self, deadline: Instant) -> Came {
@@ -253,11 +264,12 @@ impl Backend {
             if left.is_zero() {
                 return Came::Nothing;
             }
-            self.stream
+            self.wire
+                .stream()
                 .set_read_timeout(Some(left))
                 .expect("a read timeout");
             let mut chunk = [0; 64 * 1024];
-            match self.stream.read(&mut chunk) {
+            match self.wire.read(&mut chunk) {
                 Ok(0) => return self.closed(),
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(e) => match e.kind() {

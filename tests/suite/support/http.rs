@@ -1,15 +1,17 @@
 //! The provider's side: a callback whose answer can be waited for, and a socket that writes whatever bytes it likes.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
+use rustls::ClientConfig;
 use socket2::SockRef;
 
-use super::{DEADLINE, Relay};
+use super::{DEADLINE, Relay, Wire};
 
 /// An HTTP answer.
 #[derive(Clone)]
@@ -63,6 +65,21 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// Where a relay takes callbacks, and how.
+#[derive(Clone)]
+pub struct Gate {
+    pub addr: SocketAddr,
+    /// `None`: in the clear.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// In the clear.
+impl From<SocketAddr> for Gate {
+    fn from(addr: SocketAddr) -> Self {
+        Self { addr, tls: None }
+    }
+}
+
 /// A callback on its way, on a thread and a connection of its own.
 pub struct Pending {
     what: String,
@@ -71,8 +88,9 @@ pub struct Pending {
 
 impl Pending {
     /// Sends `request` to `to` on a new connection and reads the one answer.
-    pub fn send(to: SocketAddr, what: &str, request: Vec<u8>) -> Self {
+    pub fn send(to: impl Into<Gate>, what: &str, request: Vec<u8>) -> Self {
         let (tell, answer) = bounded(1);
+        let to = to.into();
         thread::spawn(move || {
             let _ = tell.send(RawHttp::connect(to).exchange(&request));
         });
@@ -113,16 +131,17 @@ pub fn post_request(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8
 
 /// A socket to the HTTP front that writes exactly what it is told to.
 pub struct RawHttp {
-    stream: TcpStream,
+    wire: Wire,
     /// Read and not yet handed out.
     buffer: Vec<u8>,
     began: Instant,
 }
 
 impl RawHttp {
-    pub fn connect(to: SocketAddr) -> Self {
+    pub fn connect(to: impl Into<Gate>) -> Self {
+        let Gate { addr, tls } = to.into();
         let stream =
-            TcpStream::connect(to).unwrap_or_else(|e| panic!("no connection to {to}: {e}"));
+            TcpStream::connect(addr).unwrap_or_else(|e| panic!("no connection to {addr}: {e}"));
         stream.set_nodelay(true).expect("nodelay");
         stream
             .set_read_timeout(Some(DEADLINE))
@@ -130,8 +149,17 @@ impl RawHttp {
         stream
             .set_write_timeout(Some(DEADLINE))
             .expect("a write timeout");
+        let wire = match tls {
+            None => Wire::Plain(stream),
+            Some(config) => Wire::seal(stream, &config),
+        };
+        Self::over(wire)
+    }
+
+    /// Over a connection that is there already.
+    pub fn over(wire: Wire) -> Self {
         Self {
-            stream,
+            wire,
             buffer: Vec::new(),
             began: Instant::now(),
         }
@@ -140,7 +168,7 @@ impl RawHttp {
     /// Writes `bytes`; whether the other side still took them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.began = Instant::now();
-        self.stream.write_all(bytes).is_ok()
+        self.wire.write_all(bytes).is_ok()
     }
 
     /// Writes a request and reads its answer. That the relay may answer before it has taken everything is not held against it.
@@ -212,14 +240,26 @@ impl RawHttp {
         if !self.buffer.is_empty() {
             return true;
         }
-        self.stream
+        let stream = self.wire.stream();
+        stream
             .set_read_timeout(Some(within))
             .expect("a read timeout");
-        let stirs = match self.stream.peek(&mut [0]) {
-            Ok(_) => true,
-            Err(e) => !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        let nothing =
+            |e: &io::Error| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        let stirs = match &mut self.wire {
+            Wire::Plain(stream) => !stream.peek(&mut [0]).is_err_and(|e| nothing(&e)),
+            // What is there may be a ticket, which says nothing.
+            tls @ Wire::Tls(..) => {
+                let mut chunk = [0; 16 * 1024];
+                let read = tls.read(&mut chunk);
+                if let Ok(count) = read {
+                    self.buffer.extend_from_slice(&chunk[..count]);
+                }
+                !read.is_err_and(|e| nothing(&e))
+            }
         };
-        self.stream
+        self.wire
+            .stream()
             .set_read_timeout(Some(DEADLINE))
             .expect("a read timeout");
         stirs
@@ -227,12 +267,18 @@ impl RawHttp {
 
     /// Says "no more from me", and reads on.
     pub fn half_close(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.wire.say_end();
+        let _ = self.wire.stream().shutdown(Shutdown::Write);
+    }
+
+    /// What lies beneath.
+    pub fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
     }
 
     /// Closes with RST, as a crashed or impatient client does.
     pub fn reset(self) {
-        SockRef::from(&self.stream)
+        SockRef::from(self.wire.stream())
             .set_linger(Some(Duration::ZERO))
             .expect("linger");
     }
@@ -240,15 +286,23 @@ impl RawHttp {
     /// Reads what there is; `false` if the other side has closed.
     fn read_more(&mut self) -> Result<bool, String> {
         let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk) {
+        match self.wire.read(&mut chunk) {
             Ok(0) => Ok(false),
             Ok(count) => {
                 self.buffer.extend_from_slice(&chunk[..count]);
                 Ok(true)
             }
-            Err(e) if matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+            // Inside TLS a close without a word of it is one too.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+                ) =>
+            {
                 Ok(false)
             }
+            // So is an alert.
+            Err(e) if e.to_string().contains("received fatal alert") => Ok(false),
             Err(e) if e.kind() == ErrorKind::Interrupted => Ok(true),
             Err(e) => Err(format!("nothing came within {DEADLINE:?}: {e}")),
         }
@@ -307,7 +361,7 @@ impl Relay {
     pub fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Pending {
         let headers = [headers, &[("Connection", "close")]].concat();
         Pending::send(
-            self.ready().http,
+            self.gate(),
             &format!("POST {path}"),
             post_request(path, &headers, body),
         )
@@ -315,7 +369,7 @@ impl Relay {
 
     /// A socket to the HTTP front.
     pub fn http(&self) -> RawHttp {
-        RawHttp::connect(self.ready().http)
+        RawHttp::connect(self.gate())
     }
 
     /// GETs `path` from the admin listener.

@@ -1,8 +1,9 @@
 //! Real Lua programs as backends: `tests/lua/backend.lua` under lua5.1, LuaJIT and lua5.4.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use super::{DEADLINE, Process, Relay};
+use super::{Authority, DEADLINE, Process, Relay};
 
 /// A Lua that backends run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,16 +61,28 @@ pub struct Got {
 }
 
 impl Relay {
-    /// Starts `tests/lua/backend.lua` as backend `id` and waits until it is connected.
+    /// Starts `tests/lua/backend.lua` as backend `id` and waits until it is connected; through TLS, if the relay's backends
+    /// come that way.
     pub fn lua_backend(&self, lua: Lua, id: &str, mode: &str) -> LuaBackend {
-        let to = self.ready().tcp;
-        let mut command = lua.command();
-        command.arg("tests/lua/backend.lua");
-        command.args([&to.ip().to_string(), &to.port().to_string(), id, mode]);
-        let process = Process::start(lua.program(), command);
-        let mut backend = LuaBackend { process, taken: 0 };
+        let mut backend = match self.ready().tcp_tls {
+            None => self.lua_backend_with(lua, self.ready().tcp, &[id, mode]),
+            Some(to) => {
+                let ca = Authority::get().file();
+                self.lua_backend_with(lua, to, &[id, mode, "", "", &ca.to_string_lossy()])
+            }
+        };
         backend.line("READY");
         backend
+    }
+
+    /// Starts it with these arguments behind host and port, and does not wait.
+    pub fn lua_backend_with(&self, lua: Lua, to: SocketAddr, arguments: &[&str]) -> LuaBackend {
+        let mut command = lua.command();
+        command.arg("tests/lua/backend.lua");
+        command.args([&to.ip().to_string(), &to.port().to_string()]);
+        command.args(arguments);
+        let process = Process::start(lua.program(), command);
+        LuaBackend { process, taken: 0 }
     }
 }
 
@@ -107,6 +120,11 @@ impl LuaBackend {
                 body.to_owned()
             },
         )
+    }
+
+    /// Waits for a line of its log with these words.
+    pub fn log_contains(&self, words: &str) -> String {
+        self.process.wait_log(words)
     }
 
     /// Waits for the program to end by itself.

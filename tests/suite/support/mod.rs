@@ -12,6 +12,7 @@ mod process;
 mod proxy;
 mod relay;
 mod steady;
+mod tls;
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,12 +22,38 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use backend::Backend;
 pub use frame::{Frame, difference};
-pub use http::{Answer, Pending, RawHttp, post_request};
+pub use http::{Answer, Gate, Pending, RawHttp, post_request};
 pub use load::Load;
 pub use lua::{Lua, adler32};
 pub use process::Process;
 pub use relay::{Relay, Setup, binary, run};
 pub use steady::Steady;
+pub use tls::{Authority, Via, Wire};
+
+/// Every test over both transports: what is promised does not depend on whether it is sealed.
+macro_rules! over_both {
+    ($($(#[$attribute:meta])* $name:ident;)*) => {
+        mod in_the_clear {
+            $(
+                #[test]
+                $(#[$attribute])*
+                fn $name() {
+                    super::$name(crate::support::Via::Clear);
+                }
+            )*
+        }
+        mod through_tls {
+            $(
+                #[test]
+                $(#[$attribute])*
+                fn $name() {
+                    super::$name(crate::support::Via::Tls);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use over_both;
 
 /// How long anything may take before a test gives up on it. Generous, because it is only reached when something is broken.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -4,14 +4,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
-use super::{Answer, DEADLINE, Process};
+use super::{Answer, Authority, DEADLINE, Gate, Process, Via};
 
 /// What every relay of the suite starts from; a test's own fragment is laid over it.
 ///
@@ -35,11 +36,18 @@ path = "/notify/{id}"
 verify = "none"
 "#;
 
+/// Lets providers come through TLS.
+const HTTP_TLS: &str = "[http]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }";
+
+/// Lets backends come through TLS.
+const TCP_TLS: &str = "[tcp.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"cert.pem\"\nkey = \"key.pem\"";
+
 /// How a relay is to be started.
 #[derive(Default)]
 pub struct Setup {
     toml: String,
     nofile: Option<u32>,
+    tls: bool,
 }
 
 impl Setup {
@@ -48,7 +56,7 @@ impl Setup {
     pub fn with(fragment: &str) -> Self {
         Self {
             toml: fragment.to_owned(),
-            nofile: None,
+            ..Self::default()
         }
     }
 
@@ -58,15 +66,51 @@ impl Setup {
         self
     }
 
+    /// With a certificate of the tests' authority in `cert.pem` and `key.pem` of its folder.
+    pub fn certified(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// The same, and with providers coming as `via` says.
+    pub fn via(self, via: Via) -> Self {
+        match via {
+            Via::Clear => self,
+            Via::Tls => {
+                let mut setup = self.certified();
+                setup.toml = overlay(&setup.toml, HTTP_TLS);
+                setup
+            }
+        }
+    }
+
+    /// With backends coming as `via` says.
+    pub fn backends_via(self, via: Via) -> Self {
+        match via {
+            Via::Clear => self,
+            Via::Tls => {
+                let mut setup = self.certified();
+                setup.toml = overlay(&setup.toml, TCP_TLS);
+                setup
+            }
+        }
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Relay {
         raise_own_file_limit();
         let dir = TempDir::with_prefix("payrelay-").expect("a folder for the relay");
+        if self.tls {
+            Authority::get().issue(dir.path());
+        }
         let (process, ready) = launch(dir.path(), &self);
+        let sealed = self.toml.contains(HTTP_TLS.trim_start_matches("[http]\n"));
         Relay {
             process,
             ready,
             dir,
+            via: if sealed { Via::Tls } else { Via::Clear },
+            client: Authority::get().client(rustls::ALL_VERSIONS),
         }
     }
 }
@@ -76,6 +120,9 @@ pub struct Relay {
     process: Process,
     ready: Ready,
     dir: TempDir,
+    via: Via,
+    /// Kept, so that its connections resume each other's sessions as a provider's do.
+    client: Arc<ClientConfig>,
 }
 
 /// The line on standard output that says everything listens.
@@ -84,6 +131,8 @@ pub struct Ready {
     pub http: SocketAddr,
     pub tcp: SocketAddr,
     pub admin: SocketAddr,
+    /// Where backends come through TLS, if they do.
+    pub tcp_tls: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -105,6 +154,9 @@ impl Ready {
             http: address("http="),
             tcp: address("tcp="),
             admin: address("admin="),
+            tcp_tls: line
+                .rsplit_once("tcp.tls=")
+                .map(|(_, addr)| addr.parse().expect("an address")),
         }
     }
 }
@@ -118,6 +170,33 @@ impl Relay {
     /// Starts a relay with a fragment of configuration; see [`Setup::with`].
     pub fn with(fragment: &str) -> Self {
         Setup::with(fragment).start()
+    }
+
+    /// Starts a relay to which providers come as `via` says.
+    pub fn via(via: Via, fragment: &str) -> Self {
+        Setup::with(fragment).via(via).start()
+    }
+
+    /// Starts a relay to which backends come as `via` says.
+    pub fn backends_via(via: Via, fragment: &str) -> Self {
+        Setup::with(fragment).backends_via(via).start()
+    }
+
+    /// What clients of this relay trust.
+    pub fn client(&self) -> &Arc<ClientConfig> {
+        &self.client
+    }
+
+    /// Where it takes callbacks, and how.
+    pub fn gate(&self) -> Gate {
+        let tls = match self.via {
+            Via::Clear => None,
+            Via::Tls => Some(Arc::clone(&self.client)),
+        };
+        Gate {
+            addr: self.ready.http,
+            tls,
+        }
     }
 
     /// Ends this process as `kill -9` does, and starts another in the same folder, on other ports.

@@ -46,11 +46,11 @@ impl Steady {
         });
         let progress = Arc::new(Progress::default());
         let theirs = Arc::clone(&progress);
-        let to = relay.ready().http;
+        let to = relay.gate();
         let posts = thread::spawn(move || {
             let request = post_request("/notify/steady", &[("Connection", "close")], b"steady");
             while !theirs.seen.lock().stop {
-                let outcome = RawHttp::connect(to).exchange(&request);
+                let outcome = RawHttp::connect(to.clone()).exchange(&request);
                 let mut seen = theirs.seen.lock();
                 match outcome {
                     Ok(answer) if answer.status == 200 => seen.answered.push(answer.elapsed),

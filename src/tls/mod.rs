@@ -1,0 +1,15 @@
+//! TLS: the certificate that listeners show, and the records of one connection.
+//!
+//! TLS 1.2 and 1.3 by rustls; the cryptography is the crate's that signs tokens. Nothing here waits, owns a socket or knows
+//! what is said inside: the edge and the sessions receive and send, each in its own way.
+//!
+//! | part | what lives there |
+//! |---|---|
+//! | `identity` | certificate and key from their files, replaced while running |
+//! | `records` | one connection: sealed bytes to plain ones and back |
+
+mod identity;
+mod records;
+
+pub use identity::{BadIdentity, Identity};
+pub use records::{Alert, Opened, PIECES_MAX, Records};
