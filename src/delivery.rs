@@ -149,7 +149,7 @@ impl Delivery {
         };
         match self.waits.dedupe.enter(key, request) {
             Entered::First(request) => return Some(request.answer),
-            Entered::Waits => {}
+            Entered::Waits => self.waits.one_joined(),
             Entered::Settled(request) => {
                 let why = "delivered or stored before";
                 self.waits.answer_joined(request, Outcome::Duplicate, why);

@@ -4,6 +4,8 @@
 //! door, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
 //! order in which they are dropped.
 
+mod error;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,20 +16,21 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
+pub use self::error::StartError;
 use crate::admin::{Admin, Books};
 use crate::bus::events::Hub;
-use crate::bus::{self, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
+use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
 use crate::courier::Courier;
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
-use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Peers, Watcher};
+use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
-use crate::outbox::{self, Inbox, OpenError, Outbox, Works};
+use crate::outbox::{self, Inbox, Outbox, Works};
 use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
@@ -80,73 +83,6 @@ pub struct Relay {
     // Last: until all rooms above are closed somebody may tell what came of a notification.
     _works: Option<Works>,
 }
-
-/// Why the relay does not run.
-#[derive(Debug)]
-pub enum StartError {
-    /// A listener cannot be opened: the key in the file, its address, and why.
-    Listen(&'static str, SocketAddr, io::Error),
-    /// A certificate or its key is not to be had.
-    Tls(BadIdentity),
-    /// There is no way to the HTTP pool, or the process may not open enough files for one.
-    Lanes(LanesError),
-    /// The outbox cannot be used.
-    Outbox(OpenError),
-    /// The bus cannot be used.
-    Bus(bus::StartError),
-    /// The system has no room for a thread or a descriptor, or gives no random bytes.
-    System(&'static str, io::Error),
-}
-
-impl StartError {
-    /// 78 if the file can mend it, else 1.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Listen(..)
-            | Self::Tls(_)
-            | Self::Lanes(LanesError::Descriptors { .. })
-            | Self::Bus(bus::StartError::Config(_)) => 78,
-            Self::Outbox(error) if error.needs_a_person() => 78,
-            Self::Lanes(_)
-            | Self::Outbox(_)
-            | Self::Bus(bus::StartError::Thread(_))
-            | Self::System(..) => 1,
-        }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(key, addr, error) => {
-                write!(f, "{key} = \"{addr}\": cannot listen there: {error}")?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => write!(
-                        f,
-                        "; another process has that port (a second payrelay?), choose another or stop it"
-                    ),
-                    io::ErrorKind::PermissionDenied => {
-                        write!(
-                            f,
-                            "; ports below 1024 need a privilege, choose a higher one"
-                        )
-                    }
-                    io::ErrorKind::AddrNotAvailable => {
-                        write!(f, "; no interface of this machine has that address")
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Self::Tls(error) => write!(f, "{error}"),
-            Self::Lanes(error) => write!(f, "{error}"),
-            Self::Outbox(error) => write!(f, "{error}"),
-            Self::Bus(error) => write!(f, "{error}"),
-            Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Relay {
     /// Starts everything that `config` asks for. When it returns, every port is open and answers.

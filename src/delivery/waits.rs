@@ -253,6 +253,7 @@ impl Waits {
         self.trace.add(record);
         (wait.answer)(outcome);
         for request in joined {
+            self.metrics.in_flight_sub();
             let outcome = if outcome.is_ok() {
                 Outcome::Duplicate
             } else {
@@ -260,6 +261,11 @@ impl Waits {
             };
             self.answer_joined(request, outcome, &format!("joined {id}"));
         }
+    }
+
+    /// A request waits for the end of another one.
+    pub fn one_joined(&self) {
+        self.metrics.in_flight_add();
     }
 
     /// Answers a request for an event that another request is about.

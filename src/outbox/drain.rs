@@ -213,6 +213,14 @@ impl Drain {
             (1.., _) | (0, Some(0)) => 1,
             (0, credit) => credit.unwrap_or(CREDIT_DEFAULT).div_ceil(2).min(WINDOW_MAX),
         };
+        if credit == Some(0) {
+            // Nobody tells when it is given.
+            let soon = Instant::now() + self.settings.retry_first;
+            self.lanes.wake_by(backend, soon);
+        }
+        let Some(lane) = self.lanes.get(backend) else {
+            return;
+        };
         let unwritten = lane.out.len() - lane.flights;
         let room = match unwritten < UNWRITTEN_MAX {
             true => window.saturating_sub(lane.flights).min(BATCH),
@@ -255,6 +263,7 @@ impl Drain {
                 self.lanes.wake_by(backend, Instant::now() + wait);
             }
             Ok(None) => {
+                self.lanes.set_wake(backend, None);
                 self.lanes.close_dormant(backend);
             }
             Err(error) => self.cannot_read(backend, &error),

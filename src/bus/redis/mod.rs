@@ -15,6 +15,7 @@
 //! nodes come to the same verdict, whatever order they hear in. A node that hears of an older session announces its own
 //! again, for the other may have been deaf when it was announced first. So exactly one survives.
 
+mod back;
 mod backoff;
 mod health;
 mod link;
@@ -26,6 +27,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::back::Back;
 use self::health::Health;
 use self::link::{LinkError, Place};
 use self::publisher::{Post, Publisher, Then};
@@ -39,7 +41,7 @@ use super::{
 };
 use crate::config;
 use crate::metrics::{BusMetrics, BusReadings};
-use crate::notification::{BackendId, NotificationId, Receipt};
+use crate::notification::{BackendId, Receipt};
 use crate::parcel::{Parcel, Progress, Receipts, Reply};
 
 /// A stack for the redis crate's parser and TLS.
@@ -481,29 +483,6 @@ impl Ear for Hearing {
     fn hears_again(&mut self) {
         self.abroad.was_deaf(Instant::now());
         self.post.announce_all(self.sessions.stamps());
-    }
-}
-
-/// The way back to the node that a notification came from.
-struct Back {
-    /// Whether it became a MSG here: its origin counts tries by that.
-    progress: Option<Arc<Progress>>,
-    channel: String,
-    to: BackendId,
-    post: Arc<Post>,
-    metrics: BusMetrics,
-}
-
-impl Receipts for Back {
-    fn receipt(&self, id: NotificationId, receipt: Receipt) {
-        let bytes = link::publish(&[&self.channel], |out| {
-            let sent = self.progress.as_ref().and_then(|progress| progress.sent());
-            frames::told(out, id, &self.to, &receipt, sent);
-        });
-        // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
-        if self.post.send(bytes, Then::Nothing).is_err() {
-            self.metrics.receipt_lost();
-        }
     }
 }
 

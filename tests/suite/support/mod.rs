@@ -95,6 +95,11 @@ pub fn token(secret: &str, id: &str) -> String {
 pub struct Random(u64);
 
 impl Random {
+    /// The sequence of `seed`, which came out of another one.
+    pub fn from(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A new sequence, whose seed goes to the test's output.
     pub fn new() -> Self {
         let clock = SystemTime::now()
