@@ -104,10 +104,7 @@ impl Delivery {
 
     /// Hands `notification` to its backend, wherever that is; `answer` learns what came of it, in this call or later.
     pub fn deliver(&self, notification: Notification, answer: Answer) {
-        let key = notification
-            .event
-            .as_deref()
-            .map(|event| EventKey::of(&notification.route, &notification.backend, event));
+        let key = EventKey::of(&notification);
         let Some(answer) = self.let_first_through(key.as_ref(), &notification, answer) else {
             return;
         };

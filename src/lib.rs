@@ -2,10 +2,10 @@
 //! as truthfully as it can prove.
 //!
 //! ```text
-//!  provider ──HTTP──▶ edge ──lane──▶ http ──▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
-//!             ▲                                │  ▲                              │
-//!             └───────────── answer ───────────┤  └────────── receipt ───────────┤
-//!                                              └──▶ outbox ──drain───────────────┘
+//!  provider ──HTTP──▶ edge ──lane──▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
+//!             ▲                                       │  ▲                              │
+//!             └───────────────── answer ──────────────┤  └────────── receipt ───────────┤
+//!                                                     └──▶ outbox ──drain───────────────┘
 //! ```
 //!
 //! # The rooms, from the street inwards
@@ -15,6 +15,7 @@
 //! | [`relay`] | the only file that wires rooms together: start order, stop order, reload |
 //! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
 //! | [`http`] | the tiny_http pool: routes, selectors, answers |
+//! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
 //! | [`delivery`] | who waits for which notification until when, and which events are settled |
 //! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
 //! | [`courier`] | the way to a backend, wherever it is |
@@ -68,4 +69,5 @@ pub mod thread;
 pub mod timeline;
 pub mod tls;
 pub mod trace;
+pub mod verify;
 pub mod wire;

@@ -48,6 +48,7 @@ pub struct Metrics {
     registry: Registry,
     notifications: Family<OutcomeLabels, Counter>,
     http_refusals: Family<ReasonLabels, Counter>,
+    signature_refusals: Family<RouteReasonLabels, Counter>,
     receipts: Receipts,
     ack_seconds: Histogram,
     sessions: Gauge,
@@ -90,9 +91,19 @@ pub struct Readings {
 pub struct RouteMetrics {
     /// In the order of [`Outcome::ALL`].
     by_outcome: [Counter; Outcome::ALL.len()],
+    route: RouteLabel,
+    signature_refusals: Family<RouteReasonLabels, Counter>,
 }
 
 impl RouteMetrics {
+    /// A callback on this route was not believed. `reason` is one word of a closed set.
+    pub fn signature_refused(&self, reason: &'static str) {
+        let route = self.route.clone();
+        self.signature_refusals
+            .get_or_create(&RouteReasonLabels { route, reason })
+            .inc();
+    }
+
     /// A provider was answered on this route, because of `outcome`.
     pub fn answered(&self, outcome: Outcome) {
         self.by_outcome[outcome as usize].inc();
@@ -132,6 +143,12 @@ impl Metrics {
             "payrelay_http_refusals",
             "HTTP requests refused before they became a notification",
             http_refusals.clone(),
+        );
+        let signature_refusals = Family::default();
+        registry.register(
+            "payrelay_signature_refusals",
+            "Callbacks whose signature was not the provider's, by route and reason",
+            signature_refusals.clone(),
         );
         let receipts = Receipts::register(&mut registry);
         let ack_seconds = Histogram::new(ACK_SECONDS);
@@ -183,6 +200,7 @@ impl Metrics {
             registry,
             notifications,
             http_refusals,
+            signature_refusals,
             receipts,
             ack_seconds,
             sessions,
@@ -205,7 +223,11 @@ impl Metrics {
                 outcome: outcome.as_str(),
             })
         });
-        RouteMetrics { by_outcome }
+        RouteMetrics {
+            by_outcome,
+            route: RouteLabel(route),
+            signature_refusals: self.signature_refusals.clone(),
+        }
     }
 
     /// A request was refused before it became a notification. `reason` is one word of a closed set.
@@ -416,6 +438,12 @@ struct BackendLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteReasonLabels {
+    route: RouteLabel,
     reason: &'static str,
 }
 

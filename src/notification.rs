@@ -160,24 +160,34 @@ impl IdMint {
     }
 }
 
-/// By what a provider's retry is known: route, backend and event key, as 16 bytes of their SHA-256.
+/// By what a provider's retry is known, as 16 bytes of a SHA-256.
 ///
-/// The backend is part of it: two merchants' orders with the same number, posted to the same route, are two payments.
+/// It is made of route, backend and event key: two merchants' orders with the same number, posted to the same route, are two
+/// payments. Where nobody has checked that the provider sent it, head and body are part of it too: else anybody could
+/// post rubbish under the number of an order, and the payment for it would be taken for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventKey([u8; 16]);
 
 impl EventKey {
-    /// The key of `event`, which came in by `route` for `backend`.
-    pub fn of(route: &str, backend: &BackendId, event: &str) -> Self {
+    /// The key of `notification`, if it has an event.
+    pub fn of(notification: &Notification) -> Option<Self> {
+        let event = notification.event.as_deref()?;
         let mut hash = digest::Context::new(&digest::SHA256);
-        for part in [route, backend.as_str(), event] {
-            // With their lengths, so that no two sets of parts run together to the same bytes.
+        let mut add = |part: &[u8]| {
+            // With its length, so that no two sets of parts run together to the same bytes.
             hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part.as_bytes());
+            hash.update(part);
+        };
+        add(notification.route.as_bytes());
+        add(notification.backend.as_str().as_bytes());
+        add(event.as_bytes());
+        if notification.verified == "none" {
+            add(&notification.head);
+            add(&notification.body);
         }
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
-        Self(bytes)
+        Some(Self(bytes))
     }
 
     /// The key's bytes.
@@ -374,20 +384,47 @@ mod tests {
     }
 
     #[test]
-    fn an_event_key_is_of_route_backend_and_event_together() {
-        let backend = |text| BackendId::parse(text).expect("an id");
-        let key = EventKey::of("pay", &backend("till"), "42");
-        assert_eq!(EventKey::of("pay", &backend("till"), "42"), key);
+    fn an_event_key_is_of_what_makes_a_retry_the_same() {
+        let notification =
+            |verified: &'static str, route: &str, backend: &str, event: &str, body: &str| {
+                Notification {
+                    id: IdMint::new(0).mint(0),
+                    backend: BackendId::parse(backend).expect("an id"),
+                    route: route.into(),
+                    verified: verified.into(),
+                    event: Some(event.into()),
+                    at_unix_ms: 0,
+                    tries: 1,
+                    head: Vec::new(),
+                    body: body.into(),
+                }
+            };
+        let of = |verified, route, backend, event, body| {
+            EventKey::of(&notification(verified, route, backend, event, body)).expect("a key")
+        };
+        let key = of("stripe", "pay", "till", "42", "paid");
+        assert_eq!(of("stripe", "pay", "till", "42", "paid"), key);
         assert_eq!(EventKey::from_bytes(*key.bytes()), key);
+        assert_eq!(
+            of("stripe", "pay", "till", "42", "paid, it says again"),
+            key
+        );
         for other in [
-            EventKey::of("pa", &backend("till"), "42"),
-            EventKey::of("pay", &backend("till-2"), "42"),
-            EventKey::of("pay", &backend("till"), "43"),
-            EventKey::of("payt", &backend("ill"), "42"),
-            EventKey::of("pay", &backend("till4"), "2"),
+            of("stripe", "pa", "till", "42", "paid"),
+            of("stripe", "pay", "till-2", "42", "paid"),
+            of("stripe", "pay", "till", "43", "paid"),
+            of("stripe", "payt", "ill", "42", "paid"),
+            of("stripe", "pay", "till4", "2", "paid"),
         ] {
             assert_ne!(other, key);
         }
+        // What anybody can have sent is the same only if it is the same.
+        let unsure = of("none", "pay", "till", "42", "paid");
+        assert_eq!(of("none", "pay", "till", "42", "paid"), unsure);
+        assert_ne!(of("none", "pay", "till", "42", "forged"), unsure);
+        let mut without = notification("none", "pay", "till", "42", "paid");
+        without.event = None;
+        assert_eq!(EventKey::of(&without), None);
     }
 
     #[test]

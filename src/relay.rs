@@ -50,6 +50,9 @@ const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
 /// The admin port takes no bodies to speak of.
 const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
 
+/// The outbox's: three connections with two files each, what they share, the lock, and what SQLite opens for a moment.
+const OUTBOX_FDS: usize = 12;
+
 /// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
@@ -444,6 +447,7 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
         + 3 * LANES
         + 2 * config.tcp.max_connections
         + ADMIN_FDS
+        + OUTBOX_FDS
         + 2 * FDS_RESERVED;
     let granted = raise_limit(wanted as u64);
     if granted < wanted as u64 {
@@ -452,7 +456,7 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
              connections beyond that are refused; raise LimitNOFILE (ulimit -n) or lower tcp.max_connections"
         );
     }
-    FdBudget::for_process(FDS_RESERVED + ADMIN_FDS)
+    FdBudget::for_process(FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS)
 }
 
 fn random() -> io::Result<u64> {

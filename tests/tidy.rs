@@ -21,7 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("parcel", &["notification"]),
     ("trace", &["notification", "parcel", "timeline"]),
     ("metrics", &["notification"]),
-    ("config", &["notification", "peers"]),
+    ("verify", &[]),
+    ("config", &["notification", "peers", "verify"]),
     ("logging", &["notification", "config"]),
     ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
@@ -30,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("courier", &["notification", "parcel", "bus", "session"]),
     ("outbox", &["notification", "thread", "timeline", "parcel", "metrics", "config", "bus", "session", "courier"]),
     ("delivery", &["notification", "thread", "parcel", "trace", "metrics", "bus", "session", "courier", "outbox"]),
-    ("http", &["notification", "peers", "thread", "claims", "metrics", "config", "session", "delivery"]),
+    ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
     ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
     ("admin", &["notification", "timeline", "trace", "metrics", "config", "outbox", "edge"]),
 ];
@@ -141,7 +142,14 @@ fn everything() -> Vec<Source> {
     for folder in ["src", "tests", "benches", "doc", "clients", ".ci"] {
         all.extend(files(folder, &[".rs", ".lua", ".md", ".toml", "/run"]));
     }
-    for file in ["README.md", "CHANGELOG.md", "Cargo.toml", "relay.toml"] {
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "Cargo.toml",
+        "deny.toml",
+        "relay.toml",
+    ] {
         let path = project().join(file);
         if path.exists() {
             all.push(read(&path));

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::notification::{BackendId, NotificationId, Receipt};
 use crate::parcel::{self, Reply};
 
-/// The most that may be abroad at once. What nobody answers stays for [`Abroad::new`]'s patience, so at the default
+/// The most that may be abroad at once. What nobody answers stays until `tcp.ack_timeout` is over, so at the default
 /// `http.max_in_flight` (256 in 4 s) and `tcp.ack_timeout` (60 s) about 4,000 can be; 150 bytes each.
 const SENT_MAX: usize = 65_536;
 
@@ -21,9 +21,9 @@ const SENT_MAX: usize = 65_536;
 const MOVED_GRACE: Duration = Duration::from_secs(3);
 
 /// What was sent and not answered yet.
+#[derive(Default)]
 pub struct Abroad {
     table: Mutex<Table>,
-    patience: Duration,
 }
 
 #[derive(Default)]
@@ -50,25 +50,16 @@ impl fmt::Debug for Abroad {
 }
 
 impl Abroad {
-    /// Nothing is abroad yet. What is not answered within `patience` never will be: longer than the `tcp.ack_timeout` after
-    /// which the other node forgets it.
-    pub fn new(patience: Duration) -> Self {
-        Self {
-            table: Mutex::default(),
-            patience,
-        }
-    }
-
     /// How many are unanswered.
     pub fn len(&self) -> usize {
         self.table.lock().count
     }
 
-    /// Keeps `reply` until something is heard of it. To be called before it is sent.
+    /// Keeps `reply` until something is heard of it, or `until`: then nothing will be. To be called before it is sent.
     ///
     /// # Errors
     /// Too many are abroad; the reply comes back.
-    pub fn send(&self, backend: &BackendId, reply: Reply, now: Instant) -> Result<(), Reply> {
+    pub fn send(&self, backend: &BackendId, reply: Reply, until: Instant) -> Result<(), Reply> {
         let mut table = self.table.lock();
         if table.count >= SENT_MAX {
             return Err(reply);
@@ -76,7 +67,7 @@ impl Abroad {
         table.count += 1;
         let sent = Sent {
             reply,
-            until: now + self.patience,
+            until,
             heard_by: None,
             refusals: 0,
             refusal: None,
@@ -236,7 +227,7 @@ mod tests {
     impl Desk {
         fn new() -> Self {
             Self {
-                abroad: Abroad::new(Duration::from_secs(60)),
+                abroad: Abroad::default(),
                 ledger: Arc::default(),
                 to: BackendId::parse("a").expect("an id"),
                 mint: IdMint::new(0),
@@ -247,7 +238,8 @@ mod tests {
         fn send(&self) -> NotificationId {
             let id = self.mint.mint(0);
             let reply = Reply::new(id, Arc::clone(&self.ledger) as Arc<dyn Receipts>);
-            let sent = self.abroad.send(&self.to, reply, self.now);
+            let until = self.now + Duration::from_secs(60);
+            let sent = self.abroad.send(&self.to, reply, until);
             assert!(sent.is_ok());
             id
         }

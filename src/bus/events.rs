@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -170,7 +170,7 @@ pub struct Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Events({} channels)", self.hub.table.lock().len())
+        write!(f, "Events({:?})", self.hub)
     }
 }
 
@@ -196,7 +196,8 @@ impl Events {
         Self::new(hub, Arc::new(bus), PAYLOAD_BYTES_MAX)
     }
 
-    /// Calls `listener` for every event on `channel`, and when the bus fails and is back.
+    /// Calls `listener` for every event on `channel`, and when the bus fails and is back. If it is down already, the
+    /// listener hears that at once, from this thread.
     pub fn on(
         &self,
         channel: &Channel,
@@ -223,7 +224,10 @@ impl Events {
         listener: Listener,
         ready: Option<Ready>,
     ) -> (ListenerId, Reach) {
-        let id = self.hub.add(channel, once, listener);
+        let (id, news) = self.hub.add(channel, once, listener);
+        if let Some(news) = news {
+            news.tell();
+        }
         let reach = self.bus.look_again(Topic::Event(channel.clone()), ready);
         (id, reach)
     }
@@ -268,13 +272,23 @@ impl Events {
 /// The listeners of this node. The lock is never held while one is called.
 #[derive(Default)]
 pub struct Hub {
-    table: Mutex<HashMap<Channel, Vec<Arc<Entry>>>>,
-    next: AtomicU64,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_channel: HashMap<Channel, Vec<Arc<Entry>>>,
+    /// The number of the next listener.
+    next: u64,
+    /// Why the bus is down, if it is.
+    down: Option<Arc<str>>,
+    /// How often it has failed or come back.
+    changes: u64,
 }
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hub({} channels)", self.table.lock().len())
+        write!(f, "Hub({} channels)", self.channels().len())
     }
 }
 
@@ -282,11 +296,17 @@ struct Entry {
     number: u64,
     once: bool,
     removed: AtomicBool,
+    /// The last change of the bus that the listener knows of. Two threads may bring news at once; the lock is held over
+    /// the call, for it is what keeps the older from coming last.
+    knows: Mutex<u64>,
     listener: Listener,
 }
 
 impl Entry {
     fn call(&self, event: Event<'_>) {
+        if self.removed.load(Ordering::Relaxed) {
+            return;
+        }
         // Called by the thread that serves all others too: one listener's panic is its own.
         if catch_unwind(AssertUnwindSafe(|| (self.listener)(event))).is_err() {
             log::error!("a listener of an event panicked; it stays");
@@ -294,29 +314,59 @@ impl Entry {
     }
 }
 
+/// That the bus has failed, or is back, still to be told to listeners.
+#[must_use = "somebody wants to know"]
+pub struct News {
+    change: u64,
+    down: Option<Arc<str>>,
+    listeners: Vec<Arc<Entry>>,
+}
+
+impl News {
+    /// Tells each, unless it has heard of something later.
+    pub fn tell(self) {
+        let event = self.down.as_deref().map_or(Event::Up, Event::Down);
+        for entry in self.listeners {
+            let mut knows = entry.knows.lock();
+            if *knows < self.change {
+                *knows = self.change;
+                entry.call(event);
+            }
+        }
+    }
+}
+
 impl Hub {
-    fn add(&self, channel: &Channel, once: bool, listener: Listener) -> ListenerId {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+    /// The news are for the new listener: a failure that began before it came.
+    fn add(&self, channel: &Channel, once: bool, listener: Listener) -> (ListenerId, Option<News>) {
+        let mut table = self.table.lock();
+        let number = table.next;
+        table.next += 1;
+        let missed = u64::from(table.down.is_some());
         let entry = Arc::new(Entry {
             number,
             once,
             removed: AtomicBool::new(false),
+            knows: Mutex::new(table.changes - missed),
             listener,
         });
-        self.table
-            .lock()
-            .entry(channel.clone())
-            .or_default()
-            .push(entry);
-        ListenerId {
+        let news = table.down.clone().map(|why| News {
+            change: table.changes,
+            down: Some(why),
+            listeners: vec![Arc::clone(&entry)],
+        });
+        let list = table.by_channel.entry(channel.clone()).or_default();
+        list.push(entry);
+        let id = ListenerId {
             channel: channel.clone(),
             number,
-        }
+        };
+        (id, news)
     }
 
     fn remove(&self, id: &ListenerId) -> bool {
         let mut table = self.table.lock();
-        let Some(list) = table.get_mut(&id.channel) else {
+        let Some(list) = table.by_channel.get_mut(&id.channel) else {
             return false;
         };
         let Some(at) = list.iter().position(|entry| entry.number == id.number) else {
@@ -324,7 +374,7 @@ impl Hub {
         };
         let entry = list.remove(at);
         if list.is_empty() {
-            table.remove(&id.channel);
+            table.by_channel.remove(&id.channel);
         }
         drop(table);
         entry.removed.store(true, Ordering::Relaxed);
@@ -333,44 +383,45 @@ impl Hub {
 
     /// Whether anybody listens to `channel`.
     pub fn has(&self, channel: &Channel) -> bool {
-        self.table.lock().contains_key(channel)
+        self.table.lock().by_channel.contains_key(channel)
     }
 
     /// Every channel that somebody listens to.
     pub fn channels(&self) -> Vec<Channel> {
-        self.table.lock().keys().cloned().collect()
+        self.table.lock().by_channel.keys().cloned().collect()
     }
 
     /// Calls the listeners of `channel` in the order they came; says whether there was one.
     pub fn dispatch(&self, channel: &Channel, payload: &[u8]) -> bool {
         let hearing = {
             let mut table = self.table.lock();
-            let Some(list) = table.get_mut(channel) else {
+            let Some(list) = table.by_channel.get_mut(channel) else {
                 return false;
             };
             let hearing = list.clone();
             // Under the lock: of two events at the same moment only one finds it.
             list.retain(|entry| !entry.once);
             if list.is_empty() {
-                table.remove(channel);
+                table.by_channel.remove(channel);
             }
             hearing
         };
         for entry in &hearing {
-            if !entry.removed.load(Ordering::Relaxed) {
-                entry.call(Event::Message(Payload(payload)));
-            }
+            entry.call(Event::Message(Payload(payload)));
         }
         true
     }
 
-    /// Tells every listener of every channel that the bus has failed, or is back.
-    pub fn spread(&self, event: Event<'_>) {
-        let all: Vec<_> = self.table.lock().values().flatten().cloned().collect();
-        for entry in all {
-            if !entry.removed.load(Ordering::Relaxed) {
-                entry.call(event);
-            }
+    /// Notes that the bus is down and why, or up again. To be called in the order in which that happens; the news are for
+    /// every listener of every channel, and told when no lock is held.
+    pub fn turn(&self, down: Option<&str>) -> News {
+        let mut table = self.table.lock();
+        table.changes += 1;
+        table.down = down.map(Into::into);
+        News {
+            change: table.changes,
+            down: table.down.clone(),
+            listeners: table.by_channel.values().flatten().cloned().collect(),
         }
     }
 }

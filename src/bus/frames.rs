@@ -11,7 +11,8 @@
 //!   GONE id= to=    BUSY id= to=    EXPIRED id= to=    each with session= sent=<Unix ms> if it became a MSG
 //!   CANARY n=<number>                this node to itself, every second
 //!   WAKE                             this node's publisher to its subscriber: there is something to subscribe to
-//!   ROLL n=<number> node=<instance> more=<0|1> =<len>     an answer to WHO: "<backend id> <stamp>" and LF for each
+//!   ROLL n=<number> node=<instance> more=<0|1> =<len>     an answer to WHO: "<backend id> <stamp>" and LF for each;
+//!                                    n=0: to a node that asked by itself, for it may have missed a HERE
 //! on all
 //!   HERE node=<instance> =<len>      backends that have come: "<backend id> <stamp>" and LF for each
 //!   WHO n=<number> origin=<instance> who is connected to you?
@@ -304,3 +305,6 @@ fn list(backends: &[(BackendId, Stamp)]) -> Vec<u8> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests;

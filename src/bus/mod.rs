@@ -12,6 +12,8 @@ mod frames;
 mod memory;
 mod redis;
 mod roll;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;

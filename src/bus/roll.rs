@@ -96,25 +96,26 @@ impl fmt::Debug for RollCalls {
 }
 
 impl RollCalls {
-    /// Opens a question; its number goes with it.
-    ///
-    /// # Errors
-    /// Too many are open; `then` comes back.
-    pub fn open(&self, then: Then, now: Instant) -> Result<u64, Then> {
-        let mut calls = self.calls.lock();
-        if calls.open.len() >= CALLS_MAX {
-            return Err(then);
-        }
-        calls.next += 1;
-        let n = calls.next;
+    /// Opens a question, to which this node answers `own`; its number goes with it. `None`: too many are open, and `then`
+    /// has heard so.
+    pub fn open(&self, own: NodeRoll, then: Then, now: Instant) -> Option<u64> {
         let call = Call {
             then,
             until: now + ANSWER_WITHIN,
             expected: None,
-            answers: HashMap::new(),
+            answers: HashMap::from([(own.node.clone(), (own, true))]),
         };
-        calls.open.insert(n, call);
-        Ok(n)
+        {
+            let mut calls = self.calls.lock();
+            if calls.open.len() < CALLS_MAX {
+                calls.next += 1;
+                let n = calls.next;
+                calls.open.insert(n, call);
+                return Some(n);
+            }
+        }
+        call.close(Some("too many ask at once; try again".into()));
+        None
     }
 
     /// These nodes should answer question `n`.

@@ -77,6 +77,7 @@ impl Api {
         let place = &self.place;
         let answer = post(&Post {
             method,
+            trust: None,
             place,
             target,
             headers,

@@ -10,6 +10,7 @@ mod place;
 mod run;
 mod send;
 mod text;
+mod tls;
 mod token;
 mod trace;
 

@@ -7,6 +7,13 @@ use std::fmt;
 use super::Answer;
 use super::problem::Problem;
 use super::reader::{Field, Section};
+use crate::verify::presets::{Preset, Words};
+
+/// What a provider reads as ok where nothing else is said.
+const OK: Words = (200, "text/plain", "success");
+
+/// What it reads as not ok.
+const FAIL: Words = (503, "text/plain", "fail");
 
 /// The longest body of an answer, in bytes. Providers read a word or a small document.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -60,27 +67,31 @@ impl fmt::Display for BadAnswer {
     }
 }
 
-/// Reads a route's `ok` and `fail`.
-pub fn both(route: &mut Section<'_>) -> (Answer, Answer) {
-    let ok = one(route.section("ok"), status_of_ok, plain(200, "success"));
+/// Reads a route's `ok` and `fail`, for which its preset has the defaults.
+pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer) {
+    let (ok, fail) = preset.map_or((OK, FAIL), |preset| (preset.ok, preset.fail));
+    let ok = one(route.section("ok"), status_of_ok, answer(ok));
     let given = route.field("fail");
-    let fail = one(route.section("fail"), status_of_fail, plain(503, "fail"));
-    if let (Some(given), 200..=299) = (given, fail.status) {
-        if fail.body == ok.body {
-            given.refuse(Problem::Answer(BadAnswer::SameAsOk));
-        } else {
-            given.warn(
-                "a failure with a status of 2xx is a success to every provider that does not read the body",
-            );
+    let fail = one(route.section("fail"), status_of_fail, answer(fail));
+    if !(200..=299).contains(&fail.status) {
+        return (ok, fail);
+    }
+    if fail.body == ok.body {
+        if let Some(field) = given.or(route.field("ok")) {
+            field.refuse(Problem::Answer(BadAnswer::SameAsOk));
         }
+    } else if let (Some(given), false) = (given, preset.is_some_and(|preset| preset.reads_fail)) {
+        given.warn(
+            "a failure with a status of 2xx is a success to every provider that does not read the body",
+        );
     }
     (ok, fail)
 }
 
-fn plain(status: u16, body: &str) -> Answer {
+fn answer((status, content_type, body): Words) -> Answer {
     Answer {
         status,
-        content_type: "text/plain".to_owned(),
+        content_type: content_type.to_owned(),
         body: body.as_bytes().to_vec(),
     }
 }

@@ -12,7 +12,7 @@ use super::errors::ConfigErrors;
 use super::place::Lines;
 use super::problem::{FILE_BYTES_MAX, Problem};
 use super::reader::{Report, Section};
-use super::{Config, Redis, address, node, redis, route, sections};
+use super::{Config, address, node, redis, route, sections};
 
 impl Config {
     /// Takes `text` as a configuration; errors and warnings call it `name_of_file`.
@@ -20,6 +20,11 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the file's order. A text that is not TOML is judged no further than that.
     pub fn parse(text: &str, name_of_file: &str) -> Result<Self, ConfigErrors> {
+        Self::parse_noting_secrets(text, name_of_file).map(|(config, _)| config)
+    }
+
+    /// The same; says besides whether `text` itself has secrets in it.
+    fn parse_noting_secrets(text: &str, name_of_file: &str) -> Result<(Self, bool), ConfigErrors> {
         let report = Report::new(name_of_file, text);
         let (document, syntax) = DeTable::parse_recoverable(text);
         if !syntax.is_empty() {
@@ -30,10 +35,9 @@ impl Config {
         if report.is_bad() {
             return Err(report.into_errors());
         }
-        Ok(Self {
-            warnings: report.into_warnings(),
-            ..config
-        })
+        let has_secret = report.has_secret();
+        let warnings = report.into_warnings();
+        Ok((Self { warnings, ..config }, has_secret))
     }
 
     /// Reads and takes the file at `path`; reads at most 16 MiB.
@@ -53,10 +57,8 @@ impl Config {
             let place = Lines::new(&before).place(before.len());
             ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
         })?;
-        let mut config = Self::parse(text, &name)?;
-        let password = config.redis.as_ref().is_some_and(Redis::has_password);
-        let secret = !config.tcp.secrets.is_empty() || config.admin.token.is_some() || password;
-        if secret && mode & 0o044 != 0 {
+        let (mut config, has_secret) = Self::parse_noting_secrets(text, &name)?;
+        if has_secret && mode & 0o044 != 0 {
             config.warnings.push(format!(
                 "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
             ));

@@ -24,6 +24,7 @@ mod selector;
 mod spelling;
 mod units;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
 use crate::peers::Networks;
+use crate::verify::Verifier;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,6 +226,10 @@ pub struct Route {
     pub path: PathTemplate,
     /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
     pub allow: Networks,
+    /// What checks the provider's signature; `None`: nothing does.
+    pub verifier: Option<Arc<Verifier>>,
+    /// A bad signature is answered with `fail`, because this provider reads its body; otherwise with 401.
+    pub forged_gets_fail: bool,
     /// Where the backend's id is.
     pub id: Selector,
     /// Where the event key is, if the route has one.
@@ -265,8 +271,14 @@ pub enum Selector {
     Form(String),
     /// `json:/pointer`: RFC 6901, cut at its slashes and unescaped.
     Json(Vec<String>),
+    /// `xml:NAME`, or `xml:NAME/NAME` for an element in another: from the root's children down.
+    Xml(Vec<String>),
+    /// `opened:/pointer`: into the JSON that the body holds sealed.
+    Opened(Vec<String>),
     /// `header:NAME`, in lower case.
     Header(String),
+    /// What the check of the signature itself found. No file says so; a preset may.
+    OfSignature,
 }
 
 /// What a provider is answered.

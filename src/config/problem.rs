@@ -10,10 +10,13 @@ use std::ops::RangeInclusive;
 use super::address::BadListen;
 use super::answer::BadAnswer;
 use super::path::BadPath;
+use super::secret::BadSource;
 use super::selector::BadSelector;
 use super::units::BadQuantity;
+use super::verify::BadVerify;
 use crate::notification::BadBackendId;
 use crate::peers::BadNetwork;
+use crate::verify::BadKey;
 
 /// The largest file that is read, in bytes: a thousand routes with long answers fit, a mistaken disk image does not.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -63,8 +66,6 @@ pub enum Problem {
         /// The earlier line.
         line: usize,
     },
-    /// A feature that this version has not.
-    NotYet(Feature),
     /// No address to listen on.
     Listen(BadListen),
     /// The address is taken by another section.
@@ -84,6 +85,12 @@ pub enum Problem {
     Node,
     /// A secret that protects nothing, or cannot be sent.
     Secret(BadSecret),
+    /// A secret that is not where the file says.
+    Source(BadSource),
+    /// No key of the kind that the provider uses.
+    Key(BadKey),
+    /// No check of a signature.
+    Verify(BadVerify),
     /// No file name.
     FileName,
     /// No route path.
@@ -107,15 +114,6 @@ pub enum Problem {
     RedisPrefix,
     /// A listener that strangers reach would let anybody in.
     Open(Open),
-}
-
-/// What later versions have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    /// `http.tls`.
-    Tls,
-    /// `route.verify` other than `none`.
-    Verify,
 }
 
 /// Why a secret is refused.
@@ -198,7 +196,6 @@ impl fmt::Display for Problem {
                 write!(f, "{found} entries; at most {allowed} are allowed")
             }
             Self::Again { line } => write!(f, "the same as in line {line}; each may be there once"),
-            Self::NotYet(feature) => feature.fmt(f),
             Self::Listen(bad) => bad.fmt(f),
             Self::ListenTaken { by, line } => {
                 match line {
@@ -218,6 +215,9 @@ impl fmt::Display for Problem {
                 super::node::NODE_BYTES_MAX
             ),
             Self::Secret(bad) => bad.fmt(f),
+            Self::Source(bad) => bad.fmt(f),
+            Self::Key(bad) => bad.fmt(f),
+            Self::Verify(bad) => bad.fmt(f),
             Self::FileName => f.write_str("a file name is needed: not empty, no NUL in it"),
             Self::Path(bad) => bad.fmt(f),
             Self::RouteName { from_path } => {
@@ -251,17 +251,6 @@ fn unreadable(f: &mut fmt::Formatter<'_>, kind: io::ErrorKind) -> fmt::Result {
             f.write_str("this user may not read the file; change its owner or mode, or name another with -c FILE")
         }
         kind => write!(f, "the file cannot be read ({kind}); name another with -c, as in payrelay check -c FILE"),
-    }
-}
-
-impl fmt::Display for Feature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tls => {
-                "TLS is not in this version; remove it and let a proxy before the relay end TLS"
-            }
-            Self::Verify => "signature verification is not in this version; allowed: \"none\"",
-        })
     }
 }
 
@@ -307,7 +296,8 @@ impl fmt::Display for Open {
             Self::Route { name, listen } => write!(
                 f,
                 "route {name} checks no signature and http.listen ({listen}) is not loopback, so anybody could forge a payment; \
-                 listen on 127.0.0.1, or set allow_unverified = true in this route if the backend checks the signature itself"
+                 set verify to the provider's name, or listen on 127.0.0.1, or set allow_unverified = true in this route if the backend \
+                 checks the signature itself"
             ),
         }
     }

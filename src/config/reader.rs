@@ -3,7 +3,7 @@
 //! A section is read key by key; whatever key was not asked for by the time it is closed is unknown. No key of
 //! relay.toml is named here, and nothing here stops at the first error.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use toml::Spanned;
@@ -21,6 +21,7 @@ pub struct Report<'a> {
     end: usize,
     errors: RefCell<Vec<Finding>>,
     warnings: RefCell<Vec<(usize, String)>>,
+    has_secret: Cell<bool>,
 }
 
 struct Finding {
@@ -38,6 +39,7 @@ impl<'a> Report<'a> {
             end: text.len(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
+            has_secret: Cell::default(),
         }
     }
 
@@ -64,6 +66,11 @@ impl<'a> Report<'a> {
     /// Whether any error was noted.
     pub fn is_bad(&self) -> bool {
         !self.errors.borrow().is_empty()
+    }
+
+    /// Whether the text itself has a secret in it.
+    pub fn has_secret(&self) -> bool {
+        self.has_secret.get()
     }
 
     /// Every error, in the file's order.
@@ -232,6 +239,11 @@ impl<'a> Field<'a> {
         report.warnings.borrow_mut().push((self.at(), sentence));
     }
 
+    /// Notes that this value is a secret, in the file itself.
+    pub fn note_secret(&self) {
+        self.report.has_secret.set(true);
+    }
+
     /// The byte where the value begins.
     pub fn at(&self) -> usize {
         self.value.span().start
@@ -304,6 +316,11 @@ impl<'a> Field<'a> {
             hidden: self.hidden,
         };
         Ok(items.iter().enumerate().map(field).collect())
+    }
+
+    /// Whether the value is a table.
+    pub fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
     }
 
     /// The value as a table.

@@ -6,6 +6,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 
 use super::problem::Problem;
 use super::reader::{Field, Section};
+use super::secret;
 use super::units::MINUTE;
 use super::values::{duration, file_name};
 use super::{Redis, Secret};
@@ -40,22 +41,17 @@ pub fn redis(root: &mut Section<'_>) -> Option<Redis> {
 const NO_URL: &str = "[redis] needs to know where Redis is: url = \"redis://127.0.0.1:6379\"; \
     remove [redis] to run one node without it";
 
-impl Redis {
-    /// Whether the URL carries a password.
-    pub fn has_password(&self) -> bool {
-        let info = info(self.url.expose());
-        info.is_some_and(|info| info.redis_settings().password().is_some())
-    }
-}
-
 fn info(url: &str) -> Option<ConnectionInfo> {
     url.into_connection_info().ok()
 }
 
 fn url(field: &Field<'_>) -> Result<Secret, Problem> {
-    let text = field.text("a string")?;
-    info(text).ok_or(Problem::RedisUrl)?;
-    Ok(Secret::new(text))
+    let (text, is_here) = secret::text_and_place(field)?;
+    let info = info(&text).ok_or(Problem::RedisUrl)?;
+    if is_here && info.redis_settings().password().is_some() {
+        field.note_secret();
+    }
+    Ok(Secret::new(&text))
 }
 
 /// What a name in Redis may be made of, without the signs that a pattern gives a meaning to.

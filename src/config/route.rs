@@ -7,11 +7,14 @@ use std::sync::Arc;
 use super::address::is_loopback;
 use super::answer;
 use super::path::path;
-use super::problem::{Feature, Open, Problem};
+use super::problem::{Open, Problem};
 use super::reader::{Field, Section};
-use super::selector::{BadSelector, headers, selector};
+use super::selector::{self, BadSelector, headers};
 use super::values::networks;
+use super::verify::{BadVerify, Check, Said, verify};
 use super::{PathTemplate, Route, Segment, Selector};
+use crate::verify::presets::Scheme;
+use crate::verify::{Place, Verifier};
 
 /// The most routes.
 const ROUTES_MAX: usize = 1000;
@@ -66,19 +69,24 @@ impl Reading {
         }
         let path = path_field.as_ref().and_then(|field| field.read(path));
         let name = self.name(&mut s, path_field.as_ref(), path.as_ref());
-        self.verified(&mut s, name.as_deref());
-        let id = id(&mut s, path_field.as_ref(), path.as_ref());
-        let event = s.read("event", |field| match selector(field)? {
-            Selector::Path => Err(Problem::Selector(BadSelector::EventFromPath)),
-            other => Ok(other),
+        let check = verify(&mut s, path.as_ref());
+        self.verified(&mut s, name.as_deref(), &check);
+        let preset = check.preset();
+        let guard = Guard::new(&mut s, &check);
+        let id = id(&mut s, path_field.as_ref(), path.as_ref(), &guard);
+        let event = event(&mut s, &check, &guard);
+        let forward_headers = s.read("forward_headers", headers).unwrap_or_else(|| {
+            let names = preset.map_or(&[][..], |preset| preset.forward_headers);
+            names.iter().map(|&name| name.to_owned()).collect()
         });
-        let forward_headers = s.read("forward_headers", headers).unwrap_or_default();
         let allow = s.read("allow", networks).unwrap_or_default();
-        let (ok, fail) = answer::both(&mut s);
+        let (ok, fail) = answer::both(&mut s, preset);
         s.close();
         Some(Route {
             name: name?,
             path: path?,
+            verifier: check.verifier().cloned(),
+            forged_gets_fail: preset.is_some_and(|preset| preset.reads_fail),
             allow,
             id,
             event,
@@ -130,18 +138,21 @@ impl Reading {
     }
 
     /// Promise 7: what strangers reach must be verified, or allowed by name not to be.
-    fn verified(&self, s: &mut Section<'_>, name: Option<&str>) {
-        let verify = s.field("verify");
-        let known = verify.as_ref().map(|field| {
-            field.read(|field| match field.text("a string")? {
-                "none" => Ok(()),
-                _ => Err(Problem::NotYet(Feature::Verify)),
-            })
-        });
+    fn verified(&self, s: &mut Section<'_>, name: Option<&str>, check: &Check<'_>) {
         let allow = s.field("allow_unverified");
         let allowed = allow.as_ref().map(|field| field.read(Field::flag));
-        // A `verify` that was refused is not yet a route that believes anybody.
-        if is_loopback(self.http_listen) || known == Some(None) {
+        match &check.said {
+            Said::Nothing => {}
+            // Not yet a route that believes anybody.
+            Said::Wrong => return,
+            Said::Preset(..) => {
+                if let (Some(field), Some(Some(true))) = (&allow, allowed) {
+                    field.refuse(BadVerify::Verified.into());
+                }
+                return;
+            }
+        }
+        if is_loopback(self.http_listen) {
             return;
         }
         match (allow, allowed) {
@@ -157,7 +168,7 @@ impl Reading {
                     name: name.unwrap_or("without a name").to_owned(),
                     listen: self.http_listen,
                 });
-                match allow.or(verify) {
+                match allow.as_ref().or(check.field.as_ref()) {
                     Some(field) => field.refuse(problem),
                     None => s.refuse("allow_unverified", problem),
                 }
@@ -166,13 +177,78 @@ impl Reading {
     }
 }
 
+/// What a route's selectors may point at: what its signature covers, unless the route says otherwise.
+struct Guard<'c> {
+    verifier: Option<&'c Verifier>,
+    /// Something about the check is wrong, so that nothing can be said of what it covers.
+    is_broken: bool,
+    allow_unsigned: bool,
+}
+
+impl<'c> Guard<'c> {
+    fn new(s: &mut Section<'_>, check: &'c Check<'_>) -> Self {
+        // If it is wrong, that is enough of an error.
+        let allow = s.field("allow_unsigned_id");
+        let allowed = allow.map(|field| field.read(Field::flag).unwrap_or(true));
+        Self {
+            verifier: check.verifier().map(AsRef::as_ref),
+            is_broken: !matches!(&check.said, Said::Nothing | Said::Preset(_, Some(_))),
+            allow_unsigned: allowed.unwrap_or(false),
+        }
+    }
+
+    /// Reads a selector with `read`, and refuses one that points at what nobody signed.
+    fn selector(
+        &self,
+        field: &Field<'_>,
+        read: impl Fn(&Field<'_>) -> Result<Option<Selector>, Problem>,
+    ) -> Result<Option<Selector>, Problem> {
+        let Some(selector) = read(field)? else {
+            return Ok(None);
+        };
+        let opens = self.verifier.is_some_and(Verifier::can_open);
+        // Whether a broken verifier opens anything is not known.
+        if matches!(selector, Selector::Opened(_)) && !opens && !self.is_broken {
+            return Err(Problem::Selector(BadSelector::NothingToOpen));
+        }
+        let covered = self
+            .verifier
+            .is_none_or(|verifier| covers(verifier, &selector));
+        if !covered && !self.allow_unsigned {
+            return Err(Problem::Selector(BadSelector::Unsigned));
+        }
+        if !covered {
+            field.warn(
+                "the signature does not cover this: whoever has one genuine callback can change it",
+            );
+        }
+        Ok(Some(selector))
+    }
+}
+
+fn covers(verifier: &Verifier, selector: &Selector) -> bool {
+    verifier.covers(match selector {
+        Selector::Path | Selector::OfSignature => Place::Path,
+        Selector::Query(name) => Place::Query(name),
+        Selector::Form(name) => Place::Form(name),
+        Selector::Json(pointer) => Place::Json(pointer),
+        Selector::Opened(pointer) => Place::Opened(pointer),
+        Selector::Xml(_) => Place::Xml,
+        Selector::Header(name) => Place::Header(name),
+    })
+}
+
 fn id(
     s: &mut Section<'_>,
     path_field: Option<&Field<'_>>,
     path: Option<&PathTemplate>,
+    guard: &Guard<'_>,
 ) -> Selector {
     let field = s.field("id");
-    let given = field.as_ref().map(|field| field.read(selector));
+    let one = |field: &Field<'_>| selector::selector(field).map(Some);
+    let given = field
+        .as_ref()
+        .map(|field| field.read(|field| guard.selector(field, one)).flatten());
     let Some(path) = path else {
         return Selector::Path;
     };
@@ -192,6 +268,25 @@ fn id(
         }
         (Some(Some(selector)), _) => selector,
         (None | Some(None), _) => Selector::Path,
+    }
+}
+
+/// The event key's selector: the route's own, or its preset's.
+fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &Guard<'_>) -> Option<Selector> {
+    let preset = check.preset();
+    let own = preset.and_then(|preset| match preset.scheme {
+        Scheme::Adyen => Some(Selector::OfSignature),
+        _ => preset.event.and_then(selector::of_preset),
+    });
+    match s.field("event") {
+        None => own,
+        // What the preset has is what the provider offers, signed or not.
+        Some(field) => field
+            .read(|field| match selector::event(field)? {
+                given if given == own => Ok(own),
+                _ => guard.selector(field, selector::event),
+            })
+            .flatten(),
     }
 }
 

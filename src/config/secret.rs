@@ -1,8 +1,16 @@
-//! Secrets: long enough to protect something, and never shown.
+//! Secrets: long enough to protect something, and never shown. They stand in the file itself, or `env:NAME` or `file:PATH`
+//! stands there and says where else they are.
 //!
 //! Whoever reads a field here must have hidden it first, so that no error carries its value.
 
+use std::env::{self, VarError};
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+use rustix::fs::OFlags;
 
 use super::Secret;
 use super::problem::{BadSecret, Problem};
@@ -13,6 +21,48 @@ pub const SECRET_CHARS: RangeInclusive<usize> = 16..=1024;
 
 /// The most secrets at once: a rotation needs two.
 const SECRETS_MAX: usize = 16;
+
+/// The most that is read of a file with a secret, in bytes; a chain of certificates fits.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Why a secret is not where the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadSource {
+    /// The environment has no such variable.
+    NoVariable(String),
+    /// The variable is no UTF-8.
+    VariableNotText(String),
+    /// The file cannot be read.
+    Unreadable(String, io::ErrorKind),
+    /// It is a directory, a pipe or a device.
+    NoFile(String),
+    /// The file is larger than 64 KiB.
+    FileTooBig(String),
+    /// The file is no UTF-8.
+    FileNotText(String),
+}
+
+impl fmt::Display for BadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVariable(name) => write!(
+                f,
+                "the environment has no variable {name}; it must be set where the relay (or this check) is started"
+            ),
+            Self::VariableNotText(name) => write!(f, "the variable {name} is not UTF-8"),
+            Self::Unreadable(path, kind) => write!(f, "the file {path} cannot be read ({kind})"),
+            Self::NoFile(path) => write!(f, "{path} is not a regular file"),
+            Self::FileTooBig(path) => {
+                write!(
+                    f,
+                    "the file {path} is too big for a key; at most {} KiB",
+                    FILE_BYTES_MAX >> 10
+                )
+            }
+            Self::FileNotText(path) => write!(f, "the file {path} is not text"),
+        }
+    }
+}
 
 /// Reads `secrets`, and whether the list has any entries, be they right or wrong.
 pub fn list(field: &Field<'_>) -> Result<(Vec<Secret>, bool), Problem> {
@@ -41,7 +91,7 @@ pub fn token(field: &Field<'_>) -> Result<Secret, Problem> {
 }
 
 fn one(field: &Field<'_>) -> Result<Secret, Problem> {
-    let text = field.text("a string")?;
+    let text = secret_text(field)?;
     let chars = text.chars().count();
     if chars < *SECRET_CHARS.start() {
         return Err(Problem::Secret(BadSecret::TooShort(chars)));
@@ -49,5 +99,97 @@ fn one(field: &Field<'_>) -> Result<Secret, Problem> {
     if chars > *SECRET_CHARS.end() {
         return Err(Problem::Secret(BadSecret::TooLong(chars)));
     }
-    Ok(Secret::new(text))
+    Ok(Secret::new(&text))
+}
+
+/// The secret that `field` holds or points to, of whatever length.
+pub fn secret_text(field: &Field<'_>) -> Result<String, Problem> {
+    let (text, is_here) = text(field, Kind::Secret)?;
+    if is_here {
+        field.note_secret();
+    }
+    Ok(text)
+}
+
+/// What `field` holds or points to and may be secret; and whether it stands in the field itself.
+pub fn text_and_place(field: &Field<'_>) -> Result<(String, bool), Problem> {
+    text(field, Kind::Secret)
+}
+
+/// The public key that `field` holds or points to; anybody may read it.
+pub fn public_text(field: &Field<'_>) -> Result<String, Problem> {
+    text(field, Kind::Public).map(|(text, _)| text)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Secret,
+    Public,
+}
+
+fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
+    let given = field.text("a string")?;
+    if let Some(name) = given.strip_prefix("env:") {
+        return match env::var(name) {
+            Ok(text) => Ok((text, false)),
+            Err(VarError::NotPresent) => Err(BadSource::NoVariable(shown(name))),
+            Err(VarError::NotUnicode(_)) => Err(BadSource::VariableNotText(shown(name))),
+        }
+        .map_err(Problem::Source);
+    }
+    let Some(path) = given.strip_prefix("file:") else {
+        return Ok((given.to_owned(), true));
+    };
+    let (text, mode) = contents(path).map_err(Problem::Source)?;
+    if kind == Kind::Secret && mode & 0o044 != 0 {
+        field.warn(format_args!(
+            "other users can read {0}; make it yours alone with: chmod 600 {0}",
+            shown(path)
+        ));
+    }
+    Ok((text, false))
+}
+
+/// The text of the file at `path` without its last line end, and its mode bits.
+fn contents(path: &str) -> Result<(String, u32), BadSource> {
+    let unreadable = |error: io::Error| BadSource::Unreadable(shown(path), error.kind());
+    // A name with NUL would be another to the system.
+    if path.is_empty() || path.contains('\0') {
+        return Err(BadSource::Unreadable(
+            shown(path),
+            io::ErrorKind::InvalidInput,
+        ));
+    }
+    // Without waiting: a pipe that nobody writes to must not hold up a start, or a reload.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(BadSource::NoFile(shown(path)));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(BadSource::FileTooBig(shown(path)));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| BadSource::FileNotText(shown(path)))?;
+    // Editors and echo end the last line; no provider's secret does.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok((text, metadata.mode()))
+}
+
+/// A name as errors show it: on one line, and short.
+fn shown(name: &str) -> String {
+    super::spelling::quoted(name)
 }

@@ -47,12 +47,20 @@ pub enum BadSelector {
     IdInPath,
     /// `event = "path"`.
     EventFromPath,
+    /// Not an element's name, or names, after `xml:`.
+    Element,
+    /// `opened:`, and the route has nothing to open it with.
+    NothingToOpen,
+    /// The signature does not cover it.
+    Unsigned,
 }
 
 impl fmt::Display for BadSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kind => f.write_str("allowed: \"path\", \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"header:NAME\""),
+            Self::Kind => f.write_str(
+                "allowed: \"path\", \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"xml:NAME\", \"opened:/pointer\", \"header:NAME\"",
+            ),
             Self::Name => write!(
                 f,
                 "a name of 1 to {NAME_BYTES_MAX} bytes without control characters must follow the colon"
@@ -65,14 +73,27 @@ impl fmt::Display for BadSelector {
             Self::Header => write!(f, "a header's name must follow the colon, at most {HEADER_BYTES_MAX} bytes"),
             Self::NoIdInPath => f.write_str(
                 "the path has no {id} segment to take the backend's id from; \
-                 add one, or set id to \"query:NAME\", \"form:NAME\", \"json:/pointer\" or \"header:NAME\"",
+                 add one, or set id to \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"xml:NAME\", \"opened:/pointer\" \
+                 or \"header:NAME\"",
             ),
             Self::IdInPath => f.write_str(
                 "contradicts the {id} in the path, which is the backend's id; remove one of the two",
             ),
             Self::EventFromPath => f.write_str(
                 "the path is the same for every notification of a backend, so all would be one event; \
-                 allowed: \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"header:NAME\"",
+                 allowed: \"none\", \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"xml:NAME\", \"opened:/pointer\", \
+                 \"header:NAME\"",
+            ),
+            Self::Element => write!(
+                f,
+                "an element's name must follow the colon, or names with / between them, at most {NAME_BYTES_MAX} bytes"
+            ),
+            Self::NothingToOpen => f.write_str(
+                "only the resource of WeChat Pay v3 can be opened; set verify = \"wechatpay-v3\" and api_v3_key",
+            ),
+            Self::Unsigned => f.write_str(
+                "the route's signature does not cover this, so whoever has one genuine callback could change it; \
+                 take what is signed, or {id} in the path, or set allow_unsigned_id = true",
             ),
         }
     }
@@ -81,6 +102,22 @@ impl fmt::Display for BadSelector {
 /// Reads an `id` or `event` key.
 pub fn selector(field: &Field<'_>) -> Result<Selector, Problem> {
     parse(field.text("a string")?).map_err(Problem::Selector)
+}
+
+/// Reads an `event` key; `none` takes away what the preset has.
+pub fn event(field: &Field<'_>) -> Result<Option<Selector>, Problem> {
+    match field.text("a string")? {
+        "none" => Ok(None),
+        text => match parse(text).map_err(Problem::Selector)? {
+            Selector::Path => Err(Problem::Selector(BadSelector::EventFromPath)),
+            other => Ok(Some(other)),
+        },
+    }
+}
+
+/// What a preset says where a file would; `None` if it says it wrongly, which a test would find.
+pub fn of_preset(text: &str) -> Option<Selector> {
+    parse(text).ok()
 }
 
 fn parse(text: &str) -> Result<Selector, BadSelector> {
@@ -92,6 +129,8 @@ fn parse(text: &str) -> Result<Selector, BadSelector> {
         "query" => name(rest).map(Selector::Query),
         "form" => name(rest).map(Selector::Form),
         "json" => pointer(rest).map(Selector::Json),
+        "xml" => elements(rest).map(Selector::Xml),
+        "opened" => pointer(rest).map(Selector::Opened),
         "header" => header_name(rest)
             .map(Selector::Header)
             .ok_or(BadSelector::Header),
@@ -104,6 +143,14 @@ fn name(text: &str) -> Result<String, BadSelector> {
         return Err(BadSelector::Name);
     }
     Ok(text.to_owned())
+}
+
+fn elements(text: &str) -> Result<Vec<String>, BadSelector> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || "<>&\"'=".contains(c);
+    if text.len() > NAME_BYTES_MAX || text.chars().any(odd) || text.split('/').any(str::is_empty) {
+        return Err(BadSelector::Element);
+    }
+    Ok(text.split('/').map(str::to_owned).collect())
 }
 
 fn pointer(text: &str) -> Result<Vec<String>, BadSelector> {
@@ -157,7 +204,7 @@ fn header(field: &Field<'_>) -> Result<String, Problem> {
 }
 
 /// `text` in lower case if it is an RFC 9110 token.
-fn header_name(text: &str) -> Option<String> {
+pub fn header_name(text: &str) -> Option<String> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let right = !text.is_empty() && text.len() <= HEADER_BYTES_MAX && text.bytes().all(token);
     right.then(|| text.to_ascii_lowercase())
@@ -192,6 +239,20 @@ mod tests {
             ("cookie:x", Err(BadSelector::Kind)),
             ("query:", Err(BadSelector::Name)),
             ("form:a\u{7}", Err(BadSelector::Name)),
+            (
+                "xml:transaction_id",
+                Ok(Selector::Xml(vec!["transaction_id".into()])),
+            ),
+            ("xml:a/b", Ok(Selector::Xml(vec!["a".into(), "b".into()]))),
+            (
+                "opened:/out_trade_no",
+                Ok(Selector::Opened(vec!["out_trade_no".into()])),
+            ),
+            ("xml:", Err(BadSelector::Element)),
+            ("xml:/a", Err(BadSelector::Element)),
+            ("xml:a//b", Err(BadSelector::Element)),
+            ("xml:a b", Err(BadSelector::Element)),
+            ("opened:id", Err(BadSelector::Pointer)),
             ("json:", Err(BadSelector::Pointer)),
             ("json:id", Err(BadSelector::Pointer)),
             ("json:/a~2", Err(BadSelector::Pointer)),

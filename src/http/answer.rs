@@ -70,9 +70,12 @@ impl Drop for Owed {
 pub fn refused(refusal: &Refusal) -> Reply {
     let extra = match refusal {
         Refusal::Method => "Allow: POST\r\n",
+        // A provider that reads bodies gets the one that it knows for failure.
+        Refusal::Forged(route) if route.forged_gets_fail => return forged(refusal, route),
         Refusal::TooMany { left } => &format!("Retry-After: {}\r\n", left.as_secs() + 1),
         Refusal::NoRoute
         | Refusal::Forbidden
+        | Refusal::Forged(_)
         | Refusal::NoId(_)
         | Refusal::BadId(_)
         | Refusal::NotAllowed => "",
@@ -85,6 +88,16 @@ pub fn refused(refusal: &Refusal) -> Reply {
         status: refusal.status(),
         head: head.into_bytes(),
         body: format!("{}\n", refusal.words()).into_bytes(),
+    }
+}
+
+fn forged(refusal: &Refusal, route: &Route) -> Reply {
+    let mut head = route.fail.head.clone();
+    head.extend_from_slice(format!("X-Payrelay-Outcome: {}\r\n", refusal.outcome()).as_bytes());
+    Reply {
+        status: route.fail.status,
+        head,
+        body: route.fail.body.clone(),
     }
 }
 

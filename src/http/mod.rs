@@ -5,6 +5,7 @@
 //! left for it whole, so nothing here is hostile in its framing; its content may be.
 
 mod answer;
+mod forged;
 mod route;
 mod select;
 #[cfg(test)]
@@ -25,12 +26,14 @@ pub use self::route::Routes;
 use self::route::{Found, Route};
 use self::select::{Missing, Parts};
 use crate::claims::{Claims, Kept};
+use crate::config::Selector;
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
 use crate::peers::{Failures, Judged};
 use crate::session::token::Access;
 use crate::thread::{self, JoinOnDrop};
+use crate::verify::{self, Believed};
 
 /// The header by which the edge proves a new lane; no request from outside can carry it.
 const PROBE_HEADER: &str = "x-payrelay-lane";
@@ -197,42 +200,59 @@ impl Desk {
         if *request.method() != Method::Post {
             return Err(Refusal::Method);
         }
+        let at_unix_ms = unix_ms();
+        let believed = route
+            .verify(request, id, query, &body, at_unix_ms / 1000)
+            .map_err(|refused| {
+                let peer = header(request, PEER_HEADER).unwrap_or("nobody known");
+                route.complain(&refused, peer, at_unix_ms);
+                Refusal::Forged(Arc::clone(route))
+            })?;
+        let opened = route.open(&body);
         let parts = Parts {
             path_id: id,
             query,
             headers: request.headers(),
             body: &body,
+            opened: opened.as_ref(),
         };
         let backend = parts.select(&route.id).map_err(Refusal::NoId)?;
         let backend = BackendId::parse(&backend).map_err(|bad| Refusal::BadId(bad.to_string()))?;
         if !self.access.read().allows(&backend) {
             return Err(Refusal::NotAllowed);
         }
-        let event = match &route.event {
-            None => None,
-            Some(selector) => match parts.select(selector) {
-                Ok(event) => Some(route::event_key(event)),
-                // Delivered all the same: a payment is worth more than the key to its retries.
-                Err(missing) => {
-                    log::debug!("route {}: no event key, {missing}", route.name);
-                    None
-                }
-            },
-        };
-        let at_unix_ms = unix_ms();
+        let event = event(route, &parts, believed);
         let notification = Notification {
             id: self.mint.mint(at_unix_ms),
             backend,
             route: Arc::clone(&route.name),
-            verified: "none".into(),
+            verified: route
+                .verifier
+                .as_ref()
+                .map_or(verify::NONE, |verifier| verifier.name)
+                .into(),
             event,
             at_unix_ms,
             tries: 1,
-            head: route.head(request),
+            head: route.head(request, path, query),
             body,
         };
         Ok((route, notification))
     }
+}
+
+/// The event key, if there is one.
+fn event(route: &Route, parts: &Parts<'_>, believed: Believed) -> Option<Box<str>> {
+    let found = match &route.event {
+        None => return None,
+        Some(Selector::OfSignature) => believed.event.map(Into::into),
+        Some(selector) => parts
+            .select(selector)
+            // Delivered all the same: a payment is worth more than the key to its retries.
+            .inspect_err(|missing| log::debug!("route {}: no event key, {missing}", route.name))
+            .ok(),
+    };
+    found.map(route::event_key)
 }
 
 /// Who sent the request, as the edge knows it.
@@ -257,6 +277,8 @@ enum Refusal {
     /// It does not come from where this route's requests may.
     Forbidden,
     Method,
+    /// The signature is not the provider's.
+    Forged(Arc<Route>),
     /// It failed to prove who it is, once too often.
     TooMany {
         left: Duration,
@@ -272,6 +294,7 @@ impl Refusal {
             Self::NoRoute | Self::NotAllowed => 404,
             Self::Forbidden => 403,
             Self::Method => 405,
+            Self::Forged(_) => 401,
             Self::TooMany { .. } => 429,
             Self::NoId(_) | Self::BadId(_) => 400,
         }
@@ -284,6 +307,7 @@ impl Refusal {
             Self::NotAllowed => "not-allowed",
             Self::Forbidden => "forbidden",
             Self::Method => "method",
+            Self::Forged(_) => "bad-signature",
             Self::TooMany { .. } => "too-many",
             Self::NoId(_) | Self::BadId(_) => "no-id",
         }
@@ -296,6 +320,8 @@ impl Refusal {
             Self::NotAllowed => "this backend id is not in tcp.backends".into(),
             Self::Forbidden => "this route's allow does not have your address".into(),
             Self::Method => "notifications are posted: use POST".into(),
+            // Not why: that would help nobody but a forger. The log says it.
+            Self::Forged(_) => "the signature is not right".into(),
             Self::TooMany { left } => format!(
                 "too many requests from your address have failed; come again in {} s",
                 left.as_secs() + 1

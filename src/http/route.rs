@@ -7,9 +7,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use tiny_http::Request;
 
+use super::forged::Complaints;
 use crate::config::{self, Segment, Selector};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::peers::Networks;
+use crate::verify::{self, Believed, Refused, Verifier};
 
 /// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
 /// stays within its limit.
@@ -25,6 +27,10 @@ pub struct Route {
     /// Where its requests may come from.
     pub allow: Networks,
     segments: Vec<Segment>,
+    pub verifier: Option<Arc<Verifier>>,
+    /// A bad signature is answered with `fail`.
+    pub forged_gets_fail: bool,
+    complaints: Complaints,
     pub id: Selector,
     pub event: Option<Selector>,
     forward_headers: Vec<String>,
@@ -95,6 +101,9 @@ impl Route {
             name: Arc::clone(&route.name),
             allow: route.allow.clone(),
             segments: route.path.segments.clone(),
+            verifier: route.verifier.clone(),
+            forged_gets_fail: route.forged_gets_fail,
+            complaints: Complaints::default(),
             id: route.id.clone(),
             event: route.event.clone(),
             forward_headers: route.forward_headers.clone(),
@@ -104,8 +113,59 @@ impl Route {
         }
     }
 
+    /// Whether the route's provider sent `request` with `body`.
+    ///
+    /// # Errors
+    /// It did not, or that cannot be told.
+    pub fn verify(
+        &self,
+        request: &Request,
+        path_id: Option<&str>,
+        query: &str,
+        body: &[u8],
+        now_unix_s: u64,
+    ) -> Result<Believed, Refused> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(Believed::default());
+        };
+        let headers = request.headers().iter();
+        let headers: Vec<(&str, &str)> = headers
+            .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
+            .collect();
+        let request = verify::Request {
+            headers: &headers,
+            path_id,
+            query,
+            body,
+        };
+        verifier.verify(&request, now_unix_s)
+    }
+
+    /// Counts a request from `peer` that was not believed, and logs it if there were not many lately.
+    pub fn complain(&self, refused: &Refused, peer: &str, now_unix_ms: u64) {
+        self.metrics.signature_refused(refused.word());
+        if let Some(silent) = self.complaints.may_speak(now_unix_ms) {
+            let name = &self.name;
+            match silent {
+                0 => log::warn!("route {name}: bad signature from {peer}: {refused}"),
+                more => log::warn!(
+                    "route {name}: bad signature from {peer}: {refused} ({more} more before it)"
+                ),
+            }
+        }
+    }
+
+    /// What `body` holds sealed, if a selector of the route needs it.
+    pub fn open(&self, body: &[u8]) -> Option<Result<Vec<u8>, &'static str>> {
+        let is_opened = |selector: &Selector| matches!(selector, Selector::Opened(_));
+        if !is_opened(&self.id) && !self.event.as_ref().is_some_and(is_opened) {
+            return None;
+        }
+        self.verifier.as_ref()?.open(body)
+    }
+
     /// The request line and the forwarded headers of `request`, as the backend gets them; empty if none are forwarded.
-    pub fn head(&self, request: &Request) -> Vec<u8> {
+    pub fn head(&self, request: &Request, path: &str, query: &str) -> Vec<u8> {
         let mut head = Vec::new();
         if self.forward_headers.is_empty() {
             return head;
@@ -116,7 +176,14 @@ impl Route {
             }
             head.extend_from_slice(b"\r\n");
         };
-        line([request.method().as_str(), " ", request.url(), " HTTP/1.1"]);
+        let verifier = self.verifier.as_ref();
+        let bare = verifier.and_then(|verifier| verifier.query_without_token(query));
+        let shorter = bare.map(|query| match query.as_str() {
+            "" => path.to_owned(),
+            query => format!("{path}?{query}"),
+        });
+        let target = shorter.as_deref().unwrap_or(request.url());
+        line([request.method().as_str(), " ", target, " HTTP/1.1"]);
         for header in request.headers() {
             let name = header.field.as_str().as_str();
             if self

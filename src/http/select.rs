@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use tiny_http::Header;
 
 use crate::config::Selector;
+use crate::verify::{form, xml};
 
 /// The parts of a request that a selector can point into.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub struct Parts<'a> {
     pub query: &'a str,
     pub headers: &'a [Header],
     pub body: &'a [u8],
+    /// What the body holds sealed, opened; or why it is not. `None`: nothing can be opened here.
+    pub opened: Option<&'a Result<Vec<u8>, &'static str>>,
 }
 
 /// Why a value was not found. Says where it was looked for, never what stands there.
@@ -30,6 +33,8 @@ pub enum Missing {
     NotText(String),
     /// The body is not what the selector reads.
     Unreadable(&'static str),
+    /// Why it cannot be looked into.
+    Sealed(&'static str),
 }
 
 impl fmt::Display for Missing {
@@ -39,6 +44,7 @@ impl fmt::Display for Missing {
             Self::Twice(place) => write!(f, "there is more than one {place}"),
             Self::NotText(place) => write!(f, "{place} is neither a text nor a whole number"),
             Self::Unreadable(form) => write!(f, "the body is not {form}"),
+            Self::Sealed(why) => f.write_str(why),
         }
     }
 }
@@ -68,6 +74,14 @@ impl<'a> Parts<'a> {
                 one(values.next(), values.next(), || format!("header {name}")).map(Cow::Borrowed)
             }
             Selector::Json(pointer) => json(self.body, pointer).map(Cow::Owned),
+            Selector::Xml(names) => element(self.body, names),
+            Selector::Opened(pointer) => match self.opened {
+                Some(Ok(opened)) => json(opened, pointer).map(Cow::Owned),
+                Some(Err(why)) => Err(Missing::Sealed(why)),
+                None => Err(Missing::Sealed("nothing in the body can be opened")),
+            },
+            // Whoever checked the signature has it, or nobody has.
+            Selector::OfSignature => Err(Missing::Nowhere("event in the signature".to_owned())),
         }
     }
 }
@@ -86,42 +100,36 @@ fn field<'a>(
     name: &str,
     place: impl Fn() -> String,
 ) -> Result<Cow<'a, str>, Missing> {
-    let mut values = form.split(|&b| b == b'&').filter_map(|pair| {
-        let cut = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
-        let (key, value) = pair.split_at(cut);
-        let key = form_text(key, true)?;
-        (key == name).then(|| value.strip_prefix(b"=").unwrap_or(value))
-    });
+    let mut values = form::fields(form)
+        .filter(|(key, _)| form::decode(key).as_deref() == Some(name.as_bytes()))
+        .map(|(_, value)| value);
     let value = one(values.next(), values.next(), &place)?;
     form_text(value, true).ok_or_else(|| Missing::NotText(place()))
 }
 
 /// Percent-decodes `bytes`; `None` if that gives no UTF-8, or a `%` stands alone.
 fn form_text(bytes: &[u8], plus_is_space: bool) -> Option<Cow<'_, str>> {
-    if !bytes
-        .iter()
-        .any(|&b| b == b'%' || (plus_is_space && b == b'+'))
-    {
-        return std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
+    match form::percent_decode(bytes, plus_is_space)? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
     }
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        decoded.push(match first {
-            b'+' if plus_is_space => b' ',
-            b'%' => {
-                let [high, low, after @ ..] = tail else {
-                    return None;
-                };
-                rest = after;
-                let digit = |b: u8| (b as char).to_digit(16);
-                (digit(*high)? << 4 | digit(*low)?) as u8
-            }
-            other => *other,
-        });
+}
+
+/// The text of the one element with these `names` from the root's children down.
+fn element<'a>(body: &'a [u8], names: &[String]) -> Result<Cow<'a, str>, Missing> {
+    let (mut first, mut second) = (None, None);
+    let read = xml::leaves(body, |leaf| {
+        if leaf.path.get(1..) == Some(names) {
+            second = first.replace(leaf.text);
+        }
+        second.is_none()
+    });
+    let place = || format!("element {}", names.join("/"));
+    if second.is_some() {
+        return Err(Missing::Twice(place()));
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    read.map_err(|_| Missing::Unreadable("XML that can be read in one way only"))?;
+    one(first, second, place)
 }
 
 /// The text or whole number at `pointer` (RFC 6901, unescaped) of a JSON body. The rest of the body is read past, not
@@ -275,6 +283,7 @@ mod tests {
             query,
             headers: &[],
             body,
+            opened: None,
         }
     }
 
@@ -353,6 +362,46 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn an_element_is_found_by_its_way_from_the_root() {
+        let body = b"<xml>\n<a><![CDATA[till-7]]></a><b><a>x</a><c>1 &lt; 2</c></b><d/><e>1</e><e>2</e></xml>";
+        let here = parts("", body);
+        let select =
+            |path: &str| here.select(&Selector::Xml(path.split('/').map(str::to_owned).collect()));
+        assert_eq!(select("a").as_deref(), Ok("till-7"));
+        assert_eq!(select("b/a").as_deref(), Ok("x"));
+        assert_eq!(select("b/c").as_deref(), Ok("1 < 2"));
+        assert_eq!(select("d").as_deref(), Ok(""));
+        assert!(matches!(select("b"), Err(Missing::Nowhere(_))));
+        assert!(matches!(select("xml/a"), Err(Missing::Nowhere(_))));
+        assert!(matches!(select("e"), Err(Missing::Twice(_))));
+        for body in [
+            &b""[..],
+            b"<xml><a>1</a>",
+            b"<!DOCTYPE x><xml><a>1</a></xml>",
+            b"<xml><a>1<!-- -->2</a></xml>",
+        ] {
+            let found = parts("", body).select(&Selector::Xml(vec!["a".into()]));
+            assert!(matches!(found, Err(Missing::Unreadable(_))), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_opened_is_looked_into_as_json() {
+        let opened = Ok(br#"{"out_trade_no":"till-7"}"#.to_vec());
+        let sealed = Err("no key");
+        let select = |opened| {
+            let parts = Parts {
+                opened,
+                ..parts("", b"")
+            };
+            parts.select(&Selector::Opened(vec!["out_trade_no".into()]))
+        };
+        assert_eq!(select(Some(&opened)).as_deref(), Ok("till-7"));
+        assert_eq!(select(Some(&sealed)), Err(Missing::Sealed("no key")));
+        assert!(matches!(select(None), Err(Missing::Sealed(_))));
     }
 
     #[test]

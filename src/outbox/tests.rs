@@ -89,10 +89,10 @@ impl House {
             body: b"body".to_vec(),
         };
         let (tell, told) = bounded(1);
-        let key = EventKey::of("r", &notification.backend, "e");
+        let key = EventKey::of(&notification);
         let undelivered = Undelivered {
             notification: Arc::new(notification),
-            key: Some(key),
+            key,
             why: "offline".into(),
             again,
             sent: None,

@@ -46,6 +46,8 @@ pub struct Link {
     body_bytes: usize,
     /// When the peer last took a byte, or had nothing to take.
     progress: Instant,
+    /// The last word has been said.
+    half_closed: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Link {
             bytes: 0,
             body_bytes: 0,
             progress: now,
+            half_closed: false,
         }
     }
 
@@ -159,6 +162,11 @@ impl Link {
             Some(records) => records.open(sealed, plain),
             None => Ok(Opened::End), // nobody asks a link that is not sealed
         }
+    }
+
+    /// Whether the last word has been said: another would break the connection before the peer has read it.
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed
     }
 
     /// Whether so much is unwritten that nothing should be added.
@@ -259,6 +267,7 @@ impl Link {
 
     /// Tells the peer that nothing more will come. What it has not read yet it still can.
     pub fn half_close(&mut self) {
+        self.half_closed = true;
         if let Some(records) = &mut self.records
             && !records.is_handshaking()
         {

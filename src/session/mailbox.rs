@@ -138,10 +138,24 @@ impl Mailbox {
 
     /// Writes a frame that nobody acknowledges. `false`: the session is not open, or has not read what it was sent before.
     pub fn tell(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut outgoing = self.outgoing.lock();
-        if !outgoing.open || outgoing.link.is_backed_up() {
-            return false;
+        let outgoing = self.outgoing.lock();
+        let takes = outgoing.open && !outgoing.link.is_backed_up();
+        if takes {
+            self.write(outgoing, write);
         }
+        takes
+    }
+
+    /// Writes a frame that answers what the backend has said, or that it must not miss. However much it has not read: it is
+    /// not listened to meanwhile, so there are no more of these than it has asked for.
+    pub fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let outgoing = self.outgoing.lock();
+        if !outgoing.link.is_half_closed() {
+            self.write(outgoing, write);
+        }
+    }
+
+    fn write(&self, mut outgoing: MutexGuard<'_, Outgoing>, write: impl FnOnce(&mut Vec<u8>)) {
         let now = Instant::now();
         outgoing.link.frame(now, write);
         let broken = outgoing.flush(now).is_err();
@@ -150,7 +164,6 @@ impl Mailbox {
         if unwritten {
             self.ring(); // the thread sees to the rest
         }
-        true
     }
 
     /// Tells the session's thread to do something else than deliver.
@@ -261,7 +274,8 @@ impl Mailbox {
         }
     }
 
-    fn ring(&self) {
+    /// Wakes the session's thread, or keeps it from falling asleep without another look.
+    pub fn ring(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             // Fails only when the count would overflow, and then it is rung anyway.
             let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());

@@ -173,7 +173,7 @@ impl Session {
         }
         let mut outgoing = self.mailbox.outgoing();
         self.mailbox.hand_over_waiting(&mut outgoing, self.now);
-        outgoing.flush(self.now).ok()?;
+        self.talk.flush(&mut outgoing, self.now).ok()?;
         if let Phase::Leaving(leaving) = &mut self.phase {
             let quiet = outgoing.in_flight() == 0 && outgoing.link.is_flushed();
             if quiet && !leaving.half_closed {

@@ -5,13 +5,15 @@
 //! that does not read loses what others say to it, and is told how much.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::mailbox::Mailbox;
+use super::outgoing::Outgoing;
 use super::registry::NotTold;
-use super::serve::Session;
+use super::serve::{Phase, Session};
 use crate::bus::events::ListenerId;
 use crate::bus::{Channel, Data, Event, Events, Reach, Ready};
 use crate::metrics::BusMetrics;
@@ -21,6 +23,9 @@ use crate::wire::{self, FrameError, Line};
 
 /// The longest `ref` that is said back, in bytes, unescaped: three times as long when escaped, it still fits a line.
 const REF_BYTES_MAX: usize = 64;
+
+/// What a frame costs of `tcp.data_rate` besides its data, in bytes: about what it takes to carry it to other nodes.
+const FRAME_COST_BYTES: usize = 256;
 
 /// The `ref` of a frame. Left out when too long, not cut: half a reference could be another frame's.
 pub fn reference<'a>(line: &Line<'a>) -> Option<Cow<'a, str>> {
@@ -52,8 +57,16 @@ enum What {
 struct Listening {
     channel: Channel,
     id: ListenerId,
-    /// It listened once, and has heard.
-    spent: Arc<AtomicBool>,
+    ear: Arc<Ear>,
+}
+
+/// What a listener and its session both know.
+#[derive(Default)]
+struct Ear {
+    /// It listened once, and has heard, or would have.
+    spent: AtomicBool,
+    /// Events that found no room since the session was last told of such.
+    lost: AtomicU32,
 }
 
 /// What a session may still say in this second.
@@ -73,6 +86,25 @@ impl Talk {
         for listening in self.listening.drain(..) {
             events.remove_listener(listening.id);
         }
+    }
+
+    /// Writes what the socket takes, and if there is room again, which channels have lost events.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&self, outgoing: &mut Outgoing, now: Instant) -> io::Result<()> {
+        outgoing.flush(now)?;
+        let lost = |listening: &Listening| listening.ear.lost.load(Ordering::Relaxed) > 0;
+        let room = outgoing.open && !outgoing.link.is_backed_up();
+        if room && self.listening.iter().any(lost) {
+            outgoing.link.frame(now, |out| {
+                for listening in &self.listening {
+                    listening.ear.own_up(&listening.channel, out);
+                }
+            });
+            outgoing.flush(now)?;
+        }
+        Ok(())
     }
 
     /// Takes `bytes` out of the purse, which holds `most` and gets `rate` a second.
@@ -96,6 +128,20 @@ impl Talk {
     }
 }
 
+impl Ear {
+    fn own_up(&self, channel: &Channel, out: &mut Vec<u8>) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let words = format!("{lost} events were not read in time and are lost");
+            wire::line(out, "ERR")
+                .arg("code", "busy")
+                .arg("ch", channel.as_str())
+                .arg("msg", &words)
+                .end();
+        }
+    }
+}
+
 /// Where what became of something is said.
 #[derive(Clone)]
 struct Asker {
@@ -109,11 +155,11 @@ impl Asker {
             return;
         };
         self.mailbox
-            .tell(|out| wire::line(out, "OK").arg("ref", reference).end());
+            .answer(|out| wire::line(out, "OK").arg("ref", reference).end());
     }
 
     fn fail(&self, code: &str, words: &str) {
-        self.mailbox.tell(|out| {
+        self.mailbox.answer(|out| {
             let mut line = wire::line(out, "ERR").arg("code", code);
             if let Some(reference) = &self.reference {
                 line = line.arg("ref", reference);
@@ -149,7 +195,7 @@ impl Session {
 
     #[inline(never)] // its stack is not needed beneath an ACK
     pub(super) fn send(&mut self, line: &Line<'_>) {
-        match line.raw("to").map(BackendId::parse) {
+        match line.text("to").map(|to| BackendId::parse(&to)) {
             Some(Ok(to)) => self.begin(line, What::Send(to)),
             _ => self.refuse(line, "bad-frame", "SEND needs to=<backend id> and data"),
         }
@@ -175,10 +221,8 @@ impl Session {
         let Some(wanted) = line.data_bytes else {
             return self.refuse(line, "bad-frame", "the data is missing");
         };
-        let (rate, max_body) = (self.house.tcp.data_rate, self.house.max_body);
-        if !self.talk.spend(wanted, rate, rate.max(max_body), self.now) {
-            let words = format!("more than tcp.data_rate ({rate} bytes a second) at once");
-            return self.refuse(line, "limit", &words);
+        if !self.affords(line, wanted) {
+            return;
         }
         self.skip = 0;
         self.talk.gathering = Some(Box::new(Gathering {
@@ -187,6 +231,21 @@ impl Session {
             bytes: Vec::new(),
             wanted,
         }));
+    }
+
+    /// Whether the session may say this much now; if not, it is told so.
+    fn affords(&mut self, line: &Line<'_>, bytes: usize) -> bool {
+        let (rate, max_body) = (self.house.tcp.data_rate, self.house.max_body);
+        // The largest frame is allowed at any rate, only not often.
+        let most = rate.max(max_body) + FRAME_COST_BYTES;
+        let affords = self
+            .talk
+            .spend(bytes + FRAME_COST_BYTES, rate, most, self.now);
+        if !affords {
+            let words = format!("more than tcp.data_rate ({rate} bytes a second) at once");
+            self.refuse(line, "limit", &words);
+        }
+        affords
     }
 
     /// Takes data from `bytes`; says how many.
@@ -259,6 +318,16 @@ impl Session {
             Some("1") => true,
             Some(_) => return self.refuse(line, "bad-frame", "once is 0 or 1"),
         };
+        if matches!(self.phase, Phase::Leaving(_)) {
+            return self.refuse(
+                line,
+                "offline",
+                "this session is ending and hears nothing new",
+            );
+        }
+        if !self.affords(line, 0) {
+            return;
+        }
         self.forget(&channel); // again is anew
         let max = self.house.tcp.channels;
         if self.talk.listening.len() >= max {
@@ -266,22 +335,24 @@ impl Session {
             return self.refuse(line, "limit", &words);
         }
         let asker = self.asker(reference(line).map(|text| text.as_ref().into()));
-        let spent = Arc::new(AtomicBool::new(false));
+        let ear = Arc::new(Ear::default());
         let hearing = Hearing {
             mailbox: Arc::downgrade(&self.mailbox),
             channel: channel.clone(),
-            once: once.then(|| Arc::clone(&spent)),
-            lost: AtomicU32::new(0),
+            once,
+            ear: Arc::clone(&ear),
             metrics: self.house.metrics.bus(),
         };
         let listener = Box::new(move |event: Event<'_>| hearing.hear(event));
         let later = asker.clone();
         let ready: Ready = Box::new(move || later.ok());
         let (id, reach) = self.house.events.add(&channel, once, listener, Some(ready));
-        self.talk.listening.push(Listening { channel, id, spent });
+        self.talk.listening.push(Listening { channel, id, ear });
         match reach {
             Reach::Soon => {}
             Reach::Settled => asker.ok(),
+            // The listener has said so already, for the channel.
+            Reach::Down if asker.reference.is_none() => {}
             Reach::Down => asker.fail(
                 "offline",
                 "the bus is down; the channel is heard once it is back, and OK says so",
@@ -310,7 +381,8 @@ impl Session {
                 events.remove_listener(listening.id.clone());
                 return false;
             }
-            !listening.spent.load(Ordering::Relaxed)
+            let ear = &listening.ear;
+            !ear.spent.load(Ordering::Relaxed) || ear.lost.load(Ordering::Relaxed) > 0
         });
     }
 }
@@ -320,9 +392,8 @@ struct Hearing {
     // Weak: the listener must not keep a session's socket open.
     mailbox: std::sync::Weak<Mailbox>,
     channel: Channel,
-    once: Option<Arc<AtomicBool>>,
-    /// Events since the last one that found room.
-    lost: AtomicU32,
+    once: bool,
+    ear: Arc<Ear>,
     metrics: BusMetrics,
 }
 
@@ -334,21 +405,9 @@ impl Hearing {
         let channel = self.channel.as_str();
         match event {
             Event::Message(payload) => {
-                if let Some(spent) = &self.once {
-                    spent.store(true, Ordering::Relaxed);
-                }
-                let lost = self.lost.load(Ordering::Relaxed);
+                self.ear.spent.fetch_or(self.once, Ordering::Relaxed);
                 let told = mailbox.tell(|out| {
-                    if lost > 0 {
-                        wire::line(out, "ERR")
-                            .arg("code", "busy")
-                            .arg("ch", channel)
-                            .arg(
-                                "msg",
-                                &format!("{lost} events were not read in time and are lost"),
-                            )
-                            .end();
-                    }
+                    self.ear.own_up(&self.channel, out);
                     wire::line(out, "EVENT")
                         .arg("ch", channel)
                         .end_with_data(payload.bytes().len());
@@ -356,15 +415,16 @@ impl Hearing {
                     out.push(b'\n');
                 });
                 if told {
-                    self.lost.fetch_sub(lost, Ordering::Relaxed);
                     self.metrics.event_sent();
                 } else {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
                     self.metrics.event_lost();
+                    if self.ear.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+                        mailbox.ring(); // it may have room by now, and says so when it has
+                    }
                 }
             }
             Event::Down(why) => {
-                mailbox.tell(|out| {
+                mailbox.answer(|out| {
                     wire::line(out, "ERR")
                         .arg("code", "offline")
                         .arg("ch", channel)
@@ -376,7 +436,7 @@ impl Hearing {
                 });
             }
             Event::Up => {
-                mailbox.tell(|out| wire::line(out, "OK").arg("ch", channel).end());
+                mailbox.answer(|out| wire::line(out, "OK").arg("ch", channel).end());
             }
         }
     }

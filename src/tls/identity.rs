@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -141,6 +142,7 @@ fn read(files: &TlsFiles, key: &str, protocols: &[&[u8]]) -> Result<ServerConfig
     if chain.is_empty() {
         return Err(bad_pem(&cert, pem::Error::NoItemsFound));
     }
+    warn_if_others_can_read(&private);
     let secret = PrivateKeyDer::from_pem_slice(&contents(&private)?)
         .map_err(|error| bad_pem(&private, error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -180,6 +182,14 @@ fn contents(place: &Place) -> Result<Vec<u8>, BadIdentity> {
         return Err(BadIdentity::TooLong(place.clone()));
     }
     Ok(bytes)
+}
+
+fn warn_if_others_can_read(key: &Place) {
+    let mode = std::fs::metadata(&key.file).map_or(0, |metadata| metadata.mode());
+    // Not the group: systems have one for those who may read keys.
+    if mode & 0o004 != 0 {
+        log::warn!("{key}: every user of this system can read it; make it yours with: chmod 600");
+    }
 }
 
 fn read_some(path: &Path) -> io::Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::link::Trouble;
-use crate::bus::events::{Event, Hub};
+use crate::bus::events::Hub;
 use crate::metrics::{BusMetrics, BusReadings};
 
 /// How long the subscriber may hear nothing of this node's own canary, which sings every second.
@@ -46,7 +46,9 @@ impl fmt::Debug for Health {
 impl Health {
     /// Nothing stands yet.
     pub fn new(hub: Arc<Hub>, metrics: BusMetrics) -> Self {
-        let not_yet = || Err(Trouble("not connected yet".into()));
+        const NOT_YET: &str = "not connected yet";
+        let not_yet = || Err(Trouble(NOT_YET.into()));
+        hub.turn(Some(NOT_YET)).tell();
         Self {
             began: Instant::now(),
             state: Mutex::new(State {
@@ -91,30 +93,27 @@ impl Health {
     }
 
     fn set(&self, change: impl FnOnce(&mut State)) {
-        let (was, is, why) = {
+        let (why, news) = {
             let mut state = self.state.lock();
             change(&mut state);
             let why = state.why();
-            let was = self.up.swap(why.is_none(), Ordering::Relaxed);
+            let was_up = self.up.swap(why.is_none(), Ordering::Relaxed);
             self.changed.notify_all();
-            (was, why.is_none(), why)
+            self.metrics.up(why.is_none());
+            if was_up == why.is_none() {
+                return; // a trouble is said once, and what comes of it is not
+            }
+            // Under the lock, since another thread may be about to say the opposite.
+            let news = self.hub.turn(why.as_ref().map(|why| &*why.0));
+            (why, news)
         };
-        self.metrics.up(is);
-        match (was, is) {
-            (false, true) => {
-                log::info!("redis: connected, every subscription stands");
-                self.hub.spread(Event::Up);
-            }
-            (true, false) => {
-                let why = why.map_or_else(String::new, |why| why.0);
-                log::warn!(
-                    "redis: {why}; backends on other nodes cannot be reached until it is back"
-                );
-                self.hub.spread(Event::Down(&why));
-            }
-            // The same trouble is said once; another while it lasts, once too.
-            (false, false) | (true, true) => {}
+        match why {
+            None => log::info!("redis: connected, every subscription stands"),
+            Some(why) => log::warn!(
+                "redis: {why}; backends on other nodes cannot be reached until it is back"
+            ),
         }
+        news.tell();
     }
 
     /// Why other nodes are not reached; `None`: they are.

@@ -19,6 +19,7 @@ mod back;
 mod backoff;
 mod health;
 mod link;
+mod names;
 mod publisher;
 mod subscriber;
 
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use self::back::Back;
 use self::health::Health;
 use self::link::{LinkError, Place};
+use self::names::Names;
 use self::publisher::{Post, Publisher, Then};
 use self::subscriber::{Asks, Ear, Subscriber};
 use super::abroad::Abroad;
@@ -47,11 +49,17 @@ use crate::parcel::{Parcel, Progress, Receipts, Reply};
 /// A stack for the redis crate's parser and TLS.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Beyond `tcp.ack_timeout`, how long a receipt may be on its way.
+/// How long a receipt may be on its way.
 const RECEIPT_GRACE: Duration = Duration::from_secs(5);
 
 /// Backends in one ROLL.
 const ROLL_MAX: usize = 1000;
+
+/// The number of the question who is there that a node asks by itself, when it may have missed arrivals.
+const UNASKED: u64 = 0;
+
+/// Why a roll is of this node alone.
+const DOWN: &str = "the bus is down, so the other nodes could not be asked";
 
 /// Several nodes, over one Redis.
 pub struct RedisBus {
@@ -62,6 +70,7 @@ pub struct RedisBus {
     post: Arc<Post>,
     asks: Arc<Asks>,
     abroad: Arc<Abroad>,
+    ack_timeout: Duration,
     calls: Arc<RollCalls>,
     health: Arc<Health>,
     sessions: Arc<dyn Sessions>,
@@ -101,26 +110,6 @@ impl From<LinkError> for StartError {
     }
 }
 
-/// What things are called in Redis.
-#[derive(Clone)]
-struct Names {
-    prefix: String,
-    instance: String,
-}
-
-impl Names {
-    fn to<'a>(&'a self, kind: &'a str, name: &'a str) -> [&'a str; 4] {
-        [&self.prefix, ":", kind, name]
-    }
-
-    fn of(&self, topic: &Topic) -> String {
-        match topic {
-            Topic::Backend(id) => self.to("to:", id.as_str()).concat(),
-            Topic::Event(channel) => self.to("event:", channel.as_str()).concat(),
-        }
-    }
-}
-
 impl RedisBus {
     /// Starts the two threads, and gives Redis until `redis.connect_timeout` to be there. `ack_timeout` is how long a
     /// session may keep a notification.
@@ -141,7 +130,7 @@ impl RedisBus {
             prefix: config.prefix.clone(),
             instance,
         };
-        let abroad = Arc::new(Abroad::new(ack_timeout + RECEIPT_GRACE));
+        let abroad = Arc::new(Abroad::default());
         let calls = Arc::new(RollCalls::default());
         let health = Arc::new(Health::new(Arc::clone(&hub), metrics.clone()));
         let asks = Arc::new(Asks::default());
@@ -192,6 +181,7 @@ impl RedisBus {
             post,
             asks,
             abroad,
+            ack_timeout,
             calls,
             health,
             sessions,
@@ -200,13 +190,23 @@ impl RedisBus {
         })
     }
 
-    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until something is heard of it.
-    fn send(&self, to: &BackendId, reply: Reply, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until something is heard of it. A node that
+    /// has heard says within `patience` what became of it, or it is dead.
+    fn send(
+        &self,
+        to: &BackendId,
+        reply: Reply,
+        patience: Duration,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let id = reply.id();
         if !self.health.is_up() {
             return reply.settle(Receipt::Unreachable);
         }
-        if let Err(reply) = self.abroad.send(to, reply, Instant::now()) {
+        if let Err(reply) = self
+            .abroad
+            .send(to, reply, Instant::now() + patience + RECEIPT_GRACE)
+        {
             return reply.settle(Receipt::Busy);
         }
         self.metrics.forwarded();
@@ -226,7 +226,7 @@ impl Forward for RedisBus {
             reply,
         } = *parcel;
         let ttl = deadline.saturating_duration_since(Instant::now());
-        self.send(&notification.backend, reply, |out| {
+        self.send(&notification.backend, reply, self.ack_timeout, |out| {
             frames::msg(out, &notification, &self.names.instance, ttl);
         });
     }
@@ -235,7 +235,8 @@ impl Forward for RedisBus {
 impl Bus for RedisBus {
     fn carry(&self, data: Data, reply: Reply) {
         let id = reply.id();
-        self.send(&data.to, reply, |out| {
+        // Answered when it is written, which waits for nobody.
+        self.send(&data.to, reply, Duration::ZERO, |out| {
             frames::data(out, id, &data, &self.names.instance);
         });
     }
@@ -284,25 +285,14 @@ impl Bus for RedisBus {
     }
 
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
-        if let Some(trouble) = self.unwell() {
-            return then(Roll {
-                nodes: vec![NodeRoll::here(
-                    self.names.instance.clone(),
-                    self.sessions.stamps(),
-                )],
-                silent: Vec::new(),
-                trouble: Some(trouble),
-            });
-        }
-        let n = match self.calls.open(then, Instant::now()) {
-            Ok(n) => n,
-            Err(then) => {
-                return then(Roll {
-                    trouble: Some("too many ask at once; try again".into()),
-                    ..Roll::default()
-                });
-            }
+        let own = NodeRoll::here(self.names.instance.clone(), self.sessions.stamps());
+        let Some(n) = self.calls.open(own, then, Instant::now()) else {
+            return;
         };
+        if let Some(trouble) = self.unwell() {
+            // Said at once: the publisher may be waiting for a connection.
+            return self.calls.fail(n, &trouble);
+        }
         // Redis's own table says which nodes there are; each of them says who is there.
         let pattern = self.names.to("node:", "*").concat();
         let mut bytes = Vec::new();
@@ -311,7 +301,7 @@ impl Bus for RedisBus {
         let cut = self.names.to("node:", "").concat();
         let listed = Then::Reply(Box::new(move |reply| match reply {
             Ok(value) => calls.awaits(n, link::names(&value, &cut)),
-            Err(Unreachable) => calls.fail(n, "the bus is down"),
+            Err(Unreachable) => calls.fail(n, DOWN),
         }));
         let who = link::publish(&[&self.names.prefix, ":all"], |out| {
             frames::who(out, n, &self.names.instance);
@@ -405,19 +395,30 @@ impl Ear for Hearing {
                 }
             }
             Frame::Canary(word) => return Some(word),
-            Frame::Here { node, backends } => {
+            // This node's own answer stands from the beginning.
+            Frame::Who { n, origin } if origin != self.names.instance => self.roll(n, origin),
+            Frame::Here { node, backends }
+            | Frame::Roll {
+                n: UNASKED,
+                node,
+                backends,
+                ..
+            } => {
                 for (backend, stamp) in backends {
                     self.came(node, &backend, stamp);
                 }
             }
-            Frame::Who { n, origin } => self.roll(n, origin),
             Frame::Roll {
                 n,
                 node,
                 more,
                 backends,
             } => self.calls.answer(n, node, more, backends),
-            Frame::Wake | Frame::Msg { .. } | Frame::Data { .. } | Frame::Event(_) => {}
+            Frame::Who { .. }
+            | Frame::Wake
+            | Frame::Msg { .. }
+            | Frame::Data { .. }
+            | Frame::Event(_) => {}
         }
         None
     }
@@ -483,23 +484,5 @@ impl Ear for Hearing {
     fn hears_again(&mut self) {
         self.abroad.was_deaf(Instant::now());
         self.post.announce_all(self.sessions.stamps());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_what_the_table_says() {
-        let names = Names {
-            prefix: "p".into(),
-            instance: "a-1".into(),
-        };
-        let backend = BackendId::parse("game-01").expect("an id");
-        let channel = Channel::parse("news/today").expect("a channel");
-        assert_eq!(names.of(&Topic::Backend(backend)), "p:to:game-01");
-        assert_eq!(names.of(&Topic::Event(channel)), "p:event:news/today");
-        assert_eq!(names.to("node:", &names.instance).concat(), "p:node:a-1");
     }
 }

@@ -64,8 +64,12 @@ pub struct Post {
     queued_bytes: AtomicUsize,
     /// Backends that have come and were not announced yet. Each is a session's, so there are no more than those.
     here: Mutex<Vec<(BackendId, Stamp)>>,
+    /// The other nodes shall say who is there: this one may have missed arrivals.
+    who: AtomicBool,
     /// This node's subscriber shall be woken.
     wake: AtomicBool,
+    /// Redis may be gone: the connection shall be tried now.
+    doubt: AtomicBool,
     metrics: BusMetrics,
 }
 
@@ -99,9 +103,11 @@ impl Post {
         self.ring();
     }
 
-    /// Announces all of `backends`, and nothing that was to be announced before.
+    /// Announces all of `backends`, and nothing that was to be announced before; and asks the others to do the same, to
+    /// this node.
     pub fn announce_all(&self, backends: Vec<(BackendId, Stamp)>) {
         *self.here.lock() = backends;
+        self.who.store(true, Ordering::Relaxed);
         self.ring();
     }
 
@@ -110,6 +116,13 @@ impl Post {
         if !self.wake.swap(true, Ordering::Relaxed) {
             self.ring();
         }
+    }
+
+    /// The subscriber has lost its connection, so this one is tried now: else the first to publish would find out, and the
+    /// bus be called up while it is not.
+    pub fn doubt(&self) {
+        self.doubt.store(true, Ordering::Relaxed);
+        self.ring();
     }
 
     /// Makes the thread look. If the queue is full, it is about to.
@@ -159,7 +172,9 @@ impl Publisher {
             inlet,
             queued_bytes: AtomicUsize::new(0),
             here: Mutex::default(),
+            who: AtomicBool::new(false),
             wake: AtomicBool::new(false),
+            doubt: AtomicBool::new(false),
             metrics: tools.metrics.clone(),
         });
         let stopping = Arc::new(AtomicBool::new(false));
@@ -257,7 +272,7 @@ impl Work {
 
     /// Adds what this node says by itself: the wake-up, who has come, the canary.
     fn add_own(&mut self, now: Instant) {
-        if now >= self.canary_at {
+        if self.post.doubt.swap(false, Ordering::Relaxed) || now >= self.canary_at {
             self.canary_at = now + CANARY_EVERY;
             self.tools.abroad.sweep(now);
             self.tools.calls.sweep(now);
@@ -269,6 +284,14 @@ impl Work {
         }
         if self.post.wake.swap(false, Ordering::Relaxed) {
             self.publish_own("node:", frames::wake);
+        }
+        if self.post.who.swap(false, Ordering::Relaxed) {
+            let node = &self.tools.instance;
+            self.bytes
+                .extend(link::publish(&[&self.tools.prefix, ":all"], |out| {
+                    frames::who(out, super::UNASKED, node);
+                }));
+            self.batch.push(Then::Nothing);
         }
         let here = {
             let mut here = self.post.here.lock();

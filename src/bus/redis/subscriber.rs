@@ -185,7 +185,10 @@ impl<E: Ear> Work<E> {
             }
             self.tools.asks.close();
             let Err(why) = ended else { return };
+            let wanted = self.tools.own.len() + self.tools.ear.wanted().len();
+            self.tools.health.subscriptions(wanted, 0);
             self.tools.health.subscriber(Err(why));
+            self.tools.post.doubt();
             match stopped.recv_timeout(backoff.next()) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return,
@@ -264,9 +267,17 @@ impl<E: Ear> Work<E> {
                 }
             }
         }
-        // A topic can be in both lists, if its last session left and the next came while this was looked through.
+        // A topic can be in both lists, if sessions came and left while this was looked through. What was found when it was
+        // last looked at counts.
+        let no_more = |name: &String| self.book.get(name).is_none_or(|entry| !entry.wanted);
+        let after_all_not: Vec<String> = wanted
+            .iter()
+            .filter(|name| no_more(name))
+            .cloned()
+            .collect();
         self.command(connection, b"UNSUBSCRIBE", &unwanted)?;
         self.command(connection, b"SUBSCRIBE", &wanted)?;
+        self.command(connection, b"UNSUBSCRIBE", &after_all_not)?;
         self.count();
         Ok(())
     }
@@ -373,6 +384,8 @@ impl<E: Ear> Work<E> {
             self.command(connection, b"UNSUBSCRIBE", std::slice::from_ref(&name))?;
             if let Some(entry) = self.book.get_mut(&name) {
                 entry.wanted = false;
+                // A listener that listens once may have heard before it was told that it is heard.
+                entry.waiting.drain(..).for_each(|ready| ready());
             }
         }
         Ok(())

@@ -7,9 +7,12 @@ use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use payrelay::notification::BackendId;
 use payrelay::thread::{self, JoinOnDrop};
 use payrelay::wire;
+
+use crate::cli::tls::{Trust, Wire};
 
 use super::frames::{FrameReader, Heard, ReadError};
 
@@ -36,40 +39,41 @@ pub struct Link {
 }
 
 #[derive(Debug)]
-struct CloseOnDrop(TcpStream);
+struct CloseOnDrop(Mutex<Wire>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         // It fails only on a socket that the other side has closed, which is as well.
-        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = self.0.lock().socket().shutdown(Shutdown::Both);
     }
 }
 
 impl Link {
-    /// Connects to `place`, `host:port`, trying every address the name stands for.
+    /// Connects to `place`, `host:port`, trying every address the name stands for; with TLS if there is a `trust`.
     ///
     /// # Errors
-    /// The name is unknown, or none of its addresses can be connected to; the last one's error.
-    pub fn connect(place: &str) -> io::Result<Self> {
+    /// The name is unknown, or none of its addresses can be connected to; the last one's error. Or it is not who is believed.
+    pub fn connect(place: &str, trust: Option<&Trust>) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in place.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
-                Ok(socket) => return Self::over(socket),
+                Ok(socket) => return Self::over(socket, trust),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    fn over(socket: TcpStream) -> io::Result<Self> {
+    fn over(socket: TcpStream, trust: Option<&Trust>) -> io::Result<Self> {
         socket.set_nodelay(true)?;
-        socket.set_write_timeout(Some(WRITE_DEADLINE))?;
-        let reads = socket.try_clone()?;
+        let wire = Wire::over(socket, trust, CONNECT_DEADLINE)?;
+        wire.socket().set_write_timeout(Some(WRITE_DEADLINE))?;
+        let reads = wire.handle()?;
         let (tell, heard) = bounded(READ_AHEAD);
         let reader = thread::spawn("reader", READER_STACK_BYTES, move || read_all(reads, &tell))?;
         Ok(Self {
             heard,
-            socket: CloseOnDrop(socket),
+            socket: CloseOnDrop(Mutex::new(wire)),
             _reader: reader,
         })
     }
@@ -137,11 +141,11 @@ impl Link {
     fn send(&self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut frames = Vec::new();
         write(&mut frames);
-        (&self.socket.0).write_all(&frames)
+        self.socket.0.lock().write_all(&frames)
     }
 }
 
-fn read_all(socket: TcpStream, tell: &Sender<Result<Heard, ReadError>>) {
+fn read_all(socket: Wire, tell: &Sender<Result<Heard, ReadError>>) {
     let mut frames = FrameReader::new(socket);
     loop {
         let heard = frames.read();

@@ -19,6 +19,7 @@ use self::backoff::Backoff;
 use self::session::{Ended, Session};
 use self::stop::Stop;
 use self::worker::{Handling, Worker};
+use super::tls::{TlsArgs, Trust};
 use super::{ConfigFile, Failure, cannot_print, place, say};
 
 pub const HELP: &str = "\
@@ -26,6 +27,7 @@ Examples:
   payrelay listen game-01                        # print and ACK what comes
   payrelay listen game-01 --exec ./credit.sh     # the exit code decides: 0 ACK, else NACK
   PAYRELAY_TOKEN=… payrelay listen game-01 --connect relay.internal:7000
+  PAYRELAY_TOKEN=… payrelay listen game-01 --connect relay.internal:7443 --ca ca.pem
 
 A command finds the body on its standard input, and PAYRELAY_ID, PAYRELAY_ROUTE, PAYRELAY_EVENT, PAYRELAY_TRY,
 PAYRELAY_VERIFIED, PAYRELAY_AT (Unix ms) and PAYRELAY_HEAD (forwarded headers) in its environment.
@@ -46,6 +48,9 @@ pub struct Args {
     /// Where the relay listens for backends [default: tcp.listen of the configuration]
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<String>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// The backend's token [default: $PAYRELAY_TOKEN, else made from tcp.secrets of the configuration]
     #[arg(long)]
@@ -77,6 +82,8 @@ pub struct Args {
 struct Identity {
     id: BackendId,
     place: String,
+    /// Whom to believe there; `None`: no TLS.
+    trust: Option<Trust>,
     token: Option<String>,
 }
 
@@ -176,6 +183,7 @@ fn identify(config: &ConfigFile, args: &Args) -> Result<Identity, Failure> {
         .clone()
         .or_else(|| std::env::var(TOKEN_VARIABLE).ok())
         .filter(|token| !token.is_empty());
+    let mut own = None;
     let (place, secrets) = match (&args.connect, &shown) {
         (Some(place), Some(_)) => (place.clone(), Vec::new()),
         (Some(place), None) => {
@@ -187,13 +195,21 @@ fn identify(config: &ConfigFile, args: &Args) -> Result<Identity, Failure> {
         }
         (None, _) => {
             let tcp = config.load()?.tcp;
-            let place = place::reachable(tcp.listen, "tcp.listen")?;
+            // The listener in the clear, unless TLS is asked for.
+            own = tcp.tls.filter(|_| args.tls.wanted());
+            let place = match &own {
+                Some(tls) => place::reachable(tls.listen, "tcp.tls.listen")?,
+                None => place::reachable(tcp.listen, "tcp.listen")?,
+            };
             (place.to_string(), tcp.secrets)
         }
     };
+    let files = own.as_ref().map(|tls| &tls.files);
+    let trust = args.tls.wanted().then(|| args.tls.trust(&place, files));
     Ok(Identity {
         id: args.id.clone(),
         place,
+        trust: trust.transpose()?,
         token: shown.or_else(|| Some(sign(secrets.first()?, &args.id))),
     })
 }

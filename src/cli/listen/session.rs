@@ -130,7 +130,7 @@ impl<'a> Session<'a> {
             Some(left) => u32::try_from(left).map_or(desk.max, |left| left.min(desk.max)),
             None => desk.max,
         };
-        let link = match Link::connect(&identity.place) {
+        let link = match Link::connect(&identity.place, identity.trust.as_ref()) {
             Ok(link) => link,
             Err(error) => {
                 return Ended::lost(format_args!(

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use crate::cli::tls::{Trust, Wire};
+
 /// The largest answer taken, head and body, in bytes: a stored body of 64 MiB in base 64, and more.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 
@@ -18,6 +20,8 @@ pub struct Post<'a> {
     pub method: &'a str,
     /// `host:port` to connect to, and the `Host`.
     pub place: &'a str,
+    /// Whom to believe there; `None`: no TLS.
+    pub trust: Option<&'a Trust>,
     /// Path and query.
     pub target: &'a str,
     /// Header lines beyond Host, Content-Length and Connection.
@@ -100,17 +104,20 @@ pub fn post(post: &Post<'_>) -> Result<Answer, PostError> {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => timed_out(),
         _ => PostError::Broken(error),
     };
-    let mut socket = connect(post.place, left()?)?;
-    socket.set_write_timeout(Some(left()?)).map_err(broken)?;
+    let socket = connect(post.place, left()?)?;
+    let mut wire = Wire::over(socket, post.trust, left()?).map_err(broken)?;
+    let timeout = Some(left()?);
+    wire.socket().set_write_timeout(timeout).map_err(broken)?;
     let mut request = head(post);
     request.extend_from_slice(post.body);
     // Not an error yet: the relay may have answered before it had read all, as with 413.
-    let written = socket.write_all(&request);
+    let written = wire.write_all(&request);
     let mut came = Vec::new();
     let mut piece = [0; 16 * 1024];
     loop {
-        socket.set_read_timeout(Some(left()?)).map_err(broken)?;
-        let count = match socket.read(&mut piece) {
+        let timeout = Some(left()?);
+        wire.socket().set_read_timeout(timeout).map_err(broken)?;
+        let count = match wire.read(&mut piece) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(broken(written.err().unwrap_or(error))),
@@ -303,6 +310,7 @@ mod tests {
         let post = Post {
             method: "POST",
             place: "127.0.0.1:8080",
+            trust: None,
             target: "/notify/a?x=1",
             headers: &[("Content-Type".into(), "text/plain".into())],
             body: b"hello",

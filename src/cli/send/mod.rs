@@ -6,18 +6,19 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use payrelay::config::{Config, Segment};
+use payrelay::config::{Config, Segment, TlsFiles};
 use payrelay::notification::BackendId;
 
 use self::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
+use super::tls::{TlsArgs, Trust};
 use super::{ConfigFile, Failure, cannot_print, place, say};
 
 pub const HELP: &str = "\
 Examples:
   payrelay send game-01 --body hello
   payrelay send game-01 --file callback.json --content-type application/json
-  payrelay send game-01 --url http://relay.internal:8080/notify/{id} < callback.xml
+  payrelay send game-01 --url https://pay.example.com/notify/{id} < callback.xml
 
 Exit 0 if the answer is 2xx, 1 if it is another or none.";
 
@@ -45,6 +46,9 @@ pub struct Args {
     #[arg(long, value_name = "TEMPLATE", value_parser = parse_target)]
     path: Option<String>,
 
+    #[command(flatten)]
+    tls: TlsArgs,
+
     /// The body from this file; - is standard input [default: standard input if it is no terminal]
     #[arg(long, value_name = "FILE", conflicts_with = "body")]
     file: Option<PathBuf>,
@@ -62,9 +66,11 @@ pub struct Args {
     headers: Vec<(String, String)>,
 }
 
-/// `http://host:port/path?query`, cut in two.
+/// `http://host:port/path?query`, cut in pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Url {
+    /// It begins with `https`.
+    sealed: bool,
     place: String,
     target: String,
 }
@@ -82,8 +88,8 @@ enum BadArgument {
 impl std::fmt::Display for BadArgument {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::NotHttp => "only http:// is spoken here; for https:// use curl",
-            Self::NoHost => "there is no host between http:// and the path",
+            Self::NotHttp => "an address begins with http:// or https://",
+            Self::NoHost => "there is no host between http:// or https:// and the path",
             Self::Target => "a path begins with / and has no spaces and no bytes beyond ASCII; escape them as %XX",
             Self::Header => "a header is NAME: VALUE, and Host, Content-Length and Connection are given already",
             Self::HeaderValue => "a header's value is visible ASCII and spaces",
@@ -95,7 +101,13 @@ impl std::error::Error for BadArgument {}
 
 impl Url {
     fn parse(text: &str) -> Result<Self, BadArgument> {
-        let rest = text.strip_prefix("http://").ok_or(BadArgument::NotHttp)?;
+        let (sealed, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (
+                false,
+                text.strip_prefix("http://").ok_or(BadArgument::NotHttp)?,
+            ),
+        };
         let (host, target) = match rest.find('/') {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, "/"),
@@ -109,10 +121,11 @@ impl Url {
             .next()
             .is_some_and(|after| after.contains(':'));
         Ok(Self {
-            place: if has_port {
-                host.to_owned()
-            } else {
-                format!("{host}:80")
+            sealed,
+            place: match (has_port, sealed) {
+                (true, _) => host.to_owned(),
+                (false, false) => format!("{host}:80"),
+                (false, true) => format!("{host}:443"),
             },
             target: parse_target(target)?,
         })
@@ -147,7 +160,7 @@ fn parse_header_value(text: &str) -> Result<String, BadArgument> {
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
-    let url = destination(config, args)?;
+    let (url, trust) = destination(config, args)?;
     let target = url.target.replace(ID, args.id.as_str());
     let body = body(args)?;
     let mut headers = vec![(
@@ -166,6 +179,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let answer = post(&Post {
         method: "POST",
         place: &url.place,
+        trust: trust.as_ref(),
         target: &target,
         headers: &headers,
         body: &body,
@@ -185,17 +199,28 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     Err(Failure::new(explain(&answer, &args.id, &target)))
 }
 
-fn destination(config: &ConfigFile, args: &Args) -> Result<Url, Failure> {
+/// Where to, and whom to believe there; `None`: no TLS.
+fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>), Failure> {
+    let trusting = |url: Url, own: Option<&TlsFiles>| {
+        let trust = url.sealed.then(|| args.tls.trust(&url.place, own));
+        Ok((url, trust.transpose()?))
+    };
+    let sealed = args.tls.wanted();
     if let Some(url) = &args.url {
-        return Ok(url.clone());
+        let mut url = url.clone();
+        url.sealed |= sealed;
+        return trusting(url, None);
     }
     if let (Some(place), Some(target)) = (&args.connect, &args.path) {
-        return Ok(Url {
+        let url = Url {
+            sealed,
             place: place.clone(),
             target: target.clone(),
-        });
+        };
+        return trusting(url, None);
     }
     let loaded = config.load()?;
+    let own = loaded.http.tls.as_ref().filter(|_| args.connect.is_none());
     let place = match &args.connect {
         Some(place) => place.clone(),
         None => place::reachable(loaded.http.listen, "http.listen")?.to_string(),
@@ -209,7 +234,12 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<Url, Failure> {
             ))
         })?,
     };
-    Ok(Url { place, target })
+    let url = Url {
+        sealed: sealed || own.is_some(),
+        place,
+        target,
+    };
+    trusting(url, own)
 }
 
 fn first_path(config: &Config) -> Option<String> {
@@ -317,14 +347,17 @@ mod tests {
                 "/notify/{id}?x=1",
             ),
             ("http://h", "h:80", "/"),
+            ("https://h/x", "h:443", "/x"),
+            ("https://h:8443/x", "h:8443", "/x"),
             ("http://[::1]/x", "[::1]:80", "/x"),
             ("http://[::1]:8080/x", "[::1]:8080", "/x"),
         ] {
             let url = Url::parse(text).expect(text);
+            assert_eq!(url.sealed, text.starts_with("https"));
             assert_eq!((url.place.as_str(), url.target.as_str()), (place, target));
         }
         for (text, bad) in [
-            ("https://h/", BadArgument::NotHttp),
+            ("ftp://h/", BadArgument::NotHttp),
             ("h:8080", BadArgument::NotHttp),
             ("http:///x", BadArgument::NoHost),
             ("http://u@h/x", BadArgument::NoHost),

@@ -23,6 +23,16 @@ fn every_error_of_a_route_reads_as_written() {
     }
 }
 
+#[test]
+fn every_error_of_a_check_reads_as_written() {
+    let file = include_str!("verify_errors.txt");
+    assert!(file.matches("hunter2").count() > 20);
+    for (text, errors) in transcript(file) {
+        assert_eq!(bad(&text), errors, "of:\n{text}");
+        assert!(!errors.contains("hunter2"), "a secret is shown");
+    }
+}
+
 /// The texts of a transcript, each with its errors, one per line.
 fn transcript(file: &str) -> Vec<(String, String)> {
     let mut cases = Vec::new();

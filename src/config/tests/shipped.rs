@@ -19,11 +19,12 @@ fn the_shipped_file_has_every_key() {
         [tcp]\nstranger = 1\n\
         [tcp.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"c\"\nkey = \"k\"\nstranger = 1\n[delivery]\nstranger = 1\n\
         [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
-        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\n";
+        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
+        hmac = { header = \"X\", stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
         "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "redis", "admin", "log",
-        "route", "ok", "fail",
+        "route", "ok", "fail", "hmac",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -47,7 +48,7 @@ fn has(table: &str, key: &str) -> bool {
         match table {
             "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
             "tcp" if key == "tls" => current == "tcp.tls",
-            "ok" | "fail" | "tls" => {
+            "ok" | "fail" | "hmac" | "tls" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
             table => current == table && line.starts_with(&format!("{key} = ")),
@@ -72,7 +73,7 @@ fn what_is_commented_out_is_right_too() {
         .replace("# name = ", "name = ")
         .replace("# event = ", "event = ")
         .replace("# [redis]", "[redis]")
-        .replace("# url = ", "url = ")
+        .replace("# url = \"redis", "url = \"redis")
         .replace("# prefix = ", "prefix = ")
         .replace("# connect_timeout = ", "connect_timeout = ")
         .replace("# response_timeout = ", "response_timeout = ")
@@ -92,4 +93,44 @@ fn what_is_commented_out_is_right_too() {
     assert!(redis.prefix == "payrelay" && redis.ca.is_some());
     assert_eq!(redis.connect_timeout, Duration::from_secs(2));
     assert_eq!(redis.response_timeout, Duration::from_secs(1));
+}
+
+#[test]
+fn what_a_check_of_signatures_takes_is_right_too() {
+    let line = |start: &str| -> Vec<&str> {
+        let lines = SHIPPED.lines().filter_map(|line| line.strip_prefix("# "));
+        lines.filter(|line| line.starts_with(start)).collect()
+    };
+    let route = |verify: &str, keys: &[&str]| {
+        let keys = keys.join("\n");
+        good(&format!(
+            "[[route]]\npath = \"/{{id}}\"\nverify = \"{verify}\"\n{keys}\n"
+        ))
+    };
+    let secrets = "secrets = [\"x\"]";
+    let [tolerance] = line("tolerance = ")[..] else {
+        panic!("not one line of tolerance");
+    };
+    let [url] = line("url = \"https")[..] else {
+        panic!("not one line of url");
+    };
+    let [token] = line("token = \"header")[..] else {
+        panic!("not one line of token");
+    };
+    assert_eq!(
+        route("stripe", &[secrets, tolerance]),
+        route("stripe", &[secrets])
+    );
+    route("square", &[secrets, url]);
+    route("token", &[secrets, token]);
+    assert_eq!(line("hmac = ").len(), 3);
+    for hmac in line("hmac = ") {
+        route("hmac", &[secrets, hmac]);
+    }
+    assert_eq!(
+        line("secrets = [\"env:").len()
+            + line("keys = [\"file:").len()
+            + line("api_v3_key = \"env:").len(),
+        3
+    );
 }

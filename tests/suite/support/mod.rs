@@ -10,6 +10,7 @@ mod load;
 mod lua;
 mod process;
 mod proxy;
+mod redis_small;
 mod relay;
 mod steady;
 mod tls;
@@ -26,6 +27,7 @@ pub use http::{Answer, Gate, Pending, RawHttp, post_request};
 pub use load::Load;
 pub use lua::{Lua, adler32};
 pub use process::Process;
+pub use redis_small::SmallRedis;
 pub use relay::{Relay, Setup, binary, run};
 pub use steady::Steady;
 pub use tls::{Authority, Via, Wire};
@@ -95,11 +97,6 @@ pub fn token(secret: &str, id: &str) -> String {
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of `seed`, which came out of another one.
-    pub fn from(seed: u64) -> Self {
-        Self(seed)
-    }
-
     /// A new sequence, whose seed goes to the test's output.
     pub fn new() -> Self {
         let clock = SystemTime::now()
@@ -110,6 +107,11 @@ impl Random {
             .and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or(clock);
         eprintln!("PAYRELAY_SEED={seed}");
+        Self(seed)
+    }
+
+    /// The sequence of a seed that was printed.
+    pub fn from(seed: u64) -> Self {
         Self(seed)
     }
 

@@ -47,6 +47,7 @@ const TCP_TLS: &str = "[tcp.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"cert.pem\"\
 pub struct Setup {
     toml: String,
     nofile: Option<u32>,
+    env: Vec<(&'static str, String)>,
     tls: bool,
 }
 
@@ -63,6 +64,12 @@ impl Setup {
     /// Under `ulimit -n files`.
     pub fn nofile(mut self, files: u32) -> Self {
         self.nofile = Some(files);
+        self
+    }
+
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.to_owned()));
         self
     }
 
@@ -104,7 +111,7 @@ impl Setup {
             Authority::get().issue(dir.path());
         }
         let (process, ready) = launch(dir.path(), &self);
-        let sealed = self.toml.contains(HTTP_TLS.trim_start_matches("[http]\n"));
+        let sealed = self.toml.contains("\ntls = {");
         Relay {
             process,
             ready,
@@ -313,6 +320,7 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
     };
     // What a killed relay leaves in its temporary folder goes with the test's own.
     command.env("TMPDIR", dir);
+    command.envs(setup.env.iter().map(|(name, value)| (name, value)));
     command.arg("run").arg("-c").arg(&file).current_dir(dir);
     let process = Process::start("the relay", command);
     let (_, line) = process.wait_line(0, |_| true);

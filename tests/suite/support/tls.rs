@@ -72,17 +72,22 @@ impl Authority {
         assert!(done.status.success(), "openssl {arguments}: {words}");
     }
 
-    /// What a client that trusts this authority speaks.
-    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    /// This authority alone.
+    pub fn roots(&self) -> RootCertStore {
         let pem = fs::read(self.file()).expect("the authority's certificate");
         let mut roots = RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(&pem) {
             roots.add(cert.expect("PEM")).expect("a certificate");
         }
+        roots
+    }
+
+    /// What a client that trusts this authority speaks.
+    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(versions)
             .expect("versions that there are")
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         Arc::new(config)
     }

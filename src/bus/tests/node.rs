@@ -1,0 +1,433 @@
+//! Nodes without sockets: a bus, events, and sessions that answer by their manners.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+
+use super::server::Server;
+use crate::bus::events::Hub;
+use crate::bus::{
+    Arrivals, Bus, Channel, Data, Events, MemoryBus, Reach, RedisBus, Roll, Sessions, Stamp, Topic,
+};
+use crate::config::{self, Secret};
+use crate::metrics::Metrics;
+use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt, unix_ms};
+use crate::parcel::{Parcel, Receipts, Reply};
+
+/// Everything that a test waits for comes within this, or never.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is told at once comes within this, even when the machine is busy.
+pub const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// A breath between two looks at something that gives no sign by itself.
+pub fn pause() {
+    std::thread::park_timeout(Duration::from_millis(2));
+}
+
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        pause();
+    }
+}
+
+pub fn id(text: &str) -> BackendId {
+    BackendId::parse(text).expect("an id")
+}
+
+pub fn channel(text: &str) -> Channel {
+    Channel::parse(text).expect("a channel")
+}
+
+/// What a backend does with what it gets.
+#[derive(Clone, Debug)]
+pub enum Manners {
+    Says(Receipt),
+    /// Keeps it until the test takes it.
+    Keeps,
+}
+
+/// The sessions of a node.
+pub struct Lodge {
+    seats: Mutex<Seats>,
+    got: Sender<Box<Parcel>>,
+    parcels: Receiver<Box<Parcel>>,
+    told: Sender<Data>,
+    pub data: Receiver<Data>,
+}
+
+#[derive(Default)]
+struct Seats {
+    by_id: HashMap<BackendId, (Stamp, Manners)>,
+    newest: Stamp,
+}
+
+impl Lodge {
+    fn new() -> Self {
+        let (got, parcels) = unbounded();
+        let (told, data) = unbounded();
+        Self {
+            seats: Mutex::default(),
+            got,
+            parcels,
+            told,
+            data,
+        }
+    }
+
+    /// The next parcel that came for somebody who keeps them.
+    pub fn parcel(&self) -> Box<Parcel> {
+        self.parcels.recv_timeout(PATIENCE).expect("a parcel")
+    }
+
+    pub fn seat(&self, id: &BackendId, manners: Manners) {
+        let mut seats = self.seats.lock();
+        seats.newest = unix_ms().max(seats.newest + 1);
+        let stamp = seats.newest;
+        seats.by_id.insert(id.clone(), (stamp, manners));
+    }
+
+    pub fn unseat(&self, id: &BackendId) {
+        self.seats.lock().by_id.remove(id);
+    }
+
+    fn manners(&self, id: &BackendId) -> Option<Manners> {
+        let seats = self.seats.lock();
+        seats.by_id.get(id).map(|(_, manners)| manners.clone())
+    }
+}
+
+impl Sessions for Lodge {
+    fn hand_over(&self, parcel: Box<Parcel>) -> bool {
+        match self.manners(&parcel.notification.backend) {
+            Some(Manners::Says(receipt)) => parcel.settle(receipt),
+            Some(Manners::Keeps) => self.got.send(parcel).expect("the test is there"),
+            None => {
+                parcel.settle(Receipt::Gone);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn pass_on(&self, data: &Data, reply: Reply) -> bool {
+        let Some(manners) = self.manners(&data.to) else {
+            reply.settle(Receipt::Gone);
+            return false;
+        };
+        let (from, to, bytes) = (data.from.clone(), data.to.clone(), data.bytes.clone());
+        self.told
+            .send(Data { from, to, bytes })
+            .expect("the test is there");
+        reply.settle(match manners {
+            Manners::Says(receipt) => receipt,
+            Manners::Keeps => Receipt::Ack,
+        });
+        true
+    }
+
+    fn stamp(&self, backend: &BackendId) -> Option<Stamp> {
+        let seats = self.seats.lock();
+        seats.by_id.get(backend).map(|(stamp, _)| *stamp)
+    }
+
+    fn stamps(&self) -> Vec<(BackendId, Stamp)> {
+        let seats = self.seats.lock();
+        let all = seats.by_id.iter();
+        all.map(|(id, (stamp, _))| (id.clone(), *stamp)).collect()
+    }
+
+    fn witness(&self, stamp: Stamp) {
+        let mut seats = self.seats.lock();
+        seats.newest = seats.newest.max(stamp);
+    }
+
+    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Parcel>> {
+        let mut seats = self.seats.lock();
+        if seats.by_id.get(backend).map(|(stamp, _)| *stamp) == Some(stamp) {
+            seats.by_id.remove(backend);
+        }
+        Vec::new()
+    }
+}
+
+struct Guestbook(Sender<BackendId>);
+
+impl Arrivals for Guestbook {
+    fn here(&self, backend: &BackendId) {
+        let _ = self.0.send(backend.clone()); // nobody may be there to read
+    }
+}
+
+/// Whoever waits for receipts.
+struct Ledger(Sender<(NotificationId, Receipt)>);
+
+impl Receipts for Ledger {
+    fn receipt(&self, id: NotificationId, receipt: Receipt) {
+        let _ = self.0.send((id, receipt));
+    }
+}
+
+/// One node.
+pub struct Node {
+    pub name: String,
+    pub bus: Arc<dyn Bus>,
+    pub events: Events,
+    pub lodge: Arc<Lodge>,
+    pub arrivals: Receiver<BackendId>,
+    mint: IdMint,
+    ledger: Arc<Ledger>,
+    pub receipts: Receiver<(NotificationId, Receipt)>,
+}
+
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+impl Node {
+    fn new(
+        name: &str,
+        bus: impl FnOnce(Arc<Lodge>, Arc<Hub>, Arc<Guestbook>) -> Arc<dyn Bus>,
+    ) -> Self {
+        let (lodge, hub) = (Arc::new(Lodge::new()), Arc::new(Hub::default()));
+        let (come, arrivals) = unbounded();
+        let bus = bus(
+            Arc::clone(&lodge),
+            Arc::clone(&hub),
+            Arc::new(Guestbook(come)),
+        );
+        let (told, receipts) = unbounded();
+        Self {
+            name: name.into(),
+            events: Events::new(hub, Arc::clone(&bus), PAYLOAD_BYTES_MAX),
+            bus,
+            lodge,
+            arrivals,
+            mint: IdMint::new(name.bytes().map(u64::from).sum()),
+            ledger: Arc::new(Ledger(told)),
+            receipts,
+        }
+    }
+
+    /// A node called `name` on `server`.
+    pub fn on(server: &Server, name: &str) -> Self {
+        Self::at(server.url(), name)
+    }
+
+    pub fn at(url: String, name: &str) -> Self {
+        let config = config::Redis {
+            url: Secret::new(&url),
+            prefix: "p".into(),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(1),
+            ca: None,
+        };
+        let metrics = Metrics::new().bus();
+        Self::new(name, |lodge, hub, guests| {
+            let ack_timeout = Duration::from_secs(60);
+            let bus = RedisBus::start(
+                &config,
+                name.into(),
+                ack_timeout,
+                lodge,
+                hub,
+                guests,
+                metrics,
+            );
+            Arc::new(bus.expect("a bus"))
+        })
+    }
+
+    /// Connects a backend, and waits until other nodes reach it.
+    pub fn seat(&self, backend: &str, manners: Manners) {
+        self.lodge.seat(&id(backend), manners);
+        self.look_until_settled(Topic::Backend(id(backend)));
+    }
+
+    pub fn unseat(&self, backend: &str) {
+        self.lodge.unseat(&id(backend));
+        self.look_until_settled(Topic::Backend(id(backend)));
+    }
+
+    fn look_until_settled(&self, topic: Topic) {
+        let (ready, is_ready) = unbounded();
+        let ready = Box::new(move || {
+            let _ = ready.send(());
+        });
+        if self.bus.look_again(topic, Some(ready)) == Reach::Soon {
+            is_ready.recv_timeout(PATIENCE).expect("it is told");
+        }
+    }
+
+    /// Listens; returns when every node's events are heard.
+    pub fn listen(&self, on: &str, once: bool) -> Heard {
+        let (heard, hears) = unbounded();
+        let listener = Box::new(move |event: crate::bus::Event<'_>| {
+            let _ = heard.send(match event {
+                crate::bus::Event::Message(payload) => Word::Said(payload.bytes().to_vec()),
+                crate::bus::Event::Down(_) => Word::Down,
+                crate::bus::Event::Up => Word::Up,
+            });
+        });
+        let (ready, is_ready) = unbounded();
+        let ready = Box::new(move || {
+            let _ = ready.send(());
+        });
+        let (id, reach) = self.events.add(&channel(on), once, listener, Some(ready));
+        if reach == Reach::Soon {
+            is_ready.recv_timeout(PATIENCE).expect("it is told");
+        }
+        Heard { id, hears }
+    }
+
+    /// Emits, and waits until it is known on how many nodes that was heard; `None`: the bus is down.
+    pub fn emit(&self, on: &str, payload: &[u8]) -> Option<u64> {
+        let (told, is_told) = unbounded();
+        let told = Box::new(move |heard: Result<u64, _>| {
+            let _ = told.send(heard.ok());
+        });
+        let emitted = self.events.emit(&channel(on), payload, told);
+        emitted.expect("it is not too big");
+        is_told.recv_timeout(PATIENCE).expect("it is told")
+    }
+
+    pub fn notification(&self, to: &str) -> Notification {
+        Notification {
+            id: self.mint.mint(unix_ms()),
+            backend: id(to),
+            route: "r".into(),
+            verified: "none".into(),
+            event: None,
+            at_unix_ms: unix_ms(),
+            tries: 1,
+            head: Vec::new(),
+            body: b"x".to_vec(),
+        }
+    }
+
+    /// Delivers as a node does: to its own session, or to the others.
+    pub fn deliver(&self, notification: Notification) -> NotificationId {
+        let notification_id = notification.id;
+        let parcel = Parcel::new(
+            Arc::new(notification),
+            Instant::now() + PATIENCE,
+            Arc::clone(&self.ledger) as _,
+        );
+        let parcel = Box::new(parcel);
+        match self.lodge.manners(&parcel.notification.backend) {
+            Some(_) => {
+                self.lodge.hand_over(parcel);
+            }
+            None => self.bus.forward(parcel),
+        }
+        notification_id
+    }
+
+    /// Sends one backend's data to another.
+    pub fn carry(&self, from: &str, to: &str, bytes: &[u8]) -> NotificationId {
+        let data = Data {
+            from: id(from),
+            to: id(to),
+            bytes: bytes.to_vec(),
+        };
+        let data_id = self.mint.mint(unix_ms());
+        let reply = Reply::new(data_id, Arc::clone(&self.ledger) as _);
+        match self.lodge.manners(&data.to) {
+            Some(_) => {
+                self.lodge.pass_on(&data, reply);
+            }
+            None => self.bus.carry(data, reply),
+        }
+        data_id
+    }
+
+    pub fn receipt(&self) -> (NotificationId, Receipt) {
+        self.receipts.recv_timeout(PATIENCE).expect("a receipt")
+    }
+
+    pub fn roll(&self) -> Roll {
+        let (told, is_told) = unbounded();
+        self.bus.call_the_roll(Box::new(move |roll| {
+            let _ = told.send(roll);
+        }));
+        is_told.recv_timeout(PATIENCE).expect("it is told")
+    }
+}
+
+/// What a listener heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    Said(Vec<u8>),
+    Down,
+    Up,
+}
+
+pub struct Heard {
+    pub id: crate::bus::events::ListenerId,
+    hears: Receiver<Word>,
+}
+
+impl Heard {
+    pub fn next(&self) -> Word {
+        self.hears.recv_timeout(PATIENCE).expect("a word")
+    }
+
+    pub fn said(&self) -> Vec<u8> {
+        match self.next() {
+            Word::Said(payload) => payload,
+            other => panic!("{other:?} instead of an event"),
+        }
+    }
+
+    pub fn so_far(&self) -> Vec<Word> {
+        self.hears.try_iter().collect()
+    }
+}
+
+/// Two ends of one bus: of several nodes, or of one node that is both.
+pub struct Pair {
+    a: Node,
+    b: Option<Node>,
+    pub server: Option<Server>,
+}
+
+impl Pair {
+    pub fn alone() -> Self {
+        let a = Node::new("a-1", |lodge, hub, guests| {
+            Arc::new(MemoryBus::new("a-1".into(), lodge, hub, guests))
+        });
+        Self {
+            a,
+            b: None,
+            server: None,
+        }
+    }
+
+    pub fn over_redis() -> Self {
+        let server = Server::start();
+        let (a, b) = (Node::on(&server, "a-1"), Node::on(&server, "b-2"));
+        for node in [&a, &b] {
+            assert_eq!(node.bus.unwell(), None, "it waits for Redis at the start");
+        }
+        Self {
+            a,
+            b: Some(b),
+            server: Some(server),
+        }
+    }
+
+    pub fn a(&self) -> &Node {
+        &self.a
+    }
+
+    pub fn b(&self) -> &Node {
+        self.b.as_ref().unwrap_or(&self.a)
+    }
+
+    pub fn nodes(&self) -> Vec<&Node> {
+        std::iter::once(&self.a).chain(&self.b).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! What is told when Redis goes away, and when it is back.
+
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use super::node::{AT_ONCE, Manners, Node, Pair, Word, eventually, id};
+use super::server::Server;
+use crate::notification::Receipt;
+
+#[test]
+fn a_failure_reaches_every_listener_and_so_does_recovery() {
+    let mut pair = Pair::over_redis();
+    let names = ["news", "news", "other"];
+    let heard: Vec<_> = names
+        .iter()
+        .map(|name| pair.b().listen(name, false))
+        .collect();
+    let once = pair.b().listen("news", true);
+    if let Some(server) = &mut pair.server {
+        server.kill();
+    }
+    for heard in heard.iter().chain([&once]) {
+        assert_eq!(heard.next(), Word::Down);
+    }
+    eventually("the other node has noticed", || {
+        pair.a().bus.unwell().is_some()
+    });
+    assert_eq!(pair.a().emit("news", b"lost"), None);
+    let late = pair.b().listen("late", false);
+    assert_eq!(
+        late.next(),
+        Word::Down,
+        "whoever comes meanwhile is told too"
+    );
+
+    if let Some(server) = &mut pair.server {
+        server.launch();
+    }
+    for heard in heard.iter().chain([&once, &late]) {
+        assert_eq!(heard.next(), Word::Up);
+    }
+    eventually("the other node is back", || pair.a().bus.unwell().is_none());
+    for name in ["news", "other", "late"] {
+        assert_eq!(pair.a().emit(name, name.as_bytes()), Some(1));
+    }
+    for (heard, name) in heard.iter().zip(names) {
+        assert_eq!(heard.said(), name.as_bytes());
+    }
+    assert_eq!((once.said(), late.said()), (b"news".into(), b"late".into()));
+}
+
+#[test]
+fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_is_reached() {
+    let mut pair = Pair::over_redis();
+    pair.b().seat("till", Manners::Says(Receipt::Ack));
+    pair.a().seat("own", Manners::Says(Receipt::Ack));
+    if let Some(server) = &mut pair.server {
+        server.kill();
+    }
+    eventually("both have noticed", || {
+        pair.nodes().iter().all(|node| node.bus.unwell().is_some())
+    });
+    let (a, b) = (pair.a(), pair.b());
+    let began = Instant::now();
+    let sent = a.deliver(a.notification("till"));
+    assert_eq!(a.receipt(), (sent, Receipt::Unreachable));
+    let sent = a.deliver(a.notification("own"));
+    assert_eq!(a.receipt(), (sent, Receipt::Ack));
+    let sent = a.carry("own", "till", b"x");
+    assert_eq!(a.receipt(), (sent, Receipt::Unreachable));
+    b.seat("late", Manners::Says(Receipt::Ack)); // not kept waiting either
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    eventually("what is kept for it need not wait", || {
+        b.arrivals.try_iter().any(|came| came == id("late"))
+    });
+
+    let began = Instant::now();
+    let roll = a.roll();
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    assert!(roll.trouble.is_some());
+    let [own] = &roll.nodes[..] else {
+        panic!("a node knows its own backends without Redis: {roll:?}");
+    };
+    assert_eq!((&*own.node, &*own.backends[0].id), ("a-1", "own"));
+    let standing = b.bus.readings();
+    assert_eq!(standing.subscriptions_standing, 0, "{standing:?}");
+
+    if let Some(server) = &mut pair.server {
+        server.launch();
+    }
+    let (a, b) = (pair.a(), pair.b());
+    eventually("both are back", || {
+        a.bus.unwell().is_none() && b.bus.unwell().is_none()
+    });
+    for till in ["till", "late"] {
+        let sent = a.deliver(a.notification(till));
+        assert_eq!(a.receipt(), (sent, Receipt::Ack), "{till}");
+    }
+    eventually("whoever came meanwhile is announced", || {
+        a.arrivals.try_iter().any(|came| came == id("late"))
+    });
+    let readings = b.bus.readings();
+    assert_eq!(
+        (
+            readings.subscriptions_wanted,
+            readings.subscriptions_standing
+        ),
+        (4, 4)
+    );
+}
+
+#[test]
+fn a_redis_that_stands_still_keeps_nobody_waiting() {
+    let pair = Pair::over_redis();
+    let (a, b) = (pair.a(), pair.b());
+    b.seat("till", Manners::Says(Receipt::Ack));
+    let heard = b.listen("news", false);
+    let server = pair.server.as_ref().expect("there is one");
+    server.signal(Signal::STOP);
+    let began = Instant::now();
+    let sent = a.deliver(a.notification("till"));
+    let said = a.carry("own", "till", b"x");
+    assert_eq!(a.emit("news", b"x"), None);
+    let mut told = [a.receipt(), a.receipt()];
+    told.sort_by_key(|(id, _)| *id != sent);
+    assert_eq!(
+        told,
+        [(sent, Receipt::Unreachable), (said, Receipt::Unreachable)]
+    );
+    let roll = a.roll();
+    assert!(roll.trouble.is_some());
+    // redis.response_timeout is 1 s here.
+    assert!(began.elapsed() < 2 * AT_ONCE, "{:?}", began.elapsed());
+    assert_eq!(heard.next(), Word::Down);
+    server.signal(Signal::CONT);
+    // It may hear what stood still before.
+    while heard.next() != Word::Up {}
+    eventually("it is reached again", || {
+        let sent = a.deliver(a.notification("till"));
+        a.receipts
+            .iter()
+            .find(|(id, _)| *id == sent)
+            .is_some_and(|(_, receipt)| receipt == Receipt::Ack)
+    });
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_named() {
+    let pair = Pair::over_redis();
+    let server = pair.server.as_ref().expect("there is one");
+    let mut ghost = server.client();
+    let mut ghost = ghost.as_pubsub();
+    ghost.subscribe("p:node:ghost-3").expect("subscribed");
+    let began = Instant::now();
+    let roll = pair.a().roll();
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    assert_eq!(roll.silent, ["ghost-3"]);
+    assert_eq!((roll.nodes.len(), roll.trouble), (2, None));
+}
+
+#[test]
+fn a_node_that_starts_without_redis_says_so_and_comes_in_later() {
+    let mut server = Server::start();
+    server.kill();
+    let node = Node::on(&server, "a-1");
+    assert!(node.bus.unwell().is_some());
+    node.seat("own", Manners::Says(Receipt::Ack));
+    let heard = node.listen("news", false);
+    assert_eq!(heard.next(), Word::Down);
+    server.launch();
+    assert_eq!(heard.next(), Word::Up);
+    let other = Node::on(&server, "b-2");
+    let sent = other.deliver(other.notification("own"));
+    assert_eq!(other.receipt(), (sent, Receipt::Ack));
+}

@@ -1,0 +1,304 @@
+//! TLS as a client: whom `payrelay send` and `payrelay listen` believe to be the relay, and what they say to it.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use payrelay::config::TlsFiles;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
+
+use super::Failure;
+
+/// Where systems keep the certificates of the authorities they trust.
+const SYSTEM_AUTHORITIES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// How much is read off a socket at once.
+const READ_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, Default, clap::Args)]
+pub struct TlsArgs {
+    /// Speak TLS [default: if the relay of the configuration does]
+    #[arg(long)]
+    pub tls: bool,
+
+    /// Believe certificates that lead to one in FILE [default: the system's authorities; or, if the address comes from the
+    /// configuration, the relay's own certificate and no other]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// The name that the certificate must have [default: the host that is connected to]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+}
+
+/// Whom to believe, and under what name.
+#[derive(Clone)]
+pub struct Trust {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({})", self.name.to_str())
+    }
+}
+
+impl TlsArgs {
+    /// Whether anything of TLS was asked for.
+    pub fn wanted(&self) -> bool {
+        self.tls || self.ca.is_some() || self.server_name.is_some()
+    }
+
+    /// Whom to believe at `place`, `host:port`; `own`: the relay's files, if it is this configuration's relay.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a host that is no name.
+    pub fn trust(&self, place: &str, own: Option<&TlsFiles>) -> Result<Trust, Failure> {
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        let bad_name = |error| Failure::usage(format_args!("--server-name {name:?}: {error}"));
+        let name = ServerName::try_from(name.clone()).map_err(bad_name)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(|error| Failure::new(format_args!("TLS: {error}")))?;
+        let builder = match (&self.ca, own) {
+            // On this machine the relay is reached under a name that its certificate need not have.
+            (None, Some(files)) if self.server_name.is_none() => {
+                let certificate = certificates(&files.cert)?.into_iter().next();
+                let certificate = certificate.ok_or_else(|| none_in(&files.cert))?;
+                let exactly = Exactly {
+                    certificate,
+                    provider,
+                };
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(exactly))
+            }
+            (Some(file), _) => builder.with_root_certificates(roots(file)?),
+            (None, _) => {
+                let system = SYSTEM_AUTHORITIES.iter().map(Path::new);
+                let file = system.into_iter().find(|file| file.exists());
+                let file = file.ok_or_else(|| {
+                    Failure::usage("this system lists no authorities; name a file with --ca")
+                })?;
+                builder.with_root_certificates(roots(file)?)
+            }
+        };
+        Ok(Trust {
+            config: Arc::new(builder.with_no_client_auth()),
+            name,
+        })
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let unreadable = |error| Failure::new(format_args!("cannot read {}: {error}", file.display()));
+    let pem = fs::read(file).map_err(unreadable)?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| none_in(file))
+}
+
+fn none_in(file: &Path) -> Failure {
+    Failure::new(format_args!(
+        "{}: no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it",
+        file.display()
+    ))
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    // Some bundles have certificates that nobody can use any more.
+    let (added, _) = roots.add_parsable_certificates(certificates(file)?);
+    if added == 0 {
+        return Err(none_in(file));
+    }
+    Ok(roots)
+}
+
+/// Believes one certificate, whatever names are in it.
+#[derive(Debug)]
+struct Exactly {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Exactly {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+/// A connection, or one of its handles: one thread may read while another writes.
+#[derive(Debug)]
+pub struct Wire {
+    socket: TcpStream,
+    tls: Option<Arc<Mutex<ClientConnection>>>,
+    /// Received and not opened yet.
+    sealed: Vec<u8>,
+}
+
+impl Wire {
+    /// Over `socket`, sealed if there is a `trust`; the handshake may take `within`, for each of its steps.
+    ///
+    /// # Errors
+    /// The other side speaks no TLS, or is not who is believed.
+    pub fn over(socket: TcpStream, trust: Option<&Trust>, within: Duration) -> io::Result<Self> {
+        let mut wire = Self {
+            socket,
+            tls: None,
+            sealed: Vec::new(),
+        };
+        if let Some(trust) = trust {
+            let config = Arc::clone(&trust.config);
+            let tls = ClientConnection::new(config, trust.name.clone());
+            let mut tls = tls.map_err(io::Error::other)?;
+            wire.socket.set_read_timeout(Some(within))?;
+            wire.socket.set_write_timeout(Some(within))?;
+            while tls.is_handshaking() {
+                tls.complete_io(&mut wire.socket).map_err(explained)?;
+            }
+            wire.socket.set_read_timeout(None)?;
+            wire.tls = Some(Arc::new(Mutex::new(tls)));
+        }
+        Ok(wire)
+    }
+
+    /// Another handle. Of all, only one may read.
+    pub fn handle(&self) -> io::Result<Self> {
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            tls: self.tls.clone(),
+            sealed: Vec::new(),
+        })
+    }
+
+    /// The socket beneath.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+/// What a person can do about it.
+fn explained(error: io::Error) -> io::Error {
+    let words = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::ApplicationVerificationFailure,
+        )) => "TLS: what listens there does not show the certificate of the configuration's file; \
+             was the relay reloaded after the file was changed?"
+            .to_owned(),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "what listens there does not speak TLS".to_owned()
+        }
+        Some(error) => format!("TLS: {error}"),
+        None => return error,
+    };
+    io::Error::new(error.kind(), words)
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &self.tls else {
+            return self.socket.read(buffer);
+        };
+        loop {
+            {
+                let mut tls = tls.lock();
+                match tls.reader().read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return done,
+                }
+                if !self.sealed.is_empty() {
+                    let used = tls.read_tls(&mut &self.sealed[..])?;
+                    self.sealed.drain(..used);
+                    tls.process_new_packets().map_err(io::Error::other)?;
+                    while tls.wants_write() {
+                        tls.write_tls(&mut self.socket)?;
+                    }
+                    continue;
+                }
+            }
+            // Not under the lock: the other handle may have something to say meanwhile.
+            self.sealed.resize(READ_BYTES, 0);
+            let read = self.socket.read(&mut self.sealed);
+            self.sealed.truncate(*read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                // The records say whether this end was announced, or something is missing.
+                tls.lock().read_tls(&mut io::empty())?;
+            }
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &self.tls else {
+            return self.socket.write(bytes);
+        };
+        let mut tls = tls.lock();
+        let sealed = tls.writer().write(bytes)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut self.socket)?;
+        }
+        Ok(sealed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

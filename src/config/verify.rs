@@ -1,0 +1,466 @@
+//! How a route checks signatures: its preset, and the keys of relay.toml that each kind takes.
+//!
+//! Keys are read and prepared here, so that what is wrong with one is said with its line, and a request finds it ready.
+
+mod custom_hmac;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::PathTemplate;
+use super::Segment;
+use super::problem::Problem;
+use super::reader::{Field, Section};
+use super::secret::{public_text, secret_text};
+use super::selector::header_name;
+use super::spelling;
+use super::units::{DAY, SECOND};
+use super::values::duration;
+use crate::verify::presets::{self, PRESETS, Preset, Scheme};
+use crate::verify::{
+    Adyen, Alipay, ApiV3Key, BadKey, BadMessage, Digest, Engine, KEYS_MAX, MacKey, NONE, RsaKey,
+    Token, TokenPlace, Url, Verifier, WechatpayV2, WechatpayV3,
+};
+
+/// Stripe, Paddle, Standard Webhooks and WeChat Pay all say five minutes.
+const TOLERANCE: Duration = Duration::from_secs(300);
+
+/// The longest secret, in bytes.
+const SECRET_BYTES_MAX: usize = 1024;
+
+/// The longest `url`, prefix, separator and message, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// The keys of a route that belong to one kind of check or another.
+const KEYS: [&str; 7] = [
+    "secrets",
+    "keys",
+    "api_v3_key",
+    "tolerance",
+    "url",
+    "hmac",
+    "token",
+];
+
+/// Why a route's check is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadVerify {
+    /// No such preset.
+    Unknown(Option<&'static str>),
+    /// A key that this preset makes no use of, and those that it does.
+    NoUse {
+        /// The preset.
+        of: &'static str,
+        /// The keys that it takes.
+        takes: Vec<&'static str>,
+    },
+    /// `allow_unverified` in a route that verifies.
+    Verified,
+    /// A secret of more than 1,024 bytes.
+    SecretTooLong(usize),
+    /// A public key without the serial that requests name it by.
+    NoSerial,
+    /// Not a serial.
+    Serial,
+    /// Not an address.
+    Url,
+    /// `{id}` in the address, and none in the path.
+    UrlId,
+    /// Not a message template.
+    Message(BadMessage),
+    /// Not the place of a token.
+    TokenPlace,
+    /// A text of the `hmac` table is empty, too long or has control characters.
+    Text,
+    /// Not one printable character.
+    Separator,
+    /// The time is to be an item of a header that has no items.
+    ItemWithoutSeparator,
+    /// The time is to be in two places.
+    TwoTimes,
+}
+
+impl fmt::Display for BadVerify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(meant) => {
+                f.write_str("not known; ")?;
+                if let Some(meant) = meant {
+                    write!(f, "did you mean \"{meant}\"? ")?;
+                }
+                write!(f, "allowed: \"{NONE}\"")?;
+                PRESETS.iter().try_for_each(|preset| write!(f, ", \"{}\"", preset.name))
+            }
+            Self::NoUse { of, takes } if takes.is_empty() => {
+                write!(f, "has no meaning with verify = \"{of}\"; remove it, or set verify")
+            }
+            Self::NoUse { of, takes } => {
+                write!(f, "has no meaning with verify = \"{of}\", which takes {}", takes.join(", "))
+            }
+            Self::Verified => f.write_str("contradicts verify: this route takes no unverified callbacks; remove one of the two"),
+            Self::SecretTooLong(bytes) => write!(f, "{bytes} bytes are too many; at most {SECRET_BYTES_MAX}"),
+            Self::NoSerial => f.write_str(
+                "a public key does not say which it is; write { serial = \"PUB_KEY_ID_…\", key = \"…\" }, as the provider's console shows",
+            ),
+            Self::Serial => f.write_str("a serial is 1 to 128 of A-Z a-z 0-9 _ -, as the header Wechatpay-Serial has it"),
+            Self::Url => f.write_str(
+                "the address as the provider was told it, such as \"https://pay.example/square\": https:// or http://, printable ASCII, \
+                 {id} at most once",
+            ),
+            Self::UrlId => f.write_str("{id} stands for the id in the path, and this route's path has none"),
+            Self::Message(bad) => bad.fmt(f),
+            Self::TokenPlace => f.write_str("allowed: \"header:NAME\", \"query:NAME\", \"basic\""),
+            Self::Text => write!(f, "1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed"),
+            Self::Separator => f.write_str("one printable ASCII character is needed, such as \",\""),
+            Self::ItemWithoutSeparator => f.write_str("needs separator, which divides the header into items"),
+            Self::TwoTimes => f.write_str("contradicts timestamp_header; remove one of the two"),
+        }
+    }
+}
+
+impl From<BadVerify> for Problem {
+    fn from(bad: BadVerify) -> Self {
+        Self::Verify(bad)
+    }
+}
+
+/// What a route says of its check.
+pub enum Said {
+    /// `verify = "none"`, or nothing.
+    Nothing,
+    /// Something wrong, which is noted.
+    Wrong,
+    /// A preset; without a verifier if something about its keys is wrong, which is noted.
+    Preset(&'static Preset, Option<Arc<Verifier>>),
+}
+
+/// `verify` as the file has it, and what it says.
+pub struct Check<'a> {
+    /// The key, if the route has it.
+    pub field: Option<Field<'a>>,
+    /// What it says.
+    pub said: Said,
+}
+
+impl Check<'_> {
+    /// The preset, if there is one.
+    pub fn preset(&self) -> Option<&'static Preset> {
+        match &self.said {
+            Said::Preset(preset, _) => Some(preset),
+            Said::Nothing | Said::Wrong => None,
+        }
+    }
+
+    /// The verifier, if there is one that works.
+    pub fn verifier(&self) -> Option<&Arc<Verifier>> {
+        match &self.said {
+            Said::Preset(_, verifier) => verifier.as_ref(),
+            Said::Nothing | Said::Wrong => None,
+        }
+    }
+}
+
+/// Reads `verify` and all keys that belong to it; `path` is the route's, if it has a right one.
+pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a> {
+    let field = s.field("verify");
+    let preset = field.as_ref().map(|field| field.read(name));
+    let said = match preset {
+        None | Some(Some(None)) => {
+            no_use(s, NONE, &[]);
+            Said::Nothing
+        }
+        Some(None) => {
+            // What of it would be right depends on what is wrong.
+            for key in KEYS {
+                s.field(key);
+            }
+            Said::Wrong
+        }
+        Some(Some(Some(preset))) => {
+            let (engine, takes) = engine(s, preset.scheme, path);
+            no_use(s, preset.name, &takes);
+            let name = preset.name;
+            Said::Preset(
+                preset,
+                engine.map(|engine| Verifier { name, engine }.into()),
+            )
+        }
+    };
+    Check { field, said }
+}
+
+fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
+    let text = field.text("a string")?;
+    if text == NONE {
+        return Ok(None);
+    }
+    presets::named(text).map(Some).ok_or_else(|| {
+        let known: Vec<_> = PRESETS
+            .iter()
+            .map(|preset| preset.name)
+            .chain([NONE])
+            .collect();
+        BadVerify::Unknown(spelling::nearest(text, &known)).into()
+    })
+}
+
+/// Notes every key that belongs to other presets.
+fn no_use(s: &mut Section<'_>, of: &'static str, takes: &[&'static str]) {
+    for key in KEYS {
+        if !takes.contains(&key)
+            && let Some(field) = s.field(key)
+        {
+            let takes = takes.to_vec();
+            field.hide().refuse(BadVerify::NoUse { of, takes }.into());
+        }
+    }
+}
+
+/// The engine, if its keys are all right, and which keys it takes.
+fn engine(
+    s: &mut Section<'_>,
+    scheme: Scheme,
+    path: Option<&PathTemplate>,
+) -> (Option<Engine>, Vec<&'static str>) {
+    match scheme {
+        Scheme::Hmac(preset) => {
+            let mut takes = vec!["secrets"];
+            let keys = secrets(s, |text| preset.key().read(Digest::Sha256, text));
+            let url = preset.has_url().then(|| {
+                takes.push("url");
+                required_url(s, path)
+            });
+            let tolerance = preset.has_timestamp().then(|| {
+                takes.push("tolerance");
+                tolerance(s)
+            });
+            let engine = || {
+                let url = url.map_or(Some(None), |url| url.map(Some))?;
+                let tolerance = tolerance.unwrap_or(Some(None))?;
+                preset.engine(keys?, url, tolerance).ok()
+            };
+            (engine().map(Engine::Hmac), takes)
+        }
+        Scheme::CustomHmac => custom_hmac::read(s, path),
+        Scheme::Token => {
+            let keys = secrets(s, |text| {
+                MacKey::from_text(Digest::Sha256.algorithm(), text)
+            });
+            let place = required(s, "token", MISSING_TOKEN, |field| {
+                token_place(field.text("a string")?).ok_or_else(|| BadVerify::TokenPlace.into())
+            });
+            let engine = keys.zip(place).map(|(keys, place)| Token::new(place, keys));
+            (engine.map(Engine::Token), vec!["secrets", "token"])
+        }
+        Scheme::Alipay => {
+            let keys = keys(s, RsaKey::eq, rsa_key);
+            let engine = keys.map(|keys| Engine::Alipay(Alipay { keys }));
+            (engine, vec!["keys"])
+        }
+        Scheme::WechatpayV2 => {
+            let keys = secrets(s, |text| {
+                MacKey::from_text(Digest::Sha256.algorithm(), text)
+            });
+            let engine = keys.map(|keys| Engine::WechatpayV2(WechatpayV2 { keys }));
+            (engine, vec!["secrets"])
+        }
+        Scheme::WechatpayV3 => {
+            // Requests name a key by its serial, so one serial cannot have two.
+            let same = |a: &(Box<str>, RsaKey), b: &(Box<str>, RsaKey)| a.0 == b.0;
+            let keys = keys(s, same, rsa_key_with_serial);
+            let tolerance = tolerance(s);
+            let api_v3_key = s.field("api_v3_key").map(Field::hide);
+            let api_v3_key = api_v3_key.map(|field| {
+                field.read(|field| ApiV3Key::new(&secret_text(field)?).map_err(Problem::Key))
+            });
+            let engine = || {
+                Some(WechatpayV3 {
+                    keys: keys?,
+                    tolerance: tolerance?,
+                    api_v3_key: api_v3_key.map_or(Some(None), |key| key.map(Some))?,
+                })
+            };
+            let takes = vec!["keys", "api_v3_key", "tolerance"];
+            (engine().map(Engine::WechatpayV3), takes)
+        }
+        Scheme::Adyen => {
+            let keys = secrets(s, |text| MacKey::from_hex(Digest::Sha256.algorithm(), text));
+            let engine = keys.map(|keys| Engine::Adyen(Adyen { keys }));
+            (engine, vec!["secrets"])
+        }
+    }
+}
+
+const MISSING_SECRETS: &str = "the provider's secret is needed to check its signatures: secrets = [\"…\"], \
+    or where it is: \"env:NAME\", \"file:PATH\"";
+
+const MISSING_KEYS: &str = "the provider's public key or certificate is needed to check its signatures: \
+    keys = [\"file:PATH\"], or the PEM itself";
+
+const MISSING_TOKEN: &str =
+    "says where the token stands in the request: \"header:NAME\", \"query:NAME\" or \"basic\"";
+
+const MISSING_URL: &str = "the provider signs the address that it was told; give it, as in \
+    url = \"https://pay.example/square\"";
+
+/// The value of `key`, which must be there.
+fn required<T>(
+    s: &mut Section<'_>,
+    key: &'static str,
+    missing: &'static str,
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> Option<T> {
+    match s.field(key) {
+        // Hidden: somebody may have put the secret itself there.
+        Some(field) => field.hide().read(read),
+        None => {
+            s.refuse(key, Problem::Missing(missing));
+            None
+        }
+    }
+}
+
+/// Every one of `secrets`, as `read` takes it; `None` if one is wrong, or there is none.
+fn secrets(
+    s: &mut Section<'_>,
+    read: impl Fn(&str) -> Result<MacKey, BadKey>,
+) -> Option<Vec<MacKey>> {
+    required(s, "secrets", MISSING_SECRETS, |field| {
+        each(field, MISSING_SECRETS, MacKey::eq, |field| {
+            let text = secret_text(field)?;
+            if text.len() > SECRET_BYTES_MAX {
+                return Err(BadVerify::SecretTooLong(text.len()).into());
+            }
+            read(&text).map_err(Problem::Key)
+        })
+    })?
+}
+
+/// Every one of `keys`, as `read` takes it; `None` if one is wrong, or there is none.
+fn keys<T>(
+    s: &mut Section<'_>,
+    same: impl Fn(&T, &T) -> bool,
+    read: impl Fn(&Field<'_>) -> Result<Option<T>, Problem>,
+) -> Option<Vec<T>> {
+    // What is wrong is not the same as anything else that is.
+    let same =
+        |a: &Option<T>, b: &Option<T>| a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| same(a, b));
+    let keys = required(s, "keys", MISSING_KEYS, |field| {
+        each(field, MISSING_KEYS, same, &read)
+    })?;
+    keys?.into_iter().collect()
+}
+
+/// What `read` makes of every entry of the list `field`; `None` if one was wrong, or the same as another, which is noted.
+fn each<T>(
+    field: &Field<'_>,
+    missing: &'static str,
+    same: impl Fn(&T, &T) -> bool,
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> Result<Option<Vec<T>>, Problem> {
+    let fields = field.list("a list of strings", KEYS_MAX)?;
+    if fields.is_empty() {
+        return Err(Problem::Missing(missing));
+    }
+    let mut all: Vec<(T, usize)> = Vec::new();
+    let mut right = true;
+    for field in &fields {
+        match field.read(&read) {
+            None => right = false,
+            Some(one) => match all.iter().find(|(earlier, _)| same(earlier, &one)) {
+                Some(&(_, at)) => {
+                    field.refuse(field.again(at));
+                    right = false;
+                }
+                None => all.push((one, field.at())),
+            },
+        }
+    }
+    Ok(right.then(|| all.into_iter().map(|(one, _)| one).collect()))
+}
+
+fn rsa_key(field: &Field<'_>) -> Result<Option<RsaKey>, Problem> {
+    RsaKey::read(&public_text(field)?)
+        .map(Some)
+        .map_err(Problem::Key)
+}
+
+/// A certificate, or `{ serial, key }`; `None` if a part of the table is wrong, which is noted.
+fn rsa_key_with_serial(field: &Field<'_>) -> Result<Option<(Box<str>, RsaKey)>, Problem> {
+    if !field.is_table() {
+        let key = RsaKey::read(&public_text(field)?).map_err(Problem::Key)?;
+        let serial = key.serial().ok_or(BadVerify::NoSerial)?.into();
+        return Ok(Some((serial, key)));
+    }
+    let mut table = field.section()?;
+    let serial = required(
+        &mut table,
+        "serial",
+        "the key's name, as the header Wechatpay-Serial has it",
+        serial,
+    );
+    let key = required(&mut table, "key", MISSING_KEYS, rsa_key).flatten();
+    table.close();
+    Ok(serial.zip(key))
+}
+
+fn serial(field: &Field<'_>) -> Result<Box<str>, Problem> {
+    let text = field.text("a string")?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    let right = (1..=128).contains(&text.len()) && text.bytes().all(allowed);
+    right.then(|| text.into()).ok_or(BadVerify::Serial.into())
+}
+
+/// `tolerance`, or what is usual; `None` if it is wrong.
+fn tolerance(s: &mut Section<'_>) -> Option<crate::verify::Tolerance> {
+    let Some(field) = s.field("tolerance") else {
+        return Some(Some(TOLERANCE));
+    };
+    field.read(|field| {
+        if let Ok("off") = field.text("a string") {
+            field.warn("whoever has one genuine callback can send it again for ever");
+            return Ok(None);
+        }
+        duration(SECOND..=DAY)(field).map(Some)
+    })
+}
+
+fn required_url(s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Url> {
+    required(s, "url", MISSING_URL, |field| url(field, path))
+}
+
+fn url(field: &Field<'_>, path: Option<&PathTemplate>) -> Result<Url, Problem> {
+    let text = field.text("a string")?;
+    let host = text
+        .strip_prefix("https://")
+        .or(text.strip_prefix("http://"));
+    let printable = text.bytes().all(|b| b.is_ascii_graphic());
+    let ids = text.matches("{id}").count();
+    if host.is_none_or(|host| host.is_empty() || host.starts_with('/'))
+        || !printable
+        || ids > 1
+        || text.len() > TEXT_BYTES_MAX
+    {
+        return Err(BadVerify::Url.into());
+    }
+    if ids == 1 && path.is_some_and(|path| !path.segments.contains(&Segment::Id)) {
+        return Err(BadVerify::UrlId.into());
+    }
+    Ok(Url::new(text))
+}
+
+fn token_place(text: &str) -> Option<TokenPlace> {
+    if text == "basic" {
+        return Some(TokenPlace::Basic);
+    }
+    let (kind, name) = text.split_once(':')?;
+    let plain = |name: &str| {
+        (1..=TEXT_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+    };
+    match kind {
+        "header" => Some(TokenPlace::Header(header_name(name)?.into())),
+        "query" if plain(name) => Some(TokenPlace::Query(name.into())),
+        _ => None,
+    }
+}

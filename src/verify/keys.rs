@@ -1,0 +1,300 @@
+//! Keys, as operators paste them: text, hex, base64, PEM; and as the engines need them: prepared.
+//!
+//! Their `Debug` shows nothing of a secret, and no error repeats a part of one.
+
+use std::fmt;
+
+use aws_lc_rs::digest::Digest;
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::PublicEncryptingKey;
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Why a text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadKey {
+    /// There is nothing in it.
+    Empty,
+    /// Not an even number of hex digits.
+    NotHex,
+    /// Not base64.
+    NotBase64,
+    /// A PEM that does not end, or has in it what is no base64.
+    BrokenPem,
+    /// A PEM of something else.
+    OtherPem,
+    /// A private key, which nobody but the provider should have.
+    Private,
+    /// A certificate in which no key can be found.
+    BrokenCertificate,
+    /// Not an RSA key of 2,048 to 8,192 bits.
+    NotRsa,
+    /// Not 32 bytes.
+    NotApiV3,
+}
+
+impl fmt::Display for BadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "it is empty and protects nothing; copy it from the provider's console",
+            Self::NotHex => "not hex: an even number of 0-9 a-f is needed, as the provider's console shows it",
+            Self::NotBase64 => "not base64; copy the whole secret from the provider's console",
+            Self::BrokenPem => {
+                "a PEM without its end, or with something else in it than base64; copy all of it, from -----BEGIN to -----END"
+            }
+            Self::OtherPem => {
+                "a PEM of something else; needed: PUBLIC KEY or CERTIFICATE, as the provider's console gives it"
+            }
+            Self::Private => "a private key; needed: the provider's public key or certificate",
+            Self::BrokenCertificate => "not a certificate that can be read",
+            Self::NotRsa => "not an RSA public key of 2048 to 8192 bits",
+            Self::NotApiV3 => "an APIv3 key has exactly 32 bytes",
+        })
+    }
+}
+
+impl std::error::Error for BadKey {}
+
+/// A secret that messages are signed with.
+#[derive(Clone)]
+pub struct MacKey {
+    secret: Box<[u8]>,
+    key: hmac::Key,
+}
+
+impl MacKey {
+    /// The bytes of `text` as they stand.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn from_text(digest: hmac::Algorithm, text: &str) -> Result<Self, BadKey> {
+        Self::new(digest, text.as_bytes().to_vec())
+    }
+
+    /// What `text` says in hex.
+    ///
+    /// # Errors
+    /// It is no hex, or empty.
+    pub fn from_hex(digest: hmac::Algorithm, text: &str) -> Result<Self, BadKey> {
+        Self::new(digest, unhex(text).ok_or(BadKey::NotHex)?)
+    }
+
+    /// What `text` says in base64.
+    ///
+    /// # Errors
+    /// It is no base64, or empty.
+    pub fn from_base64(digest: hmac::Algorithm, text: &str) -> Result<Self, BadKey> {
+        Self::new(
+            digest,
+            STANDARD.decode(text).map_err(|_| BadKey::NotBase64)?,
+        )
+    }
+
+    fn new(digest: hmac::Algorithm, secret: Vec<u8>) -> Result<Self, BadKey> {
+        if secret.is_empty() {
+            return Err(BadKey::Empty);
+        }
+        Ok(Self {
+            key: hmac::Key::new(digest, &secret),
+            secret: secret.into(),
+        })
+    }
+
+    /// A message about to be signed.
+    pub(super) fn begin(&self) -> hmac::Context {
+        hmac::Context::with_key(&self.key)
+    }
+
+    /// The secret itself, for the one engine that hashes it.
+    pub(super) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+}
+
+/// By the secret's bytes; only the operator's own files are compared so.
+impl PartialEq for MacKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret == other.secret
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MacKey(…)")
+    }
+}
+
+/// A provider's RSA key.
+#[derive(Clone)]
+pub struct RsaKey {
+    key: std::sync::Arc<ParsedPublicKey>,
+    serial: Option<Box<str>>,
+}
+
+impl RsaKey {
+    /// Reads a public key (SPKI) or a certificate in PEM, or the base64 of an SPKI alone.
+    ///
+    /// Of a certificate only key and serial number are taken; who issued it and until when it is valid is not looked at,
+    /// since whoever wrote the configuration has chosen it.
+    ///
+    /// # Errors
+    /// It is none of these, or not RSA with 2,048 to 8,192 bits.
+    pub fn read(text: &str) -> Result<Self, BadKey> {
+        let (label, der) = unpem(text)?;
+        let (spki, serial) = match label {
+            "PUBLIC KEY" => (der, None),
+            "CERTIFICATE" => {
+                let (serial, spki) = certificate(&der).ok_or(BadKey::BrokenCertificate)?;
+                (spki.to_vec(), Some(hex_upper(serial).into()))
+            }
+            label if label.ends_with("PRIVATE KEY") => return Err(BadKey::Private),
+            _ => return Err(BadKey::OtherPem),
+        };
+        // It is this that knows the limits of the key's size; the other finds out at the first signature.
+        PublicEncryptingKey::from_der(&spki).map_err(|_| BadKey::NotRsa)?;
+        let key =
+            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &spki).map_err(|_| BadKey::NotRsa)?;
+        Ok(Self {
+            key: key.into(),
+            serial,
+        })
+    }
+
+    /// The certificate's serial number, in upper-case hex without leading zeros; a public key has none.
+    pub fn serial(&self) -> Option<&str> {
+        self.serial.as_deref()
+    }
+
+    /// Whether it made `signature` (PKCS#1 v1.5) for the message with this SHA-256.
+    pub(super) fn verifies(&self, message: &Digest, signature: &[u8]) -> bool {
+        self.key.verify_digest_sig(message, signature).is_ok()
+    }
+}
+
+impl PartialEq for RsaKey {
+    fn eq(&self, other: &Self) -> bool {
+        (*self.key).as_ref() == (*other.key).as_ref() && self.serial == other.serial
+    }
+}
+
+impl fmt::Debug for RsaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RsaKey({})", self.serial().unwrap_or("a public key"))
+    }
+}
+
+/// Strict base64: no whitespace, padded, no stray bits. As text that is the same signature in no second way.
+pub fn unbase64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// The label and the bytes of the first block of a PEM; text without one is taken for the base64 of a public key.
+fn unpem(text: &str) -> Result<(&str, Vec<u8>), BadKey> {
+    const BEGIN: &str = "-----BEGIN ";
+    let (label, body) = match text.find(BEGIN) {
+        None => ("PUBLIC KEY", text),
+        Some(at) => {
+            let rest = &text[at + BEGIN.len()..];
+            let (label, rest) = rest.split_once("-----").ok_or(BadKey::BrokenPem)?;
+            let end = format!("-----END {label}-----");
+            let (body, _) = rest.split_once(&end).ok_or(BadKey::BrokenPem)?;
+            (label, body)
+        }
+    };
+    let digits: String = body.split_ascii_whitespace().collect();
+    if digits.is_empty() {
+        return Err(BadKey::Empty);
+    }
+    let der = STANDARD.decode(digits).map_err(|_| match label {
+        "PUBLIC KEY" if !text.contains(BEGIN) => BadKey::NotBase64,
+        _ => BadKey::BrokenPem,
+    })?;
+    Ok((label, der))
+}
+
+/// The serial number without leading zeros, and the SPKI, of an X.509 certificate (RFC 5280 §4.1).
+fn certificate(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    const SEQUENCE: u8 = 0x30;
+    const INTEGER: u8 = 0x02;
+    const VERSION: u8 = 0xa0;
+    let (certificate, _) = element(der, SEQUENCE)?;
+    let (to_be_signed, _) = element(certificate.content, SEQUENCE)?;
+    let mut fields = to_be_signed.content;
+    if let Some((_, rest)) = element(fields, VERSION) {
+        fields = rest;
+    }
+    let (serial, mut fields) = element(fields, INTEGER)?;
+    // Its algorithm, issuer, validity and subject.
+    for _ in 0..4 {
+        (_, fields) = element(fields, SEQUENCE)?;
+    }
+    let (spki, _) = element(fields, SEQUENCE)?;
+    let zeros = serial.content.iter().take_while(|&&byte| byte == 0).count();
+    Some((&serial.content[zeros..], spki.whole))
+}
+
+/// One element of DER.
+struct Element<'a> {
+    whole: &'a [u8],
+    content: &'a [u8],
+}
+
+/// The first element of `der`, if it has this tag, and what follows it.
+fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
+    let [its, first, rest @ ..] = der else {
+        return None;
+    };
+    if *its != tag {
+        return None;
+    }
+    let (length, content) = match first {
+        short @ 0..=0x7f => (usize::from(*short), rest),
+        0x81 => {
+            let (length, content) = rest.split_first()?;
+            (usize::from(*length), content)
+        }
+        0x82 => {
+            let (length, content) = rest.split_at_checked(2)?;
+            (
+                usize::from(length[0]) << 8 | usize::from(length[1]),
+                content,
+            )
+        }
+        // No field of a certificate that is worth reading is longer than 64 KiB.
+        _ => return None,
+    };
+    let (content, after) = content.split_at_checked(length)?;
+    let whole = &der[..der.len() - after.len()];
+    Some((Element { whole, content }, after))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| (b as char).to_digit(16);
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some((digit(*high)? << 4 | digit(*low)?) as u8),
+            _ => None,
+        })
+        .collect()
+}
+
+/// `bytes` in lower-case hex.
+pub fn hex_lower(bytes: &[u8]) -> String {
+    hex(bytes, b"0123456789abcdef")
+}
+
+/// `bytes` in upper-case hex.
+pub fn hex_upper(bytes: &[u8]) -> String {
+    hex(bytes, b"0123456789ABCDEF")
+}
+
+fn hex(bytes: &[u8], digits: &[u8; 16]) -> String {
+    let mut out = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        out.push(char::from(digits[usize::from(byte >> 4)]));
+        out.push(char::from(digits[usize::from(byte & 15)]));
+    }
+    out
+}

@@ -1,0 +1,279 @@
+//! Whether a callback is a provider's own: one file for each engine of signatures, and the presets that use them.
+//!
+//! Pure: raw bytes, keys and the time in, a verdict out. Nothing here does I/O, reads a clock or knows a route. Keys are
+//! prepared when the configuration is read, so that a request costs no more than its digest. What could be read in two ways
+//! (a field that is there twice, a second signature header) is refused, because the backend might read it the other way.
+//!
+//! A refusal never says by how much a signature was wrong, and what compares is the crypto crate's, in constant time.
+
+mod adyen;
+mod alipay;
+mod fields;
+pub mod form;
+mod hmac;
+mod keys;
+pub mod presets;
+#[cfg(test)]
+mod tests;
+mod token;
+mod wechatpay_v2;
+mod wechatpay_v3;
+pub mod xml;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use self::adyen::Adyen;
+pub use self::alipay::Alipay;
+pub use self::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
+pub use self::keys::{BadKey, MacKey, RsaKey};
+pub use self::token::{Place as TokenPlace, Token};
+pub use self::wechatpay_v2::WechatpayV2;
+pub use self::wechatpay_v3::{ApiV3Key, WechatpayV3};
+
+/// The most signatures that are looked at in one request; more are refused. Providers send two while a secret is rotated.
+pub const SIGNATURES_MAX: usize = 16;
+
+/// The most secrets or keys of one route: a rotation needs two.
+pub const KEYS_MAX: usize = 16;
+
+/// The name of a route that checks nothing.
+pub const NONE: &str = "none";
+
+/// The parts of a request that can be signed.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Every header, in the order sent.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The path's `{id}` segment as it was sent, if the route's path has one.
+    pub path_id: Option<&'a str>,
+    /// What follows the `?` of the target.
+    pub query: &'a str,
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+}
+
+/// Shows neither headers nor body: they are the provider's secrets.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} body bytes)", self.body.len())
+    }
+}
+
+impl<'a> Request<'a> {
+    /// The one value of the header called `name`, in any case.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    fn header(&self, name: &str) -> Result<&'a str, Refused> {
+        self.one_of(name)?.ok_or(Refused::Missing(name.into()))
+    }
+
+    /// The value of the header called `name`, in any case, if there is one.
+    ///
+    /// # Errors
+    /// There is more than one.
+    fn one_of(&self, name: &str) -> Result<Option<&'a str>, Refused> {
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(its, _)| its.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value);
+        let value = values.next();
+        match values.next() {
+            None => Ok(value),
+            Some(_) => Err(Refused::Repeated(name.into())),
+        }
+    }
+}
+
+/// Why a request is not believed. Names places, never values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// This header or field, which the check needs, is not there.
+    Missing(Box<str>),
+    /// This header or field is there more than once.
+    Repeated(Box<str>),
+    /// It cannot be read as what the provider signs; says why.
+    Malformed(&'static str),
+    /// More fields, signatures or items than any provider sends; says of what.
+    TooMany(&'static str),
+    /// Signed longer ago, or further ahead, than the tolerance.
+    Expired,
+    /// The key that it names is not among the route's.
+    UnknownKey,
+    /// No key of the route made this signature for these bytes.
+    Mismatch,
+}
+
+impl Refused {
+    /// One word for metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::Repeated(_) => "repeated",
+            Self::Malformed(_) => "malformed",
+            Self::TooMany(_) => "too-many",
+            Self::Expired => "expired",
+            Self::UnknownKey => "unknown-key",
+            Self::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// For the operator's log, not for whoever sent the request.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(place) => write!(f, "there is no {place}"),
+            Self::Repeated(place) => write!(f, "there is more than one {place}"),
+            Self::Malformed(why) => f.write_str(why),
+            Self::TooMany(what) => write!(f, "too many {what}"),
+            Self::Expired => f.write_str(
+                "it was signed too long ago or too far ahead; if it is the provider's own, look at this machine's clock",
+            ),
+            Self::UnknownKey => f.write_str("it names a key that is not among the route's keys"),
+            Self::Mismatch => f.write_str("no key of the route made this signature for this body"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// What is known of a request that was believed, beyond that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Believed {
+    /// What makes a retry the same event, where it takes more than a selector to say it.
+    pub event: Option<String>,
+}
+
+/// A place in a request, as selectors name them.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// The path's `{id}` segment.
+    Path,
+    /// A field of the query.
+    Query(&'a str),
+    /// A field of a form body.
+    Form(&'a str),
+    /// A pointer into a JSON body, cut at its slashes and unescaped.
+    Json(&'a [String]),
+    /// A pointer into what was opened.
+    Opened(&'a [String]),
+    /// An element of an XML body.
+    Xml,
+    /// A header.
+    Header(&'a str),
+}
+
+/// How long before and after its signature's time a request is believed; `None`: for ever.
+pub type Tolerance = Option<Duration>;
+
+/// A route's check, with its keys prepared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verifier {
+    /// What `verified=` says.
+    pub name: &'static str,
+    /// How it is checked.
+    pub engine: Engine,
+}
+
+// Keys are compared by the bytes they were made of, which have no NaN.
+impl Eq for Verifier {}
+
+/// How a request is checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Engine {
+    /// An HMAC over a message made of parts of the request.
+    Hmac(Hmac),
+    /// Alipay's form.
+    Alipay(Alipay),
+    /// WeChat Pay's XML.
+    WechatpayV2(WechatpayV2),
+    /// WeChat Pay's JSON.
+    WechatpayV3(WechatpayV3),
+    /// Adyen's items.
+    Adyen(Adyen),
+    /// A password.
+    Token(Token),
+}
+
+impl Verifier {
+    /// Whether `request` is the provider's own, at `now_unix_s`.
+    ///
+    /// # Errors
+    /// It is not, or cannot be told to be.
+    pub fn verify(&self, request: &Request<'_>, now_unix_s: u64) -> Result<Believed, Refused> {
+        let nothing_more = |()| Believed::default();
+        match &self.engine {
+            Engine::Hmac(engine) => engine.verify(request, now_unix_s).map(nothing_more),
+            Engine::Alipay(engine) => engine.verify(request).map(nothing_more),
+            Engine::WechatpayV2(engine) => engine.verify(request).map(nothing_more),
+            Engine::WechatpayV3(engine) => engine.verify(request, now_unix_s).map(nothing_more),
+            Engine::Adyen(engine) => engine
+                .verify(request)
+                .map(|event| Believed { event: Some(event) }),
+            Engine::Token(engine) => engine.verify(request).map(nothing_more),
+        }
+    }
+
+    /// Whether what stands at `place` is covered by the signature. The path is where the provider was told to send, and what
+    /// a route may always go by; it counts as covered.
+    pub fn covers(&self, place: Place<'_>) -> bool {
+        match (place, &self.engine) {
+            // Whoever has the password may say anything.
+            (_, Engine::Token(_)) | (Place::Path, _) => true,
+            (Place::Query(_), _) => false,
+            (Place::Header(name), Engine::Hmac(engine)) => engine.signs_header(name),
+            (Place::Header(name), Engine::WechatpayV3(_)) => wechatpay_v3::signs_header(name),
+            (Place::Header(_), _) => false,
+            // The whole body is signed, whatever it is.
+            (_, Engine::Hmac(_) | Engine::WechatpayV3(_)) => true,
+            (Place::Form(name), Engine::Alipay(_)) => alipay::signs(name),
+            (Place::Xml, Engine::WechatpayV2(_)) => true,
+            (Place::Json(pointer), Engine::Adyen(_)) => adyen::signs(pointer),
+            (
+                Place::Form(_) | Place::Json(_) | Place::Xml | Place::Opened(_),
+                Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_),
+            ) => false,
+        }
+    }
+
+    /// Whether there is something sealed in the body, and a key for it.
+    pub fn can_open(&self) -> bool {
+        matches!(&self.engine, Engine::WechatpayV3(engine) if engine.api_v3_key.is_some())
+    }
+
+    /// What is sealed in the body, opened; `None` if this engine has nothing to open, or no key for it.
+    ///
+    /// # Errors
+    /// It cannot be opened; says why.
+    pub fn open(&self, body: &[u8]) -> Option<Result<Vec<u8>, &'static str>> {
+        match &self.engine {
+            Engine::WechatpayV3(engine) => engine.open(body),
+            _ => None,
+        }
+    }
+
+    /// `query` without what must not go further: the token of a route that has it in the query. `None`: all may.
+    pub fn query_without_token(&self, query: &str) -> Option<String> {
+        match &self.engine {
+            Engine::Token(engine) => engine.query_without_token(query),
+            _ => None,
+        }
+    }
+}
+
+/// Refuses a time further than `tolerance` from `now_unix_s`, both in seconds since 1970.
+fn check_time(signed_at: &str, now_unix_s: u64, tolerance: Tolerance) -> Result<(), Refused> {
+    let digits =
+        (1..=12).contains(&signed_at.len()) && signed_at.bytes().all(|b| b.is_ascii_digit());
+    let signed_at = signed_at.parse::<u64>().ok().filter(|_| digits);
+    let signed_at = signed_at.ok_or(Refused::Malformed("its timestamp is no number of seconds"))?;
+    match tolerance {
+        Some(tolerance) if signed_at.abs_diff(now_unix_s) > tolerance.as_secs() => {
+            Err(Refused::Expired)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,394 @@
+//! What each provider signs, how it names its events, and what it reads as ok and as fail: one line of a table each.
+//!
+//! Events and headers are in the words of relay.toml. Sources are the providers' documents and SDKs; doc/providers.md says
+//! it for operators.
+
+use super::Tolerance;
+use super::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
+use super::keys::{BadKey, MacKey};
+
+/// What a route gets by `verify = "<name>"`, where it says nothing else itself.
+#[derive(Debug)]
+pub struct Preset {
+    /// What `verify` and `verified` say.
+    pub name: &'static str,
+    /// How it is checked.
+    pub scheme: Scheme,
+    /// The selector of the event key.
+    pub event: Option<&'static str>,
+    /// What the provider reads when the notification is safe.
+    pub ok: Words,
+    /// What the provider reads when it is not.
+    pub fail: Words,
+    /// Headers that go to the backend, so that it can check once more.
+    pub forward_headers: &'static [&'static str],
+    /// The provider reads the body of a failure, so a bad signature is answered with `fail` too, and not with 401.
+    pub reads_fail: bool,
+}
+
+/// An answer: status, content type, body.
+pub type Words = (u16, &'static str, &'static str);
+
+/// The engine of a preset, and what its configuration must say.
+#[derive(Clone, Copy, Debug)]
+pub enum Scheme {
+    /// An HMAC as this one does it.
+    Hmac(&'static HmacPreset),
+    /// An HMAC as the route's `hmac` table says.
+    CustomHmac,
+    /// A password.
+    Token,
+    /// RSA over a form; `keys`.
+    Alipay,
+    /// A hash over XML; `secrets`.
+    WechatpayV2,
+    /// RSA over JSON; `keys`, `api_v3_key`.
+    WechatpayV3,
+    /// An HMAC over items; `secrets` in hex.
+    Adyen,
+}
+
+/// How a provider does its HMAC-SHA256.
+#[derive(Debug)]
+pub struct HmacPreset {
+    headers: &'static [&'static str],
+    separator: Option<char>,
+    prefix: &'static str,
+    encoding: Encoding,
+    message: &'static str,
+    timestamp_header: Option<&'static str>,
+    timestamp_item: Option<&'static str>,
+    id_header: Option<&'static str>,
+    /// How its secrets are written.
+    key: KeyText,
+}
+
+/// How a provider writes secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyText {
+    /// The text's own bytes.
+    Text,
+    /// Hex.
+    Hex,
+    /// Base64, after `whsec_` if that stands before it.
+    WhsecBase64,
+    /// Base64.
+    Base64,
+}
+
+impl KeyText {
+    /// Reads a secret that is written so.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn read(self, digest: Digest, text: &str) -> Result<MacKey, BadKey> {
+        let digest = digest.algorithm();
+        match self {
+            Self::Text => MacKey::from_text(digest, text),
+            Self::Hex => MacKey::from_hex(digest, text),
+            Self::Base64 => MacKey::from_base64(digest, text),
+            Self::WhsecBase64 => {
+                MacKey::from_base64(digest, text.strip_prefix("whsec_").unwrap_or(text))
+            }
+        }
+    }
+}
+
+impl HmacPreset {
+    /// How its secrets are written.
+    pub fn key(&self) -> KeyText {
+        self.key
+    }
+
+    /// Whether the configuration must give a `url`.
+    pub fn has_url(&self) -> bool {
+        self.message.contains("{url}")
+    }
+
+    /// Whether it has a time, and so a tolerance.
+    pub fn has_timestamp(&self) -> bool {
+        self.message.contains("{timestamp}")
+    }
+
+    /// The engine with the route's own keys.
+    ///
+    /// # Errors
+    /// Never for the presets below, whose messages a test reads.
+    pub fn engine(
+        &self,
+        keys: Vec<MacKey>,
+        url: Option<Url>,
+        tolerance: Tolerance,
+    ) -> Result<Hmac, BadMessage> {
+        let header = self
+            .timestamp_header
+            .map(|name| Timestamp::Header(name.into()));
+        let item = self
+            .timestamp_item
+            .map(|prefix| Timestamp::Item(prefix.into()));
+        Ok(Hmac {
+            headers: self.headers.iter().map(|&name| name.into()).collect(),
+            separator: self.separator,
+            prefix: self.prefix.into(),
+            encoding: self.encoding,
+            message: Message::parse(self.message)?,
+            timestamp: header.or(item),
+            id_header: self.id_header.map(Into::into),
+            url,
+            tolerance,
+            keys,
+        })
+    }
+}
+
+/// One signature in one header, over the body.
+const PLAIN: HmacPreset = HmacPreset {
+    headers: &[],
+    separator: None,
+    prefix: "",
+    encoding: Encoding::Hex,
+    message: "{body}",
+    timestamp_header: None,
+    timestamp_item: None,
+    id_header: None,
+    key: KeyText::Text,
+};
+
+const STRIPE: HmacPreset = HmacPreset {
+    headers: &["stripe-signature"],
+    separator: Some(','),
+    prefix: "v1=", // v0 is a fake one of the test mode
+    message: "{timestamp}.{body}",
+    timestamp_item: Some("t="),
+    ..PLAIN
+};
+
+const STANDARD_WEBHOOKS: HmacPreset = HmacPreset {
+    headers: &["webhook-signature"],
+    separator: Some(' '),
+    prefix: "v1,", // v1a is asymmetric
+    encoding: Encoding::Base64,
+    message: "{id}.{timestamp}.{body}",
+    timestamp_header: Some("webhook-timestamp"),
+    id_header: Some("webhook-id"),
+    key: KeyText::WhsecBase64,
+    ..PLAIN
+};
+
+const PADDLE: HmacPreset = HmacPreset {
+    headers: &["paddle-signature"],
+    separator: Some(';'),
+    prefix: "h1=",
+    message: "{timestamp}:{body}",
+    timestamp_item: Some("ts="),
+    ..PLAIN
+};
+
+const SQUARE: HmacPreset = HmacPreset {
+    headers: &["x-square-hmacsha256-signature"],
+    encoding: Encoding::Base64,
+    message: "{url}{body}",
+    ..PLAIN
+};
+
+const SHOPIFY: HmacPreset = HmacPreset {
+    headers: &["x-shopify-hmac-sha256", "shopify-hmac-sha256"],
+    encoding: Encoding::Base64,
+    ..PLAIN
+};
+
+const RAZORPAY: HmacPreset = HmacPreset {
+    headers: &["x-razorpay-signature"],
+    ..PLAIN
+};
+
+const GITHUB: HmacPreset = HmacPreset {
+    headers: &["x-hub-signature-256"],
+    prefix: "sha256=",
+    ..PLAIN
+};
+
+const ADYEN_PLATFORM: HmacPreset = HmacPreset {
+    headers: &["hmacsignature"],
+    encoding: Encoding::Base64,
+    key: KeyText::Hex,
+    ..PLAIN
+};
+
+const SUCCESS: Words = (200, "text/plain", "success");
+const UNAVAILABLE: Words = (503, "text/plain", "fail");
+const ACCEPTED: Words = (200, "text/plain", "[accepted]");
+
+/// Every preset, in the order in which errors name them.
+pub static PRESETS: &[Preset] = &[
+    Preset {
+        name: "stripe",
+        scheme: Scheme::Hmac(&STRIPE),
+        event: Some("json:/id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &["content-type", "stripe-signature"],
+        reads_fail: false,
+    },
+    Preset {
+        name: "standard-webhooks",
+        scheme: Scheme::Hmac(&STANDARD_WEBHOOKS),
+        event: Some("header:webhook-id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[
+            "content-type",
+            "webhook-id",
+            "webhook-timestamp",
+            "webhook-signature",
+        ],
+        reads_fail: false,
+    },
+    Preset {
+        name: "paddle",
+        scheme: Scheme::Hmac(&PADDLE),
+        event: Some("json:/event_id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &["content-type", "paddle-signature"],
+        reads_fail: false,
+    },
+    Preset {
+        name: "square",
+        scheme: Scheme::Hmac(&SQUARE),
+        event: Some("json:/event_id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &["content-type", "x-square-hmacsha256-signature"],
+        reads_fail: false,
+    },
+    Preset {
+        name: "shopify",
+        scheme: Scheme::Hmac(&SHOPIFY),
+        event: Some("header:x-shopify-webhook-id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[
+            "content-type",
+            "x-shopify-hmac-sha256",
+            "shopify-hmac-sha256",
+            "x-shopify-topic",
+            "x-shopify-shop-domain",
+            "x-shopify-webhook-id",
+        ],
+        reads_fail: false,
+    },
+    Preset {
+        name: "razorpay",
+        scheme: Scheme::Hmac(&RAZORPAY),
+        event: Some("header:x-razorpay-event-id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[
+            "content-type",
+            "x-razorpay-signature",
+            "x-razorpay-event-id",
+        ],
+        reads_fail: false,
+    },
+    Preset {
+        name: "github",
+        scheme: Scheme::Hmac(&GITHUB),
+        event: Some("header:x-github-delivery"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[
+            "content-type",
+            "x-hub-signature-256",
+            "x-github-event",
+            "x-github-delivery",
+        ],
+        reads_fail: false,
+    },
+    Preset {
+        name: "adyen-platform",
+        scheme: Scheme::Hmac(&ADYEN_PLATFORM),
+        event: None,
+        ok: ACCEPTED,
+        fail: UNAVAILABLE,
+        forward_headers: &["content-type", "hmacsignature"],
+        reads_fail: false,
+    },
+    Preset {
+        name: "adyen",
+        scheme: Scheme::Adyen,
+        event: None, // the engine's own, of all items
+        ok: ACCEPTED,
+        fail: UNAVAILABLE,
+        forward_headers: &["content-type"],
+        reads_fail: false,
+    },
+    Preset {
+        name: "alipay",
+        scheme: Scheme::Alipay,
+        event: Some("form:notify_id"),
+        ok: SUCCESS, // exactly these seven bytes
+        fail: (200, "text/plain", "fail"),
+        forward_headers: &["content-type"],
+        reads_fail: true,
+    },
+    Preset {
+        name: "wechatpay-v2",
+        scheme: Scheme::WechatpayV2,
+        event: Some("xml:transaction_id"),
+        ok: (
+            200,
+            "text/xml",
+            "<xml><return_code><![CDATA[SUCCESS]]></return_code><return_msg><![CDATA[OK]]></return_msg></xml>",
+        ),
+        fail: (
+            200,
+            "text/xml",
+            "<xml><return_code><![CDATA[FAIL]]></return_code><return_msg><![CDATA[OK]]></return_msg></xml>",
+        ),
+        forward_headers: &["content-type"],
+        reads_fail: true,
+    },
+    Preset {
+        name: "wechatpay-v3",
+        scheme: Scheme::WechatpayV3,
+        event: Some("json:/id"),
+        ok: (200, "application/json", ""),
+        fail: (
+            500,
+            "application/json",
+            r#"{"code":"FAIL","message":"retry"}"#,
+        ),
+        forward_headers: &[
+            "content-type",
+            "wechatpay-serial",
+            "wechatpay-timestamp",
+            "wechatpay-nonce",
+            "wechatpay-signature",
+        ],
+        reads_fail: true,
+    },
+    Preset {
+        name: "hmac",
+        scheme: Scheme::CustomHmac,
+        event: None,
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[],
+        reads_fail: false,
+    },
+    Preset {
+        name: "token",
+        scheme: Scheme::Token,
+        event: None,
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[],
+        reads_fail: false,
+    },
+];
+
+/// The preset called `name`.
+pub fn named(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}

@@ -1,0 +1,248 @@
+//! The engines without a socket: what HTTP would not let through, seams of messages, and keys.
+
+use super::presets::{KeyText, PRESETS, Scheme};
+use super::*;
+
+/// A certificate from the test suite of WeChat Pay's SDK for Go, and its serial number.
+const VECTORS: &str = include_str!("../../tests/data/provider_vectors.json");
+
+fn vector(provider: &str, key: &str) -> String {
+    let file: serde_json::Value = serde_json::from_str(VECTORS).expect("JSON");
+    let all = file["vectors"].as_array().expect("a list");
+    let found = all.iter().find(|vector| vector["provider"] == provider);
+    found.expect("a vector")[key]
+        .as_str()
+        .expect("a text")
+        .to_owned()
+}
+
+fn stripe(secrets: &[&str]) -> Verifier {
+    let keys = secrets
+        .iter()
+        .map(|text| KeyText::Text.read(Digest::Sha256, text));
+    let Some(Scheme::Hmac(preset)) = presets::named("stripe").map(|preset| preset.scheme) else {
+        panic!("no stripe");
+    };
+    let engine = preset.engine(keys.collect::<Result<_, _>>().expect("keys"), None, None);
+    Verifier {
+        name: "stripe",
+        engine: Engine::Hmac(engine.expect("a message")),
+    }
+}
+
+fn verify_stripe(secrets: &[&str], value: &str) -> Result<Believed, Refused> {
+    let request = Request {
+        headers: &[("STRIPE-SIGNATURE", value)],
+        path_id: None,
+        query: "",
+        body: b"{}",
+    };
+    stripe(secrets).verify(&request, 0)
+}
+
+/// What looks like a signature of Stripe, and is none.
+const TAG: &str = "d58ee9a1fc2f0a35a05c3f2aae2ad1bd9c1b6ad3b8a2d0c7b1c2a1c1d4e5f607";
+
+#[test]
+fn every_preset_can_be_built_and_names_itself_once() {
+    for (n, preset) in PRESETS.iter().enumerate() {
+        assert!(!PRESETS[..n].iter().any(|other| other.name == preset.name));
+        assert_ne!(preset.name, NONE);
+        if let Scheme::Hmac(hmac) = preset.scheme {
+            let engine = hmac.engine(Vec::new(), None, None).expect(preset.name);
+            assert_eq!(engine.message.has_url(), hmac.has_url());
+            assert_eq!(engine.message.has_timestamp(), hmac.has_timestamp());
+            assert_eq!(engine.timestamp.is_some(), hmac.has_timestamp());
+            assert_eq!(engine.message.has_id(), engine.id_header.is_some());
+            assert!(engine.message.has_url() || preset.name != "square");
+        }
+    }
+}
+
+#[test]
+fn without_keys_nothing_verifies() {
+    assert_eq!(
+        verify_stripe(&[], &format!("t=1,v1={TAG}")),
+        Err(Refused::Mismatch)
+    );
+    let token = Token::new(TokenPlace::Basic, Vec::new());
+    let request = Request {
+        headers: &[("authorization", "Basic ")],
+        path_id: None,
+        query: "",
+        body: b"",
+    };
+    assert_eq!(token.verify(&request), Err(Refused::Mismatch));
+}
+
+#[test]
+fn a_hundred_thousand_signatures_are_not_looked_at() {
+    let many = format!("t=1{}", format!(",v1={TAG}").repeat(100_000));
+    assert_eq!(
+        verify_stripe(&["secret"], &many),
+        Err(Refused::TooMany("signatures"))
+    );
+    let other = format!("t=1,v1={TAG}{}", ",v0=00".repeat(100_000));
+    assert_eq!(
+        verify_stripe(&["secret"], &other),
+        Err(Refused::TooMany("signatures"))
+    );
+}
+
+#[test]
+fn what_a_header_cannot_hold_is_refused_without_a_panic() {
+    for value in [
+        "",
+        ",",
+        "=",
+        "t=",
+        "t=1",
+        "v1=",
+        "t=1,v1=",
+        "t=,v1=00",
+        "t=1,t=1,v1=00",
+        "t=é,v1=é",
+        "v1=\u{1f4b0}",
+    ] {
+        assert!(verify_stripe(&["secret"], value).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn a_message_is_refused_when_its_parts_cannot_be_told_apart() {
+    for good in [
+        "{body}",
+        "{url}{body}",
+        "{timestamp}.{body}",
+        "{timestamp}{body}",
+        "{body}{timestamp}",
+        "{id}.{timestamp}.{body}",
+        "v0:{timestamp}:{body}",
+        "{body}&key=x",
+        "{timestamp}\n{id}\n{body}\n",
+    ] {
+        assert!(Message::parse(good).is_ok(), "{good}");
+    }
+    for (bad, why) in [
+        ("", BadMessage::NoBody),
+        ("{timestamp}", BadMessage::NoBody),
+        ("body", BadMessage::NoBody),
+        ("{Body}", BadMessage::Unknown),
+        ("{body", BadMessage::Unknown),
+        ("body}", BadMessage::Unknown),
+        ("{}{body}", BadMessage::Unknown),
+        ("{{body}}", BadMessage::Unknown),
+        ("{body}{body}", BadMessage::Twice),
+        ("{id}{body}", BadMessage::Seam),
+        ("{body}{id}", BadMessage::Seam),
+        ("{id}{timestamp}.{body}", BadMessage::Seam),
+        ("{timestamp}0{body}", BadMessage::Seam),
+        ("{body}0{timestamp}", BadMessage::Seam),
+        ("{timestamp}{url}{body}", BadMessage::Seam),
+    ] {
+        assert_eq!(Message::parse(bad), Err(why), "{bad}");
+    }
+}
+
+#[test]
+fn a_time_is_digits_and_both_ends_of_the_tolerance_are_within() {
+    let five_minutes = Some(std::time::Duration::from_secs(300));
+    for (at, now, told) in [
+        ("1000", 1000, Ok(())),
+        ("1000", 1300, Ok(())),
+        ("1000", 1301, Err(Refused::Expired)),
+        ("1300", 1000, Ok(())),
+        ("1301", 1000, Err(Refused::Expired)),
+        ("0", u64::MAX, Err(Refused::Expired)),
+        ("999999999999", 0, Err(Refused::Expired)),
+    ] {
+        assert_eq!(check_time(at, now, five_minutes), told, "{at} {now}");
+        assert_eq!(check_time(at, now, None), Ok(()), "{at} {now}");
+    }
+    for none in [
+        "",
+        "1 ",
+        " 1",
+        "+1",
+        "-1",
+        "1.0",
+        "1e3",
+        "0x1",
+        "１",
+        "1000000000000",
+        "18446744073709551616",
+    ] {
+        assert!(
+            matches!(check_time(none, 0, None), Err(Refused::Malformed(_))),
+            "{none}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_gives_its_key_and_its_serial_number() {
+    let pem = vector("wechatpay-v3", "platform_cert_pem");
+    let certificate = RsaKey::read(&pem).expect("a certificate");
+    assert_eq!(certificate.serial(), Some("D7CE59D1F522D701"));
+    let key = RsaKey::read(&vector("wechatpay-v3", "platform_public_key_pem")).expect("a key");
+    assert_eq!(key.serial(), None);
+    // Before and after it may stand what tools print there.
+    let noted = format!("Bag Attributes\n{}\n{pem}", pem.replace('\n', "\r\n"));
+    assert_eq!(
+        RsaKey::read(&noted).expect("the first").serial(),
+        certificate.serial()
+    );
+    let bare: String = vector("alipay", "public_key_pem")
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
+    assert_eq!(
+        RsaKey::read(&bare).expect("base64"),
+        RsaKey::read(&vector("alipay", "public_key_pem")).expect("PEM")
+    );
+}
+
+#[test]
+fn a_broken_certificate_is_an_error_wherever_it_breaks() {
+    use base64::Engine as _;
+    let pem = vector("wechatpay-v3", "platform_cert_pem");
+    let digits: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(digits)
+        .expect("base64");
+    let read = |der: &[u8]| {
+        let digits = base64::engine::general_purpose::STANDARD.encode(der);
+        RsaKey::read(&format!(
+            "-----BEGIN CERTIFICATE-----\n{digits}\n-----END CERTIFICATE-----"
+        ))
+    };
+    assert!(read(&der).is_ok());
+    for cut in 0..der.len() {
+        assert!(read(&der[..cut]).is_err(), "cut at {cut}");
+    }
+    // The first bytes say lengths and kinds: whatever they are made to say, it is an error or another key.
+    for at in 0..40 {
+        for byte in [0x00, 0x30, 0x7f, 0x80, 0x81, 0x82, 0x84, 0xff] {
+            let mut other = der.clone();
+            other[at] = byte;
+            let _ = read(&other);
+        }
+    }
+}
+
+#[test]
+fn no_debug_output_shows_a_secret() {
+    let shown = format!(
+        "{:?} {:?} {:?}",
+        stripe(&["hunter2"]),
+        ApiV3Key::new("hunter2-hunter2-hunter2-hunter2-").expect("32 bytes"),
+        Token::new(
+            TokenPlace::Basic,
+            vec![MacKey::from_text(Digest::Sha256.algorithm(), "hunter2").expect("a key")]
+        ),
+    );
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("104, 117, 110"),
+        "{shown}"
+    );
+}

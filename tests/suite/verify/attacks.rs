@@ -1,0 +1,380 @@
+//! Forgeries of every kind, made of genuine callbacks of every preset: each is refused, none reaches a backend.
+
+use super::callback::{Callback, listed, quoted};
+use super::fresh::{self, now};
+use super::{accepted, post, refused, relay, vectors};
+use crate::support::Random;
+
+/// Genuine callbacks of every preset: the providers' own, and some signed here.
+fn genuine() -> Vec<Callback> {
+    let vectors = vectors::all().into_iter();
+    let vectors = vectors
+        .filter(|(_, genuine)| *genuine)
+        .map(|(callback, _)| callback);
+    vectors.chain(fresh::all(now())).collect()
+}
+
+/// The headers that hold a signature, or the password itself.
+const SIGNATURES: [&str; 14] = [
+    "stripe-signature",
+    "webhook-signature",
+    "paddle-signature",
+    "x-square-hmacsha256-signature",
+    "x-shopify-hmac-sha256",
+    "shopify-hmac-sha256",
+    "x-razorpay-signature",
+    "x-hub-signature-256",
+    "hmacsignature",
+    "wechatpay-signature",
+    "x-sign",
+    "x-token",
+    // Not signatures, but parts of what is signed.
+    "wechatpay-serial",
+    "webhook-id",
+];
+
+fn signature_headers(callback: &Callback) -> Vec<usize> {
+    let is_one = |name: &str| {
+        SIGNATURES
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let headers = callback.headers.iter().enumerate();
+    headers
+        .filter(|(_, (name, _))| is_one(name))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// Sends every forgery that `forge` makes of every genuine callback. A genuine one at the end shows that the route works.
+fn all_refused(forge: impl Fn(&Callback) -> Vec<Callback>) -> usize {
+    let genuine = genuine();
+    let relay = relay(&genuine);
+    let mut till = relay.backend("till-7");
+    let mut count = 0;
+    for (n, callback) in genuine.iter().enumerate() {
+        for forgery in forge(callback) {
+            refused(&relay, n, &forgery);
+            count += 1;
+        }
+        till.settle();
+        accepted(&relay, &mut till, n, callback);
+    }
+    assert_eq!(
+        relay.metric("payrelay_http_refusals_total{reason=\"bad-signature\"}"),
+        count as f64
+    );
+    assert_eq!(
+        relay.metric("payrelay_signature_refusals_total"),
+        count as f64
+    );
+    count
+}
+
+#[test]
+fn a_body_with_one_bit_changed_is_refused() {
+    let seed = Random::new().next();
+    let forge = |callback: &Callback| {
+        if !callback.signs_whole_body() {
+            return Vec::new();
+        }
+        let mut random = Random::from(seed);
+        let last = callback.body.len() - 1;
+        let places = [
+            0,
+            last,
+            random.below(last),
+            random.below(last),
+            random.below(last),
+        ];
+        let flipped = places.map(|at| {
+            let mut forgery = callback.called(&format!("bit flipped at {at}"));
+            forgery.body[at] ^= 1 << random.below(8);
+            forgery
+        });
+        flipped.to_vec()
+    };
+    assert!(all_refused(forge) >= 90);
+}
+
+#[test]
+fn a_body_with_other_whitespace_or_order_is_refused() {
+    let forge = |callback: &Callback| {
+        if !callback.signs_whole_body() {
+            return Vec::new();
+        }
+        let with = |change: &str, body: Vec<u8>| {
+            let mut forgery = callback.called(change);
+            forgery.body = body;
+            forgery
+        };
+        let mut forgeries = vec![
+            with("newline after", [&callback.body[..], b"\n"].concat()),
+            with("space before", [b" ", &callback.body[..]].concat()),
+            with(
+                "byte less",
+                callback.body[..callback.body.len() - 1].to_vec(),
+            ),
+            with("empty", Vec::new()),
+        ];
+        // The same JSON to a machine, written anew: keys sorted, whitespace as a machine likes it.
+        let json: serde_json::Value = serde_json::from_slice(&callback.body).expect("JSON");
+        for text in [
+            serde_json::to_string_pretty(&json),
+            serde_json::to_string(&json),
+        ] {
+            let text = text.expect("written").into_bytes();
+            if text != callback.body {
+                forgeries.push(with("written anew", text));
+            }
+        }
+        forgeries
+    };
+    assert!(all_refused(forge) >= 80);
+}
+
+#[test]
+fn a_signature_that_is_not_exactly_the_signature_is_refused() {
+    let forge = |callback: &Callback| {
+        let mut forgeries = Vec::new();
+        for at in signature_headers(callback) {
+            let (name, mut value) = callback.headers[at].clone();
+            // Items that are not looked at would stay right whatever is done to them.
+            value.truncate(value.find(",v0=").unwrap_or(value.len()));
+            value = value.trim_start_matches("k=1 ").to_owned();
+            let mut with = |change: &str, new: String| {
+                if new != value {
+                    let mut forgery = callback.called(&format!("{name} {change}"));
+                    forgery.headers[at].1 = new;
+                    forgeries.push(forgery);
+                }
+            };
+            with("empty", String::new());
+            with("cut", value[..value.len() - 1].to_owned());
+            with("longer", format!("{value}0"));
+            // Among several signatures, one that is right is enough.
+            if !value.contains([',', ';', ' ']) {
+                with("twice", format!("{value}{value}"));
+            }
+            with(
+                "with a space in it",
+                format!("{} {}", &value[..1], &value[1..]),
+            );
+            with("upper", swap(&value, |c| c.to_ascii_uppercase()));
+            with("lower", swap(&value, |c| c.to_ascii_lowercase()));
+            with(
+                "of zeros",
+                swap(&value, |c| if c.is_ascii_hexdigit() { '0' } else { c }),
+            );
+            with("with a prefix", format!("x{value}"));
+            with("quoted", format!("\"{value}\""));
+            with("begun otherwise", another_at(&value, 0));
+            with(
+                "ended otherwise",
+                another_at(&value, value.trim_end_matches(['=', '0']).len() - 1),
+            );
+        }
+        forgeries
+    };
+    assert!(all_refused(forge) >= 150);
+}
+
+/// `value` with another case in what is the signature, not in what stands before it.
+fn swap(value: &str, change: impl Fn(char) -> char) -> String {
+    let keep = value
+        .rfind(['=', ','])
+        .filter(|at| *at < value.len() - 2)
+        .map_or(0, |at| at + 1);
+    let keep = if value.ends_with('=') {
+        value.rfind(',').map_or(0, |at| at + 1)
+    } else {
+        keep
+    };
+    format!(
+        "{}{}",
+        &value[..keep],
+        value[keep..].chars().map(change).collect::<String>()
+    )
+}
+
+fn another_at(value: &str, at: usize) -> String {
+    let mut bytes = value.as_bytes().to_vec();
+    bytes[at] = if bytes[at] == b'a' { b'b' } else { b'a' };
+    String::from_utf8(bytes).expect("ASCII")
+}
+
+#[test]
+fn a_missing_or_repeated_header_is_refused() {
+    let forge = |callback: &Callback| {
+        let mut forgeries = Vec::new();
+        for at in signature_headers(callback) {
+            let (name, value) = callback.headers[at].clone();
+            let mut without = callback.called(&format!("without {name}"));
+            without.headers.remove(at);
+            forgeries.push(without);
+            for second in [value.as_str(), "x", ""] {
+                for before in [true, false] {
+                    let mut forgery = callback.called(&format!("{name} twice"));
+                    let place = if before { at } else { at + 1 };
+                    forgery
+                        .headers
+                        .insert(place, (name.to_uppercase(), second.to_owned()));
+                    forgeries.push(forgery);
+                }
+            }
+        }
+        forgeries
+    };
+    assert!(all_refused(forge) >= 150);
+}
+
+#[test]
+fn a_header_may_be_written_in_any_case() {
+    let genuine = genuine();
+    let relay = relay(&genuine);
+    let mut till = relay.backend("till-7");
+    for (n, callback) in genuine.iter().enumerate() {
+        let mut callback = callback.called("names in capitals");
+        for (name, _) in &mut callback.headers {
+            *name = name.to_uppercase();
+        }
+        accepted(&relay, &mut till, n, &callback);
+    }
+}
+
+#[test]
+fn what_another_key_signed_is_refused() {
+    // Routes that know other keys than those that signed.
+    let strange: Vec<Callback> = fresh::all(now())
+        .iter()
+        .map(|callback| {
+            let mut callback = callback.called("another key");
+            callback.keys = callback
+                .keys
+                .replace(fresh::SECRET, "another secret")
+                .replace(fresh::SECRET_HEX, "00112233")
+                .replace(fresh::SECRET_WHSEC, "whsec_AAAA")
+                .replace(
+                    &quoted(fresh::public_key()),
+                    &quoted(fresh::other_public_key()),
+                );
+            callback
+        })
+        .collect();
+    let relay = relay(&strange);
+    let mut till = relay.backend("till-7");
+    for (n, callback) in strange.iter().enumerate() {
+        refused(&relay, n, callback);
+    }
+    till.settle();
+}
+
+#[test]
+fn one_callbacks_signature_is_not_anothers() {
+    let at = now();
+    let relay = relay(&fresh::all(at));
+    let mut till = relay.backend("till-7");
+    let other = r#"{"id":"evt_2","event_id":"evt_2","amount":1}"#;
+    let others = [
+        fresh::stripe(at, other),
+        fresh::standard_webhooks(at, other),
+        fresh::paddle(at, other),
+        fresh::square(other),
+        fresh::shopify(other),
+        fresh::razorpay(other),
+        fresh::github(other),
+        fresh::adyen_platform(other),
+    ];
+    for (n, (mine, others)) in fresh::all(at).iter().zip(others).enumerate() {
+        let mut forgery = mine.called("with another callback's headers");
+        forgery.headers = others.headers;
+        refused(&relay, n, &forgery);
+    }
+    till.settle();
+}
+
+#[test]
+fn a_probe_of_wechat_pay_is_a_bad_signature_like_any_other() {
+    let genuine = fresh::wechatpay_v3_notice(now(), "{\"id\":\"evt_1\"}");
+    let relay = relay(std::slice::from_ref(&genuine));
+    let mut till = relay.backend("till-7");
+    let signature = genuine.clone().value("Wechatpay-Signature").clone();
+    for probe in [
+        format!("WECHATPAY/SIGNTEST/{signature}"),
+        format!("WECHATPAY/SIGNTEST/{}", &signature[19..]),
+    ] {
+        let mut forgery = genuine.called("probe");
+        *forgery.value("Wechatpay-Signature") = probe;
+        let answer = refused(&relay, 0, &forgery);
+        assert_eq!((answer.status, answer.text().contains("FAIL")), (500, true));
+    }
+    let mut forgery = genuine.called("wrong serial");
+    *forgery.value("Wechatpay-Serial") = "PUB_KEY_ID_0".to_owned();
+    refused(&relay, 0, &forgery);
+    assert_eq!(
+        relay.metric("payrelay_signature_refusals_total{reason=\"unknown-key\"}"),
+        1.0
+    );
+    till.settle();
+    accepted(&relay, &mut till, 0, &genuine);
+}
+
+#[test]
+fn a_token_is_taken_from_where_it_stands_and_nowhere_else() {
+    let header = fresh::token("x");
+    let mut query = Callback::new("token", "in the query")
+        .key("secrets", &listed("a secret&more"))
+        .key("token", "\"query:key\"")
+        .key("forward_headers", "[\"host\"]")
+        .body("x");
+    query.query = "?a=1&key=a+secret%26more&b=2".to_owned();
+    let basic = Callback::new("token", "Basic")
+        .key("secrets", &listed("user:pass:word"))
+        .key("token", "\"basic\"")
+        .header(
+            "Authorization",
+            &format!("Basic {}", fresh::base64(b"user:pass:word")),
+        )
+        .body("x");
+    let relay = relay(&[header.clone(), query.clone(), basic.clone()]);
+    let mut till = relay.backend("till-7");
+    accepted(&relay, &mut till, 0, &header);
+    accepted(&relay, &mut till, 2, &basic);
+    // The token goes no further than here: the backend gets the query without it.
+    let answer = post(&relay, 1, &query);
+    let message = till.expect("MSG id=* verified=token =*", b"x");
+    let head = String::from_utf8(message.frame.head().to_vec()).expect("ASCII");
+    message.ack();
+    assert!(
+        head.starts_with("POST /1/till-7?a=1&b=2 HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert_eq!(answer.answer().told(), (200, "delivered"));
+
+    for (change, text) in [
+        ("none", "?a=1"),
+        ("empty", "?key="),
+        ("twice", "?key=a+secret%26more&key=a+secret%26more"),
+        ("another", "?key=a+secret%26mor"),
+        ("a name like it", "?keys=a+secret%26more"),
+        ("bad escape", "?key=a%2"),
+    ] {
+        let mut forgery = query.called(change);
+        forgery.query = text.to_owned();
+        refused(&relay, 1, &forgery);
+    }
+    for value in [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic x",
+        "Bearer dXNlcjpwYXNzOndvcmQ=",
+        "Basic dXNlcjpwYXNz",
+        "Basic  dXNlcjpwYXNzOndvcmQ=",
+    ] {
+        let mut forgery = basic.called(value);
+        *forgery.value("Authorization") = value.to_owned();
+        refused(&relay, 2, &forgery);
+    }
+    till.settle();
+}
