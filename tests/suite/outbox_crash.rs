@@ -1,17 +1,17 @@
-//! `kill -9` at random moments, under load, with backends that come and go: what was answered ok is acknowledged by a
-//! backend in the end. The test keeps its own ledger.
+//! `kill -9` at random moments, under load, with backends that come and go, of one node and of three with a Redis that is
+//! restarted in between: what was answered ok is acknowledged by a backend in the end. The test keeps its own ledger.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::support::{Frame, Random, RawHttp, Relay, eventually, heavy, post_request};
+use crate::support::{Frame, Random, RawHttp, Relay, SmallRedis, eventually, heavy, post_request};
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300ms\"\n\
     [tcp]\nack_timeout = \"2s\"\n[outbox]\nretry_first = \"100ms\"\nretry_max = \"1s\"\nmax_tries = 100000\n";
@@ -19,15 +19,14 @@ const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300m
 const BACKENDS: usize = 4;
 const PROVIDERS: usize = 6;
 
-/// Where a relay is, and the how manieth it is.
+/// Where a node is.
 #[derive(Clone, Copy)]
 struct Place {
     http: SocketAddr,
     tcp: SocketAddr,
-    life: usize,
 }
 
-/// Where the relay is just now; `None` while it is down.
+/// Where a node is just now; `None` while it is down.
 #[derive(Default)]
 struct Signpost {
     place: Mutex<Option<Place>>,
@@ -55,7 +54,9 @@ impl Signpost {
 struct Ledger {
     /// Body → id of everything that was answered ok.
     promised: Mutex<HashMap<String, String>>,
-    /// Body → id, and life of the relay, of everything that a backend has acknowledged, in the order of the ACKs.
+    /// How often something was killed.
+    kills: AtomicUsize,
+    /// Body → id, and kills before it, of everything that a backend has acknowledged, in the order of the ACKs.
     acked: Mutex<HashMap<String, Vec<(String, usize)>>>,
     /// ACKs that were written to a connection which broke later, so that nobody knows whether they arrived.
     doubtful: Mutex<HashSet<String>>,
@@ -63,68 +64,105 @@ struct Ledger {
 
 #[test]
 fn kill_9_under_load_loses_nothing_that_was_answered_ok() {
-    rounds(10);
+    rounds(10, 1);
+}
+
+#[test]
+fn kill_9_of_three_nodes_and_of_their_redis_loses_nothing_that_was_answered_ok() {
+    rounds(10, 3);
 }
 
 #[test]
 #[ignore = "long: part of tests/run --soak"]
 fn kill_9_fifty_times() {
-    rounds(50);
+    rounds(50, 1);
 }
 
-fn rounds(count: usize) {
+#[test]
+#[ignore = "long: part of tests/run --soak"]
+fn kill_9_fifty_times_among_three_nodes_and_their_redis() {
+    rounds(50, 3);
+}
+
+/// So many kills among so many nodes, and as many chances for Redis to be killed too.
+fn rounds(count: usize, nodes: usize) {
     let _alone = heavy();
     let mut random = Random::new();
-    let signpost = Arc::new(Signpost::default());
     let ledger = Arc::new(Ledger::default());
+    let signposts: Arc<Vec<Signpost>> = Arc::new((0..nodes).map(|_| Signpost::default()).collect());
     let (no_more_posts, calm, over) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
     );
-    let mut relay = Relay::with(CONFIG);
-    let place = |relay: &Relay, life| {
+    let mut redis = (nodes > 1).then(SmallRedis::start);
+    let config = match &redis {
+        None => CONFIG.to_owned(),
+        Some(redis) => format!("{CONFIG}[redis]\nurl = \"{}\"\n", redis.url()),
+    };
+    let place = |relay: &Relay| {
         Some(Place {
             http: relay.ready().http,
             tcp: relay.ready().tcp,
-            life,
         })
     };
-    signpost.set(place(&relay, 0));
+    let mut relays: Vec<Relay> = (0..nodes).map(|_| Relay::with(&config)).collect();
+    for (signpost, relay) in signposts.iter().zip(&relays) {
+        signpost.set(place(relay));
+    }
     let mut providers = Vec::new();
     for n in 0..PROVIDERS {
-        let (signpost, ledger, over) = (signpost.clone(), ledger.clone(), no_more_posts.clone());
-        providers.push(thread::spawn(move || provide(n, &signpost, &ledger, &over)));
+        let (signposts, ledger, over) = (signposts.clone(), ledger.clone(), no_more_posts.clone());
+        providers.push(thread::spawn(move || {
+            provide(n, &signposts[n % signposts.len()], &ledger, &over);
+        }));
     }
     let mut backends = Vec::new();
     for n in 0..BACKENDS {
-        let (signpost, ledger) = (signpost.clone(), ledger.clone());
+        let (signposts, ledger) = (signposts.clone(), ledger.clone());
         let (calm, over, seed) = (calm.clone(), over.clone(), random.next());
         backends.push(thread::spawn(move || {
-            serve(&format!("flap-{n}"), seed, &signpost, &ledger, &calm, &over);
+            serve(
+                &format!("flap-{n}"),
+                seed,
+                &signposts,
+                &ledger,
+                &calm,
+                &over,
+            );
         }));
     }
     for round in 0..count {
         // Some while it starts, some after it has been at work.
         let lives = Duration::from_millis(30 + random.below(900) as u64);
         thread::park_timeout(lives);
-        signpost.set(None);
-        relay.restart_with(CONFIG);
-        signpost.set(place(&relay, round + 1));
-        eprintln!("round {round}: killed after {lives:?}");
+        if let Some(redis) = redis.as_mut().filter(|_| random.below(3) == 0) {
+            ledger.kills.fetch_add(1, Ordering::SeqCst);
+            redis.restart();
+            ledger.kills.fetch_add(1, Ordering::SeqCst);
+            eprintln!("round {round}: Redis killed");
+        }
+        let victim = random.below(nodes);
+        signposts[victim].set(None);
+        ledger.kills.fetch_add(1, Ordering::SeqCst);
+        relays[victim].restart_with(&config);
+        // Before and after: what is acknowledged meanwhile belongs to neither side.
+        ledger.kills.fetch_add(1, Ordering::SeqCst);
+        signposts[victim].set(place(&relays[victim]));
+        eprintln!("round {round}: node {victim} killed after {lives:?}");
     }
     no_more_posts.store(true, Ordering::SeqCst);
     for provider in providers {
         provider.join().expect("a provider failed");
     }
     calm.store(true, Ordering::SeqCst);
-    eventually("nothing is pending", || {
-        relay.metric("payrelay_outbox_messages{state=\"pending\"}") == 0.0
-    });
-    assert_eq!(
-        relay.metric("payrelay_outbox_messages{state=\"dead\"}"),
-        0.0
-    );
+    for relay in &relays {
+        eventually("nothing is pending", || {
+            relay.metric("payrelay_outbox_messages{state=\"pending\"}") == 0.0
+        });
+        let dead = relay.metric("payrelay_outbox_messages{state=\"dead\"}");
+        assert_eq!(dead, 0.0);
+    }
     over.store(true, Ordering::SeqCst);
     for backend in backends {
         backend.join().expect("a backend failed");
@@ -148,8 +186,8 @@ fn rounds(count: usize) {
         lost.len(),
         promised.len()
     );
-    // Within one life of the relay an ACK that has reached it is final; only one that may have died with its connection
-    // can be followed by another. A crash takes with it what was acknowledged and not noted on disk yet.
+    // Between two kills an ACK that has reached the relay is final; only one that may have died with its connection can be
+    // followed by another. A kill takes with it what was acknowledged and not noted on disk yet.
     let (mut twice, mut unexplained) = (0, Vec::new());
     for (body, ids) in acked.iter() {
         if let Some(id) = promised.get(body) {
@@ -158,8 +196,8 @@ fn rounds(count: usize) {
         }
         if ids.len() > 1 {
             twice += 1;
-            let in_one_life = ids.windows(2).any(|two| two[0].1 == two[1].1);
-            if in_one_life && !doubtful.contains(body) {
+            let without_a_kill = ids.windows(2).any(|two| two[0].1 == two[1].1);
+            if without_a_kill && !doubtful.contains(body) {
                 unexplained.push(body);
             }
         }
@@ -203,13 +241,16 @@ fn provide(number: usize, signpost: &Signpost, ledger: &Ledger, over: &AtomicBoo
 fn serve(
     id: &str,
     seed: u64,
-    signpost: &Signpost,
+    signposts: &[Signpost],
     ledger: &Ledger,
     calm: &AtomicBool,
     over: &AtomicBool,
 ) {
     let mut random = Random::from(seed);
-    while let Some(place) = signpost.wait(over).filter(|_| !over.load(Ordering::SeqCst)) {
+    while let Some(place) = signposts[random.below(signposts.len())]
+        .wait(over)
+        .filter(|_| !over.load(Ordering::SeqCst))
+    {
         let Some(mut session) = Session::open(place.tcp, id) else {
             thread::park_timeout(Duration::from_millis(5));
             continue;
@@ -239,7 +280,7 @@ fn serve(
                             // Noted first: once it is written it may arrive.
                             let mut acked = ledger.acked.lock();
                             let acks = acked.entry(body.clone()).or_default();
-                            acks.push((message.clone(), place.life));
+                            acks.push((message.clone(), ledger.kills.load(Ordering::SeqCst)));
                             drop(acked);
                             unsure.push(body);
                             session.say(&format!("ACK id={message}\nPING\n"));
