@@ -208,6 +208,13 @@ pub fn unix_ms() -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Microseconds since 1970-01-01 UTC by the system's clock; 0 if it stands before that.
+pub fn unix_us() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
 /// One callback taken from a provider, on its way to one backend.
 pub struct Notification {
     /// The same on every delivery.

@@ -199,7 +199,7 @@ impl Relay {
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let stopping = Arc::clone(&draining);
-        let (ailing, counting) = (outbox.clone(), outbox.clone());
+        let (storing, counting) = (outbox.clone(), outbox.clone());
         let (asked, told) = (Arc::clone(&delivery), Arc::clone(&delivery));
         let books = Books {
             outbox: outbox.clone(),
@@ -207,17 +207,17 @@ impl Relay {
             under_way: Box::new(move |key| asked.under_way(key)),
             forget: Box::new(move |key| told.forget(key)),
         };
-        let hearing = Arc::clone(&bus);
+        let (hearing, ailing) = (Arc::clone(&bus), Arc::clone(&bus));
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
             metrics,
             Box::new(move || {
                 let drain = stopping.load(Ordering::Relaxed).then(|| "draining".into());
-                let ailment = ailing.as_ref().and_then(|outbox| outbox.unwell());
+                let ailment = storing.as_ref().and_then(|outbox| outbox.unwell());
                 drain
                     .into_iter()
-                    .chain(bus.unwell())
+                    .chain(ailing.unwell())
                     .chain(ailment)
                     .collect()
             }),
@@ -230,6 +230,7 @@ impl Relay {
                 outbox: counting.as_ref().map(|outbox| outbox.readings()),
                 bus: hearing.readings(),
             }),
+            bus,
             books,
         ));
         let admin = Front::start(

@@ -33,7 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("delivery", &["notification", "thread", "parcel", "trace", "metrics", "bus", "session", "courier", "outbox"]),
     ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
     ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
-    ("admin", &["notification", "timeline", "trace", "metrics", "config", "outbox", "edge"]),
+    ("admin", &["notification", "timeline", "trace", "metrics", "config", "bus", "outbox", "edge"]),
 ];
 
 /// Files that stand above all rooms.

@@ -1,10 +1,12 @@
-//! The admin room: is it alive, is it ready, what has it counted, what lies in the outbox.
+//! The admin room: is it alive, is it ready, what has it counted, who is connected, what lies in the outbox.
 //!
 //! Pure answers to requests that the edge has read whole; no socket and no thread of its own. What is asked about is handed
 //! in by whoever wires the relay. Only the outbox can be changed from here.
 
 mod outbox;
 mod query;
+
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use parking_lot::RwLock;
 use serde::Serialize;
 
 pub use self::outbox::Books;
+use self::status::{BusState, Status};
+use crate::bus::{Bus, Roll};
 use crate::config::Secret;
 use crate::edge::{Handler, Reply, Request, Ticket};
 use crate::metrics::{self, Metrics, Readings};
@@ -27,7 +31,8 @@ const INDEX: &str = "payrelay\n\
     /readyz   200 while it can relay, else 503 and the reasons\n\
     /metrics  counters for Prometheus\n\
     /outbox   what is stored (payrelay outbox)\n\
-    /trace    what became of a notification (payrelay trace)\n";
+    /trace    what became of a notification (payrelay trace)\n\
+    /status   who is connected, on all nodes (payrelay status)\n";
 
 /// Says why this node cannot relay just now, one word or short phrase each; empty: it can.
 pub type NotReady = Box<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -41,6 +46,7 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     not_ready: NotReady,
     read_now: ReadNow,
+    bus: Arc<dyn Bus>,
     books: Books,
     token: RwLock<Option<Secret>>,
 }
@@ -80,6 +86,7 @@ struct Readiness<'a> {
     ready: bool,
     node: &'a str,
     reasons: Vec<String>,
+    bus: BusState,
 }
 
 impl Admin {
@@ -90,6 +97,7 @@ impl Admin {
         metrics: Arc<Metrics>,
         not_ready: NotReady,
         read_now: ReadNow,
+        bus: Arc<dyn Bus>,
         books: Books,
     ) -> Self {
         Self {
@@ -97,6 +105,7 @@ impl Admin {
             metrics,
             not_ready,
             read_now,
+            bus,
             books,
             token: RwLock::new(token),
         }
@@ -109,7 +118,7 @@ impl Admin {
 
     fn answer(&self, asked: Asked<'_>) -> Told {
         let path = asked.target.split(['?', '#']).next().unwrap_or_default();
-        // Probes of load balancers cannot carry a token; these two tell a stranger nothing but up or down.
+        // Probes of load balancers cannot carry a token; these two tell a stranger nothing but up or down, and why.
         let open = matches!(path, "/livez" | "/readyz");
         if !open && !self.admits(asked.authorization) {
             return Told {
@@ -125,6 +134,7 @@ impl Admin {
             "/livez" => |_| Told::text(200, "ok"),
             "/readyz" => Self::readyz,
             "/metrics" => Self::metrics,
+            "/status" => |admin| status(&admin.node, &BusState::of(&*admin.bus), &Roll::default()),
             _ => return Told::text(404, "no such page; / lists what is here\n"),
         };
         if !matches!(asked.method, "GET" | "HEAD") {
@@ -153,16 +163,9 @@ impl Admin {
             ready,
             node: &self.node,
             reasons,
+            bus: BusState::of(&*self.bus),
         };
-        // Texts and a bool always become JSON.
-        let mut body = serde_json::to_vec(&readiness).unwrap_or_default();
-        body.push(b'\n');
-        Told {
-            status: if ready { 200 } else { 503 },
-            content_type: JSON,
-            extra: None,
-            body,
-        }
+        Told::json(if ready { 200 } else { 503 }, &readiness)
     }
 
     fn metrics(&self) -> Told {
@@ -175,13 +178,21 @@ impl Admin {
     }
 }
 
+/// Which backends are connected where, as far as `roll` says.
+fn status(node: &str, bus: &BusState, roll: &Roll) -> Told {
+    Told::json(200, &Status { node, bus, roll })
+}
+
 impl Told {
-    fn json(status: u16, value: &serde_json::Value) -> Self {
+    fn json(status: u16, value: &impl Serialize) -> Self {
+        // What is said here, texts and numbers, always becomes JSON.
+        let mut body = serde_json::to_vec(value).unwrap_or_default();
+        body.push(b'\n');
         Self {
             status,
             content_type: JSON,
             extra: None,
-            body: format!("{value}\n").into_bytes(),
+            body,
         }
     }
 
@@ -207,6 +218,14 @@ impl Told {
         }
         head.into_bytes()
     }
+
+    fn pay(self, ticket: Ticket) {
+        ticket.pay(&Reply {
+            status: self.status,
+            head: self.head(),
+            body: self.body,
+        });
+    }
 }
 
 impl Handler for Admin {
@@ -221,11 +240,15 @@ impl Handler for Admin {
             }),
             body: request.body,
         });
-        ticket.pay(&Reply {
-            status: told.status,
-            head: told.head(),
-            body: told.body,
-        });
+        let path = request.target.split(['?', '#']).next().unwrap_or_default();
+        if (path, told.status) != ("/status", 200) {
+            return told.pay(ticket);
+        }
+        // It may be asked; the other nodes take a moment.
+        let (node, bus) = (self.node.clone(), BusState::of(&*self.bus));
+        self.bus.call_the_roll(Box::new(move |roll| {
+            status(&node, &bus, &roll).pay(ticket);
+        }));
     }
 }
 
@@ -251,6 +274,11 @@ fn bearer(authorization: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::MemoryBus;
+    use crate::session::Registry;
+
+    const BUS: &str = "{\"kind\":\"memory\",\"up\":true,\"reason\":null,\"canary_age_ms\":null,\
+        \"subscriptions_wanted\":0,\"subscriptions_standing\":0}";
 
     fn admin(token: Option<&str>, reasons: &'static [&'static str]) -> Admin {
         Admin::new(
@@ -262,6 +290,12 @@ mod tests {
                 queue_depth: 7,
                 ..Readings::default()
             }),
+            Arc::new(MemoryBus::new(
+                "pay-1-0a1b2c".into(),
+                Arc::new(Registry::default()),
+                Arc::default(),
+                Arc::new(()),
+            )),
             Books {
                 outbox: None,
                 trace: Arc::default(),
@@ -297,13 +331,15 @@ mod tests {
         assert_eq!(told.status, 200);
         assert_eq!(
             body(&told),
-            "{\"ready\":true,\"node\":\"pay-1-0a1b2c\",\"reasons\":[]}\n"
+            format!("{{\"ready\":true,\"node\":\"pay-1-0a1b2c\",\"reasons\":[],\"bus\":{BUS}}}\n")
         );
         let told = ask(&admin(None, &["draining"]), "HEAD", "/readyz", None);
         assert_eq!(told.status, 503);
         assert_eq!(
             body(&told),
-            "{\"ready\":false,\"node\":\"pay-1-0a1b2c\",\"reasons\":[\"draining\"]}\n"
+            format!(
+                "{{\"ready\":false,\"node\":\"pay-1-0a1b2c\",\"reasons\":[\"draining\"],\"bus\":{BUS}}}\n"
+            )
         );
     }
 
@@ -350,7 +386,14 @@ mod tests {
             Some("Bearer a-token-of-some-length2"),
             Some("Bearer a-token-of-some-lengt"),
         ] {
-            for target in ["/", "/metrics", "/outbox", "/trace?key=x", "/nothing"] {
+            for target in [
+                "/",
+                "/metrics",
+                "/status",
+                "/outbox",
+                "/trace?key=x",
+                "/nothing",
+            ] {
                 let told = ask(&admin, "GET", target, shown);
                 assert_eq!(told.status, 401, "{target} {shown:?}");
                 let head = String::from_utf8(told.head()).unwrap_or_default();

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::notification::{BackendId, NotificationId, Receipt};
+use super::Stamp;
+use crate::notification::{BackendId, NotificationId, Receipt, unix_us};
 use crate::parcel::{self, Reply};
 
 /// The most that may be abroad at once. What nobody answers stays until `tcp.ack_timeout` is over, so at the default
@@ -34,6 +35,8 @@ struct Table {
 
 struct Sent {
     reply: Reply,
+    /// When, as sessions count it.
+    at: Stamp,
     /// When nothing will come any more.
     until: Instant,
     /// How many nodes were told; unknown until Redis has said so.
@@ -67,6 +70,7 @@ impl Abroad {
         table.count += 1;
         let sent = Sent {
             reply,
+            at: unix_us(),
             until,
             heard_by: None,
             refusals: 0,
@@ -127,10 +131,11 @@ impl Abroad {
         known
     }
 
-    /// `backend` has a new session somewhere: what was sent to an older one is soon told, or never.
-    pub fn moved(&self, backend: &BackendId, now: Instant) {
+    /// `backend` has a session that began at `stamp`: what was sent before that went to an older one, and is soon told or
+    /// never. What was sent later went to this one, which a node may announce again at any time.
+    pub fn moved(&self, backend: &BackendId, stamp: Stamp, now: Instant) {
         if let Some(list) = self.table.lock().by_backend.get_mut(backend) {
-            for sent in list {
+            for sent in list.iter_mut().filter(|sent| sent.at < stamp) {
                 sent.until = sent.until.min(now + MOVED_GRACE);
             }
         }
@@ -311,7 +316,11 @@ mod tests {
         assert_eq!(desk.receipts(), [Receipt::Unreachable]);
         desk.abroad.sweep(after(59));
         assert_eq!(desk.receipts(), []);
-        desk.abroad.moved(&desk.to, after(10));
+        // A session that was there before is announced again: it may still answer.
+        desk.abroad.moved(&desk.to, 1, after(1));
+        desk.abroad.sweep(after(59));
+        assert_eq!(desk.receipts(), []);
+        desk.abroad.moved(&desk.to, Stamp::MAX, after(10));
         desk.abroad.sweep(after(12));
         assert_eq!(desk.receipts(), []);
         desk.abroad.sweep(after(13));

@@ -173,12 +173,16 @@ fn receipt(line: &Line<'_>) -> Option<Receipt> {
     })
 }
 
+/// The largest stamp that is believed, in the year 2255: after the largest there is, a node could give no larger one.
+const STAMP_MAX: Stamp = 1 << 53;
+
 /// Lines of a backend and its stamp; a line that is neither is left out.
 fn stamps(data: &[u8]) -> Vec<(BackendId, Stamp)> {
     let text = std::str::from_utf8(data).unwrap_or_default();
     let one = |line: &str| {
         let (id, stamp) = line.split_once(' ')?;
-        Some((BackendId::parse(id).ok()?, stamp.parse().ok()?))
+        let stamp = stamp.parse().ok().filter(|stamp| *stamp <= STAMP_MAX)?;
+        Some((BackendId::parse(id).ok()?, stamp))
     };
     text.lines().filter_map(one).collect()
 }

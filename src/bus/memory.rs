@@ -67,6 +67,10 @@ impl Bus for MemoryBus {
         Reach::Settled
     }
 
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn unwell(&self) -> Option<String> {
         None
     }

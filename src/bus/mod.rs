@@ -50,6 +50,9 @@ pub trait Bus: Forward {
     /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.
     fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach;
 
+    /// What carries: `memory` or `redis`.
+    fn kind(&self) -> &'static str;
+
     /// Why other nodes cannot be reached, if they cannot: a reason for `/readyz`.
     fn unwell(&self) -> Option<String>;
 
@@ -111,8 +114,9 @@ pub struct Data {
 
 /// Where in the history of all nodes a session began: a larger stamp is the newer session.
 ///
-/// A hybrid clock: Unix milliseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
-/// lags behind does not lose its new sessions to older ones elsewhere.
+/// A hybrid clock: Unix microseconds, but always beyond every stamp this node has seen or heard of. So a node whose clock
+/// lags behind does not lose its new sessions to older ones elsewhere. Microseconds, because thousands of backends come back
+/// in the same second: in milliseconds each would push this clock a step ahead of the other nodes'.
 pub type Stamp = u64;
 
 /// The sessions of this node, as the bus knows them.

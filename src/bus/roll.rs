@@ -59,7 +59,7 @@ impl NodeRoll {
     fn add(&mut self, backends: Vec<(BackendId, Stamp)>) {
         let present = backends.into_iter().map(|(id, stamp)| Present {
             id: id.as_str().to_owned(),
-            since_unix_ms: stamp,
+            since_unix_ms: stamp / 1000,
         });
         self.backends.extend(present);
         self.backends.sort();

@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 pub struct Where {
     /// The relay's admin port [default: admin.listen of the configuration]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, visible_alias = "admin", value_name = "HOST:PORT")]
     connect: Option<String>,
 
     /// Print the answer as JSON
@@ -77,8 +77,8 @@ impl Api {
         let place = &self.place;
         let answer = post(&Post {
             method,
-            trust: None,
             place,
+            trust: None,
             target,
             headers,
             body,

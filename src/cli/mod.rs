@@ -9,6 +9,7 @@ mod outbox;
 mod place;
 mod run;
 mod send;
+mod status;
 mod text;
 mod tls;
 mod token;
@@ -77,6 +78,9 @@ enum Command {
     /// Tell what became of a notification
     #[command(after_help = trace::HELP)]
     Trace(trace::Args),
+    /// Tell which backends are connected, on all nodes
+    #[command(after_help = status::HELP)]
+    Status(status::Args),
 }
 
 /// Does what the arguments say.
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => send::run(&config, &args),
         Command::Outbox(args) => outbox::run(&config, args),
         Command::Trace(args) => trace::run(&config, &args),
+        Command::Status(args) => status::run(&config, &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -270,6 +275,8 @@ mod tests {
             &["payrelay", "outbox", "drop"],
             &["payrelay", "outbox", "retry", "--all", "--state", "dead"],
             &["payrelay", "trace"],
+            &["payrelay", "status", "game-01"],
+            &["payrelay", "status", "--backend", "no spaces"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
         ] {
             let error = Args::try_parse_from(line).expect_err("a usage error");

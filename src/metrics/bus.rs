@@ -38,8 +38,8 @@ struct Events {
 /// What is read when somebody asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BusReadings {
-    /// Since the node last heard its own canary.
-    pub canary_age: Duration,
+    /// Since the node last heard its own canary; `None`: it has none.
+    pub canary_age: Option<Duration>,
     /// How long that one had been on its way.
     pub canary_lag: Duration,
     /// Channels that this node wants to hear.
@@ -214,7 +214,8 @@ impl BusGauges {
 
     pub(super) fn set(&self, readings: &BusReadings) {
         let value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.canary_age.set(readings.canary_age.as_secs_f64());
+        let age = readings.canary_age.unwrap_or_default();
+        self.canary_age.set(age.as_secs_f64());
         self.canary_lag.set(readings.canary_lag.as_secs_f64());
         self.wanted.set(value(readings.subscriptions_wanted));
         self.standing.set(value(readings.subscriptions_standing));

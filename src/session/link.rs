@@ -132,6 +132,11 @@ impl Link {
         }
     }
 
+    /// Whether a handshake is still to be finished.
+    pub fn is_handshaking(&self) -> bool {
+        self.records.as_ref().is_some_and(Records::is_handshaking)
+    }
+
     /// Whether what is read is sealed.
     pub fn is_sealed(&self) -> bool {
         self.records.is_some()

@@ -11,6 +11,7 @@ mod outgoing;
 mod read;
 mod registry;
 mod serve;
+mod sleep;
 mod talk;
 #[cfg(test)]
 mod tests;

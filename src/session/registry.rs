@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::mailbox::{Command, Mailbox, NotTaken};
 use crate::bus::{Data, Sessions, Stamp};
-use crate::notification::{BackendId, Receipt, unix_ms};
+use crate::notification::{BackendId, Receipt, unix_us};
 use crate::parcel::{Parcel, Reply};
 use crate::wire;
 
@@ -103,7 +103,7 @@ impl Registry {
     pub fn register(&self, id: &BackendId, session: u64, mailbox: &Arc<Mailbox>) -> Seated {
         let mut seats = self.seats.lock();
         // Under the lock, so that of two sessions here the later one has the larger stamp.
-        seats.newest = unix_ms().max(seats.newest + 1);
+        seats.newest = unix_us().max(seats.newest + 1);
         let seat = Seat {
             session,
             stamp: seats.newest,

@@ -1,4 +1,4 @@
-//! One session from accept to close: a thread that sleeps on its socket and its bell.
+//! One session from accept to close: a thread that sleeps on its socket and its bell (see `sleep`).
 //!
 //! The life of a session has three phases: it greets until a HELLO is accepted, serves, and leaves. Only this file closes
 //! a socket. It never waits for anything but `poll`.
@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use super::end::End;
 use super::mailbox::{Command, Mailbox};
@@ -64,7 +62,7 @@ pub(super) enum Phase {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaving {
-    until: Instant,
+    pub(super) until: Instant,
     /// Whether ACKs still count. After a protocol error nothing the peer says does.
     pub(super) listening: bool,
     /// The last word has been written, and the peer knows that it was the last.
@@ -131,6 +129,16 @@ impl Session {
     /// Lives until the connection is over.
     pub fn run(mut self) {
         while self.turn().is_some() {}
+    }
+
+    /// Lives until a TLS handshake is over; `false`: so is the connection.
+    pub fn shake_hands(&mut self) -> bool {
+        while self.mailbox.outgoing().link.is_handshaking() {
+            if self.turn().is_none() {
+                return false;
+            }
+        }
+        true
     }
 
     /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
@@ -200,98 +208,6 @@ impl Session {
             }
             line.arg("msg", words).end();
         });
-    }
-
-    // ---- asleep ----------------------------------------------------------------------------------------------------
-
-    #[inline(never)] // its stack is not needed beneath an ACK
-    fn sleep(&mut self) -> Option<Woken> {
-        let mut interest = PollFlags::empty();
-        let due;
-        let hungry;
-        {
-            let outgoing = self.mailbox.lie_down();
-            // A peer that asks without reading the answers is not listened to until it has read some.
-            // Nor is one that waits for OK: it has nothing to say yet.
-            let attaching = matches!(self.phase, Phase::Attaching { .. });
-            if !outgoing.link.is_flooded() && !attaching {
-                interest |= PollFlags::IN;
-            }
-            if outgoing.link.wants_write() {
-                interest |= PollFlags::OUT;
-            }
-            hungry = outgoing.may_take();
-            due = self.next_due(&outgoing);
-        }
-        let due = due.min(self.stuck_parcel_due(hungry).unwrap_or(due));
-        let patience = if self.mailbox.may_sleep(hungry) {
-            due.saturating_duration_since(Instant::now())
-        } else {
-            Duration::ZERO
-        };
-        let mut both = [
-            PollFd::new(&self.socket, interest),
-            PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
-        ];
-        let timeout = Timespec {
-            tv_sec: patience.as_secs() as _,
-            tv_nsec: patience.subsec_nanos() as _,
-        };
-        let slept = poll(&mut both, Some(&timeout));
-        let (readable, rung) = match slept {
-            Ok(_) => (
-                both[0]
-                    .revents()
-                    .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-                !both[1].revents().is_empty(),
-            ),
-            Err(Errno::INTR) => (false, false),
-            Err(error) => {
-                log::error!("poll: {error}");
-                return None;
-            }
-        };
-        self.mailbox.awake(rung);
-        Some(Woken { readable })
-    }
-
-    /// When the clock next matters.
-    fn next_due(&self, outgoing: &Outgoing) -> Instant {
-        let phase = match self.phase {
-            Phase::Greeting { until } | Phase::Attaching { until, .. } => until,
-            Phase::Leaving(leaving) => leaving.until,
-            Phase::Serving => {
-                let mut due = self.next_ping().min(outgoing.next_due(self.now));
-                if outgoing.in_flight() == 0 {
-                    due = due.min(self.idle_at());
-                }
-                due
-            }
-        };
-        match outgoing.link.stalled_since() {
-            Some(since) => phase.min(since + self.house.tcp.write_deadline),
-            None => phase,
-        }
-    }
-
-    /// When the oldest parcel that cannot be taken expires.
-    fn stuck_parcel_due(&self, hungry: bool) -> Option<Instant> {
-        if hungry || self.mailbox.waiting() == 0 {
-            return None;
-        }
-        let (expired, next) = self.mailbox.expire(self.now);
-        for parcel in expired {
-            parcel.settle(Receipt::Expired);
-        }
-        next
-    }
-
-    fn next_ping(&self) -> Instant {
-        self.heard + self.house.tcp.heartbeat * (self.pings + 1)
-    }
-
-    fn idle_at(&self) -> Instant {
-        self.heard + self.house.tcp.heartbeat * 5 / 2
     }
 
     // ---- in --------------------------------------------------------------------------------------------------------
@@ -493,8 +409,4 @@ impl Drop for Session {
             log::info!("{id} gone ({}), {} in flight", end.word(), lost.len());
         }
     }
-}
-
-struct Woken {
-    readable: bool,
 }

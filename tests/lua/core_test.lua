@@ -395,7 +395,7 @@ case("every S> line of the document's transcripts is a frame, with as much data 
         local header = line:match("^S%d?> (.*)$")
         local frame = parse{ header:match(" =%d+$") and header:gsub(" =%d+$", "") .. "\n" or header .. "\n" }
         equal(#frame, 1, place)
-        equal(({ OK = 1, MSG = 1, ERR = 1, BYE = 1, PONG = 1 })[frame[1].verb], 1, place)
+        equal(({ OK = 1, MSG = 1, ERR = 1, BYE = 1, PONG = 1, DATA = 1, EVENT = 1 })[frame[1].verb], 1, place)
         local length = header:match(" =(%d+)$")
         pending = length and { kind = "S+", length = tonumber(length) }
       elseif pending then

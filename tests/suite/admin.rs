@@ -1,6 +1,10 @@
 //! Health and figures: what a load balancer and Prometheus read.
 
-use crate::support::{Relay, post_request};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Backend, Relay, SmallRedis, eventually, post_request};
 
 #[test]
 fn a_relay_that_serves_is_live_and_ready() {
@@ -95,6 +99,7 @@ fn with_a_token_figures_are_for_its_holder_only() {
     assert_eq!(relay.admin("/livez").status, 200);
     assert_eq!(relay.readyz().status, 200);
     assert_eq!(relay.admin("/metrics").status, 401);
+    assert_eq!(relay.admin("/status").status, 401);
     assert_eq!(
         relay
             .admin_with(
@@ -132,4 +137,124 @@ fn the_admin_listener_is_as_strict_as_the_other() {
         told(b"GET /livez HTTP/1.1\r\nHost: relay\r\nX: a\rb\r\n\r\n"),
         Ok(400)
     );
+}
+
+/// An admin answer comes within this, whatever Redis does.
+const SOON: Duration = Duration::from_secs(3);
+
+fn json_at(relay: &Relay, target: &str) -> Value {
+    let began = Instant::now();
+    let answer = relay.admin(target);
+    assert!(
+        began.elapsed() < SOON,
+        "{target} took {:?}",
+        began.elapsed()
+    );
+    serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+/// The nodes of a status, each with its backends.
+fn present(status: &Value) -> Vec<(&str, Vec<&str>)> {
+    let nodes = status["nodes"].as_array().expect("nodes");
+    let with_backends = nodes.iter().map(|node| {
+        let backends = node["backends"].as_array().expect("backends");
+        let ids = backends.iter().filter_map(|backend| backend["id"].as_str());
+        (node["node"].as_str().expect("a name"), ids.collect())
+    });
+    with_backends.collect()
+}
+
+#[test]
+fn a_node_that_is_alone_says_who_is_connected() {
+    let relay = Relay::start();
+    let _backends = ["till-7", "a"].map(|id| relay.backend(id));
+    let answer = relay.admin("/status");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let status = json_at(&relay, "/status");
+    let node = relay.ready().instance.as_str();
+    assert_eq!(present(&status), [(node, vec!["a", "till-7"])]);
+    assert_eq!(
+        (&status["node"], &status["silent"]),
+        (&json!(node), &json!([]))
+    );
+    assert_eq!(
+        status["bus"],
+        json!({"kind": "memory", "up": true, "reason": null, "canary_age_ms": null,
+            "subscriptions_wanted": 0, "subscriptions_standing": 0})
+    );
+    let since = status["nodes"][0]["backends"][0]["since_unix_ms"].as_u64();
+    assert!(since.is_some_and(|ms| ms > 1_600_000_000_000));
+}
+
+#[test]
+fn any_node_says_who_is_connected_on_all_of_them_and_how_the_bus_is() {
+    let mut redis = SmallRedis::start();
+    let (a, b) = (redis.node("a", ""), redis.node("b", ""));
+    let _backends: Vec<Backend> = [(&a, "till-1"), (&b, "till-2"), (&b, "till-3")]
+        .iter()
+        .map(|(node, id)| node.backend(id))
+        .collect();
+    let wanted = [
+        (&*a.ready().instance, vec!["till-1"]),
+        (&*b.ready().instance, vec!["till-2", "till-3"]),
+    ];
+    for node in [&a, &b] {
+        let status = json_at(node, "/status");
+        assert_eq!(present(&status), wanted);
+        assert_eq!(
+            (&status["silent"], &status["trouble"]),
+            (&json!([]), &Value::Null)
+        );
+    }
+    let bus = &json_at(&b, "/readyz")["bus"];
+    assert_eq!((&bus["kind"], &bus["up"]), (&json!("redis"), &json!(true)));
+    assert_eq!(
+        bus["subscriptions_wanted"], 4,
+        "its own two, and its backends'"
+    );
+    assert_eq!(bus["subscriptions_standing"], 4);
+    assert!(bus["canary_age_ms"].as_u64().is_some_and(|ms| ms < 3000));
+
+    redis.kill();
+    eventually("it has noticed", || a.readyz().status == 503);
+    let status = json_at(&a, "/status");
+    assert_eq!(present(&status), wanted[..1], "what it knows by itself");
+    assert_eq!(status["bus"]["up"], false);
+    for reason in [&status["trouble"], &status["bus"]["reason"]] {
+        assert!(
+            reason
+                .as_str()
+                .is_some_and(|text| text.starts_with("redis: "))
+        );
+    }
+    let ready = json_at(&a, "/readyz");
+    assert_eq!(ready["bus"]["subscriptions_standing"], 0);
+    assert_eq!(ready["bus"]["subscriptions_wanted"], 3);
+
+    redis.restart();
+    eventually("all is as it was", || {
+        a.readyz().status == 200 && b.readyz().status == 200
+    });
+    assert_eq!(present(&json_at(&b, "/status")), wanted);
+}
+
+#[test]
+fn a_redis_that_stands_still_keeps_no_admin_waiting() {
+    let redis = SmallRedis::start();
+    let node = redis.node("a", "");
+    let _backend = node.backend("till-1");
+    redis.pause();
+    let status = json_at(&node, "/status");
+    assert_eq!(
+        present(&status),
+        [(&*node.ready().instance, vec!["till-1"])]
+    );
+    assert!(status["trouble"].is_string());
+    eventually("it says so", || json_at(&node, "/readyz")["ready"] == false);
+    json_at(&node, "/status");
+    redis.resume();
+    eventually("it is well again", || {
+        json_at(&node, "/readyz")["ready"] == true
+    });
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::{DEADLINE, Process, Relay, binary, eventually, run, token};
+use crate::support::{DEADLINE, Process, Relay, SmallRedis, binary, eventually, run, token};
 
 /// Starts `payrelay <args> -c <the relay's own file, with its real ports>`.
 fn beside(relay: &Relay, args: &[&str]) -> Process {
@@ -147,7 +147,75 @@ fn exit_codes_are_those_of_the_manual() {
     assert_eq!(run(&["token", "not an id"]).0, Some(2));
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for verb in ["run", "check", "token", "listen", "send"] {
+    for verb in ["run", "check", "token", "listen", "send", "status"] {
         assert!(stdout.contains(verb), "--help says nothing of {verb}");
     }
+}
+
+#[test]
+fn status_prints_who_is_connected_on_every_node() {
+    let mut redis = SmallRedis::start();
+    let token = "[admin]\ntoken = \"an-admin-token-0123456789\"";
+    let (a, b) = (redis.node("a", token), redis.node("b", token));
+    let _here = a.backend("till-1");
+    let _there = b.backend("game-01");
+    let status = |args: &[&str]| {
+        let mut status = beside(&a, &[&["status"], args].concat());
+        let code = status.wait_exit(DEADLINE);
+        (code, status.stdout(), status.stderr())
+    };
+    let (code, shown, words) = status(&[]);
+    assert_eq!((code, &*words), (Some(0), ""));
+    let lines: Vec<&str> = shown.lines().collect();
+    let node = |relay: &Relay| relay.ready().instance.clone();
+    assert_eq!(lines[0], format!("node  {}", node(&a)));
+    assert!(
+        lines[1].starts_with("bus   redis: up; heard itself "),
+        "{shown}"
+    );
+    for (at, (id, relay)) in [("game-01", &b), ("till-1", &a)].into_iter().enumerate() {
+        let words: Vec<&str> = lines[4 + at].split_whitespace().collect();
+        assert_eq!(words[..2], [id, &*node(relay)], "{shown}");
+    }
+    assert_eq!(lines[7], "2 backends on 2 nodes");
+
+    // The other node, by its address.
+    let (code, shown, words) = status(&["--admin", &b.ready().admin.to_string(), "--json"]);
+    assert_eq!(code, Some(0), "{words}");
+    let json: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(json["node"], node(&b));
+
+    let (code, shown, _) = status(&["--backend", "game-01"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        shown.contains("1 backend on 2 nodes") && !shown.contains("till-1"),
+        "{shown}"
+    );
+    let (code, _, words) = status(&["--backend", "nobody"]);
+    assert_eq!(
+        (code, words.contains("nobody is not connected")),
+        (Some(1), true)
+    );
+
+    redis.kill();
+    eventually("it has noticed", || a.readyz().status == 503);
+    let (code, shown, words) = status(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        shown.contains("till-1") && shown.contains("redis: DOWN"),
+        "{shown}"
+    );
+    assert!(words.contains("only a part is known"), "{words}");
+}
+
+#[test]
+fn status_says_what_it_needs() {
+    let (code, _, words) = run(&["status", "--connect", "127.0.0.1:1"]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("is the relay running"), "{words}");
+    let relay = Relay::with("[admin]\ntoken = \"an-admin-token-0123456789\"");
+    let admin = relay.ready().admin.to_string();
+    let (code, _, words) = run(&["status", "--connect", &admin]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("asks for the admin token"), "{words}");
 }

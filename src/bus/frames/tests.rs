@@ -154,7 +154,7 @@ fn what_nodes_say_of_themselves_is_read_as_it_was_written() {
     let some = vec![(backend(), 0), (BackendId::parse("b").expect("an id"), 7)];
     let many: Vec<_> = (0..1000)
         .map(|n| BackendId::parse(&format!("till-{n}")).expect("an id"))
-        .map(|id| (id, u64::MAX))
+        .map(|id| (id, STAMP_MAX))
         .collect();
     for backends in [Vec::new(), some, many] {
         let bytes = written(|out| here(out, &instance(), &backends));

@@ -1,14 +1,17 @@
 //! One connection to Redis, with a limit on every wait; and commands as bytes.
 //!
-//! The redis crate makes the connection (TCP, TLS, unix socket, AUTH, SELECT) and reads replies. Commands of the hot path
-//! are written here, straight into the batch that goes out.
+//! The redis crate makes the connection (TCP, TLS, unix socket) and reads replies. Commands are written here, those of the
+//! hot path straight into the batch that goes out.
 
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use redis::{Client, Connection, ErrorKind, RedisError, TlsCertificates, Value};
+use redis::{
+    Client, Connection, ErrorKind, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
+    TlsCertificates, Value,
+};
 
 use crate::config;
 
@@ -55,6 +58,9 @@ impl From<RedisError> for Trouble {
 /// Where Redis is, and how long to wait for it.
 pub struct Place {
     client: Client,
+    /// AUTH and SELECT, as far as they are needed, and how many replies they have. Not the crate's: each reply that does
+    /// not come would be waited for anew, and with four commands a Redis that stands still costs four timeouts.
+    login: (Vec<u8>, usize),
     connect_timeout: Duration,
     response_timeout: Duration,
 }
@@ -72,11 +78,13 @@ impl Place {
     /// The URL, or the certificate beside it, cannot be used.
     pub fn new(config: &config::Redis) -> Result<Self, LinkError> {
         let words = |error: RedisError| LinkError::Url(words(&error));
-        let url = config.url.expose();
+        let info = config.url.expose().into_connection_info().map_err(words)?;
+        let settings = info.redis_settings().clone();
+        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
         let client = match &config.ca {
-            None => Client::open(url).map_err(words)?,
+            None => Client::open(info).map_err(words)?,
             Some(path) => Client::build_with_tls(
-                url,
+                info,
                 TlsCertificates {
                     client_tls: None,
                     root_cert: Some(read(path)?),
@@ -86,6 +94,7 @@ impl Place {
         };
         Ok(Self {
             client,
+            login: login(&settings),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
         })
@@ -97,14 +106,43 @@ impl Place {
     /// # Errors
     /// Redis is not there, or lets nobody in.
     pub fn connect(&self, silence: Option<Duration>) -> Result<Connection, Trouble> {
-        let connection = self
+        let mut connection = self
             .client
             .get_connection_with_timeout(self.connect_timeout)?;
         // Only now: connecting leaves the connection without any.
-        connection.set_read_timeout(Some(silence.unwrap_or(self.response_timeout)))?;
+        connection.set_read_timeout(Some(self.response_timeout))?;
         connection.set_write_timeout(Some(self.response_timeout))?;
+        let (commands, replies) = &self.login;
+        if *replies > 0 {
+            connection.send_packed_command(commands)?;
+        }
+        for _ in 0..*replies {
+            receive(&mut connection)?;
+        }
+        if silence.is_some() {
+            connection.set_read_timeout(silence)?;
+        }
         Ok(connection)
     }
+}
+
+fn login(settings: &RedisConnectionInfo) -> (Vec<u8>, usize) {
+    let (mut commands, mut replies) = (Vec::new(), 0);
+    if let Some(password) = settings.password() {
+        let user = settings.username().map(str::as_bytes);
+        let parts: Vec<&[u8]> = [Some(&b"AUTH"[..]), user, Some(password.as_bytes())]
+            .into_iter()
+            .flatten()
+            .collect();
+        command(&mut commands, &parts);
+        replies += 1;
+    }
+    if settings.db() != 0 {
+        let db = settings.db().to_string();
+        command(&mut commands, &[b"SELECT", db.as_bytes()]);
+        replies += 1;
+    }
+    (commands, replies)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LinkError> {
@@ -116,12 +154,24 @@ fn words(error: &RedisError) -> String {
     if error.is_timeout() {
         return "no answer in time".into();
     }
-    match (error.kind(), error.code()) {
-        (ErrorKind::AuthenticationFailed, _) => "Redis refuses the user or the password".into(),
-        (_, Some("NOPERM")) => format!(
+    match error.code() {
+        Some("WRONGPASS") => "Redis refuses the user or the password".into(),
+        Some("NOAUTH") => "Redis wants a password, and redis.url has none".into(),
+        Some("NOPERM") => format!(
             "the user of redis.url lacks a right (it needs PUBLISH, SUBSCRIBE and all channels below redis.prefix): {error}"
         ),
         _ => error.to_string(),
+    }
+}
+
+/// Reads one reply or message.
+///
+/// # Errors
+/// The connection is broken, or Redis refuses: the crate gives that as a value.
+pub fn receive(connection: &mut Connection) -> Result<Value, RedisError> {
+    match connection.recv_response()? {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
     }
 }
 

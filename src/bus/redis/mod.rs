@@ -15,11 +15,12 @@
 //! nodes come to the same verdict, whatever order they hear in. A node that hears of an older session announces its own
 //! again, for the other may have been deaf when it was announced first. So exactly one survives.
 
-mod back;
 mod backoff;
 mod health;
+mod hearing;
 mod link;
 mod names;
+mod post;
 mod publisher;
 mod subscriber;
 
@@ -28,32 +29,28 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::back::Back;
 use self::health::Health;
+use self::hearing::Hearing;
 use self::link::{LinkError, Place};
 use self::names::Names;
-use self::publisher::{Post, Publisher, Then};
-use self::subscriber::{Asks, Ear, Subscriber};
+use self::post::{Post, Then};
+use self::publisher::Publisher;
+use self::subscriber::{Asks, Subscriber};
 use super::abroad::Abroad;
 use super::events::{Channel, Hub};
-use super::frames::{self, Frame};
+use super::frames;
 use super::roll::{NodeRoll, Roll, RollCalls};
-use super::{
-    Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Stamp, Told, Topic, Unreachable,
-};
+use super::{Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Told, Topic, Unreachable};
 use crate::config;
 use crate::metrics::{BusMetrics, BusReadings};
 use crate::notification::{BackendId, Receipt};
-use crate::parcel::{Parcel, Progress, Receipts, Reply};
+use crate::parcel::{Parcel, Reply};
 
 /// A stack for the redis crate's parser and TLS.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// How long a receipt may be on its way.
 const RECEIPT_GRACE: Duration = Duration::from_secs(5);
-
-/// Backends in one ROLL.
-const ROLL_MAX: usize = 1000;
 
 /// The number of the question who is there that a node asks by itself, when it may have missed arrivals.
 const UNASKED: u64 = 0;
@@ -76,6 +73,13 @@ pub struct RedisBus {
     sessions: Arc<dyn Sessions>,
     arrivals: Arc<dyn Arrivals>,
     metrics: BusMetrics,
+}
+
+impl Drop for RedisBus {
+    fn drop(&mut self) {
+        // The subscriber may take the 3 s of its silence to end; the publisher shall not begin then to wait for Redis.
+        self.post.connect_no_more();
+    }
 }
 
 impl fmt::Debug for RedisBus {
@@ -156,6 +160,7 @@ impl RedisBus {
             ear: Hearing {
                 names: names.clone(),
                 post: Arc::clone(&post),
+                asks: Arc::clone(&asks),
                 abroad: Arc::clone(&abroad),
                 calls: Arc::clone(&calls),
                 sessions: Arc::clone(&sessions),
@@ -276,6 +281,10 @@ impl Bus for RedisBus {
         Reach::Down
     }
 
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
     fn unwell(&self) -> Option<String> {
         self.health.unwell()
     }
@@ -310,179 +319,5 @@ impl Bus for RedisBus {
         if !sent || self.post.send(who, Then::Nothing).is_err() {
             self.calls.fail(n, "the bus is busy");
         }
-    }
-}
-
-/// What is done with what is heard. Runs on the subscriber's thread and must not wait.
-struct Hearing {
-    names: Names,
-    post: Arc<Post>,
-    abroad: Arc<Abroad>,
-    calls: Arc<RollCalls>,
-    sessions: Arc<dyn Sessions>,
-    arrivals: Arc<dyn Arrivals>,
-    hub: Arc<Hub>,
-    metrics: BusMetrics,
-}
-
-impl Hearing {
-    fn came(&self, node: &str, backend: &BackendId, stamp: Stamp) {
-        if node != self.names.instance {
-            self.sessions.witness(stamp);
-            match self.sessions.stamp(backend) {
-                Some(ours) if (ours, &*self.names.instance) < (stamp, node) => {
-                    self.give_way(backend, ours);
-                }
-                // Its node may have been deaf when ours was announced.
-                Some(ours) => self.post.announce(backend.clone(), ours),
-                None => {}
-            }
-        }
-        self.abroad.moved(backend, Instant::now());
-        self.arrivals.here(backend);
-    }
-
-    fn give_way(&self, backend: &BackendId, ours: Stamp) {
-        for parcel in self.sessions.give_way(backend, ours) {
-            // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
-            parcel.settle(Receipt::Gone);
-        }
-    }
-
-    fn roll(&self, n: u64, origin: &str) {
-        let backends = self.sessions.stamps();
-        let mut rest = &backends[..];
-        loop {
-            let (part, after) = rest.split_at(rest.len().min(ROLL_MAX));
-            rest = after;
-            let bytes = link::publish(&self.names.to("node:", origin), |out| {
-                frames::roll(out, n, &self.names.instance, part, !rest.is_empty());
-            });
-            // Whoever asked hears that this node was silent.
-            if self.post.send(bytes, Then::Nothing).is_err() || rest.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn back(
-        &self,
-        origin: &str,
-        to: &BackendId,
-        progress: Option<Arc<Progress>>,
-    ) -> Arc<dyn Receipts> {
-        Arc::new(Back {
-            progress,
-            channel: self.names.to("node:", origin).concat(),
-            to: to.clone(),
-            post: Arc::clone(&self.post),
-            metrics: self.metrics.clone(),
-        })
-    }
-}
-
-impl Ear for Hearing {
-    fn own(&mut self, message: &[u8]) -> Option<u64> {
-        match frames::read(message, None)? {
-            Frame::Receipt {
-                id,
-                to,
-                receipt,
-                sent,
-            } => {
-                if !self.abroad.told(&to, id, receipt, sent) {
-                    log::debug!("{id}: a receipt that nobody waits for any more");
-                }
-            }
-            Frame::Canary(word) => return Some(word),
-            // This node's own answer stands from the beginning.
-            Frame::Who { n, origin } if origin != self.names.instance => self.roll(n, origin),
-            Frame::Here { node, backends }
-            | Frame::Roll {
-                n: UNASKED,
-                node,
-                backends,
-                ..
-            } => {
-                for (backend, stamp) in backends {
-                    self.came(node, &backend, stamp);
-                }
-            }
-            Frame::Roll {
-                n,
-                node,
-                more,
-                backends,
-            } => self.calls.answer(n, node, more, backends),
-            Frame::Who { .. }
-            | Frame::Wake
-            | Frame::Msg { .. }
-            | Frame::Data { .. }
-            | Frame::Event(_) => {}
-        }
-        None
-    }
-
-    fn on(&mut self, topic: &Topic, message: &[u8]) -> bool {
-        match topic {
-            Topic::Backend(backend) => match frames::read(message, Some(backend)) {
-                Some(Frame::Msg {
-                    notification,
-                    origin,
-                    ttl,
-                }) => {
-                    self.metrics.received();
-                    let deadline = Instant::now() + ttl;
-                    let progress = Arc::new(Progress::default());
-                    let receipts = self.back(origin, backend, Some(Arc::clone(&progress)));
-                    let parcel = Parcel::new(Arc::new(notification), deadline, receipts);
-                    let parcel = parcel.tracked(progress);
-                    !self.sessions.hand_over(Box::new(parcel))
-                }
-                Some(Frame::Data { id, data, origin }) => {
-                    let reply = Reply::new(id, self.back(origin, backend, None));
-                    !self.sessions.pass_on(&data, reply)
-                }
-                _ => {
-                    self.metrics.not_understood();
-                    false
-                }
-            },
-            Topic::Event(channel) => {
-                if let Some(Frame::Event(payload)) = frames::read(message, None) {
-                    self.hub.dispatch(channel, payload);
-                }
-                !self.hub.has(channel) // a listener that listens once is gone now
-            }
-        }
-    }
-
-    fn wants(&self, topic: &Topic) -> bool {
-        match topic {
-            Topic::Backend(backend) => self.sessions.stamp(backend).is_some(),
-            Topic::Event(channel) => self.hub.has(channel),
-        }
-    }
-
-    fn wanted(&self) -> Vec<Topic> {
-        let backends = self.sessions.stamps().into_iter();
-        let channels = self.hub.channels().into_iter();
-        backends
-            .map(|(backend, _)| Topic::Backend(backend))
-            .chain(channels.map(Topic::Event))
-            .collect()
-    }
-
-    fn stands(&mut self, topic: &Topic) {
-        if let Topic::Backend(backend) = topic
-            && let Some(stamp) = self.sessions.stamp(backend)
-        {
-            self.post.announce(backend.clone(), stamp);
-        }
-    }
-
-    fn hears_again(&mut self) {
-        self.abroad.was_deaf(Instant::now());
-        self.post.announce_all(self.sessions.stamps());
     }
 }

@@ -1,34 +1,25 @@
-//! The way out to Redis: a bounded queue, and a thread that sends what it finds in one go.
+//! The way out to Redis: a thread that sends what it finds in the queue in one go.
 //!
-//! Whoever publishes never waits for Redis: a queue that is full, or a connection that is down, is an answer. The thread
-//! waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
-//! for each message.
+//! It waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
+//! for each message. While the connection is down, what comes fails at once.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use crossbeam_channel::Receiver;
 use redis::{Connection, Value};
 
 use super::backoff::Backoff;
 use super::health::Health;
 use super::link::{self, Place, Trouble};
+use super::post::{Outgoing, Post, Then, Word};
 use crate::bus::abroad::Abroad;
 use crate::bus::roll::RollCalls;
-use crate::bus::{Sessions, Stamp, Unreachable, frames};
+use crate::bus::{Sessions, Unreachable, frames};
 use crate::metrics::BusMetrics;
-use crate::notification::{BackendId, NotificationId};
 use crate::thread::{self, JoinOnDrop};
-
-/// Messages that may wait for the thread.
-const QUEUE_MAX: usize = 8192;
-
-/// Bytes that may wait for it; one more message is taken while there are fewer.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// The most messages in one round trip.
 const BATCH_MAX: usize = 128;
@@ -36,103 +27,20 @@ const BATCH_MAX: usize = 128;
 /// The most bytes in one round trip, but for its last message.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// How often a word is said that nobody hears: the node it is for has a few seconds to come back.
+const UNHEARD_MAX: u32 = 5;
+
+/// The most words that wait to be said again, about 200 bytes each.
+const KEPT_MAX: usize = 8192;
+
 /// How often this node publishes a word to itself.
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the log says that Redis refuses something.
+const REFUSAL_EVERY: Duration = Duration::from_secs(10);
+
 /// Backends in one HERE.
 const HERE_MAX: usize = 256;
-
-/// What is done with Redis's reply.
-pub enum Then {
-    /// Nothing.
-    Nothing,
-    /// It is the number of nodes that heard of this notification.
-    Parcel(BackendId, NotificationId),
-    /// Somebody wants to see it.
-    Reply(Box<dyn FnOnce(Result<Value, Unreachable>) + Send>),
-}
-
-/// A command on its way.
-struct Outgoing {
-    bytes: Vec<u8>,
-    then: Then,
-}
-
-/// Whoever has this can publish.
-pub struct Post {
-    inlet: Sender<Outgoing>,
-    queued_bytes: AtomicUsize,
-    /// Backends that have come and were not announced yet. Each is a session's, so there are no more than those.
-    here: Mutex<Vec<(BackendId, Stamp)>>,
-    /// The other nodes shall say who is there: this one may have missed arrivals.
-    who: AtomicBool,
-    /// This node's subscriber shall be woken.
-    wake: AtomicBool,
-    /// Redis may be gone: the connection shall be tried now.
-    doubt: AtomicBool,
-    metrics: BusMetrics,
-}
-
-impl fmt::Debug for Post {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Post({} waiting)", self.inlet.len())
-    }
-}
-
-impl Post {
-    /// Puts a command into the queue. It comes back when there is no room.
-    pub fn send(&self, bytes: Vec<u8>, then: Then) -> Result<(), Then> {
-        let size = bytes.len();
-        if self.queued_bytes.fetch_add(size, Ordering::Relaxed) > QUEUE_BYTES_MAX {
-            self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-            self.metrics.refused();
-            return Err(then);
-        }
-        self.inlet
-            .try_send(Outgoing { bytes, then })
-            .map_err(|refused| {
-                self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-                self.metrics.refused();
-                refused.into_inner().then
-            })
-    }
-
-    /// Announces that a session of `backend` is here.
-    pub fn announce(&self, backend: BackendId, stamp: Stamp) {
-        self.here.lock().push((backend, stamp));
-        self.ring();
-    }
-
-    /// Announces all of `backends`, and nothing that was to be announced before; and asks the others to do the same, to
-    /// this node.
-    pub fn announce_all(&self, backends: Vec<(BackendId, Stamp)>) {
-        *self.here.lock() = backends;
-        self.who.store(true, Ordering::Relaxed);
-        self.ring();
-    }
-
-    /// Wakes this node's subscriber through Redis: nothing else can, while it waits for messages.
-    pub fn wake_subscriber(&self) {
-        if !self.wake.swap(true, Ordering::Relaxed) {
-            self.ring();
-        }
-    }
-
-    /// The subscriber has lost its connection, so this one is tried now: else the first to publish would find out, and the
-    /// bus be called up while it is not.
-    pub fn doubt(&self) {
-        self.doubt.store(true, Ordering::Relaxed);
-        self.ring();
-    }
-
-    /// Makes the thread look. If the queue is full, it is about to.
-    fn ring(&self) {
-        let _ = self.inlet.try_send(Outgoing {
-            bytes: Vec::new(),
-            then: Then::Nothing,
-        });
-    }
-}
 
 /// The thread.
 pub struct Publisher {
@@ -167,16 +75,8 @@ impl Publisher {
     /// # Errors
     /// The system has no room for another thread.
     pub fn start(tools: Tools) -> io::Result<(Self, Arc<Post>)> {
-        let (inlet, inbox) = bounded(QUEUE_MAX);
-        let post = Arc::new(Post {
-            inlet,
-            queued_bytes: AtomicUsize::new(0),
-            here: Mutex::default(),
-            who: AtomicBool::new(false),
-            wake: AtomicBool::new(false),
-            doubt: AtomicBool::new(false),
-            metrics: tools.metrics.clone(),
-        });
+        let (post, inbox) = Post::open(tools.metrics.clone());
+        let post = Arc::new(post);
         let stopping = Arc::new(AtomicBool::new(false));
         let work = Work {
             tools,
@@ -187,8 +87,10 @@ impl Publisher {
             backoff: Backoff::default(),
             retry_at: Instant::now(),
             canary_at: Instant::now(),
+            unheard: Vec::new(),
             batch: Vec::new(),
             bytes: Vec::new(),
+            refusals: Refusals::default(),
         };
         let thread = thread::spawn("bus-publish", super::STACK_BYTES, move || work.run())?;
         let publisher = Self {
@@ -209,17 +111,36 @@ struct Work {
     backoff: Backoff,
     retry_at: Instant,
     canary_at: Instant,
+    /// What has to be said again, when there is a connection and a second has passed.
+    unheard: Vec<Word>,
     /// What is done with the replies of this batch, in order.
     batch: Vec<Then>,
     bytes: Vec<u8>,
+    refusals: Refusals,
+}
+
+/// Speaks of commands that Redis refuses, but not of every one: there may be thousands a second.
+#[derive(Default)]
+struct Refusals {
+    said: Option<Instant>,
+}
+
+impl Refusals {
+    fn say(&mut self, trouble: &Trouble) {
+        if self.said.is_none_or(|said| said.elapsed() >= REFUSAL_EVERY) {
+            self.said = Some(Instant::now());
+            log::warn!("redis refuses a command: {trouble}");
+        }
+    }
 }
 
 impl Work {
     fn run(mut self) {
         while !self.stopping.load(Ordering::Relaxed) {
-            let due = match self.connection {
-                Some(_) => self.canary_at,
-                None => self.canary_at.min(self.retry_at),
+            let retry = self.connection.is_none() && !self.post.leaving.load(Ordering::Relaxed);
+            let due = match retry {
+                true => self.canary_at.min(self.retry_at),
+                false => self.canary_at,
             };
             let first = self.inbox.recv_deadline(due).ok();
             let now = Instant::now();
@@ -266,24 +187,52 @@ impl Work {
         self.post
             .queued_bytes
             .fetch_sub(outgoing.bytes.len(), Ordering::Relaxed);
+        if let Then::Again(mut word) = outgoing.then {
+            word.bytes = outgoing.bytes;
+            return match self.connection {
+                Some(_) => self.say(word),
+                None => self.keep(word),
+            };
+        }
         self.bytes.extend_from_slice(&outgoing.bytes);
         self.batch.push(outgoing.then);
     }
 
+    fn say(&mut self, word: Word) {
+        self.bytes.extend_from_slice(&word.bytes);
+        self.batch.push(Then::Again(word));
+    }
+
+    /// Keeps a word for later. One that comes twice, or late, harms nobody.
+    fn keep(&mut self, word: Word) {
+        match word.unheard < UNHEARD_MAX && self.unheard.len() < KEPT_MAX {
+            true => self.unheard.push(word),
+            false => self.tools.metrics.receipt_lost(),
+        }
+    }
+
     /// Adds what this node says by itself: the wake-up, who has come, the canary.
     fn add_own(&mut self, now: Instant) {
-        if self.post.doubt.swap(false, Ordering::Relaxed) || now >= self.canary_at {
+        let due = now >= self.canary_at;
+        if due {
             self.canary_at = now + CANARY_EVERY;
             self.tools.abroad.sweep(now);
             self.tools.calls.sweep(now);
-            let word = self.tools.health.canary_word();
-            self.publish_own("node:", |out| frames::canary(out, word));
+            if self.connection.is_some() {
+                for word in std::mem::take(&mut self.unheard) {
+                    self.say(word);
+                }
+            }
         }
         if self.connection.is_none() {
             return; // once connected, everybody is announced
         }
+        if self.post.sing.swap(false, Ordering::Relaxed) || due {
+            let word = self.tools.health.canary_word();
+            self.publish_own(Then::Canary, |out| frames::canary(out, word));
+        }
         if self.post.wake.swap(false, Ordering::Relaxed) {
-            self.publish_own("node:", frames::wake);
+            self.publish_own(Then::Nothing, frames::wake);
         }
         if self.post.who.swap(false, Ordering::Relaxed) {
             let node = &self.tools.instance;
@@ -312,23 +261,27 @@ impl Work {
         }
     }
 
-    fn publish_own(&mut self, kind: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        let channel = [&self.tools.prefix, ":", kind, &self.tools.instance];
+    /// Publishes on this node's own channel.
+    fn publish_own(&mut self, then: Then, write: impl FnOnce(&mut Vec<u8>)) {
+        let channel = [&self.tools.prefix, ":node:", &self.tools.instance];
         self.bytes.extend(link::publish(&channel, write));
-        self.batch.push(Then::Nothing);
+        self.batch.push(then);
     }
 
     fn connect(&mut self, now: Instant) {
-        if self.connection.is_some() || now < self.retry_at {
+        let leaving = self.post.leaving.load(Ordering::Relaxed);
+        if self.connection.is_some() || now < self.retry_at || leaving {
             return;
         }
         match self.tools.place.connect(None) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.backoff = Backoff::default();
+                self.canary_at = now;
                 // What was announced and got lost with the last connection is not known.
                 self.post.announce_all(self.tools.sessions.stamps());
-                self.tools.health.publisher(Ok(()));
+                self.post.sing.store(true, Ordering::Relaxed);
+                self.tools.health.publisher_anew();
             }
             Err(why) => self.lose(why),
         }
@@ -349,25 +302,36 @@ impl Work {
         // A large batch was an exception.
         self.bytes.shrink_to(2 * BATCH_BYTES_MAX);
         let mut broken = sent.err().map(Trouble::from);
+        let mut unheard = Vec::new();
         for then in self.batch.drain(..) {
             if broken.is_some() {
-                reply(&self.tools, then, Err(Unreachable));
+                unheard.extend(reply(&self.tools, then, Err(Unreachable)));
                 continue;
             }
-            match connection.recv_response() {
-                Ok(value) => reply(&self.tools, then, Ok(value)),
+            match link::receive(connection) {
+                Ok(value) => {
+                    if matches!(then, Then::Canary) {
+                        self.tools.health.publisher(Ok(()));
+                    }
+                    unheard.extend(reply(&self.tools, then, Ok(value)));
+                }
                 Err(error) => {
-                    reply(&self.tools, then, Err(Unreachable));
                     let is_broken = link::is_broken(&error);
                     let trouble = Trouble::from(error);
                     if is_broken {
                         broken = Some(trouble);
+                    } else if matches!(then, Then::Canary) {
+                        self.tools.health.publisher(Err(trouble));
                     } else {
                         // Redis understood and refused: a right that is missing, a limit that is reached.
-                        log::warn!("redis refuses a command: {trouble}");
+                        self.refusals.say(&trouble);
                     }
+                    unheard.extend(reply(&self.tools, then, Err(Unreachable)));
                 }
             }
+        }
+        for word in unheard {
+            self.keep(word);
         }
         broken.map_or(Ok(()), Err)
     }
@@ -381,19 +345,30 @@ impl Work {
 
     fn fail_batch(&mut self) {
         self.bytes.clear();
-        for then in self.batch.drain(..) {
-            reply(&self.tools, then, Err(Unreachable));
+        for then in std::mem::take(&mut self.batch) {
+            if let Some(word) = reply(&self.tools, then, Err(Unreachable)) {
+                self.keep(word);
+            }
         }
     }
 }
 
-fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) {
+/// Does what is to be done with Redis's reply; gives back a word that nobody has heard.
+fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) -> Option<Word> {
     match then {
-        Then::Nothing => {}
+        Then::Nothing | Then::Canary => {}
+        Then::Again(mut word) => {
+            if value.is_ok_and(|value| link::count(&value) > 0) {
+                return None;
+            }
+            word.unheard += 1;
+            return Some(word);
+        }
         Then::Parcel(backend, id) => match value {
             Ok(value) => tools.abroad.heard_by(&backend, id, link::count(&value)),
             Err(Unreachable) => tools.abroad.failed(&backend, id),
         },
         Then::Reply(tell) => tell(value),
     }
+    None
 }

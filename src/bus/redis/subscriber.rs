@@ -17,7 +17,7 @@ use redis::{Connection, Value};
 use super::backoff::Backoff;
 use super::health::{Health, SILENCE_MAX};
 use super::link::{self, Place, Trouble};
-use super::publisher::Post;
+use super::post::Post;
 use crate::bus::{Reach, Ready, Topic};
 use crate::thread::{self, JoinOnDrop};
 
@@ -73,6 +73,12 @@ impl Asks {
         self.some.store(true, Ordering::Release);
         post.wake_subscriber();
         Some(reach)
+    }
+
+    /// Asks from the thread itself, which looks after each message and needs no waking.
+    pub fn note(&self, topic: Topic) {
+        self.inner.lock().list.push((topic, None));
+        self.some.store(true, Ordering::Release);
     }
 
     fn open(&self) {
@@ -143,6 +149,7 @@ impl Subscriber {
             book: HashMap::new(),
             unconfirmed: 0,
             canary: Instant::now(),
+            sung: false,
         };
         let thread = thread::spawn("bus-subscribe", super::STACK_BYTES, move || {
             work.run(&stopped);
@@ -173,6 +180,8 @@ struct Work<E> {
     /// In all of the book.
     unconfirmed: usize,
     canary: Instant,
+    /// A canary was heard on the present connection.
+    sung: bool,
 }
 
 impl<E: Ear> Work<E> {
@@ -188,7 +197,6 @@ impl<E: Ear> Work<E> {
             let wanted = self.tools.own.len() + self.tools.ear.wanted().len();
             self.tools.health.subscriptions(wanted, 0);
             self.tools.health.subscriber(Err(why));
-            self.tools.post.doubt();
             match stopped.recv_timeout(backoff.next()) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return,
@@ -201,6 +209,7 @@ impl<E: Ear> Work<E> {
         let mut connection = self.tools.place.connect(Some(SILENCE_MAX))?;
         self.unconfirmed = 0;
         self.canary = Instant::now();
+        self.sung = false;
         let own = self.tools.own.clone();
         self.subscribe(&mut connection, own.map(|name| (name, None)).into())?;
         // Opened before everything is looked at: what comes after the look is asked for.
@@ -209,11 +218,10 @@ impl<E: Ear> Work<E> {
         let named = wanted.into_iter().map(|topic| self.named(topic));
         let named: Vec<_> = named.collect();
         self.subscribe(&mut connection, named)?;
-        let mut hearing = false;
+        let (mut standing, mut hearing) = (false, false);
         loop {
-            let message = connection
-                .recv_response()
-                .map_err(|error| match error.is_timeout() {
+            let message =
+                link::receive(&mut connection).map_err(|error| match error.is_timeout() {
                     true => Trouble(format!("silent for {} s", SILENCE_MAX.as_secs())),
                     false => Trouble::from(error),
                 })?;
@@ -222,7 +230,12 @@ impl<E: Ear> Work<E> {
             }
             self.hear(&mut connection, message)?;
             self.look_at_asks(&mut connection)?;
-            if !hearing && self.unconfirmed == 0 {
+            if !standing && self.unconfirmed == 0 {
+                standing = true;
+                self.tools.post.sing();
+            }
+            // That Redis has confirmed is not enough: a node that may not publish would hear nothing, not even itself.
+            if standing && self.sung && !hearing {
                 hearing = true;
                 *backoff = Backoff::default();
                 self.tools.ear.hears_again();
@@ -243,17 +256,27 @@ impl<E: Ear> Work<E> {
         if asked.is_empty() {
             return Ok(());
         }
-        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        // Each topic is looked at once, however often it was asked about: two looks could see a session come and go, and
+        // the commands would leave in the wrong order.
+        let mut topics: HashMap<Topic, Vec<Ready>> = HashMap::new();
         for (topic, ready) in asked {
+            topics.entry(topic).or_default().extend(ready);
+        }
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for (topic, ready) in topics {
             let wants = self.tools.ear.wants(&topic);
-            let (name, topic) = self.named(topic);
+            let name = (self.tools.name)(&topic);
             match (wants, self.book.get_mut(&name)) {
-                (true, Some(entry)) if entry.wanted => match ready {
-                    Some(ready) if entry.unconfirmed == 0 => ready(),
-                    ready => entry.waiting.extend(ready),
-                },
+                (true, Some(entry)) if entry.wanted && entry.unconfirmed == 0 => {
+                    // Who waits is new, even if the topic is not: others may hold an older session.
+                    if !ready.is_empty() {
+                        self.tools.ear.stands(&topic);
+                    }
+                    ready.into_iter().for_each(|ready| ready());
+                }
+                (true, Some(entry)) if entry.wanted => entry.waiting.extend(ready),
                 (true, _) => {
-                    self.enter(&name, topic.clone()).waiting.extend(ready);
+                    self.enter(&name, Some(topic)).waiting.extend(ready);
                     wanted.push(name);
                 }
                 (false, entry) => {
@@ -267,17 +290,8 @@ impl<E: Ear> Work<E> {
                 }
             }
         }
-        // A topic can be in both lists, if sessions came and left while this was looked through. What was found when it was
-        // last looked at counts.
-        let no_more = |name: &String| self.book.get(name).is_none_or(|entry| !entry.wanted);
-        let after_all_not: Vec<String> = wanted
-            .iter()
-            .filter(|name| no_more(name))
-            .cloned()
-            .collect();
         self.command(connection, b"UNSUBSCRIBE", &unwanted)?;
         self.command(connection, b"SUBSCRIBE", &wanted)?;
-        self.command(connection, b"UNSUBSCRIBE", &after_all_not)?;
         self.count();
         Ok(())
     }
@@ -374,6 +388,7 @@ impl<E: Ear> Work<E> {
         let Some(topic) = &entry.topic else {
             if let Some(word) = self.tools.ear.own(payload) {
                 self.canary = Instant::now();
+                self.sung = true;
                 self.tools.health.canary(word);
             }
             return Ok(());

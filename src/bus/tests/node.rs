@@ -14,7 +14,9 @@ use crate::bus::{
 };
 use crate::config::{self, Secret};
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt, unix_ms};
+use crate::notification::{
+    BackendId, IdMint, Notification, NotificationId, Receipt, unix_ms, unix_us,
+};
 use crate::parcel::{Parcel, Receipts, Reply};
 
 /// Everything that a test waits for comes within this, or never.
@@ -87,7 +89,7 @@ impl Lodge {
 
     pub fn seat(&self, id: &BackendId, manners: Manners) {
         let mut seats = self.seats.lock();
-        seats.newest = unix_ms().max(seats.newest + 1);
+        seats.newest = unix_us().max(seats.newest + 1);
         let stamp = seats.newest;
         seats.by_id.insert(id.clone(), (stamp, manners));
     }

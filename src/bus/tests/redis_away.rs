@@ -111,6 +111,31 @@ fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_i
 }
 
 #[test]
+fn what_was_answered_while_redis_was_away_is_told_when_it_is_back() {
+    let mut pair = Pair::over_redis();
+    pair.b().seat("till", Manners::Keeps);
+    let (a, b) = (pair.a(), pair.b());
+    let sent: Vec<_> = (0..20).map(|_| a.deliver(a.notification("till"))).collect();
+    let parcels: Vec<_> = sent.iter().map(|_| b.lodge.parcel()).collect();
+    if let Some(server) = &mut pair.server {
+        server.kill();
+    }
+    eventually("both have noticed", || {
+        pair.nodes().iter().all(|node| node.bus.unwell().is_some())
+    });
+    for parcel in parcels {
+        parcel.settle(Receipt::Ack);
+    }
+    if let Some(server) = &mut pair.server {
+        server.launch();
+    }
+    let mut told: Vec<_> = sent.iter().map(|_| pair.a().receipt()).collect();
+    told.sort_by_key(|(id, _)| *id);
+    let acked: Vec<_> = sent.into_iter().map(|id| (id, Receipt::Ack)).collect();
+    assert_eq!(told, acked);
+}
+
+#[test]
 fn a_redis_that_stands_still_keeps_nobody_waiting() {
     let pair = Pair::over_redis();
     let (a, b) = (pair.a(), pair.b());

@@ -4,12 +4,16 @@
 //! no test picks a port.
 
 mod backend;
+mod barrage;
+mod cluster;
+mod fleet;
 mod frame;
 mod http;
 mod load;
 mod lua;
 mod process;
 mod proxy;
+mod redis;
 mod redis_small;
 mod relay;
 mod steady;
@@ -21,12 +25,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::hmac;
 use parking_lot::{Mutex, MutexGuard};
 
+pub use self::redis::Redis;
 pub use backend::Backend;
+pub use barrage::{Barrage, Shot, Told};
+pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
+pub use fleet::{Fleet, Heard, REFUSE};
 pub use frame::{Frame, difference};
 pub use http::{Answer, Gate, Pending, RawHttp, post_request};
 pub use load::Load;
 pub use lua::{Lua, adler32};
 pub use process::Process;
+pub use proxy::TcpProxy;
 pub use redis_small::SmallRedis;
 pub use relay::{Relay, Setup, binary, run};
 pub use steady::Steady;
@@ -113,6 +122,11 @@ impl Random {
     /// The sequence of a seed that was printed.
     pub fn from(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// Another sequence, for another thread, that comes of the same seed.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
     }
 
     /// The next 64 bits.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
@@ -19,7 +20,7 @@ enum Mode {
     Forward,
     /// What comes is held back until the mode changes: a network that stands still.
     Freeze,
-    /// What comes is lost: a firewall that drops.
+    /// What comes is lost, and so is everything that comes later on that connection: a firewall that has forgotten it.
     Swallow,
     Over,
 }
@@ -27,8 +28,19 @@ enum Mode {
 struct Shared {
     mode: Mutex<Mode>,
     changed: Condvar,
-    /// Both ends of every connection, to be cut.
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Arc<Conn>>>,
+}
+
+/// How much of what a client says first is remembered.
+const SAID_BYTES_MAX: usize = 4096;
+
+/// One connection through the proxy.
+struct Conn {
+    near: TcpStream,
+    far: TcpStream,
+    dead: AtomicBool,
+    /// What the client said first.
+    said: Mutex<Vec<u8>>,
 }
 
 impl TcpProxy {
@@ -68,9 +80,24 @@ impl TcpProxy {
 
     /// Cuts every connection there is; new ones are let in.
     pub fn cut(&self) {
-        for end in self.shared.open.lock().drain(..) {
-            let _ = end.shutdown(Shutdown::Both);
+        for conn in self.shared.open.lock().drain(..) {
+            let _ = conn.near.shutdown(Shutdown::Both);
+            let _ = conn.far.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Lets the connections there are on which the client has said `word` die without a sign; says how many. Others, and
+    /// new ones, go on.
+    pub fn deaden(&self, word: &[u8]) -> usize {
+        let open = self.shared.open.lock();
+        let said_it = |conn: &&Arc<Conn>| {
+            let said = conn.said.lock();
+            said.windows(word.len()).any(|window| window == word)
+        };
+        let dying = open.iter().filter(said_it);
+        dying
+            .filter(|conn| !conn.dead.swap(true, Ordering::SeqCst))
+            .count()
     }
 
     fn set(&self, mode: Mode) {
@@ -101,10 +128,21 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
             continue;
         };
         let ends = |stream: &TcpStream| stream.try_clone().expect("a second handle");
-        shared.open.lock().extend([ends(&near), ends(&far)]);
-        for (from, to) in [(ends(&near), ends(&far)), (far, near)] {
-            let shared = Arc::clone(shared);
-            pumps.push(thread::spawn(move || pump(from, to, &shared)));
+        let conn = Arc::new(Conn {
+            near: ends(&near),
+            far: ends(&far),
+            dead: AtomicBool::new(false),
+            said: Mutex::default(),
+        });
+        let mut open = shared.open.lock();
+        open.retain(|conn| Arc::strong_count(conn) > 1); // those whose pumps are at work
+        open.push(Arc::clone(&conn));
+        drop(open);
+        for (from, to, is_client) in [(ends(&near), ends(&far), true), (far, near, false)] {
+            let (shared, conn) = (Arc::clone(shared), Arc::clone(&conn));
+            pumps.push(thread::spawn(move || {
+                pump(from, to, is_client, &conn, &shared);
+            }));
         }
     }
     for pump in pumps {
@@ -112,25 +150,37 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+fn pump(mut from: TcpStream, mut to: TcpStream, is_client: bool, conn: &Conn, shared: &Shared) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
+        if is_client {
+            let mut said = conn.said.lock();
+            let room = SAID_BYTES_MAX - said.len();
+            said.extend_from_slice(&chunk[..count.min(room)]);
+        }
         let mut mode = shared.mode.lock();
         while *mode == Mode::Freeze {
             shared.changed.wait(&mut mode);
         }
         let mode_now = *mode;
         drop(mode);
+        // TCP does not lose bytes in the middle: a connection that has lost some has lost all that follow.
+        if mode_now == Mode::Swallow {
+            conn.dead.store(true, Ordering::SeqCst);
+        }
         let passed = match mode_now {
+            Mode::Forward | Mode::Swallow if conn.dead.load(Ordering::SeqCst) => true,
             Mode::Forward => to.write_all(&chunk[..count]).is_ok(),
-            Mode::Swallow => true,
-            Mode::Freeze | Mode::Over => false,
+            Mode::Swallow | Mode::Freeze | Mode::Over => false,
         };
         if !passed {
             break;
         }
     }
-    let _ = to.shutdown(Shutdown::Write);
+    // Nor does the end get through.
+    if !conn.dead.load(Ordering::SeqCst) {
+        let _ = to.shutdown(Shutdown::Write);
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +231,24 @@ mod tests {
         let mut third = TcpStream::connect(proxy.addr()).expect("a connection");
         say(&mut third, b"four");
         assert_eq!(hear(&mut third), b"four", "and new ones are let in");
+    }
+
+    #[test]
+    fn a_connection_can_die_alone_and_without_a_sign() {
+        let proxy = TcpProxy::before(echo());
+        let mut streams = [b"one", b"two"].map(|word| {
+            let mut stream = TcpStream::connect(proxy.addr()).expect("a connection");
+            say(&mut stream, word);
+            assert_eq!(hear(&mut stream), word);
+            stream
+        });
+        assert_eq!(proxy.deaden(b"wo"), 1);
+        assert_eq!(proxy.deaden(b"wo"), 0, "it is dead already");
+        say(&mut streams[1], b"more");
+        say(&mut streams[0], b"more");
+        assert_eq!(hear(&mut streams[0]), b"more");
+        streams[1].set_nonblocking(true).expect("an option");
+        let nothing = streams[1].read(&mut [0]).expect_err("nothing to read");
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     }
 }

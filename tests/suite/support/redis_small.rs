@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{Process, Relay, eventually};
@@ -39,6 +40,19 @@ impl SmallRedis {
     pub fn kill(&mut self) {
         self.process = None;
         let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// It takes what comes and says nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
     }
 
     pub fn url(&self) -> String {

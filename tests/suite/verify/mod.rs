@@ -9,6 +9,7 @@ mod ids;
 mod parts;
 mod secrets;
 mod time;
+mod too_many;
 mod vectors;
 
 use self::callback::Callback;

@@ -1,0 +1,48 @@
+//! What `/readyz` and `/status` say of the bus, and who is connected where.
+
+use serde::Serialize;
+
+use crate::bus::{Bus, Roll};
+
+/// How the bus is.
+#[derive(Clone, Debug, Serialize)]
+pub struct BusState {
+    /// `memory` or `redis`.
+    kind: &'static str,
+    up: bool,
+    /// Why it is not up.
+    reason: Option<String>,
+    /// Since this node last heard its own word; `None`: it needs none.
+    canary_age_ms: Option<u64>,
+    subscriptions_wanted: usize,
+    subscriptions_standing: usize,
+}
+
+impl BusState {
+    /// How `bus` is now.
+    pub fn of(bus: &dyn Bus) -> Self {
+        let (reason, now) = (bus.unwell(), bus.readings());
+        Self {
+            kind: bus.kind(),
+            up: reason.is_none(),
+            reason,
+            canary_age_ms: now
+                .canary_age
+                .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            subscriptions_wanted: now.subscriptions_wanted,
+            subscriptions_standing: now.subscriptions_standing,
+        }
+    }
+}
+
+/// The answer to `/status`.
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    /// The node that was asked.
+    pub node: &'a str,
+    /// As this node knows it.
+    pub bus: &'a BusState,
+    /// What all nodes said.
+    #[serde(flatten)]
+    pub roll: &'a Roll,
+}

@@ -1,0 +1,187 @@
+//! `payrelay status`: which backends are connected, and where, asked of any one node.
+
+use std::io::Write;
+
+use payrelay::bus::Roll;
+use payrelay::notification::BackendId;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::api::{Api, Where, text, time};
+use super::text::one_line;
+use super::{ConfigFile, Failure, cannot_print};
+
+pub const HELP: &str = "\
+Examples:
+  payrelay status
+  payrelay status --admin 10.0.0.1:9100 -c /etc/payrelay/relay.toml
+  payrelay status --backend game-01 --json
+
+It asks the running relay, at its admin port; that node asks the others. The token is that of the configuration.
+
+Exit 0 if every node has answered, and --backend, if given, is connected; else 1.";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this backend
+    #[arg(long, value_name = "ID", value_parser = BackendId::parse)]
+    backend: Option<BackendId>,
+
+    #[command(flatten)]
+    at: Where,
+}
+
+/// One line of the table.
+type Row = [String; 3];
+
+pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
+    let mut status = Api::of(config, &args.at)?.get("/status")?;
+    if let Some(id) = &args.backend {
+        keep_only(&mut status, id);
+    }
+    let roll = Roll::deserialize(&status)
+        .map_err(|_| Failure::new("this relay is of a version without GET /status"))?;
+    let shown = match args.at.json {
+        true => format!("{status}\n"),
+        false => for_people(&status, &roll),
+    };
+    let mut out = std::io::stdout().lock();
+    out.write_all(shown.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(cannot_print)?;
+    judge(&roll, args.backend.as_ref())
+}
+
+/// Leaves out every other backend.
+fn keep_only(status: &mut Value, id: &BackendId) {
+    let nodes = status["nodes"].as_array_mut();
+    for node in nodes.into_iter().flatten() {
+        if let Some(backends) = node["backends"].as_array_mut() {
+            backends.retain(|backend| backend["id"] == id.as_str());
+        }
+    }
+}
+
+fn for_people(status: &Value, roll: &Roll) -> String {
+    let bus = &status["bus"];
+    let mut shown = format!(
+        "node  {}\nbus   {}",
+        text(status, "node"),
+        text(bus, "kind")
+    );
+    match &bus["reason"] {
+        Value::Null => shown.push_str(": up"),
+        _ => shown.push_str(&format!(": DOWN, {}", text(bus, "reason"))),
+    }
+    if let Some(age) = bus["canary_age_ms"].as_u64() {
+        shown.push_str(&format!(
+            "; heard itself {:.1} s ago, {} of {} subscriptions stand",
+            age as f64 / 1000.0,
+            text(bus, "subscriptions_standing"),
+            text(bus, "subscriptions_wanted"),
+        ));
+    }
+    shown.push_str("\n\n");
+    let mut rows: Vec<Row> = Vec::new();
+    for node in &roll.nodes {
+        for backend in &node.backends {
+            rows.push([
+                one_line(&backend.id),
+                one_line(&node.node),
+                time(backend.since_unix_ms),
+            ]);
+        }
+    }
+    rows.sort();
+    let (backends, nodes) = (rows.len(), roll.nodes.len());
+    rows.insert(0, ["BACKEND", "NODE", "SINCE"].map(str::to_owned));
+    shown.push_str(&table(&rows));
+    let plural = |count| if count == 1 { "" } else { "s" };
+    shown.push_str(&format!(
+        "\n{backends} backend{} on {nodes} node{}\n",
+        plural(backends),
+        plural(nodes)
+    ));
+    shown
+}
+
+/// Columns as wide as their widest cell.
+fn table(rows: &[Row]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let (first, second) = (width(0), width(1));
+    let line = |[a, b, c]: &Row| format!("{a:<first$}  {b:<second$}  {c}\n");
+    rows.iter().map(line).collect()
+}
+
+/// What is wrong with what was shown.
+fn judge(roll: &Roll, backend: Option<&BackendId>) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    if let Some(trouble) = &roll.trouble {
+        wrong.push(format!("only a part is known: {}", one_line(trouble)));
+    }
+    for node in &roll.silent {
+        wrong.push(format!("{} did not answer", one_line(node)));
+    }
+    if let Some(id) = backend
+        && roll.nodes.iter().all(|node| node.backends.is_empty())
+    {
+        wrong.push(format!("{id} is not connected"));
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(wrong.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(trouble: Value, silent: Value) -> Value {
+        serde_json::json!({
+            "node": "pay-1-0a1b2c",
+            "bus": {"kind": "redis", "up": true, "reason": null, "canary_age_ms": 412,
+                "subscriptions_wanted": 5, "subscriptions_standing": 4},
+            "nodes": [
+                {"node": "pay-1-0a1b2c", "backends": [{"id": "till-10", "since_unix_ms": 0}]},
+                {"node": "pay-22-0a1b2d", "backends": [{"id": "a", "since_unix_ms": 951_782_399_999_u64}]},
+            ],
+            "silent": silent,
+            "trouble": trouble,
+        })
+    }
+
+    #[test]
+    fn people_read_a_table() {
+        let status = status(Value::Null, serde_json::json!([]));
+        let roll = Roll::deserialize(&status).expect("a roll");
+        assert_eq!(
+            for_people(&status, &roll),
+            "node  pay-1-0a1b2c\n\
+             bus   redis: up; heard itself 0.4 s ago, 4 of 5 subscriptions stand\n\
+             \n\
+             BACKEND  NODE           SINCE\n\
+             a        pay-22-0a1b2d  2000-02-28T23:59:59.999Z\n\
+             till-10  pay-1-0a1b2c   1970-01-01T00:00:00.000Z\n\
+             \n\
+             2 backends on 2 nodes\n"
+        );
+        assert!(judge(&roll, None).is_ok());
+    }
+
+    #[test]
+    fn what_is_incomplete_fails_and_says_why() {
+        let mut status = status("redis: away".into(), serde_json::json!(["pay-3-\u{1b}[2J"]));
+        let id = BackendId::parse("b").expect("an id");
+        keep_only(&mut status, &id);
+        let roll = Roll::deserialize(&status).expect("a roll");
+        let failure = judge(&roll, Some(&id)).expect_err("a failure");
+        assert_eq!(
+            failure.words,
+            "payrelay: only a part is known: redis: away; pay-3-\\u{1b}[2J did not answer; b is not connected"
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! A Redis of the test's own: started, paused, killed and started again on the same port, and asked what it knows.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use redis::Connection;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{DEADLINE, Process, eventually, pause};
+
+/// How often another port is tried when somebody else was faster.
+const TRIES: usize = 20;
+
+/// A running `redis-server`, which keeps nothing on disk. Dropping it ends the process.
+pub struct Redis {
+    process: Process,
+    place: Place,
+    options: Vec<String>,
+    dir: TempDir,
+}
+
+#[derive(Clone)]
+enum Place {
+    Tcp(SocketAddr),
+    Tls(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Redis {
+    /// On a port of the system's choosing.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, with further options, such as `["--requirepass", "x"]`.
+    pub fn with(options: &[&str]) -> Self {
+        Self::on_a_free_port(options, Place::Tcp)
+    }
+
+    /// With TLS only, for which `options` name the certificate.
+    pub fn with_tls(options: &[&str]) -> Self {
+        Self::on_a_free_port(options, Place::Tls)
+    }
+
+    /// On a unix socket only.
+    pub fn on_a_unix_socket() -> Self {
+        let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
+        let place = Place::Unix(dir.path().join("redis.sock"));
+        let process = launch(dir.path(), &place, &[]).expect("Redis starts");
+        Self {
+            process,
+            place,
+            options: Vec::new(),
+            dir,
+        }
+    }
+
+    fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> Place) -> Self {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
+        // Redis cannot be given port 0, so the system is asked for a free one, which somebody else may take meanwhile.
+        for _ in 0..TRIES {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            let place = place(free.expect("a free port"));
+            if let Some(process) = launch(dir.path(), &place, &options) {
+                return Self {
+                    process,
+                    place,
+                    options,
+                    dir,
+                };
+            }
+        }
+        panic!("Redis found no port");
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        match self.place {
+            Place::Tcp(addr) | Place::Tls(addr) => addr,
+            Place::Unix(_) => panic!("this Redis has no port"),
+        }
+    }
+
+    /// Its URL, with `login` such as `user:password@` before the host.
+    pub fn url_with(&self, login: &str) -> String {
+        match &self.place {
+            Place::Tcp(addr) => format!("redis://{login}{addr}"),
+            Place::Tls(addr) => format!("rediss://{login}localhost:{}", addr.port()),
+            Place::Unix(path) => format!("unix://{}", path.display()),
+        }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        self.url_with("")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again where it was.
+    pub fn restart(&mut self) {
+        let deadline = std::time::Instant::now() + DEADLINE;
+        loop {
+            if let Some(process) = launch(self.dir.path(), &self.place, &self.options) {
+                self.process = process;
+                return;
+            }
+            let now = std::time::Instant::now();
+            assert!(now < deadline, "Redis does not get its port back");
+            pause();
+        }
+    }
+
+    /// It stands still: connections are accepted by the system, and nobody answers.
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// It goes on.
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// A connection without a password.
+    pub fn connection(&self) -> Connection {
+        self.connection_with("")
+    }
+
+    /// A connection with a login such as `user:password@`.
+    pub fn connection_with(&self, login: &str) -> Connection {
+        let client = redis::Client::open(self.url_with(login)).expect("a URL");
+        let connection = client.get_connection_with_timeout(DEADLINE);
+        connection.unwrap_or_else(|e| panic!("no connection to the test's own Redis: {e}"))
+    }
+
+    /// Runs a command, its words separated by blanks; its result is not looked at.
+    pub fn command(&self, words: &str) {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap_or_default());
+        for word in words {
+            command.arg(word);
+        }
+        let done: redis::RedisResult<redis::Value> = command.query(&mut self.connection());
+        done.unwrap_or_else(|e| panic!("the test's own Redis refuses: {e}"));
+    }
+
+    /// How many are subscribed to each of `channels`, in their order.
+    pub fn subscribers(&self, channels: &[String]) -> Vec<u64> {
+        let mut connection = self.connection();
+        let mut counts = Vec::with_capacity(channels.len());
+        for some in channels.chunks(1000) {
+            let mut command = redis::cmd("PUBSUB");
+            command.arg("NUMSUB").arg(some);
+            let answer: Vec<(String, u64)> = command.query(&mut connection).expect("an answer");
+            counts.extend(answer.into_iter().map(|(_, count)| count));
+        }
+        counts
+    }
+
+    /// How many nodes are subscribed to what is for `backend`.
+    pub fn nodes_with(&self, backend: &str) -> u64 {
+        self.subscribers(&[format!("payrelay:to:{backend}")])[0]
+    }
+}
+
+/// A Redis that answers; `None` if it ends, because its port is taken.
+fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
+    let mut command = Command::new("redis-server");
+    command.current_dir(dir);
+    command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+    let port;
+    match place {
+        Place::Tcp(addr) => {
+            port = addr.port().to_string();
+            command.args(["--port", &port]);
+        }
+        Place::Tls(addr) => {
+            port = addr.port().to_string();
+            command.args(["--port", "0", "--tls-port", &port]);
+        }
+        Place::Unix(path) => {
+            command.args(["--port", "0", "--unixsocket"]).arg(path);
+        }
+    }
+    command.args(options);
+    let mut process = Process::start("redis-server", command);
+    let mut ended = false;
+    eventually("Redis listens, or ends", || {
+        ended = !process.is_running();
+        ended || process.stdout().contains("eady to accept connections")
+    });
+    if let Place::Tcp(addr) | Place::Tls(addr) = place
+        && !ended
+    {
+        eventually("Redis can be connected to", || {
+            TcpStream::connect(addr).is_ok()
+        });
+    }
+    (!ended).then_some(process)
+}
