@@ -23,7 +23,7 @@ use crate::delivery::Delivery;
 use crate::edge::listen;
 use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, raise_limit};
-use crate::http::{Desk, Pool, Routes};
+use crate::http::{Desk, Places, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::peers::Failures;
@@ -181,12 +181,19 @@ impl Relay {
             claims: Arc::clone(&claims),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
+            places: Places::new(config.http.workers),
             metrics: Arc::clone(&metrics),
         });
         let pool = Pool::start(Arc::new(server), config.http.workers, &desk)
             .map_err(system("the HTTP workers"))?;
         let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
-        let lanes = bed.open(LANES, config.http.max_in_flight, Arc::clone(&claims), &fds);
+        let lanes = bed.open(
+            LANES,
+            config.http.max_in_flight,
+            Arc::clone(&claims),
+            Arc::clone(&desk) as _,
+            &fds,
+        );
         let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
 
         let house = Arc::new(House {
