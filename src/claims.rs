@@ -1,4 +1,5 @@
-//! What of an HTTP request does not go through tiny_http: its body, and the means to answer it, by number.
+//! What of an HTTP request does not go through tiny_http: its body, and the means to answer it, by number. And the counter,
+//! where a request need not go through it at all.
 //!
 //! A request's head goes to the tiny_http pool through a lane; the rest stays here meanwhile, under a number that travels
 //! with the head. So a body is copied once on its way, and whoever has a [`Claim`] can answer from any thread, once. Knows
@@ -6,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,40 @@ pub struct Kept {
     pub claim: Claim,
 }
 
+/// A request's head as it may be judged: whole, checked, and without what concerns its last hop only.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The target in origin form: `/path?query`.
+    pub target: &'a str,
+    /// The headers in the order sent, names as sent, values trimmed.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Who sent it, as far as that is known.
+    pub peer: Option<IpAddr>,
+}
+
+/// Shows neither target nor headers: there may be a provider's secrets in them.
+impl fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Asked({}, {} headers)", self.method, self.headers.len())
+    }
+}
+
+/// Where a request is served by whoever brings it, while a place is free.
+pub trait Counter: Send + Sync {
+    /// Serves `asked` on the caller's thread, without waiting for a backend; or gives `kept` back, if no place is free: then
+    /// it goes to the workers.
+    fn serve(&self, asked: &Asked<'_>, kept: Kept) -> Result<(), Kept>;
+}
+
+/// There is no counter: everything goes to the workers.
+impl Counter for () {
+    fn serve(&self, _asked: &Asked<'_>, kept: Kept) -> Result<(), Kept> {
+        Err(kept)
+    }
+}
+
 /// What is kept of the requests whose heads are on their way to the workers.
 #[derive(Default)]
 pub struct Claims {
@@ -45,9 +81,9 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Keeps `body` and `claim` until they are asked for, and says under which number.
-    pub fn leave(&self, body: Vec<u8>, claim: Claim) -> u64 {
-        self.leave_at(Instant::now(), Kept { body, claim })
+    /// Keeps `kept` until it is asked for, and says under which number.
+    pub fn leave(&self, kept: Kept) -> u64 {
+        self.leave_at(Instant::now(), kept)
     }
 
     fn leave_at(&self, now: Instant, kept: Kept) -> u64 {

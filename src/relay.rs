@@ -27,7 +27,7 @@ use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
 use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, raise_limit};
-use crate::http::{Desk, Pool, Routes};
+use crate::http::{Desk, Places, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, Works};
@@ -62,6 +62,10 @@ const LANES: usize = 2;
 
 /// What providers may speak inside TLS.
 const HTTP_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+
+/// How much longer than `delivery.ack_deadline` an event is one node's before another may have it: to store what was not
+/// acknowledged, and for the word of it to reach Redis.
+const CLAIM_GRACE: Duration = Duration::from_secs(5);
 
 /// What is left of the drain's time to write the last answers.
 const ANSWERS_NEED: Duration = Duration::from_secs(1);
@@ -130,7 +134,7 @@ impl Relay {
             in_flight_max: config.http.max_in_flight,
             outbox: outbox.clone().filter(|_| stores),
             dedupe_window: config.delivery.dedupe_window,
-            ledger: None,
+            ledger: bus.ledger(config.delivery.ack_deadline + CLAIM_GRACE),
             trace: Arc::clone(&trace),
             metrics: Arc::clone(&metrics),
         });
@@ -152,12 +156,19 @@ impl Relay {
             claims: Arc::clone(&claims),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
+            places: Places::new(config.http.workers),
             metrics: Arc::clone(&metrics),
         });
         let pool = Pool::start(Arc::new(server), config.http.workers, &desk)
             .map_err(system("the HTTP workers"))?;
         let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
-        let lanes = bed.open(LANES, config.http.max_in_flight, Arc::clone(&claims), &fds);
+        let lanes = bed.open(
+            LANES,
+            config.http.max_in_flight,
+            Arc::clone(&claims),
+            Arc::clone(&desk) as _,
+            &fds,
+        );
         let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
 
         let house = Arc::new(House {

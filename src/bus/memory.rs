@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::events::Hub;
 use super::roll::{NodeRoll, Roll};
-use super::{Arrivals, Bus, Channel, Data, Forward, Reach, Ready, Sessions, Told, Topic};
+use super::{Arrivals, Bus, Channel, Data, Forward, Ledger, Reach, Ready, Sessions, Told, Topic};
 use crate::metrics::BusReadings;
 use crate::notification::Receipt;
 use crate::parcel::{Parcel, Reply};
@@ -77,6 +78,10 @@ impl Bus for MemoryBus {
 
     fn readings(&self) -> BusReadings {
         BusReadings::default()
+    }
+
+    fn ledger(&self, _hold: Duration) -> Option<Arc<dyn Ledger>> {
+        None
     }
 
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {

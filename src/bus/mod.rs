@@ -16,6 +16,7 @@ mod roll;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::events::{Channel, Event, Events};
@@ -58,6 +59,10 @@ pub trait Bus: Forward {
 
     /// For the metrics.
     fn readings(&self) -> BusReadings;
+
+    /// What the nodes know together of events; `None`: this node is alone. A claim that its node neither keeps nor frees
+    /// runs out after `hold`.
+    fn ledger(&self, hold: Duration) -> Option<Arc<dyn Ledger>>;
 
     /// Asks every node who is connected to it; `then` hears within two seconds.
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>);

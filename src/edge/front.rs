@@ -23,6 +23,9 @@ use crate::fds::{FdBudget, FdPermit};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 use crate::tls::Identity;
 
+/// A connection's stack, in bytes: its requests are judged on it, with JSON at a bounded depth and signatures.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// What a front takes from the budget for itself: its listener, and the connection it is about to judge.
 const OWN_FDS: usize = 2;
 
@@ -259,7 +262,7 @@ impl Porter {
         let house = Arc::clone(&self.house);
         let name = format!("{}-conn-{}", house.name, guest.number);
         // Measured: 48 KiB are enough for a debug build, with the backtrace of a panic; the rest is for the handler.
-        let started = self.crew.spawn(name, SMALL_STACK_BYTES, move || {
+        let started = self.crew.spawn(name, STACK_BYTES, move || {
             if let Some(guest) = seat.guest() {
                 conn::serve(guest, &house);
             }

@@ -30,7 +30,7 @@ pub use self::head::write as write_head;
 use super::refusal::Refusal;
 use super::socket::send_until;
 use super::{Handler, Request, Ticket};
-use crate::claims::{Claims, Reply};
+use crate::claims::{Asked, Claims, Counter, Kept, Reply};
 use crate::fds::{FdBudget, FdPermit};
 
 /// The header that carries the number of the request's claim. No peer can send it: every incoming `x-payrelay-*` header is
@@ -139,7 +139,7 @@ impl LaneBed {
     }
 
     /// Opens `count` lanes, one at a time, each proven before the next. The workers take `claims` from where the lanes leave
-    /// them; at most `in_flight_max` requests may be owed an answer at once.
+    /// them; at most `in_flight_max` requests may be owed an answer at once. What `counter` has a place for goes down no lane.
     ///
     /// # Errors
     /// [`LanesError::Descriptors`], [`LanesError::Connect`] and [`LanesError::Unproven`].
@@ -148,6 +148,7 @@ impl LaneBed {
         count: usize,
         in_flight_max: usize,
         claims: Arc<Claims>,
+        counter: Arc<dyn Counter>,
         fds: &FdBudget,
     ) -> Result<Lanes, LanesError> {
         let needed = count * FDS_PER_LANE + FDS_SPARE;
@@ -162,6 +163,7 @@ impl LaneBed {
             in_flight: Arc::new(AtomicUsize::new(0)),
             in_flight_max,
             claims,
+            counter,
             path: self.path.clone(),
             _permit: permit,
         };
@@ -182,6 +184,7 @@ pub struct Lanes {
     in_flight: Arc<AtomicUsize>,
     in_flight_max: usize,
     claims: Arc<Claims>,
+    counter: Arc<dyn Counter>,
     path: PathBuf,
     // Given back after the lanes are closed.
     _permit: FdPermit,
@@ -218,7 +221,10 @@ impl Lanes {
         let claim = move |reply: Reply| {
             let _ = answer.try_send(reply.status); // nobody waits for it after the deadline
         };
-        let number = self.claims.leave(Vec::new(), Box::new(claim));
+        let number = self.claims.leave(Kept {
+            body: Vec::new(),
+            claim: Box::new(claim),
+        });
         let probe = format!(
             "GET / HTTP/1.1\r\nHost: lane\r\n{PROBE_HEADER}: probe\r\n{CLAIM_HEADER}: {number}\r\n\r\n"
         );
@@ -269,7 +275,22 @@ impl Handler for Lanes {
             drop(place);
             ticket.pay(&reply);
         };
-        let number = self.claims.leave(request.body.to_vec(), Box::new(claim));
+        let kept = Kept {
+            body: request.body.to_vec(),
+            claim: Box::new(claim),
+        };
+        let headers: Vec<_> = head::kept(request.headers).collect();
+        let asked = Asked {
+            method: request.method,
+            target: request.target,
+            headers: &headers,
+            peer: Some(request.peer.ip()),
+        };
+        // Measured: through the pool, two more threads must be scheduled before the request is looked at.
+        let Err(kept) = self.counter.serve(&asked, kept) else {
+            return;
+        };
+        let number = self.claims.leave(kept);
         let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
         write_head(&mut head, request, number);
         if !self.send(&head) {

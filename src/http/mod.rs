@@ -1,4 +1,8 @@
-//! The tiny_http pool: requests in, notifications out, and the answer to the provider.
+//! The counter and the tiny_http pool: requests in, notifications out, and the answer to the provider.
+//!
+//! A request is judged where it is, on the thread of its connection, while one of `http.workers` places is free; else it
+//! goes through tiny_http to the pool's workers, who judge it in the same way. So a flood of costly requests takes no more
+//! of the machine than is meant for it, and in the usual case no other thread must wake.
 //!
 //! A worker never waits for a backend: it hands the notification to [`Delivery`] together with the means to answer, and
 //! takes the next request. The head that it gets has been read whole and re-written by the edge, and the body has been
@@ -6,6 +10,7 @@
 
 mod answer;
 mod forged;
+mod places;
 mod route;
 mod select;
 #[cfg(test)]
@@ -19,13 +24,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use tiny_http::{Method, Request, Server};
+use tiny_http::{Request, Server};
 
 use self::answer::Owed;
+pub use self::places::Places;
 pub use self::route::Routes;
 use self::route::{Found, Route};
 use self::select::{Missing, Parts};
-use crate::claims::{Claims, Kept};
+use crate::claims::{Asked, Claims, Counter, Kept};
 use crate::config::Selector;
 use crate::delivery::Delivery;
 use crate::metrics::Metrics;
@@ -63,6 +69,8 @@ pub struct Desk {
     pub delivery: Arc<Delivery>,
     pub mint: IdMint,
     pub metrics: Arc<Metrics>,
+    /// How many requests may be judged by the threads that bring them, at once: as many as there are workers.
+    pub places: Places,
 }
 
 /// The workers. Dropping the pool ends them.
@@ -134,17 +142,47 @@ fn work(server: &Server, stopping: &AtomicBool, desk: &Desk) {
     }
 }
 
+impl Counter for Desk {
+    fn serve(&self, asked: &Asked<'_>, kept: Kept) -> Result<(), Kept> {
+        let Some(_place) = self.places.take() else {
+            return Err(kept);
+        };
+        // The claim is dropped in the unwinding, which tells the peer.
+        if catch_unwind(AssertUnwindSafe(|| self.handle(asked, kept))).is_err() {
+            log::error!("a request made its handler panic; its connection goes on with the next");
+        }
+        Ok(())
+    }
+}
+
 impl Desk {
+    /// A request that came through the pool.
     fn take(&self, request: &Request) {
-        let kept = header(request, CLAIM_HEADER)
+        let headers: Vec<(&str, &str)> = request
+            .headers()
+            .iter()
+            .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
+            .collect();
+        let kept = header(&headers, CLAIM_HEADER)
             .and_then(|number| number.parse().ok())
             .and_then(|number| self.claims.take(number));
-        let Some(Kept { body, claim }) = kept else {
+        let Some(kept) = kept else {
             return; // its peer's deadline was first
         };
-        if header(request, PROBE_HEADER).is_some() {
-            return claim(answer::probed());
+        if header(&headers, PROBE_HEADER).is_some() {
+            return (kept.claim)(answer::probed());
         }
+        let asked = Asked {
+            method: request.method().as_str(),
+            target: request.url(),
+            headers: &headers,
+            peer: header(&headers, PEER_HEADER).and_then(ip),
+        };
+        self.handle(&asked, kept);
+    }
+
+    fn handle(&self, request: &Asked<'_>, kept: Kept) {
+        let Kept { body, claim } = kept;
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, request, body) {
             Err(refusal) => {
@@ -162,11 +200,11 @@ impl Desk {
 
     /// What a peer is told that fails to prove who it is: that, or, after too many times, to come again later. Nobody else is
     /// slowed down: who proves it comes in, however often others failed from the same address.
-    fn slowed_down(&self, refusal: Refusal, request: &Request) -> Refusal {
+    fn slowed_down(&self, refusal: Refusal, request: &Asked<'_>) -> Refusal {
         if refusal.status() != UNPROVEN {
             return refusal;
         }
-        let Some(peer) = peer(request) else {
+        let Some(peer) = request.peer else {
             return refusal;
         };
         match self.failures.count(peer, Instant::now()) {
@@ -188,31 +226,30 @@ impl Desk {
     fn judge<'r>(
         &self,
         routes: &'r Routes,
-        request: &Request,
+        request: &Asked<'_>,
         body: Vec<u8>,
     ) -> Result<(&'r Arc<Route>, Notification), Refusal> {
-        let target = request.url();
+        let target = request.target;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Found { route, id } = routes.find(path).ok_or(Refusal::NoRoute)?;
-        if !route.allow.is_empty() && !peer(request).is_some_and(|ip| route.allow.contains(ip)) {
+        if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
             return Err(Refusal::Forbidden);
         }
-        if *request.method() != Method::Post {
+        if request.method != "POST" {
             return Err(Refusal::Method);
         }
         let at_unix_ms = unix_ms();
         let believed = route
             .verify(request, id, query, &body, at_unix_ms / 1000)
             .map_err(|refused| {
-                let peer = header(request, PEER_HEADER).unwrap_or("nobody known");
-                route.complain(&refused, peer, at_unix_ms);
+                route.complain(&refused, request.peer, at_unix_ms);
                 Refusal::Forged(Arc::clone(route))
             })?;
         let opened = route.open(&body);
         let parts = Parts {
             path_id: id,
             query,
-            headers: request.headers(),
+            headers: request.headers,
             body: &body,
             opened: opened.as_ref(),
         };
@@ -255,19 +292,15 @@ fn event(route: &Route, parts: &Parts<'_>, believed: Believed) -> Option<Box<str
     found.map(route::event_key)
 }
 
-/// Who sent the request, as the edge knows it.
-fn peer(request: &Request) -> Option<IpAddr> {
-    let text = header(request, PEER_HEADER)?;
+/// The address in the edge's own header, which has a port unless a proxy said the address alone.
+fn ip(text: &str) -> Option<IpAddr> {
     let with_port = || text.parse().ok().map(|both: SocketAddr| both.ip());
     text.parse().ok().or_else(with_port)
 }
 
-fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
-    request
-        .headers()
-        .iter()
-        .find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name))
-        .map(|header| header.value.as_str())
+fn header<'r>(headers: &[(&'r str, &'r str)], name: &str) -> Option<&'r str> {
+    let named = |(found, _): &&(&str, &str)| found.eq_ignore_ascii_case(name);
+    headers.iter().find(named).map(|(_, value)| *value)
 }
 
 /// Why a request made no notification.

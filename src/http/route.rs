@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use tiny_http::Request;
 
 use super::forged::Complaints;
+use crate::claims::Asked;
 use crate::config::{self, Segment, Selector};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::peers::Networks;
@@ -119,7 +120,7 @@ impl Route {
     /// It did not, or that cannot be told.
     pub fn verify(
         &self,
-        request: &Request,
+        request: &Asked<'_>,
         path_id: Option<&str>,
         query: &str,
         body: &[u8],
@@ -128,12 +129,8 @@ impl Route {
         let Some(verifier) = &self.verifier else {
             return Ok(Believed::default());
         };
-        let headers = request.headers().iter();
-        let headers: Vec<(&str, &str)> = headers
-            .map(|header| (header.field.as_str().as_str(), header.value.as_str()))
-            .collect();
         let request = verify::Request {
-            headers: &headers,
+            headers: request.headers,
             path_id,
             query,
             body,
@@ -142,10 +139,11 @@ impl Route {
     }
 
     /// Counts a request from `peer` that was not believed, and logs it if there were not many lately.
-    pub fn complain(&self, refused: &Refused, peer: &str, now_unix_ms: u64) {
+    pub fn complain(&self, refused: &Refused, peer: Option<IpAddr>, now_unix_ms: u64) {
         self.metrics.signature_refused(refused.word());
         if let Some(silent) = self.complaints.may_speak(now_unix_ms) {
             let name = &self.name;
+            let peer = peer.map_or_else(|| "nobody known".to_owned(), |ip| ip.to_string());
             match silent {
                 0 => log::warn!("route {name}: bad signature from {peer}: {refused}"),
                 more => log::warn!(
@@ -165,7 +163,7 @@ impl Route {
     }
 
     /// The request line and the forwarded headers of `request`, as the backend gets them; empty if none are forwarded.
-    pub fn head(&self, request: &Request, path: &str, query: &str) -> Vec<u8> {
+    pub fn head(&self, request: &Asked<'_>, path: &str, query: &str) -> Vec<u8> {
         let mut head = Vec::new();
         if self.forward_headers.is_empty() {
             return head;
@@ -182,16 +180,15 @@ impl Route {
             "" => path.to_owned(),
             query => format!("{path}?{query}"),
         });
-        let target = shorter.as_deref().unwrap_or(request.url());
-        line([request.method().as_str(), " ", target, " HTTP/1.1"]);
-        for header in request.headers() {
-            let name = header.field.as_str().as_str();
+        let target = shorter.as_deref().unwrap_or(request.target);
+        line([request.method, " ", target, " HTTP/1.1"]);
+        for (name, value) in request.headers {
             if self
                 .forward_headers
                 .iter()
                 .any(|wanted| wanted.eq_ignore_ascii_case(name))
             {
-                line([name, ": ", header.value.as_str(), ""]);
+                line([name, ": ", value, ""]);
             }
         }
         head

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use tiny_http::Header;
 
 use crate::config::Selector;
 use crate::verify::{form, xml};
@@ -16,7 +15,7 @@ use crate::verify::{form, xml};
 pub struct Parts<'a> {
     pub path_id: Option<&'a str>,
     pub query: &'a str,
-    pub headers: &'a [Header],
+    pub headers: &'a [(&'a str, &'a str)],
     pub body: &'a [u8],
     /// What the body holds sealed, opened; or why it is not. `None`: nothing can be opened here.
     pub opened: Option<&'a Result<Vec<u8>, &'static str>>,
@@ -69,8 +68,8 @@ impl<'a> Parts<'a> {
                 let mut values = self
                     .headers
                     .iter()
-                    .filter(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name))
-                    .map(|header| header.value.as_str());
+                    .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| *value);
                 one(values.next(), values.next(), || format!("header {name}")).map(Cow::Borrowed)
             }
             Selector::Json(pointer) => json(self.body, pointer).map(Cow::Owned),

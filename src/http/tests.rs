@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tempfile::TempDir;
 
 use super::*;
@@ -31,6 +31,7 @@ id = "form:id"
 /// Workers on a tiny_http, and no backend anywhere.
 struct House {
     pool: Option<Pool>,
+    desk: Arc<Desk>,
     claims: Arc<Claims>,
     directory: TempDir,
 }
@@ -66,12 +67,14 @@ impl House {
             access: RwLock::new(Arc::new(Access::new(&config.tcp))),
             claims: Arc::clone(&claims),
             delivery: Arc::new(delivery.expect("a timer")),
+            places: Places::new(1),
             mint: IdMint::new(0),
             metrics,
         });
         let pool = Pool::start(Arc::new(server), workers, &desk).expect("workers");
         Self {
             pool: Some(pool),
+            desk,
             claims,
             directory,
         }
@@ -87,7 +90,11 @@ impl House {
         let claim = move |reply| {
             let _ = pay.send(reply);
         };
-        (self.claims.leave(body.to_vec(), Box::new(claim)), paid)
+        let kept = Kept {
+            body: body.to_vec(),
+            claim: Box::new(claim),
+        };
+        (self.claims.leave(kept), paid)
     }
 
     /// Sends a request down `lane`, and waits for its answer.
@@ -98,7 +105,10 @@ impl House {
     }
 
     fn leave(&self, claim: impl FnOnce(Reply) + Send + 'static) -> u64 {
-        self.claims.leave(Vec::new(), Box::new(claim))
+        self.claims.leave(Kept {
+            body: Vec::new(),
+            claim: Box::new(claim),
+        })
     }
 }
 
@@ -184,4 +194,38 @@ fn a_request_whose_claim_is_gone_is_passed_over() {
     let mut lane = house.lane();
     send(&mut lane, "POST /notify/till-7", 1 << 40);
     assert_eq!(house.answer(&mut lane, "POST /", b"").status, 404);
+}
+
+#[test]
+fn a_request_is_served_where_it_is_while_a_place_is_free_and_comes_back_otherwise() {
+    let house = House::open(1);
+    let asked = Asked {
+        method: "POST",
+        target: "/nowhere",
+        headers: &[],
+        peer: None,
+    };
+    let kept = |pay: Sender<u16>| Kept {
+        body: Vec::new(),
+        claim: Box::new(move |reply: Reply| {
+            let _ = pay.send(reply.status);
+        }),
+    };
+    let (pay, paid) = bounded(1);
+    let clumsy = Kept {
+        body: Vec::new(),
+        claim: Box::new(|_| panic!("the test's own")),
+    };
+    assert!(
+        house.desk.serve(&asked, clumsy).is_ok(),
+        "and frees its place"
+    );
+    assert!(house.desk.serve(&asked, kept(pay.clone())).is_ok());
+    assert_eq!(paid.try_recv(), Ok(404));
+    let place = house.desk.places.take();
+    let back = house.desk.serve(&asked, kept(pay.clone())).err();
+    assert!(back.is_some() && paid.is_empty());
+    drop(place);
+    assert!(house.desk.serve(&asked, kept(pay)).is_ok());
+    assert_eq!(paid.try_recv(), Ok(404));
 }

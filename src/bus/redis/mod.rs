@@ -7,6 +7,8 @@
 //! | `all` | every node | HERE: backends have come; WHO |
 //! | `event:<channel>` | nodes with a listener | EVENT |
 //!
+//! One kind of key is stored: which events are under way and which are settled (`ledger`). It runs out by itself.
+//!
 //! PUBLISH says how many heard: 0 means that the backend is connected nowhere, known at once. Nothing has to be cleaned up
 //! after a node that died, and no node hears of what is not for it.
 //!
@@ -18,6 +20,7 @@
 mod backoff;
 mod health;
 mod hearing;
+mod ledger;
 mod link;
 mod names;
 mod post;
@@ -31,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use self::health::Health;
 use self::hearing::Hearing;
+use self::ledger::RedisLedger;
 use self::link::{LinkError, Place};
 use self::names::Names;
 use self::post::{Post, Then};
@@ -40,7 +44,9 @@ use super::abroad::Abroad;
 use super::events::{Channel, Hub};
 use super::frames;
 use super::roll::{NodeRoll, Roll, RollCalls};
-use super::{Arrivals, Bus, Data, Forward, Reach, Ready, Sessions, Told, Topic, Unreachable};
+use super::{
+    Arrivals, Bus, Data, Forward, Ledger, Reach, Ready, Sessions, Told, Topic, Unreachable,
+};
 use crate::config;
 use crate::metrics::{BusMetrics, BusReadings};
 use crate::notification::{BackendId, Receipt};
@@ -291,6 +297,16 @@ impl Bus for RedisBus {
 
     fn readings(&self) -> BusReadings {
         self.health.readings()
+    }
+
+    fn ledger(&self, hold: Duration) -> Option<Arc<dyn Ledger>> {
+        let ledger = RedisLedger::new(
+            Arc::clone(&self.post),
+            Arc::clone(&self.health),
+            &self.names,
+            hold,
+        );
+        Some(Arc::new(ledger))
     }
 
     fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {

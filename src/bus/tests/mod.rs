@@ -2,6 +2,7 @@
 
 mod crowd;
 mod events;
+mod ledger;
 mod node;
 mod promises;
 mod redis_away;

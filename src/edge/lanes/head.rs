@@ -13,23 +13,14 @@ use crate::edge::framing::list;
 
 /// Appends the canonical head of `request`, whose claim has this number, to `out`.
 pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
-    let dropped = dropped_by_connection(request.headers);
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    for Header { name, value } in request.headers {
-        let is_named = || {
-            dropped
-                .iter()
-                .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
-        };
-        if is_ours(name) || is_named() {
-            continue;
-        }
+    for (name, value) in kept(request.headers) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
+        out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     // Writing into a Vec cannot fail.
@@ -38,6 +29,21 @@ pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
         _ => write!(out, "x-payrelay-peer: {}\r\n", request.peer),
     };
     let _ = write!(out, "{CLAIM_HEADER}: {claim}\r\n\r\n");
+}
+
+/// The headers that do not end at the gatehouse.
+pub fn kept<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let dropped = dropped_by_connection(headers);
+    let is_named = move |name: &str| {
+        dropped
+            .iter()
+            .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    headers
+        .iter()
+        .filter(move |header| !is_ours(header.name) && !is_named(header.name))
+        // A head with a byte outside ASCII was refused.
+        .filter_map(|header| Some((header.name, std::str::from_utf8(header.value).ok()?)))
 }
 
 /// The headers that Connection says are for this hop only.

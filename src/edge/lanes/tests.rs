@@ -41,7 +41,7 @@ impl Pool {
         });
         let fds = FdBudget::with(1000);
         let lanes = bed
-            .open(count, in_flight_max, claims, &fds)
+            .open(count, in_flight_max, claims, Arc::new(()), &fds)
             .map(Arc::new)
             .expect("lanes");
         for _ in 0..count {
@@ -260,7 +260,9 @@ fn without_workers_no_lane_is_proven() {
     let (bed, server) = LaneBed::bind().expect("a bed");
     let fds = FdBudget::with(100);
     let claims = Arc::new(Claims::default());
-    let lanes = bed.open(0, 1, Arc::clone(&claims), &fds).expect("no lanes");
+    let lanes = bed
+        .open(0, 1, Arc::clone(&claims), Arc::new(()), &fds)
+        .expect("no lanes");
     let unproven = lanes.open_one(Duration::from_millis(50));
     assert!(matches!(unproven, Err(LanesError::Unproven)));
     assert_eq!(format!("{claims:?}"), "Claims(0 on their way)");
@@ -275,7 +277,7 @@ fn lanes_take_their_descriptors_from_the_budget_and_give_them_back() {
     drop(pool.lanes.take());
     assert_eq!(pool.fds.free(), 1000);
     let few = FdBudget::with(10);
-    let refused = pool._bed.open(100, 1, Arc::default(), &few);
+    let refused = pool._bed.open(100, 1, Arc::default(), Arc::new(()), &few);
     let Err(LanesError::Descriptors {
         lanes: 100,
         free: 10,
