@@ -107,7 +107,9 @@ fn once_is_once_although_two_nodes_publish_together() {
 #[test]
 fn a_channel_can_be_left_while_events_fly_and_nothing_of_it_stays() {
     let redis = Redis::start();
-    let (a, b) = (redis.node("a", ""), redis.node("b", ""));
+    // The teller says more than a busy machine lets the listener follow.
+    let roomy = "[tcp]\ndata_rate = \"64MiB\"";
+    let (a, b) = (redis.node("a", roomy), redis.node("b", ""));
     let teller = a.backend_with("teller", "");
     let mut listener = b.backend("listener");
     let end = teller.shutdown_handle();
