@@ -1,39 +1,60 @@
 //! Who waits for which notification until when, and what it comes to.
 //!
 //! The wait stands before anything is sent, and whoever takes it out of the table answers: an ACK, a refusal, the
-//! deadline. So each provider is answered exactly once. What the answer looks like is not known here.
+//! deadline. So each provider is answered exactly once. What was not delivered is stored before it is answered, if there is
+//! an outbox. What the answer looks like is not known here.
 
-use std::collections::{HashMap, VecDeque};
+mod dedupe;
+mod table;
+#[cfg(test)]
+mod tests;
+mod waits;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Sender, bounded};
 
-use crate::bus::Forward;
+pub use self::dedupe::EVENTS_MAX;
+use self::dedupe::{Dedupe, Entered, Joined};
+use self::table::Wait;
+use self::waits::{Conclusion, Waits};
+use crate::bus::{Claim, Ledger};
+use crate::courier::Courier;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Nack, Notification, NotificationId, Outcome, Receipt};
+use crate::notification::{EventKey, Notification, NotificationId, Outcome};
+use crate::outbox::Outbox;
 use crate::parcel::{Parcel, Receipts};
-use crate::session::{NotSent, Registry};
 use crate::thread::{self, JoinOnDrop};
-
-#[cfg(test)]
-mod tests;
-
-/// How many deadlines of concluded waits may be kept, beyond as many as there are waits, before they are cleared out.
-const DUE_SPARE: usize = 64;
+use crate::trace::{Record, Trace};
 
 /// Tells the provider; called once, by whichever thread learns the outcome. It must not wait.
 pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
 
+/// What deliveries are made with.
+pub struct Setting {
+    pub courier: Courier,
+    /// How long a provider waits for an ACK.
+    pub ack_deadline: Duration,
+    /// What may wait for all backends together; one may have as much of it as is still free, so that a silent one gets half
+    /// at most, the next a quarter, and the others always find room.
+    pub in_flight_max: usize,
+    /// Where the undelivered go; `None`: their providers are told fail.
+    pub outbox: Option<Arc<Outbox>>,
+    /// How long a settled event is known.
+    pub dedupe_window: Duration,
+    /// What other nodes know of events, if there are others.
+    pub ledger: Option<Arc<dyn Ledger>>,
+    pub trace: Arc<Trace>,
+    pub metrics: Arc<Metrics>,
+}
+
 /// Hands notifications to backends and concludes what came of it.
 pub struct Delivery {
     waits: Arc<Waits>,
-    registry: Arc<Registry>,
-    bus: Arc<dyn Forward>,
+    courier: Courier,
     ack_deadline: Duration,
     in_flight_max: usize,
     _stop: Sender<()>, // dropped first: it ends the timer
@@ -49,24 +70,23 @@ impl fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    /// Starts the deadline timer. `in_flight_max` is what may wait for all backends together; one may have as much of it
-    /// as is still free, so that a silent one gets half at most, the next a quarter, and the others always find room.
+    /// Starts the deadline timer.
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn start(
-        registry: Arc<Registry>,
-        bus: Arc<dyn Forward>,
-        ack_deadline: Duration,
-        in_flight_max: usize,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let waits = Arc::new(Waits {
-            table: Mutex::default(),
-            emptied: Condvar::new(),
-            draining: AtomicBool::new(false),
+    pub fn start(setting: Setting) -> io::Result<Self> {
+        let Setting {
+            courier,
+            ack_deadline,
+            in_flight_max,
+            outbox,
+            dedupe_window,
+            ledger,
+            trace,
             metrics,
-        });
+        } = setting;
+        let dedupe = Dedupe::new(dedupe_window);
+        let waits = Waits::new(outbox, dedupe, ledger, dedupe_window, trace, metrics);
         let (stop, stopped) = bounded(0);
         let theirs = Arc::clone(&waits);
         let timer = thread::spawn("deadlines", thread::SMALL_STACK_BYTES, move || {
@@ -74,8 +94,7 @@ impl Delivery {
         })?;
         Ok(Self {
             waits,
-            registry,
-            bus,
+            courier,
             ack_deadline,
             in_flight_max,
             _stop: stop,
@@ -85,29 +104,77 @@ impl Delivery {
 
     /// Hands `notification` to its backend, wherever that is; `answer` learns what came of it, in this call or later.
     pub fn deliver(&self, notification: Notification, answer: Answer) {
-        if self.waits.draining.load(Ordering::Relaxed) {
-            return answer(Outcome::Draining);
+        let key = EventKey::of(&notification);
+        let Some(answer) = self.let_first_through(key.as_ref(), &notification, answer) else {
+            return;
+        };
+        let wait = Wait::new(notification, key, answer);
+        if self.waits.is_draining() {
+            return self.waits.conclude(wait, Conclusion::of(Outcome::Draining));
         }
         let deadline = Instant::now() + self.ack_deadline;
-        let notification = Arc::new(notification);
+        let (id, notification, progress) = wait.shared();
         // Wait first, then send: the ACK may be here before the send returns.
-        let wait = Wait {
-            backend: notification.backend.clone(),
-            answer,
-        };
-        if let Err(wait) = self
-            .waits
-            .add(notification.id, wait, deadline, self.in_flight_max)
-        {
-            return (wait.answer)(Outcome::Busy);
+        if let Err(wait) = self.waits.add(wait, deadline, self.in_flight_max) {
+            return self.waits.conclude(*wait, Conclusion::of(Outcome::Busy));
         }
         let receipts = Arc::clone(&self.waits) as Arc<dyn Receipts>;
-        let parcel = Box::new(Parcel::new(notification, deadline, receipts));
-        match self.registry.send(parcel) {
-            Ok(()) => {}
-            Err(NotSent::Full(parcel)) => parcel.settle(Receipt::Busy),
-            Err(NotSent::Absent(parcel)) => self.bus.forward(parcel),
+        let parcel = Box::new(Parcel::new(notification, deadline, receipts).tracked(progress));
+        match (self.waits.ledger(), key) {
+            (Some(ledger), Some(key)) => {
+                let (waits, courier) = (Arc::clone(&self.waits), self.courier.clone());
+                ledger.claim(
+                    &key,
+                    Box::new(move |claim| claimed(&waits, &courier, id, claim, parcel)),
+                );
+            }
+            (None, _) | (_, None) => self.courier.take(parcel),
         }
+    }
+
+    /// The means to answer, if this is the first request for its event. All others are answered, or will be.
+    fn let_first_through(
+        &self,
+        key: Option<&EventKey>,
+        notification: &Notification,
+        answer: Answer,
+    ) -> Option<Answer> {
+        let Some(key) = key else { return Some(answer) };
+        let request = Joined {
+            record: Record::of(notification),
+            answer,
+        };
+        match self.waits.dedupe.enter(key, request) {
+            Entered::First(request) => return Some(request.answer),
+            Entered::Waits => self.waits.one_joined(),
+            Entered::Settled(request) => {
+                let why = "delivered or stored before";
+                self.waits.answer_joined(request, Outcome::Duplicate, why);
+            }
+            Entered::Crowded(request) => {
+                let why = "too many retries wait for this event";
+                self.waits.answer_joined(request, Outcome::Busy, why);
+            }
+        }
+        None
+    }
+
+    /// An event that was settled `age` ago, before this run.
+    pub fn remember(&self, key: EventKey, age: Duration) {
+        self.waits.dedupe.remember(key, age);
+    }
+
+    /// An event that was settled is not any more: its retries are delivered.
+    pub fn forget(&self, key: &EventKey) {
+        self.waits.dedupe.forget(key);
+        if let Some(ledger) = self.waits.ledger() {
+            ledger.free(key);
+        }
+    }
+
+    /// What is under way of the notification or the event that somebody means by `key`.
+    pub fn under_way(&self, key: &str) -> Vec<Record> {
+        self.waits.find(key)
     }
 
     /// How many providers wait.
@@ -117,199 +184,33 @@ impl Delivery {
 
     /// From now on nothing new is handed over, and what no session has taken yet is concluded as draining.
     pub fn begin_drain(&self) {
-        self.waits.draining.store(true, Ordering::Relaxed);
+        self.waits.begin_drain();
     }
 
     /// Concludes all that is left as draining, and says how many that was.
     pub fn give_up(&self) -> usize {
-        let left = self.waits.take_all();
-        let count = left.len();
-        for wait in left {
-            self.waits.conclude(wait, Outcome::Draining);
-        }
-        count
+        self.waits.give_up()
     }
 
     /// Waits until no provider waits any more, or `deadline`; says whether none does.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
-        let mut table = self.waits.table.lock();
-        while !table.waits.is_empty() {
-            let late = self.waits.emptied.wait_until(&mut table, deadline);
-            if late.timed_out() {
-                break;
-            }
-        }
-        table.waits.is_empty()
+        self.waits.wait_empty(deadline)
     }
 }
 
-struct Wait {
-    backend: BackendId,
-    answer: Answer,
-}
-
-/// The waits of this node. A receipt or the deadline takes one out; nobody else can.
-struct Waits {
-    table: Mutex<Table>,
-    emptied: Condvar,
-    draining: AtomicBool,
-    metrics: Arc<Metrics>,
-}
-
-#[derive(Default)]
-struct Table {
-    waits: HashMap<NotificationId, Wait>,
-    by_backend: HashMap<BackendId, usize>,
-    /// In the order they fall due, since all wait equally long. Those concluded earlier are cleared now and
-    /// then.
-    due: VecDeque<(Instant, NotificationId)>,
-}
-
-impl Table {
-    fn take(&mut self, id: NotificationId) -> Option<Wait> {
-        let wait = self.waits.remove(&id)?;
-        if let Some(count) = self.by_backend.get_mut(&wait.backend) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_backend.remove(&wait.backend);
-            }
-        }
-        Some(wait)
+/// The other nodes have said whose the event is that `parcel` is about.
+fn claimed(
+    waits: &Arc<Waits>,
+    courier: &Courier,
+    id: NotificationId,
+    claim: Claim,
+    parcel: Box<Parcel>,
+) {
+    match claim {
+        // Its wait may be over by now, and then whoever ended it has stored it: it would come twice.
+        Claim::Mine | Claim::Unknown if waits.claimed(id, claim) => courier.take(parcel),
+        Claim::Mine | Claim::Unknown => {}
+        Claim::Kept => waits.conclude_here(id, Outcome::Duplicate, "known to another node"),
+        Claim::Taken => waits.conclude_here(id, Outcome::Busy, "another node has it under way"),
     }
-
-    fn clear_concluded(&mut self) {
-        while let Some((_, id)) = self.due.front() {
-            if self.waits.contains_key(id) {
-                break;
-            }
-            self.due.pop_front();
-        }
-        // Behind a wait that lasts, the concluded ones would pile up until its deadline.
-        if self.due.len() > 2 * self.waits.len() + DUE_SPARE {
-            let waits = &self.waits;
-            self.due.retain(|(_, id)| waits.contains_key(id));
-        }
-    }
-}
-
-impl Waits {
-    fn len(&self) -> usize {
-        self.table.lock().waits.len()
-    }
-
-    fn add(
-        &self,
-        id: NotificationId,
-        wait: Wait,
-        deadline: Instant,
-        in_flight_max: usize,
-    ) -> Result<(), Wait> {
-        let mut table = self.table.lock();
-        let free = in_flight_max.saturating_sub(table.waits.len());
-        let count = table.by_backend.get(&wait.backend).copied().unwrap_or(0);
-        if count >= free {
-            return Err(wait);
-        }
-        table.by_backend.insert(wait.backend.clone(), count + 1);
-        table.clear_concluded();
-        table.due.push_back((deadline, id));
-        table.waits.insert(id, wait);
-        drop(table);
-        self.metrics.in_flight_add();
-        Ok(())
-    }
-
-    fn conclude(&self, wait: Wait, outcome: Outcome) {
-        self.metrics.in_flight_sub();
-        (wait.answer)(outcome);
-    }
-
-    /// The timer's loop; ends when `stopped` closes.
-    fn keep_deadlines(&self, stopped: &Receiver<()>, ack_deadline: Duration) {
-        loop {
-            let (late, next) = self.take_late(Instant::now());
-            for wait in late {
-                self.conclude(wait, Outcome::TimedOut);
-            }
-            // Nobody needs to wake this thread for a new wait: it cannot fall due before `ack_deadline` from now.
-            let wake = next.unwrap_or_else(|| Instant::now() + ack_deadline);
-            match stopped.recv_deadline(wake) {
-                Err(error) if error.is_timeout() => {}
-                Ok(()) | Err(_) => return,
-            }
-        }
-    }
-
-    fn take_late(&self, now: Instant) -> (Vec<Wait>, Option<Instant>) {
-        let mut table = self.table.lock();
-        let mut late = Vec::new();
-        loop {
-            table.clear_concluded();
-            match table.due.front().copied() {
-                Some((deadline, id)) if deadline <= now => late.extend(table.take(id)),
-                next => {
-                    self.tell_if_empty(&table);
-                    return (late, next.map(|(deadline, _)| deadline));
-                }
-            }
-        }
-    }
-
-    fn take_all(&self) -> Vec<Wait> {
-        let mut table = self.table.lock();
-        table.by_backend.clear();
-        table.due.clear();
-        table.waits.drain().map(|(_, wait)| wait).collect()
-    }
-
-    fn tell_if_empty(&self, table: &Table) {
-        if table.waits.is_empty() && self.draining.load(Ordering::Relaxed) {
-            self.emptied.notify_all();
-        }
-    }
-
-    fn outcome_of(&self, receipt: &Receipt) -> Outcome {
-        match receipt {
-            Receipt::Ack => Outcome::Delivered,
-            Receipt::Nack(_) => Outcome::Refused,
-            Receipt::Busy => Outcome::Busy,
-            Receipt::Expired => Outcome::TimedOut,
-            Receipt::Gone if self.draining.load(Ordering::Relaxed) => Outcome::Draining,
-            Receipt::Gone => Outcome::Offline,
-            Receipt::Unreachable => Outcome::Unreachable,
-        }
-    }
-}
-
-impl Receipts for Waits {
-    fn receipt(&self, id: NotificationId, receipt: Receipt) {
-        let wait = {
-            let mut table = self.table.lock();
-            let wait = table.take(id);
-            self.tell_if_empty(&table);
-            wait
-        };
-        match wait {
-            Some(wait) => {
-                self.metrics.receipt(&receipt);
-                let outcome = self.outcome_of(&receipt);
-                if let Receipt::Nack(nack) = &receipt {
-                    log_nack(id, &wait.backend, nack);
-                }
-                self.conclude(wait, outcome);
-            }
-            // The deadline was first. An ACK all the same means that the provider's retry will be a duplicate.
-            None if receipt == Receipt::Ack => {
-                self.metrics.late_ack();
-                log::debug!("{id}: late ACK");
-            }
-            None => {}
-        }
-    }
-}
-
-#[cold]
-fn log_nack(id: NotificationId, backend: &BackendId, nack: &Nack) {
-    let reason = nack.reason.as_deref().unwrap_or("no reason given");
-    log::info!("{id} refused by {backend}: {reason}");
 }

@@ -4,7 +4,8 @@
 //! ```text
 //!  provider ──HTTP──▶ edge ──lane──▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
 //!             ▲                                       │  ▲                              │
-//!             └───────────────── answer ──────────────┘  └────────── receipt ───────────┘
+//!             └───────────────── answer ──────────────┤  └────────── receipt ───────────┤
+//!                                                     └──▶ outbox ──drain───────────────┘
 //! ```
 //!
 //! # The rooms, from the street inwards
@@ -15,7 +16,9 @@
 //! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
 //! | [`http`] | the tiny_http pool: routes, selectors, answers |
 //! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
-//! | [`delivery`] | who waits for which notification until when |
+//! | [`delivery`] | who waits for which notification until when, and which events are settled |
+//! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
+//! | [`courier`] | the way to a backend, wherever it is |
 //! | [`bus`] | how parcels reach other nodes |
 //! | [`session`] | accept, one thread per socket, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
@@ -27,6 +30,8 @@
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |
+//! | [`trace`] | what became of the latest notifications |
+//! | [`timeline`] | what happened to one notification, step by step |
 //! | [`tls`] | certificates, and the records of a connection |
 //! | [`peers`] | networks, and who has failed how often |
 //! | [`parcel`] | a notification on its way, and the reply owed for it |
@@ -34,7 +39,8 @@
 //!
 //! # Invariants
 //!
-//! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK makes it true.
+//! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK or the sync of the outbox
+//!   makes it true.
 //! - No byte from the network reaches tiny_http that the edge has not read whole, bounded and re-written.
 //! - No HTTP worker waits for a backend, and no sender waits for a session: a full queue is an answer.
 //! - A wait stands before its parcel is sent; whoever takes the wait out of the table answers. A parcel that is dropped
@@ -46,6 +52,7 @@ pub mod admin;
 pub mod bus;
 pub mod claims;
 pub mod config;
+pub mod courier;
 pub mod delivery;
 pub mod edge;
 pub mod fds;
@@ -53,11 +60,14 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notification;
+pub mod outbox;
 pub mod parcel;
 pub mod peers;
 pub mod relay;
 pub mod session;
 pub mod thread;
+pub mod timeline;
 pub mod tls;
+pub mod trace;
 pub mod verify;
 pub mod wire;

@@ -9,6 +9,7 @@
 
 mod bus;
 mod classic;
+mod outbox;
 mod process;
 
 use std::fmt;
@@ -24,6 +25,8 @@ use prometheus_client::registry::Registry;
 
 use self::bus::BusGauges;
 pub use self::bus::{BusMetrics, BusReadings};
+use self::outbox::Outbox;
+pub use self::outbox::OutboxReadings;
 use crate::notification::{Outcome, Receipt};
 
 /// The `Content-Type` of [`Metrics::text`]: the classic format, which every scraper of the last ten years reads.
@@ -54,6 +57,7 @@ pub struct Metrics {
     session_refusals: Family<CodeLabels, Counter>,
     in_flight: Gauge,
     bus: BusMetrics,
+    outbox: Outbox,
     readings: ReadingGauges,
 }
 
@@ -64,7 +68,7 @@ impl fmt::Debug for Metrics {
 }
 
 /// What is not counted as it happens but read when somebody asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readings {
     /// Notifications that wait in the mailboxes of all sessions, beyond what is sent and unacknowledged.
     pub queue_depth: usize,
@@ -78,6 +82,8 @@ pub struct Readings {
     pub fd_budget: usize,
     /// Of the bus.
     pub bus: BusReadings,
+    /// What is in the outbox, if there is one.
+    pub outbox: Option<OutboxReadings>,
 }
 
 /// The counters of one route, resolved once: keep it beside the route.
@@ -186,6 +192,7 @@ impl Metrics {
             in_flight.clone(),
         );
         let bus = BusMetrics::register(&mut registry);
+        let outbox = Outbox::register(&mut registry);
         let readings = ReadingGauges::register(&mut registry);
         registry.register_collector(Box::new(process::Process::new()));
 
@@ -202,6 +209,7 @@ impl Metrics {
             session_refusals,
             in_flight,
             bus,
+            outbox,
             readings,
         }
     }
@@ -287,9 +295,30 @@ impl Metrics {
         self.in_flight.dec();
     }
 
+    /// A group of changes is on disk, this long after it was begun.
+    pub fn outbox_committed(&self, elapsed: Duration) {
+        self.outbox.committed(elapsed);
+    }
+
+    /// A notification was not stored. `reason` is one word of a closed set.
+    pub fn outbox_refused(&self, reason: &'static str) {
+        self.outbox.refused(reason);
+    }
+
+    /// So many stored notifications became dead letters. `reason` is one word of a closed set.
+    pub fn outbox_died(&self, reason: &'static str, count: u64) {
+        self.outbox.died(reason, count);
+    }
+
+    /// A stored notification was offered to its backend, and this came of it.
+    pub fn outbox_tried(&self, receipt: &Receipt) {
+        self.outbox.tried(receipt);
+    }
+
     /// Everything as text, see [`CONTENT_TYPE`].
     pub fn text(&self, readings: &Readings) -> String {
         self.readings.set(readings);
+        self.outbox.set(readings.outbox.as_ref());
         let mut text = String::new();
         // A String takes everything that is written to it; the process's figures are left out if unreadable.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -399,6 +428,12 @@ impl prometheus_client::encoding::EncodeLabelValue for RouteLabel {
     ) -> fmt::Result {
         fmt::Write::write_str(encoder, &self.0)
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: RouteLabel,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
+
 /// The longest backend id, in bytes: it stands in paths, log lines and frames.
 pub const BACKEND_ID_BYTES_MAX: usize = 64;
 
@@ -106,6 +108,16 @@ impl NotificationId {
         }
         Some(Self(bits))
     }
+
+    /// The id as 16 bytes that sort as its text does.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id that [`NotificationId::to_bytes`] made these bytes of.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
 }
 
 impl fmt::Display for NotificationId {
@@ -145,6 +157,47 @@ impl IdMint {
         let count = self.next.fetch_add(1, Ordering::Relaxed) & 0xFF_FFFF_FFFF;
         let time = u128::from(at_unix_ms & 0xFFFF_FFFF_FFFF);
         NotificationId((time << 80) | (u128::from(self.process) << 40) | u128::from(count))
+    }
+}
+
+/// By what a provider's retry is known, as 16 bytes of a SHA-256.
+///
+/// It is made of route, backend and event key: two merchants' orders with the same number, posted to the same route, are two
+/// payments. Where nobody has checked that the provider sent it, head and body are part of it too: else anybody could
+/// post rubbish under the number of an order, and the payment for it would be taken for a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventKey([u8; 16]);
+
+impl EventKey {
+    /// The key of `notification`, if it has an event.
+    pub fn of(notification: &Notification) -> Option<Self> {
+        let event = notification.event.as_deref()?;
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut add = |part: &[u8]| {
+            // With its length, so that no two sets of parts run together to the same bytes.
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part);
+        };
+        add(notification.route.as_bytes());
+        add(notification.backend.as_str().as_bytes());
+        add(event.as_bytes());
+        if notification.verified == "none" {
+            add(&notification.head);
+            add(&notification.body);
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
+        Some(Self(bytes))
+    }
+
+    /// The key's bytes.
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The key that had these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -241,6 +294,10 @@ pub enum Again {
 pub enum Outcome {
     /// The backend acknowledged it.
     Delivered,
+    /// It lies in the outbox, on disk, and will be delivered.
+    Stored,
+    /// The event was delivered or stored already, by an earlier request.
+    Duplicate,
     /// The backend refused it (NACK).
     Refused,
     /// The backend has no session, or lost it before it acknowledged.
@@ -257,8 +314,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, for tables and metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Delivered,
+        Self::Stored,
+        Self::Duplicate,
         Self::Refused,
         Self::Offline,
         Self::TimedOut,
@@ -270,7 +329,8 @@ impl Outcome {
     /// Whether the provider may be told ok. No `_` arm: a new outcome must be judged here.
     pub fn is_ok(self) -> bool {
         match self {
-            Self::Delivered => true,
+            // Acknowledged, or fsynced, now or when the same event came before.
+            Self::Delivered | Self::Stored | Self::Duplicate => true,
             // Not safe with anyone: the provider must keep it and try again.
             Self::Refused
             | Self::Offline
@@ -285,6 +345,8 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
+            Self::Stored => "stored",
+            Self::Duplicate => "duplicate",
             Self::Refused => "refused",
             Self::Offline => "offline",
             Self::TimedOut => "timeout",
@@ -324,7 +386,52 @@ mod tests {
             assert_eq!(text.len(), 26);
             assert_eq!(NotificationId::parse(&text), Some(id));
             assert_eq!(NotificationId::parse(&text.to_lowercase()), Some(id));
+            assert_eq!(NotificationId::from_bytes(id.to_bytes()), id);
         }
+    }
+
+    #[test]
+    fn an_event_key_is_of_what_makes_a_retry_the_same() {
+        let notification =
+            |verified: &'static str, route: &str, backend: &str, event: &str, body: &str| {
+                Notification {
+                    id: IdMint::new(0).mint(0),
+                    backend: BackendId::parse(backend).expect("an id"),
+                    route: route.into(),
+                    verified: verified.into(),
+                    event: Some(event.into()),
+                    at_unix_ms: 0,
+                    tries: 1,
+                    head: Vec::new(),
+                    body: body.into(),
+                }
+            };
+        let of = |verified, route, backend, event, body| {
+            EventKey::of(&notification(verified, route, backend, event, body)).expect("a key")
+        };
+        let key = of("stripe", "pay", "till", "42", "paid");
+        assert_eq!(of("stripe", "pay", "till", "42", "paid"), key);
+        assert_eq!(EventKey::from_bytes(*key.bytes()), key);
+        assert_eq!(
+            of("stripe", "pay", "till", "42", "paid, it says again"),
+            key
+        );
+        for other in [
+            of("stripe", "pa", "till", "42", "paid"),
+            of("stripe", "pay", "till-2", "42", "paid"),
+            of("stripe", "pay", "till", "43", "paid"),
+            of("stripe", "payt", "ill", "42", "paid"),
+            of("stripe", "pay", "till4", "2", "paid"),
+        ] {
+            assert_ne!(other, key);
+        }
+        // What anybody can have sent is the same only if it is the same.
+        let unsure = of("none", "pay", "till", "42", "paid");
+        assert_eq!(of("none", "pay", "till", "42", "paid"), unsure);
+        assert_ne!(of("none", "pay", "till", "42", "forged"), unsure);
+        let mut without = notification("none", "pay", "till", "42", "paid");
+        without.event = None;
+        assert_eq!(EventKey::of(&without), None);
     }
 
     #[test]

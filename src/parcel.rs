@@ -4,14 +4,54 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::notification::{Notification, NotificationId, Receipt};
+use crate::notification::{Notification, NotificationId, Receipt, unix_ms};
 
 /// Where receipts go: the delivery that waits on this node, or the bus on its way to another.
 pub trait Receipts: Send + Sync {
     /// Tells what became of `id`. Called once for each parcel.
     fn receipt(&self, id: NotificationId, receipt: Receipt);
+}
+
+/// Whether a parcel became a MSG: known to its sender while it is on its way, and after.
+///
+/// A notification that no backend was sent has not been tried, however often it was offered.
+#[derive(Debug, Default)]
+pub struct Progress {
+    at_unix_ms: AtomicU64,
+    session: AtomicU64,
+}
+
+/// That a MSG was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// When, in Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// On which session of its node.
+    pub session: u64,
+}
+
+impl Sent {
+    /// A MSG of `session`, written now.
+    pub fn now(session: u64) -> Self {
+        Self {
+            at_unix_ms: unix_ms(),
+            session,
+        }
+    }
+}
+
+impl Progress {
+    /// The MSG, if it was written.
+    pub fn sent(&self) -> Option<Sent> {
+        let at_unix_ms = self.at_unix_ms.load(Ordering::Acquire);
+        (at_unix_ms > 0).then(|| Sent {
+            at_unix_ms,
+            session: self.session.load(Ordering::Relaxed),
+        })
+    }
 }
 
 /// A notification to hand over, and the reply owed for it.
@@ -40,6 +80,12 @@ impl Parcel {
         }
     }
 
+    /// Lets its sender see through `progress` whether it became a MSG.
+    pub fn tracked(mut self, progress: Arc<Progress>) -> Self {
+        self.reply.progress = Some(progress);
+        self
+    }
+
     /// Ends the parcel with `receipt`.
     pub fn settle(self, receipt: Receipt) {
         self.reply.settle(receipt);
@@ -50,6 +96,7 @@ impl Parcel {
 pub struct Reply {
     id: NotificationId,
     receipts: Option<Arc<dyn Receipts>>,
+    progress: Option<Arc<Progress>>,
 }
 
 impl Reply {
@@ -58,12 +105,23 @@ impl Reply {
         Self {
             id,
             receipts: Some(receipts),
+            progress: None,
         }
     }
 
     /// Which notification it is about.
     pub fn id(&self) -> NotificationId {
         self.id
+    }
+
+    /// Notes that it became a MSG.
+    pub fn sent(&self, sent: Sent) {
+        if let Some(progress) = &self.progress {
+            progress.session.store(sent.session, Ordering::Relaxed);
+            progress
+                .at_unix_ms
+                .store(sent.at_unix_ms, Ordering::Release);
+        }
     }
 
     /// Tells the sender what became of it.

@@ -4,6 +4,8 @@
 //! door, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
 //! order in which they are dropped.
 
+mod error;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,22 +16,26 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
-use crate::admin::Admin;
+pub use self::error::StartError;
+use crate::admin::{Admin, Books};
 use crate::bus::events::Hub;
-use crate::bus::{self, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
+use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
-use crate::config::Config;
-use crate::delivery::Delivery;
+use crate::config::{Config, Undelivered};
+use crate::courier::Courier;
+use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
-use crate::edge::{Entrance, Front, LaneBed, LanesError, Limits, Peers, Watcher};
+use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
+use crate::outbox::{self, Inbox, Outbox, Works};
 use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 use crate::tls::{BadIdentity, Identity};
+use crate::trace::Trace;
 
 /// Descriptors kept for what takes no permit: the log and the configuration when they are opened again, figures read from
 /// procfs, connections about to be refused.
@@ -43,6 +49,9 @@ const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
 
 /// The admin port takes no bodies to speak of.
 const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// The outbox's: three connections with two files each, what they share, the lock, and what SQLite opens for a moment.
+const OUTBOX_FDS: usize = 12;
 
 /// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -73,67 +82,10 @@ pub struct Relay {
     // tiny_http says good-bye through the socket in it, so it goes after the pool.
     _bed: LaneBed,
     draining: Arc<AtomicBool>,
+    outbox: Option<Arc<Outbox>>,
+    // Last: until all rooms above are closed somebody may tell what came of a notification.
+    _works: Option<Works>,
 }
-
-/// Why the relay does not run.
-#[derive(Debug)]
-pub enum StartError {
-    /// A listener cannot be opened: the key in the file, its address, and why.
-    Listen(&'static str, SocketAddr, io::Error),
-    /// A certificate or its key is not to be had.
-    Tls(BadIdentity),
-    /// There is no way to the HTTP pool, or the process may not open enough files for one.
-    Lanes(LanesError),
-    /// The bus cannot be used.
-    Bus(bus::StartError),
-    /// The system has no room for a thread or a descriptor, or gives no random bytes.
-    System(&'static str, io::Error),
-}
-
-impl StartError {
-    /// 78 if the file can mend it, else 1.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Listen(..)
-            | Self::Tls(_)
-            | Self::Lanes(LanesError::Descriptors { .. })
-            | Self::Bus(bus::StartError::Config(_)) => 78,
-            Self::Lanes(_) | Self::Bus(bus::StartError::Thread(_)) | Self::System(..) => 1,
-        }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(key, addr, error) => {
-                write!(f, "{key} = \"{addr}\": cannot listen there: {error}")?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => write!(
-                        f,
-                        "; another process has that port (a second payrelay?), choose another or stop it"
-                    ),
-                    io::ErrorKind::PermissionDenied => {
-                        write!(
-                            f,
-                            "; ports below 1024 need a privilege, choose a higher one"
-                        )
-                    }
-                    io::ErrorKind::AddrNotAvailable => {
-                        write!(f, "; no interface of this machine has that address")
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Self::Tls(error) => write!(f, "{error}"),
-            Self::Lanes(error) => write!(f, "{error}"),
-            Self::Bus(error) => write!(f, "{error}"),
-            Self::System(what, error) => write!(f, "cannot start {what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Relay {
     /// Starts everything that `config` asks for. When it returns, every port is open and answers.
@@ -158,19 +110,38 @@ impl Relay {
         let metrics = Arc::new(Metrics::new());
         let registry = Arc::new(Registry::default());
         let hub = Arc::new(Hub::default());
-        let bus = start_bus(&config, &instance, &registry, &hub, &metrics)?;
+        let inbox = Arc::new(Inbox::default());
+        let arrivals = Arc::clone(&inbox) as Arc<dyn Arrivals>;
+        let bus = start_bus(&config, &instance, &registry, &hub, arrivals, &metrics)?;
+        let courier = Courier::new(Arc::clone(&registry), Arc::clone(&bus) as _);
         let events = Events::new(hub, Arc::clone(&bus), config.http.max_body);
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
-        let delivery = Delivery::start(
-            Arc::clone(&registry),
-            Arc::clone(&bus) as _,
-            config.delivery.ack_deadline,
-            config.http.max_in_flight,
-            Arc::clone(&metrics),
-        );
+        let (outbox, works) = match open_outbox(&config, inbox, &courier, &metrics, random)? {
+            Some((outbox, works)) => (Some(outbox), Some(works)),
+            None => (None, None),
+        };
+        let trace = Arc::new(Trace::default());
+        let stores = config.delivery.undelivered == Undelivered::Store;
+        let delivery = Delivery::start(delivery::Setting {
+            courier,
+            ack_deadline: config.delivery.ack_deadline,
+            in_flight_max: config.http.max_in_flight,
+            outbox: outbox.clone().filter(|_| stores),
+            dedupe_window: config.delivery.dedupe_window,
+            ledger: None,
+            trace: Arc::clone(&trace),
+            metrics: Arc::clone(&metrics),
+        });
         let delivery = Arc::new(delivery.map_err(system("the deadline timer"))?);
+        if let Some(outbox) = &outbox {
+            let window = config.delivery.dedupe_window;
+            let known = outbox.keys(window, EVENTS_MAX, |key, age| delivery.remember(key, age));
+            if let Err(error) = known {
+                log::error!("{error}; retries of what is in it will be delivered again");
+            }
+        }
 
         let (bed, server) = LaneBed::bind().map_err(StartError::Lanes)?;
         let claims = Arc::new(Claims::default());
@@ -228,6 +199,14 @@ impl Relay {
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let stopping = Arc::clone(&draining);
+        let (storing, counting) = (outbox.clone(), outbox.clone());
+        let (asked, told) = (Arc::clone(&delivery), Arc::clone(&delivery));
+        let books = Books {
+            outbox: outbox.clone(),
+            trace,
+            under_way: Box::new(move |key| asked.under_way(key)),
+            forget: Box::new(move |key| told.forget(key)),
+        };
         let (hearing, ailing) = (Arc::clone(&bus), Arc::clone(&bus));
         let admin_desk = Arc::new(Admin::new(
             instance,
@@ -235,7 +214,12 @@ impl Relay {
             metrics,
             Box::new(move || {
                 let drain = stopping.load(Ordering::Relaxed).then(|| "draining".into());
-                drain.into_iter().chain(ailing.unwell()).collect()
+                let ailment = storing.as_ref().and_then(|outbox| outbox.unwell());
+                drain
+                    .into_iter()
+                    .chain(ailing.unwell())
+                    .chain(ailment)
+                    .collect()
             }),
             Box::new(move || Readings {
                 queue_depth: registry.waiting(),
@@ -243,9 +227,11 @@ impl Relay {
                 http_in_flight: carrying.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
+                outbox: counting.as_ref().map(|outbox| outbox.readings()),
                 bus: hearing.readings(),
             }),
             bus,
+            books,
         ));
         let admin = Front::start(
             "admin",
@@ -273,6 +259,8 @@ impl Relay {
             certificates,
             _bed: bed,
             draining,
+            outbox,
+            _works: works,
         })
     }
 
@@ -318,13 +306,20 @@ impl Relay {
         let waiting = self.desk.delivery.in_flight();
         log::info!("draining: {waiting} notifications wait for their ACK");
         self.providers.close();
+        if let Some(outbox) = &self.outbox {
+            outbox.pause();
+        }
         self.desk.delivery.begin_drain();
         self.door.drain();
         let concluded = self.desk.delivery.wait_empty(deadline - ANSWERS_NEED);
         if !concluded {
-            // A wait longer than the drain: better told fail now than cut off without an answer.
+            // A wait longer than the drain: better told something now than cut off without an answer.
             let given_up = self.desk.delivery.give_up();
-            log::warn!("the drain's time is up; {given_up} notifications are answered fail");
+            log::warn!(
+                "the drain's time is up; {given_up} notifications are undelivered: stored, or answered fail"
+            );
+            // What is stored is answered after its sync.
+            self.desk.delivery.wait_empty(deadline);
         }
         let answered = self.providers.wait_empty(deadline);
         // Nobody waits for a backend's ACK any more; it only gets the time to read BYE.
@@ -350,11 +345,11 @@ fn start_bus(
     instance: &str,
     registry: &Arc<Registry>,
     hub: &Arc<Hub>,
+    arrivals: Arc<dyn Arrivals>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Bus>, StartError> {
     let sessions = Arc::clone(registry) as Arc<dyn Sessions>;
     let hub = Arc::clone(hub);
-    let arrivals: Arc<dyn Arrivals> = Arc::new(());
     let Some(redis) = &config.redis else {
         metrics.bus().up(true);
         let bus = MemoryBus::new(instance.to_owned(), sessions, hub, arrivals);
@@ -421,12 +416,39 @@ fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> 
     listen(addr).map_err(|error| StartError::Listen(key, addr, error))
 }
 
+/// The outbox, if undelivered notifications go there, or if some that went there once are waiting still.
+fn open_outbox(
+    config: &Config,
+    inbox: Arc<Inbox>,
+    courier: &Courier,
+    metrics: &Arc<Metrics>,
+    random: u64,
+) -> Result<Option<(Arc<Outbox>, Works)>, StartError> {
+    match config.delivery.undelivered {
+        Undelivered::Store => {}
+        // They were answered ok, so they are delivered, whatever becomes of new ones.
+        Undelivered::Refuse if Outbox::is_at(&config.outbox.path) => {}
+        Undelivered::Refuse => return Ok(None),
+    }
+    let setting = outbox::Setting {
+        config: config.outbox.clone(),
+        patience: config.tcp.ack_timeout,
+        queue: config.http.max_in_flight,
+        inbox,
+        courier: courier.clone(),
+        metrics: Arc::clone(metrics),
+        random,
+    };
+    Outbox::open(setting).map(Some).map_err(StartError::Outbox)
+}
+
 /// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.
 fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
         + 3 * LANES
         + 2 * config.tcp.max_connections
         + ADMIN_FDS
+        + OUTBOX_FDS
         + 2 * FDS_RESERVED;
     let granted = raise_limit(wanted as u64);
     if granted < wanted as u64 {
@@ -435,7 +457,7 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
              connections beyond that are refused; raise LimitNOFILE (ulimit -n) or lower tcp.max_connections"
         );
     }
-    FdBudget::for_process(FDS_RESERVED + ADMIN_FDS)
+    FdBudget::for_process(FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS)
 }
 
 fn random() -> io::Result<u64> {

@@ -16,8 +16,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("thread", &[]),
     ("fds", &[]),
     ("claims", &[]),
+    ("timeline", &[]),
     ("wire", &[]),
     ("parcel", &["notification"]),
+    ("trace", &["notification", "parcel", "timeline"]),
     ("metrics", &["notification"]),
     ("verify", &[]),
     ("config", &["notification", "peers", "verify"]),
@@ -26,10 +28,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "thread", "wire", "parcel", "metrics", "config"]),
     ("session", &["notification", "peers", "thread", "fds", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
-    ("delivery", &["notification", "thread", "parcel", "metrics", "config", "bus", "session"]),
+    ("courier", &["notification", "parcel", "bus", "session"]),
+    ("outbox", &["notification", "thread", "timeline", "parcel", "metrics", "config", "bus", "session", "courier"]),
+    ("delivery", &["notification", "thread", "parcel", "trace", "metrics", "bus", "session", "courier", "outbox"]),
     ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
     ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
-    ("admin", &["metrics", "config", "bus", "edge"]),
+    ("admin", &["notification", "timeline", "trace", "metrics", "config", "bus", "outbox", "edge"]),
 ];
 
 /// Files that stand above all rooms.

@@ -1,7 +1,10 @@
-//! The admin room: is it alive, is it ready, what has it counted, who is connected.
+//! The admin room: is it alive, is it ready, what has it counted, who is connected, what lies in the outbox.
 //!
-//! Pure answers to requests that the edge has read whole; no socket and no thread of its own. Nothing here changes the
-//! relay, and nothing here knows the rooms it reports on: whoever wires the relay hands in what to ask.
+//! Pure answers to requests that the edge has read whole; no socket and no thread of its own. What is asked about is handed
+//! in by whoever wires the relay. Only the outbox can be changed from here.
+
+mod outbox;
+mod query;
 
 mod status;
 
@@ -12,6 +15,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use parking_lot::RwLock;
 use serde::Serialize;
 
+pub use self::outbox::Books;
 use self::status::{BusState, Status};
 use crate::bus::{Bus, Roll};
 use crate::config::Secret;
@@ -26,6 +30,8 @@ const INDEX: &str = "payrelay\n\
     /livez    200 while the process answers\n\
     /readyz   200 while it can relay, else 503 and the reasons\n\
     /metrics  counters for Prometheus\n\
+    /outbox   what is stored (payrelay outbox)\n\
+    /trace    what became of a notification (payrelay trace)\n\
     /status   who is connected, on all nodes (payrelay status)\n";
 
 /// Says why this node cannot relay just now, one word or short phrase each; empty: it can.
@@ -41,6 +47,7 @@ pub struct Admin {
     not_ready: NotReady,
     read_now: ReadNow,
     bus: Arc<dyn Bus>,
+    books: Books,
     token: RwLock<Option<Secret>>,
 }
 
@@ -59,6 +66,9 @@ struct Asked<'a> {
     target: &'a str,
     /// The `Authorization` header; `None` if there is none, or more than one.
     authorization: Option<&'a [u8]>,
+    /// Whether the body says that it is JSON.
+    is_json: bool,
+    body: &'a [u8],
 }
 
 /// What is answered.
@@ -88,6 +98,7 @@ impl Admin {
         not_ready: NotReady,
         read_now: ReadNow,
         bus: Arc<dyn Bus>,
+        books: Books,
     ) -> Self {
         Self {
             node,
@@ -95,6 +106,7 @@ impl Admin {
             not_ready,
             read_now,
             bus,
+            books,
             token: RwLock::new(token),
         }
     }
@@ -113,6 +125,9 @@ impl Admin {
                 extra: Some("WWW-Authenticate: Bearer realm=\"payrelay\""),
                 ..Told::text(401, "the admin token is needed: Authorization: Bearer …\n")
             };
+        }
+        if let Some(told) = self.books.answer(asked) {
+            return told;
         }
         let found: fn(&Self) -> Told = match path {
             "/" => |_| Told::text(200, INDEX),
@@ -219,6 +234,11 @@ impl Handler for Admin {
             method: request.method,
             target: request.target,
             authorization: the_only(request.headers, "authorization"),
+            is_json: the_only(request.headers, "content-type").is_some_and(|kind| {
+                let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+                kind.trim_ascii().eq_ignore_ascii_case(JSON.as_bytes())
+            }),
+            body: request.body,
         });
         let path = request.target.split(['?', '#']).next().unwrap_or_default();
         if (path, told.status) != ("/status", 200) {
@@ -276,6 +296,12 @@ mod tests {
                 Arc::default(),
                 Arc::new(()),
             )),
+            Books {
+                outbox: None,
+                trace: Arc::default(),
+                under_way: Box::new(|_| Vec::new()),
+                forget: Box::new(|_| {}),
+            },
         )
     }
 
@@ -284,6 +310,8 @@ mod tests {
             method,
             target,
             authorization: authorization.map(str::as_bytes),
+            is_json: false,
+            body: b"",
         })
     }
 
@@ -358,7 +386,14 @@ mod tests {
             Some("Bearer a-token-of-some-length2"),
             Some("Bearer a-token-of-some-lengt"),
         ] {
-            for target in ["/", "/metrics", "/status", "/nothing"] {
+            for target in [
+                "/",
+                "/metrics",
+                "/status",
+                "/outbox",
+                "/trace?key=x",
+                "/nothing",
+            ] {
                 let told = ask(&admin, "GET", target, shown);
                 assert_eq!(told.status, 401, "{target} {shown:?}");
                 let head = String::from_utf8(told.head()).unwrap_or_default();

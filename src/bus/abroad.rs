@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::Stamp;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_us};
-use crate::parcel::Reply;
+use crate::parcel::{self, Reply};
 
 /// The most that may be abroad at once. What nobody answers stays until `tcp.ack_timeout` is over, so at the default
 /// `http.max_in_flight` (256 in 4 s) and `tcp.ack_timeout` (60 s) about 4,000 can be; 150 bytes each.
@@ -103,11 +103,20 @@ impl Abroad {
         settle(settled);
     }
 
-    /// A node says what became of `id`; whether anybody still waited for that.
-    pub fn told(&self, backend: &BackendId, id: NotificationId, receipt: Receipt) -> bool {
+    /// A node says what became of `id`, and whether it became a MSG there; whether anybody still waited for that.
+    pub fn told(
+        &self,
+        backend: &BackendId,
+        id: NotificationId,
+        receipt: Receipt,
+        msg: Option<parcel::Sent>,
+    ) -> bool {
         let mut known = false;
         let settled = self.table.lock().with(backend, id, |sent| {
             known = true;
+            if let Some(msg) = msg {
+                sent.reply.sent(msg);
+            }
             if matches!(receipt, Receipt::Ack | Receipt::Nack(_)) {
                 return Some(receipt);
             }
@@ -253,8 +262,11 @@ mod tests {
         let id = desk.send();
         desk.abroad.heard_by(&desk.to, id, 1);
         assert_eq!(desk.receipts(), []);
-        assert!(desk.abroad.told(&desk.to, id, Receipt::Busy));
-        assert!(!desk.abroad.told(&desk.to, id, Receipt::Ack), "too late");
+        assert!(desk.abroad.told(&desk.to, id, Receipt::Busy, None));
+        assert!(
+            !desk.abroad.told(&desk.to, id, Receipt::Ack, None),
+            "too late"
+        );
         assert_eq!(
             (desk.receipts(), desk.abroad.len()),
             (vec![Receipt::Busy], 0)
@@ -265,12 +277,12 @@ mod tests {
     fn a_receipt_may_be_faster_than_the_count() {
         let desk = Desk::new();
         let id = desk.send();
-        assert!(desk.abroad.told(&desk.to, id, Receipt::Gone));
+        assert!(desk.abroad.told(&desk.to, id, Receipt::Gone, None));
         assert_eq!(desk.receipts(), [], "there may be another node");
         desk.abroad.heard_by(&desk.to, id, 1);
         assert_eq!(desk.receipts(), [Receipt::Gone]);
         let id = desk.send();
-        assert!(desk.abroad.told(&desk.to, id, Receipt::Ack));
+        assert!(desk.abroad.told(&desk.to, id, Receipt::Ack, None));
         desk.abroad.heard_by(&desk.to, id, 1);
         assert_eq!(desk.receipts(), [Receipt::Ack]);
     }
@@ -280,16 +292,16 @@ mod tests {
         let desk = Desk::new();
         let id = desk.send();
         desk.abroad.heard_by(&desk.to, id, 2);
-        assert!(desk.abroad.told(&desk.to, id, Receipt::Busy));
+        assert!(desk.abroad.told(&desk.to, id, Receipt::Busy, None));
         assert_eq!(desk.receipts(), []);
-        assert!(desk.abroad.told(&desk.to, id, Receipt::Gone));
+        assert!(desk.abroad.told(&desk.to, id, Receipt::Gone, None));
         assert_eq!(desk.receipts(), [Receipt::Busy], "it says more");
         let id = desk.send();
         desk.abroad.heard_by(&desk.to, id, 2);
-        assert!(desk.abroad.told(&desk.to, id, Receipt::Gone));
+        assert!(desk.abroad.told(&desk.to, id, Receipt::Gone, None));
         assert!(
             desk.abroad
-                .told(&desk.to, id, Receipt::Nack(Nack::default()))
+                .told(&desk.to, id, Receipt::Nack(Nack::default()), None)
         );
         assert_eq!(desk.receipts(), [Receipt::Nack(Nack::default())]);
     }

@@ -8,7 +8,7 @@
 //! on node:<instance>
 //!   ACK id= to=<backend id>          what became of it, to the node that sent it
 //!   NACK id= to= [delay=] [reason=]
-//!   GONE id= to=    BUSY id= to=    EXPIRED id= to=
+//!   GONE id= to=    BUSY id= to=    EXPIRED id= to=    each with session= sent=<Unix ms> if it became a MSG
 //!   CANARY n=<number>                this node to itself, every second
 //!   WAKE                             this node's publisher to its subscriber: there is something to subscribe to
 //!   ROLL n=<number> node=<instance> more=<0|1> =<len>     an answer to WHO: "<backend id> <stamp>" and LF for each;
@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use super::{DATA_BYTES_MAX, Data, Stamp};
 use crate::notification::{Again, BackendId, Nack, Notification, NotificationId, Receipt};
+use crate::parcel::Sent;
 use crate::wire::{self, Line};
 
 /// What can be heard.
@@ -49,6 +50,8 @@ pub enum Frame<'a> {
         id: NotificationId,
         to: BackendId,
         receipt: Receipt,
+        /// The MSG that it became there, if it did.
+        sent: Option<Sent>,
     },
     /// This node's own word to itself.
     Canary(u64),
@@ -102,6 +105,12 @@ pub fn read<'a>(message: &'a [u8], topic: Option<&BackendId>) -> Option<Frame<'a
             id: id(&line)?,
             to: BackendId::parse(line.raw("to")?).ok()?,
             receipt: receipt(&line)?,
+            sent: number("session").and_then(|session| {
+                Some(Sent {
+                    at_unix_ms: number("sent")?,
+                    session,
+                })
+            }),
         },
         "CANARY" => Frame::Canary(number("n")?),
         "WAKE" => Frame::Wake,
@@ -211,7 +220,13 @@ pub fn data(out: &mut Vec<u8>, id: NotificationId, data: &Data, origin: &str) {
 }
 
 /// Writes what became of `id`, which was for the backend called `to`.
-pub fn told(out: &mut Vec<u8>, id: NotificationId, to: &BackendId, receipt: &Receipt) {
+pub fn told(
+    out: &mut Vec<u8>,
+    id: NotificationId,
+    to: &BackendId,
+    receipt: &Receipt,
+    sent: Option<Sent>,
+) {
     let verb = match receipt {
         Receipt::Ack => "ACK",
         Receipt::Nack(_) => "NACK",
@@ -230,6 +245,11 @@ pub fn told(out: &mut Vec<u8>, id: NotificationId, to: &BackendId, receipt: &Rec
         if let Some(reason) = &nack.reason {
             line = line.arg("reason", reason);
         }
+    }
+    if let Some(sent) = sent {
+        line = line
+            .plain("session", sent.session)
+            .plain("sent", sent.at_unix_ms);
     }
     line.end();
 }

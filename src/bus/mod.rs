@@ -16,13 +16,14 @@ mod roll;
 mod tests;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use self::events::{Channel, Event, Events};
 pub use self::memory::MemoryBus;
 pub use self::redis::{RedisBus, StartError};
 pub use self::roll::{NodeRoll, Roll};
 use crate::metrics::BusReadings;
-use crate::notification::BackendId;
+use crate::notification::{BackendId, EventKey};
 use crate::parcel::{Parcel, Reply};
 
 /// The largest message that the bus carries besides its head line, in bytes: the largest body that can be configured
@@ -149,4 +150,36 @@ pub trait Arrivals: Send + Sync {
 /// Nothing is kept for anybody.
 impl Arrivals for () {
     fn here(&self, _backend: &BackendId) {}
+}
+
+/// What the nodes know together of events, so that a provider's retry that comes in at another node is known there too.
+///
+/// A claim that its node neither keeps nor frees, because it died, must run out by itself, soon after
+/// `delivery.ack_deadline`: until then the provider's retries are refused.
+pub trait Ledger: Send + Sync {
+    /// Claims the event `key` for this node; `then` learns, in this call or later, on any thread, whose it is. Never waits;
+    /// where the others cannot be asked it says so ([`Claim::Unknown`]) instead of guessing.
+    fn claim(&self, key: &EventKey, then: Claimed);
+
+    /// The event was delivered or stored: keep it known for `window`.
+    fn keep(&self, key: &EventKey, window: Duration);
+
+    /// The event was not delivered, and is not stored: whoever brings it next shall have it.
+    fn free(&self, key: &EventKey);
+}
+
+/// Learns whose an event is. It must not wait.
+pub type Claimed = Box<dyn FnOnce(Claim) + Send>;
+
+/// Whose an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// This node's, from now on.
+    Mine,
+    /// It was delivered or stored by another node.
+    Kept,
+    /// Another node has it under way.
+    Taken,
+    /// The others cannot be asked. A second delivery is better than none.
+    Unknown,
 }

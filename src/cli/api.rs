@@ -60,6 +60,13 @@ impl Api {
         self.ask("GET", target, &self.headers, b"")
     }
 
+    /// Has the relay do what `order` says.
+    pub fn order(&self, target: &str, order: &Value) -> Result<Value, Failure> {
+        let mut headers = self.headers.clone();
+        headers.push(("Content-Type".into(), "application/json".into()));
+        self.ask("POST", target, &headers, order.to_string().as_bytes())
+    }
+
     fn ask(
         &self,
         method: &str,
@@ -105,6 +112,20 @@ fn refused(answer: &Answer, place: &str) -> Failure {
     }
 }
 
+/// `text` as it stands in a query.
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(byte as char);
+            }
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
 /// The string called `key`, fit for a terminal; `-` if there is none.
 pub fn text(value: &Value, key: &str) -> String {
     match &value[key] {
@@ -131,6 +152,22 @@ pub fn time(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// The steps of a notification, one a line.
+pub fn timeline(message: &Value) -> String {
+    let mut lines = String::new();
+    for step in message["timeline"].as_array().into_iter().flatten() {
+        let at = time(step["at"].as_u64().unwrap_or(0));
+        let line = format!(
+            "  {at}  {:<10} {}",
+            text(step, "what"),
+            text(step, "detail")
+        );
+        lines.push_str(line.trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +183,13 @@ mod tests {
         ] {
             assert_eq!(time(ms), shown);
         }
+    }
+
+    #[test]
+    fn a_query_carries_any_text() {
+        assert_eq!(
+            escaped("/notify/{id} ä&="),
+            "%2Fnotify%2F%7Bid%7D%20%C3%A4%26%3D"
+        );
     }
 }

@@ -6,6 +6,7 @@ mod api;
 mod bench;
 mod check;
 mod listen;
+mod outbox;
 mod place;
 mod run;
 mod send;
@@ -14,6 +15,7 @@ mod stop;
 mod text;
 mod tls;
 mod token;
+mod trace;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -72,6 +74,12 @@ enum Command {
     /// Be a provider: post a test callback and print the answer
     #[command(after_help = send::HELP)]
     Send(send::Args),
+    /// Look at what is stored, deliver it again, or drop it
+    #[command(after_help = outbox::HELP)]
+    Outbox(outbox::Args),
+    /// Tell what became of a notification
+    #[command(after_help = trace::HELP)]
+    Trace(trace::Args),
     /// Tell which backends are connected, on all nodes
     #[command(after_help = status::HELP)]
     Status(status::Args),
@@ -100,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
+        Command::Outbox(args) => outbox::run(&config, args),
+        Command::Trace(args) => trace::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),
         Command::Bench(args) => bench::run(&config, &args),
     };
@@ -264,6 +274,13 @@ mod tests {
                 "y:1",
             ],
             &["payrelay", "send", "a", "--header", "no colon"],
+            &["payrelay", "outbox"],
+            &["payrelay", "outbox", "list", "--state", "lost"],
+            &["payrelay", "outbox", "list", "--since", "soon"],
+            &["payrelay", "outbox", "show", "42"],
+            &["payrelay", "outbox", "drop"],
+            &["payrelay", "outbox", "retry", "--all", "--state", "dead"],
+            &["payrelay", "trace"],
             &["payrelay", "status", "game-01"],
             &["payrelay", "status", "--backend", "no spaces"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],

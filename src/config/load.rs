@@ -96,7 +96,7 @@ fn read(mut root: Section<'_>) -> Config {
     let http = sections::http(root.section("http"));
     let tcp = sections::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
-    sections::outbox(root.section("outbox"));
+    let outbox = sections::outbox(root.section("outbox"));
     let redis = redis::redis(&mut root);
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
@@ -115,6 +115,7 @@ fn read(mut root: Section<'_>) -> Config {
         http,
         tcp,
         delivery,
+        outbox,
         redis,
         admin,
         log,

@@ -53,6 +53,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// `[delivery]`: how long, and what if not.
     pub delivery: Delivery,
+    /// `[outbox]`: where `undelivered = "store"` keeps notifications.
+    pub outbox: Outbox,
     /// `[redis]`: several nodes; `None`: this one is alone.
     pub redis: Option<Redis>,
     /// `[admin]`: health and metrics.
@@ -148,13 +150,38 @@ pub struct Delivery {
     pub ack_deadline: Duration,
     /// What to do with what was not acknowledged in time.
     pub undelivered: Undelivered,
+    /// How long an event that was delivered or stored is known, so that a provider's retry is answered ok at once.
+    pub dedupe_window: Duration,
 }
 
 /// What to do with what was not acknowledged in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undelivered {
+    /// Keep it on disk, answer ok, deliver it later.
+    Store,
     /// Answer fail: the provider keeps it and tries again.
     Refuse,
+}
+
+/// `[outbox]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbox {
+    /// The database file; relative to the working directory.
+    pub path: PathBuf,
+    /// The wait before the first redelivery; it doubles with each further one.
+    pub retry_first: Duration,
+    /// The longest wait between two redeliveries.
+    pub retry_max: Duration,
+    /// What was sent to a backend this often and never acknowledged goes to the dead letters.
+    pub max_tries: u32,
+    /// What was stored this long ago and is not acknowledged goes to the dead letters.
+    pub expire: Duration,
+    /// How long an acknowledged notification stays to be looked at.
+    pub keep: Duration,
+    /// The most notifications kept.
+    pub max_messages: u64,
+    /// The most bytes the database may take.
+    pub max_bytes: u64,
 }
 
 /// `[redis]`

@@ -66,8 +66,6 @@ pub enum Problem {
         /// The earlier line.
         line: usize,
     },
-    /// A feature that this version has not.
-    NotYet(Feature),
     /// No address to listen on.
     Listen(BadListen),
     /// The address is taken by another section.
@@ -116,15 +114,6 @@ pub enum Problem {
     RedisPrefix,
     /// A listener that strangers reach would let anybody in.
     Open(Open),
-}
-
-/// What later versions have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    /// `delivery.undelivered = "store"`.
-    Outbox,
-    /// `http.tls`.
-    Tls,
 }
 
 /// Why a secret is refused.
@@ -207,7 +196,6 @@ impl fmt::Display for Problem {
                 write!(f, "{found} entries; at most {allowed} are allowed")
             }
             Self::Again { line } => write!(f, "the same as in line {line}; each may be there once"),
-            Self::NotYet(feature) => feature.fmt(f),
             Self::Listen(bad) => bad.fmt(f),
             Self::ListenTaken { by, line } => {
                 match line {
@@ -263,15 +251,6 @@ fn unreadable(f: &mut fmt::Formatter<'_>, kind: io::ErrorKind) -> fmt::Result {
             f.write_str("this user may not read the file; change its owner or mode, or name another with -c FILE")
         }
         kind => write!(f, "the file cannot be read ({kind}); name another with -c, as in payrelay check -c FILE"),
-    }
-}
-
-impl fmt::Display for Feature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Outbox => "the outbox is not in this version; allowed: \"refuse\" (the provider keeps it and tries again)",
-            Self::Tls => "TLS is not in this version; remove it and let a proxy before the relay end TLS",
-        })
     }
 }
 

@@ -107,6 +107,7 @@ impl Config {
             http,
             tcp,
             delivery,
+            outbox,
             redis,
             admin,
             log,
@@ -145,6 +146,7 @@ impl Config {
         let super::Delivery {
             ack_deadline,
             undelivered,
+            dedupe_window,
         } = delivery;
         let super::Admin {
             listen: admin_listen,
@@ -197,6 +199,11 @@ impl Config {
                 "delivery.undelivered",
                 *undelivered != new.delivery.undelivered,
             ),
+            (
+                "delivery.dedupe_window",
+                *dedupe_window != new.delivery.dedupe_window,
+            ),
+            ("outbox", *outbox != new.outbox),
             ("redis", *redis != new.redis),
             ("admin.listen", *admin_listen != new.admin.listen),
             ("log.file", *file != new.log.file),

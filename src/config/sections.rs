@@ -11,12 +11,12 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::address::{is_loopback, listen};
-use super::problem::{Feature, Open, Problem};
+use super::problem::{Open, Problem};
 use super::reader::{Field, Section};
 use super::secret;
 use super::units::{DAY, GIB, HOUR, MIB, MINUTE, SECOND};
 use super::values::{count, duration, file_name, networks, size};
-use super::{Admin, Delivery, Http, Log, Tcp, TcpTls, TlsFiles, Undelivered};
+use super::{Admin, Delivery, Http, Log, Outbox, Tcp, TcpTls, TlsFiles, Undelivered};
 use crate::notification::BackendId;
 use crate::peers::Networks;
 
@@ -174,10 +174,11 @@ pub fn delivery(mut s: Section<'_>) -> Delivery {
         ack_deadline: read(&deadline, duration(50..=MINUTE)).unwrap_or(Duration::from_secs(4)),
         undelivered: s
             .read("undelivered", undelivered)
-            .unwrap_or(Undelivered::Refuse),
+            .unwrap_or(Undelivered::Store),
+        dedupe_window: s
+            .read("dedupe_window", duration(MINUTE..=30 * DAY))
+            .unwrap_or(Duration::from_millis(DAY)),
     };
-    // Checked but not kept: it takes effect with the outbox.
-    s.read("dedupe_window", duration(MINUTE..=30 * DAY));
     s.close();
     if let (true, Some(deadline)) = (delivery.ack_deadline > ACK_DEADLINE_ADVISED, &deadline) {
         deadline.warn(Odd::LateAnswer);
@@ -185,21 +186,34 @@ pub fn delivery(mut s: Section<'_>) -> Delivery {
     delivery
 }
 
-/// Reads `[outbox]`, which has no effect yet: what it says is checked so that the file stays right until it has.
-pub fn outbox(mut s: Section<'_>) {
-    s.read("path", file_name);
+/// Reads `[outbox]`.
+pub fn outbox(mut s: Section<'_>) -> Outbox {
+    let path = s.read("path", file_name);
     let first = s.field("retry_first");
     let max = s.field("retry_max");
-    let first_wait = read(&first, duration(100..=HOUR)).unwrap_or(Duration::from_secs(1));
-    let max_wait = read(&max, duration(SECOND..=DAY)).unwrap_or(Duration::from_secs(300));
-    if let (true, Some(field)) = (first_wait > max_wait, max.or(first)) {
+    let outbox = Outbox {
+        path: path.unwrap_or_else(|| "data/outbox.db".into()),
+        retry_first: read(&first, duration(100..=HOUR)).unwrap_or(Duration::from_secs(1)),
+        retry_max: read(&max, duration(SECOND..=DAY)).unwrap_or(Duration::from_secs(300)),
+        max_tries: s.read("max_tries", count(1..=1_000_000)).unwrap_or(100) as u32,
+        expire: s
+            .read("expire", duration(MINUTE..=365 * DAY))
+            .unwrap_or(Duration::from_millis(7 * DAY)),
+        keep: s
+            .read("keep", duration(0..=30 * DAY))
+            .unwrap_or(Duration::from_millis(HOUR)),
+        max_messages: s
+            .read("max_messages", count(1..=100_000_000))
+            .unwrap_or(1_000_000) as u64,
+        max_bytes: s
+            .read("max_bytes", size(MIB..=1024 * GIB))
+            .unwrap_or(4 * GIB),
+    };
+    if let (true, Some(field)) = (outbox.retry_first > outbox.retry_max, max.or(first)) {
         field.refuse(Problem::RetryOrder);
     }
-    s.read("expire", duration(MINUTE..=365 * DAY));
-    s.read("keep", duration(0..=30 * DAY));
-    s.read("max_messages", count(1..=100_000_000));
-    s.read("max_bytes", size(MIB..=1024 * GIB));
     s.close();
+    outbox
 }
 
 /// Reads `[admin]`.
@@ -255,8 +269,8 @@ fn backends(field: &Field<'_>) -> Result<Vec<BackendId>, Problem> {
 fn undelivered(field: &Field<'_>) -> Result<Undelivered, Problem> {
     match field.text("a string")? {
         "refuse" => Ok(Undelivered::Refuse),
-        "store" => Err(Problem::NotYet(Feature::Outbox)),
-        _ => Err(Problem::NotOneOf(&["refuse"])),
+        "store" => Ok(Undelivered::Store),
+        _ => Err(Problem::NotOneOf(&["store", "refuse"])),
     }
 }
 

@@ -1,8 +1,12 @@
 //! Delivery between a provider and a bus that are the test's own: every parcel comes into the test's hands.
 
+use crossbeam_channel::Receiver;
+
+use super::table::DUE_SPARE;
 use super::*;
+use crate::bus::Forward;
 use crate::metrics::Readings;
-use crate::notification::{IdMint, Nack};
+use crate::notification::{BackendId, IdMint, Nack, Receipt};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,13 +48,16 @@ impl House {
             at_once,
         });
         let metrics = Arc::new(Metrics::new());
-        let delivery = Delivery::start(
-            Arc::default(),
-            bus,
+        let delivery = Delivery::start(Setting {
+            courier: Courier::new(Arc::default(), bus),
             ack_deadline,
             in_flight_max,
-            Arc::clone(&metrics),
-        );
+            outbox: None,
+            dedupe_window: PATIENCE,
+            ledger: None,
+            trace: Arc::default(),
+            metrics: Arc::clone(&metrics),
+        });
         Self {
             delivery: delivery.expect("a timer"),
             parcels,
@@ -181,7 +188,7 @@ fn silent_backends_leave_room_for_the_others() {
     assert_eq!(answer(&house.deliver("a")), Outcome::Busy);
     first.settle(Receipt::Ack);
     assert_eq!(answer(&waiting[0]), Outcome::Delivered);
-    assert!(house.delivery.waits.table.lock().by_backend.len() == 1);
+    assert!(house.delivery.waits.sizes().by_backend == 1);
 }
 
 #[test]
@@ -194,9 +201,9 @@ fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
         house.parcel().settle(Receipt::Ack);
         assert_eq!(answer(&paid), Outcome::Delivered);
     }
-    let table = house.delivery.waits.table.lock();
-    assert!(table.due.len() <= DUE_SPARE + 4, "{}", table.due.len());
-    assert_eq!((table.waits.len(), table.by_backend.len()), (1, 1));
+    let sizes = house.delivery.waits.sizes();
+    assert!(sizes.due <= DUE_SPARE + 4, "{}", sizes.due);
+    assert_eq!((sizes.waits, sizes.by_backend), (1, 1));
 }
 
 #[test]

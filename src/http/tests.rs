@@ -11,6 +11,8 @@ use super::*;
 use crate::bus::MemoryBus;
 use crate::claims::Reply;
 use crate::config::Config;
+use crate::courier::Courier;
+use crate::delivery;
 use crate::session::Registry;
 
 /// How long a test waits for what must happen.
@@ -47,7 +49,16 @@ impl House {
             Arc::default(),
             Arc::new(()),
         );
-        let delivery = Delivery::start(registry, Arc::new(bus), PATIENCE, 10, Arc::clone(&metrics));
+        let delivery = Delivery::start(delivery::Setting {
+            courier: Courier::new(registry, Arc::new(bus)),
+            ack_deadline: PATIENCE,
+            in_flight_max: 10,
+            outbox: None,
+            dedupe_window: PATIENCE,
+            ledger: None,
+            trace: Arc::default(),
+            metrics: Arc::clone(&metrics),
+        });
         let claims = Arc::new(Claims::default());
         let desk = Arc::new(Desk {
             failures: Failures::new(60),

@@ -136,6 +136,13 @@ fn readings_show_as_they_are_at_the_scrape() {
         http_in_flight: 3,
         fd_budget_free: 5,
         fd_budget: 6,
+        outbox: Some(OutboxReadings {
+            pending: 9,
+            done: 1,
+            dead: 2,
+            oldest: Duration::from_millis(7900),
+            backends: vec![("till-7".into(), 5, 2), ("till-8".into(), 1, 0)],
+        }),
         bus: BusReadings::default(),
     });
     for line in [
@@ -144,9 +151,21 @@ fn readings_show_as_they_are_at_the_scrape() {
         "payrelay_http_in_flight 3",
         "payrelay_fd_budget_free 5",
         "payrelay_fd_budget 6",
+        "payrelay_outbox_messages{backend=\"till-7\",state=\"pending\"} 5",
+        "payrelay_outbox_messages{backend=\"till-7\",state=\"dead\"} 2",
+        "payrelay_outbox_messages{backend=\"(other)\",state=\"pending\"} 3",
+        "payrelay_outbox_messages{backend=\"(other)\",state=\"dead\"} 0",
+        "payrelay_outbox_done 1",
+        "payrelay_outbox_oldest_seconds 7",
     ] {
-        assert!(text.lines().any(|have| have == line), "{line}");
+        assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
     }
+    // Who has nothing left drops out.
+    let text = metrics.text(&Readings {
+        outbox: Some(OutboxReadings::default()),
+        ..Readings::default()
+    });
+    assert!(!text.contains("till-7"), "{text}");
 }
 
 /// The rules of the text format 0.0.4 that a scraper rejects a page for.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::link::Link;
 use crate::notification::NotificationId;
-use crate::parcel::{Parcel, Reply};
+use crate::parcel::{Parcel, Reply, Sent};
 use crate::wire;
 
 /// The link with its MSG.
@@ -22,6 +22,8 @@ pub struct Outgoing {
     pub credit: usize,
     /// Whether MSG may be sent at all: from HELLO to BYE.
     pub open: bool,
+    /// The session's number, for whoever asks where a MSG went; 0 until HELLO.
+    pub session: u64,
     /// In the order they fall due.
     in_flight: VecDeque<InFlight>,
     ack_timeout: Duration,
@@ -45,6 +47,7 @@ impl Outgoing {
             link,
             credit: 0,
             open: false,
+            session: 0,
             in_flight: VecDeque::new(),
             ack_timeout,
         }
@@ -72,6 +75,7 @@ impl Outgoing {
                 .end_with_data(notification.head.len() + notification.body.len());
         });
         self.link.data(now, notification);
+        parcel.reply.sent(Sent::now(self.session));
         self.in_flight.push_back(InFlight {
             reply: parcel.reply,
             sent: now,

@@ -134,6 +134,13 @@ impl Registry {
         mine
     }
 
+    /// How many MSG the session of `id` may have unacknowledged; `None` if it is not here.
+    pub fn credit(&self, id: &BackendId) -> Option<usize> {
+        let mailbox = self.mailbox(id)?;
+        let credit = mailbox.outgoing().credit;
+        Some(credit)
+    }
+
     /// How many backends are here.
     pub fn len(&self) -> usize {
         self.seats.lock().by_id.len()

@@ -142,6 +142,7 @@ impl Session {
         let session = self.number;
         let mut outgoing = self.mailbox.outgoing();
         outgoing.credit = credit;
+        outgoing.session = session;
         outgoing.open = true;
         outgoing.link.frame(self.now, |out| {
             wire::line(out, "OK")

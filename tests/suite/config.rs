@@ -172,15 +172,6 @@ fn a_provider_that_nobody_knows_is_named_with_those_that_there_are() {
 }
 
 #[test]
-fn what_this_version_has_not_is_said_so() {
-    refused(
-        &format!("{ROUTE}[delivery]\nundelivered = \"store\"\n"),
-        "5:15",
-        &["delivery.undelivered", "refuse", "not in this version"],
-    );
-}
-
-#[test]
 fn a_redis_url_that_is_none_is_refused_and_not_shown() {
     let text = format!("{ROUTE}[redis]\nurl = \"redis//:hunter2@example\"\n");
     let errors = told("check", &text).errors;

@@ -82,8 +82,12 @@ struct Client {
 
 impl Stage {
     fn set(setting: &str) -> Self {
+        let undelivered = match setting {
+            "store" => "store",
+            _ => "refuse",
+        };
         let tcp = match setting.split_once('=') {
-            None if setting.is_empty() => String::new(),
+            None if setting.is_empty() || setting == "store" => String::new(),
             None if setting == "secrets" => {
                 "secrets = [\"correct horse battery staple\"]".to_owned()
             }
@@ -92,7 +96,8 @@ impl Stage {
         };
         Self {
             relay: Relay::with(&format!(
-                "node = \"pay-1\"\n[delivery]\nack_deadline = \"4s\"\n[tcp]\n{tcp}"
+                "node = \"pay-1\"\n[delivery]\nack_deadline = \"4s\"\n\
+                 undelivered = \"{undelivered}\"\n[tcp]\n{tcp}"
             )),
             clients: HashMap::new(),
             providers: HashMap::new(),

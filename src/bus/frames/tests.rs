@@ -90,18 +90,26 @@ fn every_receipt_is_read_as_it_was_written() {
         nack(Again::After(Duration::from_secs(604_800)), Some("".into())),
         nack(Again::After(Duration::ZERO), Some(" =\n%".into())),
     ] {
-        let bytes = written(|out| told(out, id, &backend(), &receipt));
-        let Some(Frame::Receipt {
-            id: got_id,
-            to,
-            receipt: got,
-        }) = read(&bytes, None)
-        else {
-            panic!("no receipt");
+        let msg = Sent {
+            at_unix_ms: 5,
+            session: 7,
         };
-        assert_eq!((got_id, to, got), (id, backend(), receipt));
+        for sent in [None, Some(msg)] {
+            let bytes = written(|out| told(out, id, &backend(), &receipt, sent));
+            let Some(Frame::Receipt {
+                id: got_id,
+                to,
+                receipt: got,
+                sent: got_sent,
+            }) = read(&bytes, None)
+            else {
+                panic!("no receipt");
+            };
+            assert_eq!((got_id, to, &got), (id, backend(), &receipt));
+            assert_eq!(got_sent, sent);
+        }
     }
-    let bytes = written(|out| told(out, id, &backend(), &Receipt::Unreachable));
+    let bytes = written(|out| told(out, id, &backend(), &Receipt::Unreachable, None));
     assert!(matches!(
         read(&bytes, None),
         Some(Frame::Receipt {
@@ -233,7 +241,7 @@ fn garbage_harms_nobody() {
             sent.body.truncate(300);
             msg(out, &sent, &instance(), Duration::from_secs(4));
         }),
-        written(|out| told(out, id, &backend(), &Receipt::Nack(Nack::default()))),
+        written(|out| told(out, id, &backend(), &Receipt::Nack(Nack::default()), None)),
         written(|out| here(out, &instance(), &[(backend(), 7)])),
         written(|out| roll(out, 7, &instance(), &[(backend(), 7)], true)),
         written(|out| event(out, b"{}")),

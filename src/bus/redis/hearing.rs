@@ -15,7 +15,7 @@ use crate::bus::roll::RollCalls;
 use crate::bus::{Arrivals, Sessions, Stamp, Topic};
 use crate::metrics::BusMetrics;
 use crate::notification::{BackendId, NotificationId, Receipt};
-use crate::parcel::{Parcel, Receipts, Reply};
+use crate::parcel::{Parcel, Progress, Receipts, Reply};
 
 /// Backends in one ROLL.
 const ROLL_MAX: usize = 1000;
@@ -75,8 +75,14 @@ impl Hearing {
         }
     }
 
-    fn back(&self, origin: &str, to: &BackendId) -> Arc<dyn Receipts> {
+    fn back(
+        &self,
+        origin: &str,
+        to: &BackendId,
+        progress: Option<Arc<Progress>>,
+    ) -> Arc<dyn Receipts> {
         Arc::new(Back {
+            progress,
             channel: self.names.to("node:", origin).concat(),
             to: to.clone(),
             post: Arc::clone(&self.post),
@@ -88,8 +94,13 @@ impl Hearing {
 impl Ear for Hearing {
     fn own(&mut self, message: &[u8]) -> Option<u64> {
         match frames::read(message, None)? {
-            Frame::Receipt { id, to, receipt } => {
-                if !self.abroad.told(&to, id, receipt) {
+            Frame::Receipt {
+                id,
+                to,
+                receipt,
+                sent,
+            } => {
+                if !self.abroad.told(&to, id, receipt, sent) {
                     log::debug!("{id}: a receipt that nobody waits for any more");
                 }
             }
@@ -132,12 +143,14 @@ impl Ear for Hearing {
                 }) => {
                     self.metrics.received();
                     let deadline = Instant::now() + ttl;
-                    let receipts = self.back(origin, backend);
+                    let progress = Arc::new(Progress::default());
+                    let receipts = self.back(origin, backend, Some(Arc::clone(&progress)));
                     let parcel = Parcel::new(Arc::new(notification), deadline, receipts);
+                    let parcel = parcel.tracked(progress);
                     !self.sessions.hand_over(Box::new(parcel))
                 }
                 Some(Frame::Data { id, data, origin }) => {
-                    let reply = Reply::new(id, self.back(origin, backend));
+                    let reply = Reply::new(id, self.back(origin, backend, None));
                     !self.sessions.pass_on(&data, reply)
                 }
                 _ => {
@@ -186,6 +199,8 @@ impl Ear for Hearing {
 
 /// The way back to the node that a notification came from.
 struct Back {
+    /// Whether it became a MSG here: its origin counts tries by that.
+    progress: Option<Arc<Progress>>,
     channel: String,
     to: BackendId,
     post: Arc<Post>,
@@ -195,7 +210,8 @@ struct Back {
 impl Receipts for Back {
     fn receipt(&self, id: NotificationId, receipt: Receipt) {
         let bytes = link::publish(&[&self.channel], |out| {
-            frames::told(out, id, &self.to, &receipt);
+            let sent = self.progress.as_ref().and_then(|progress| progress.sent());
+            frames::told(out, id, &self.to, &receipt, sent);
         });
         // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
         if self.post.send(bytes, Then::Again(Word::default())).is_err() {

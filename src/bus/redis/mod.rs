@@ -217,7 +217,7 @@ impl RedisBus {
         self.metrics.forwarded();
         let bytes = link::publish(&self.names.to("to:", to.as_str()), write);
         if self.post.send(bytes, Then::Parcel(to.clone(), id)).is_err() {
-            self.abroad.told(to, id, Receipt::Busy);
+            self.abroad.told(to, id, Receipt::Busy, None);
             self.abroad.heard_by(to, id, 1);
         }
     }

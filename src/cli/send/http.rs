@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::cli::tls::{Trust, Wire};
 
-/// The largest answer taken, head and body, in bytes: what 100,000 backends are in JSON, and more.
+/// The largest answer taken, head and body, in bytes: a stored body of 64 MiB in base 64, what 100,000 backends are in JSON,
+/// and more.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 
 /// Header lines an answer may have.

@@ -12,7 +12,7 @@ use payrelay::notification::BackendId;
 use self::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
 use super::tls::{TlsArgs, Trust};
-use super::{ConfigFile, Failure, cannot_print, place};
+use super::{ConfigFile, Failure, cannot_print, place, say};
 
 pub const HELP: &str = "\
 Examples:
@@ -188,6 +188,12 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     .map_err(|error| no_answer(&error, &url.place))?;
     show(&answer, sent.elapsed())?;
     if (200..300).contains(&answer.status) {
+        if answer.header("x-payrelay-outcome") == Some("stored") {
+            say(format_args!(
+                "it is in the outbox until {} has acknowledged it; look with: payrelay outbox list",
+                args.id
+            ));
+        }
         return Ok(());
     }
     Err(Failure::new(explain(&answer, &args.id, &target)))

@@ -34,6 +34,7 @@ dedupe_window = "7d"
 path = "/var/lib/payrelay/outbox.db"
 retry_first = "2s"
 retry_max = "10m"
+max_tries = 7
 expire = "3d"
 keep = "0s"
 max_messages = 5
@@ -84,6 +85,18 @@ fn every_key_arrives() {
 
     assert_eq!(config.delivery.ack_deadline, Duration::from_secs(2));
     assert_eq!(config.delivery.undelivered, Undelivered::Refuse);
+    assert_eq!(
+        config.delivery.dedupe_window,
+        Duration::from_secs(7 * 86_400)
+    );
+    let outbox = &config.outbox;
+    assert_eq!(outbox.path, Path::new("/var/lib/payrelay/outbox.db"));
+    assert_eq!(outbox.retry_first, Duration::from_secs(2));
+    assert_eq!(outbox.retry_max, Duration::from_secs(600));
+    assert_eq!(outbox.expire, Duration::from_secs(3 * 86_400));
+    assert_eq!(outbox.keep, Duration::ZERO);
+    assert_eq!((outbox.max_tries, outbox.max_messages), (7, 5));
+    assert_eq!(outbox.max_bytes, 1 << 30);
     assert_eq!(config.admin.listen.to_string(), "192.0.2.1:9101");
     assert_eq!(config.admin.token, Some(Secret::new("abcdef0123456789")));
     assert_eq!(config.log.level, log::LevelFilter::Trace);
@@ -122,7 +135,16 @@ fn the_defaults_are_these() {
     assert_eq!(tcp.ack_timeout, Duration::from_secs(60));
     assert_eq!(tcp.write_deadline, Duration::from_secs(10));
     assert_eq!(config.delivery.ack_deadline, Duration::from_secs(4));
-    assert_eq!(config.delivery.undelivered, Undelivered::Refuse);
+    assert_eq!(config.delivery.undelivered, Undelivered::Store);
+    assert_eq!(config.delivery.dedupe_window, Duration::from_secs(86_400));
+    let outbox = &config.outbox;
+    assert_eq!(outbox.path, Path::new("data/outbox.db"));
+    assert_eq!(outbox.retry_first, Duration::from_secs(1));
+    assert_eq!(outbox.retry_max, Duration::from_secs(300));
+    assert_eq!(outbox.expire, Duration::from_secs(7 * 86_400));
+    assert_eq!(outbox.keep, Duration::from_secs(3600));
+    assert_eq!((outbox.max_tries, outbox.max_messages), (100, 1_000_000));
+    assert_eq!(outbox.max_bytes, 4 << 30);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9100");
     assert_eq!(config.admin.token, None);
     assert_eq!(config.log.level, log::LevelFilter::Info);
@@ -175,6 +197,7 @@ fn both_ends_of_every_limit_are_allowed() {
         ("outbox.retry_max", "\"1s\"", "\"24h\""),
         ("outbox.expire", "\"1m\"", "\"365d\""),
         ("outbox.keep", "\"0s\"", "\"30d\""),
+        ("outbox.max_tries", "1", "1000000"),
         ("outbox.max_messages", "1", "100000000"),
         ("outbox.max_bytes", "\"1MiB\"", "\"1024GiB\""),
     ] {

@@ -232,6 +232,14 @@ impl Backend {
         }
     }
 
+    /// Whether a frame comes `within` that time.
+    pub fn comes(&mut self, within: Duration) -> bool {
+        matches!(
+            self.read_until(Instant::now() + within),
+            Came::Frame(frame) if frame.verb == "MSG"
+        )
+    }
+
     /// Says "no more from me" and reads on.
     pub fn half_close(&mut self) {
         self.wire.say_end();

@@ -156,6 +156,15 @@ impl RawHttp {
         Self::over(wire)
     }
 
+    /// A connection to a relay that may be down just now.
+    pub fn try_connect(to: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(to).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).ok()?;
+        stream.set_write_timeout(Some(DEADLINE)).ok()?;
+        Some(Self::over(Wire::Plain(stream)))
+    }
+
     /// Over a connection that is there already.
     pub fn over(wire: Wire) -> Self {
         Self {

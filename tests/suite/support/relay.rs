@@ -17,6 +17,7 @@ use super::{Answer, Authority, DEADLINE, Gate, Process, Via};
 /// What every relay of the suite starts from; a test's own fragment is laid over it.
 ///
 /// The ACK deadline is far away: an answer that comes before it did not wait for it, and no busy machine reaches it.
+/// Nothing is stored unless a test says so: most of them are about what the provider is told without a store.
 const BASE: &str = r#"
 node = "test"
 [http]
@@ -25,6 +26,7 @@ listen = "127.0.0.1:0"
 listen = "127.0.0.1:0"
 [delivery]
 ack_deadline = "25s"
+undelivered = "refuse"
 [admin]
 listen = "127.0.0.1:0"
 [log]

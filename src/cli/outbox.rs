@@ -1,0 +1,357 @@
+//! `payrelay outbox`: what is stored, for people and for scripts.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use payrelay::notification::{BackendId, NotificationId};
+use payrelay::outbox::State;
+use serde_json::{Value, json};
+
+use super::api::{Api, Where, escaped, text, time, timeline};
+use super::text::readable;
+use super::{ConfigFile, Failure, print};
+
+pub const HELP: &str = "\
+Examples:
+  payrelay outbox list --state dead
+  payrelay outbox show 01M87NVVDXV24PCJFB00000000 --body
+  payrelay outbox retry --state dead --backend game-01
+  payrelay outbox drop 01M87NVVDXV24PCJFB00000000
+
+It asks the running relay, at its admin port. States: pending (to be delivered), done (acknowledged, deleted after
+outbox.keep), dead (given up; retry it or drop it).";
+
+/// How many notifications the relay tells of at once.
+const PAGE: usize = 200;
+
+/// How many ids one order carries; the admin port takes small requests.
+const IDS_AT_ONCE: usize = 100;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List what is stored, oldest first
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Show one notification and what happened to it
+    Show {
+        /// Its id
+        #[arg(value_parser = parse_id)]
+        id: NotificationId,
+        /// Its headers and its body too: payment data
+        #[arg(long)]
+        body: bool,
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Deliver again, dead letters too, at once if the backend is there
+    Retry(Change),
+    /// Delete for good; whoever dropped it answers for it
+    Drop(Change),
+}
+
+/// Which notifications.
+#[derive(Debug, Default, clap::Args)]
+struct Filter {
+    /// Only for this backend
+    #[arg(long, value_parser = BackendId::parse)]
+    backend: Option<BackendId>,
+    /// Only in this state: pending, done or dead
+    #[arg(long, value_parser = parse_state)]
+    state: Option<State>,
+    /// Only those that came in by the route of this name
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// Only with this event key
+    #[arg(long)]
+    event: Option<String>,
+    /// Only those taken within this time: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    since: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// These; or say which with the options
+    #[arg(value_parser = parse_id)]
+    ids: Vec<NotificationId>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Everything
+    #[arg(long, conflicts_with_all = ["ids", "backend", "state", "route", "event", "since"])]
+    #[arg(required_unless_present_any = ["ids", "backend", "state", "route", "event", "since"])]
+    all: bool,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// Why an argument is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BadArgument {
+    Id,
+    State,
+    Since,
+}
+
+impl std::fmt::Display for BadArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Id => "an id has 26 characters of 0-9 A-Z",
+            Self::State => "a state is pending, done or dead",
+            Self::Since => "a time is a number and s, m, h or d, such as 12h",
+        })
+    }
+}
+
+impl std::error::Error for BadArgument {}
+
+fn parse_id(word: &str) -> Result<NotificationId, BadArgument> {
+    NotificationId::parse(word).ok_or(BadArgument::Id)
+}
+
+fn parse_state(word: &str) -> Result<State, BadArgument> {
+    State::parse(word).ok_or(BadArgument::State)
+}
+
+/// Milliseconds back from now.
+fn parse_since(word: &str) -> Result<u64, BadArgument> {
+    let at = word.len() - word.chars().next_back().map_or(0, char::len_utf8);
+    let (number, unit) = word.split_at(at);
+    let unit_ms = match unit {
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(BadArgument::Since),
+    };
+    let number: u64 = number.parse().map_err(|_| BadArgument::Since)?;
+    number.checked_mul(unit_ms).ok_or(BadArgument::Since)
+}
+
+impl Filter {
+    fn since_unix_ms(&self) -> Option<u64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let back = self.since?;
+        Some((now.as_millis() as u64).saturating_sub(back))
+    }
+
+    fn query(&self) -> String {
+        let since = self.since_unix_ms().map(|ms| ms.to_string());
+        let pairs = [
+            ("backend", self.backend.as_ref().map(BackendId::as_str)),
+            ("state", self.state.map(State::as_str)),
+            ("route", self.route.as_deref()),
+            ("event", self.event.as_deref()),
+            ("since", since.as_deref()),
+        ];
+        let pair = |(key, value): (&str, Option<&str>)| Some(format!("&{key}={}", escaped(value?)));
+        pairs.into_iter().filter_map(pair).collect()
+    }
+
+    fn order(&self) -> Value {
+        json!({
+            "backend": self.backend.as_ref().map(BackendId::as_str),
+            "state": self.state.map(State::as_str),
+            "route": self.route,
+            "event": self.event,
+            "since": self.since_unix_ms(),
+        })
+    }
+}
+
+pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
+    match args.what {
+        Command::List { filter, limit, at } => list(config, &filter, limit, &at),
+        Command::Show { id, body, at } => show(config, id, body, &at),
+        Command::Retry(change) => order(config, &change, "/outbox/retry", "retried"),
+        Command::Drop(change) => order(config, &change, "/outbox/drop", "dropped"),
+    }
+}
+
+fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Result<(), Failure> {
+    let api = Api::of(config, at)?;
+    let (mut after, mut told) = (0, 0);
+    while told < limit {
+        let page = PAGE.min(limit - told);
+        let target = format!("/outbox?after={after}&limit={page}{}", filter.query());
+        let answer = api.get(&target)?;
+        let messages = answer["messages"].as_array().cloned().unwrap_or_default();
+        if told == 0 && !at.json && !messages.is_empty() {
+            print(format_args!(
+                "{:<26} {:<24} {:<8} {:>5} {:<16} {:<16} WHY\n",
+                "ID", "TAKEN", "STATE", "TRIES", "BACKEND", "EVENT"
+            ))?;
+        }
+        for message in &messages {
+            if at.json {
+                print(format_args!("{message}\n"))?;
+                continue;
+            }
+            print(format_args!(
+                "{:<26} {:<24} {:<8} {:>5} {:<16} {:<16} {}\n",
+                text(message, "id"),
+                time(message["at"].as_u64().unwrap_or(0)),
+                text(message, "state"),
+                text(message, "tries"),
+                text(message, "backend"),
+                text(message, "event"),
+                text(message, "why"),
+            ))?;
+        }
+        told += messages.len();
+        match answer["next"].as_i64() {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn show(config: &ConfigFile, id: NotificationId, body: bool, at: &Where) -> Result<(), Failure> {
+    let api = Api::of(config, at)?;
+    let query = if body { "?body=1" } else { "" };
+    let message = api.get(&format!("/outbox/{id}{query}"))?;
+    if at.json {
+        return print(format_args!("{message}\n"));
+    }
+    let mut shown = String::new();
+    for key in [
+        "id", "backend", "route", "verified", "event", "state", "tries", "bytes", "why",
+    ] {
+        shown.push_str(&format!("{key:<9} {}\n", text(&message, key)));
+    }
+    shown.push_str(&format!(
+        "taken     {}\n\n",
+        time(message["at"].as_u64().unwrap_or(0))
+    ));
+    shown.push_str(&timeline(&message));
+    if body {
+        match message["damaged"].as_bool() {
+            Some(true) => shown.push_str("\nwhat it carries was damaged on disk\n"),
+            _ => {
+                let headers = message["headers"].as_str().unwrap_or_default();
+                let body = decoded(message["body_base64"].as_str().unwrap_or_default());
+                shown.push_str(&format!(
+                    "\n{}\n",
+                    readable(headers.replace('\r', "").as_bytes())
+                ));
+                shown.push_str(&readable(&body));
+                shown.push('\n');
+            }
+        }
+    }
+    print(shown)
+}
+
+fn order(config: &ConfigFile, change: &Change, target: &str, done: &str) -> Result<(), Failure> {
+    let api = Api::of(config, &change.at)?;
+    let (mut changed, mut in_hand) = (0, 0);
+    let ids: Vec<String> = change.ids.iter().map(ToString::to_string).collect();
+    // Without ids there is one order, which may take several rounds.
+    let mut chunks: Vec<&[String]> = ids.chunks(IDS_AT_ONCE).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    for chunk in chunks {
+        let mut after = 0;
+        loop {
+            let mut order = change.filter.order();
+            order["ids"] = json!(chunk);
+            order["all"] = change.all.into();
+            order["after"] = after.into();
+            let answer = api.order(target, &order)?;
+            changed += answer["changed"].as_u64().unwrap_or(0);
+            in_hand += answer["in_hand"].as_u64().unwrap_or(0);
+            match answer["next"].as_i64() {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+    }
+    if change.at.json {
+        print(format_args!(
+            "{}\n",
+            json!({ "changed": changed, "in_hand": in_hand })
+        ))?;
+    } else {
+        print(format_args!("{changed} {done}\n"))?;
+        if in_hand > 0 {
+            print(format_args!(
+                "{in_hand} left alone: a session has them in hand just now\n"
+            ))?;
+        }
+    }
+    match changed + in_hand {
+        0 => Err(Failure::new("the outbox has none of these")),
+        _ => Ok(()),
+    }
+}
+
+/// Base 64 back to bytes; what is no digit is skipped.
+fn decoded(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    for four in digits.chunks(4) {
+        let bits = four
+            .iter()
+            .fold(0u32, |bits, digit| bits << 6 | u32::from(*digit));
+        let bits = bits << (6 * (4 - four.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len().max(1)]);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_64_is_read_back() {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("Zg==", b"f"),
+            ("Zm8=", b"fo"),
+            ("Zm9v", b"foo"),
+            ("//79/A==", b"\xff\xfe\xfd\xfc"),
+        ] {
+            assert_eq!(decoded(text), bytes);
+        }
+    }
+
+    #[test]
+    fn times_back_have_a_unit() {
+        assert_eq!(parse_since("90s"), Ok(90_000));
+        assert_eq!(parse_since("7d"), Ok(604_800_000));
+        for bad in [
+            "",
+            "s",
+            "9",
+            "9w",
+            "-1h",
+            "1.5h",
+            "99999999999999999d",
+            "9ä",
+        ] {
+            assert_eq!(parse_since(bad), Err(BadArgument::Since), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Which events are under way and which are settled, so that a provider's retry is recognised.
+//!
+//! A retry that comes while the first request is under way waits for the same end. One that comes after the event was
+//! delivered or stored is answered at once. An event that failed is forgotten: its retry must be delivered.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::Answer;
+use crate::notification::EventKey;
+use crate::trace::Record;
+
+/// The most events of one age that are kept together. Seven eighths of a power of two: what a hash map fills before it
+/// doubles.
+const AGE_EVENTS_MAX: usize = 114_688;
+
+/// How many ages are kept; with the next one the oldest is forgotten.
+const AGES_MAX: usize = 8;
+
+/// The most settled events that are known, the latest; some 22 MB when it is reached.
+pub const EVENTS_MAX: usize = AGE_EVENTS_MAX * AGES_MAX;
+
+/// The most retries that wait for one event. A provider has one or two out at a time.
+const JOINED_MAX: usize = 16;
+
+/// A retry that waits for the first request's end.
+pub struct Joined {
+    pub record: Record,
+    pub answer: Answer,
+}
+
+/// What a request for an event finds.
+pub enum Entered {
+    /// It is the first; the means to answer come back.
+    First(Joined),
+    /// It waits with the first, whose end it is told.
+    Waits,
+    /// The event is settled.
+    Settled(Joined),
+    /// Too many wait already.
+    Crowded(Joined),
+}
+
+/// The events of one node.
+pub struct Dedupe {
+    window: Duration,
+    began: Instant,
+    events: Mutex<Events>,
+}
+
+#[derive(Default)]
+struct Events {
+    under_way: HashMap<EventKey, Vec<Joined>>,
+    /// Settled ones with the second when that was, the latest age last.
+    ages: VecDeque<HashMap<EventKey, i64>>,
+}
+
+impl Dedupe {
+    /// Knows settled events for `window`.
+    pub fn new(window: Duration) -> Self {
+        Self {
+            window,
+            began: Instant::now(),
+            events: Mutex::default(),
+        }
+    }
+
+    /// A request for the event `key`.
+    pub fn enter(&self, key: &EventKey, request: Joined) -> Entered {
+        let now = self.now();
+        let mut events = self.events.lock();
+        if events.is_settled(key, now - self.window.as_secs() as i64) {
+            return Entered::Settled(request);
+        }
+        match events.under_way.get_mut(key) {
+            None => {
+                events.under_way.insert(*key, Vec::new());
+                Entered::First(request)
+            }
+            Some(waiting) if waiting.len() < JOINED_MAX => {
+                waiting.push(request);
+                Entered::Waits
+            }
+            Some(_) => Entered::Crowded(request),
+        }
+    }
+
+    /// The event's first request has come to its end; `settled`: it was delivered or stored. Gives back who waited with it.
+    pub fn leave(&self, key: &EventKey, settled: bool) -> Vec<Joined> {
+        let now = self.now();
+        let mut events = self.events.lock();
+        if settled {
+            events.settle(*key, now);
+        }
+        events.under_way.remove(key).unwrap_or_default()
+    }
+
+    /// An event that was settled `age` ago, before this run.
+    pub fn remember(&self, key: EventKey, age: Duration) {
+        let then = self.now() - age.as_secs() as i64;
+        self.events.lock().settle(key, then);
+    }
+
+    /// The event is not settled after all.
+    pub fn forget(&self, key: &EventKey) {
+        for age in &mut self.events.lock().ages {
+            age.remove(key);
+        }
+    }
+
+    /// How many events are under way.
+    #[cfg(test)]
+    pub fn under_way(&self) -> usize {
+        self.events.lock().under_way.len()
+    }
+
+    fn now(&self) -> i64 {
+        self.began.elapsed().as_secs() as i64
+    }
+}
+
+impl Events {
+    fn is_settled(&self, key: &EventKey, since: i64) -> bool {
+        let mut ages = self.ages.iter().rev();
+        ages.find_map(|age| age.get(key))
+            .is_some_and(|then| *then >= since)
+    }
+
+    fn settle(&mut self, key: EventKey, then: i64) {
+        let full = |age: &HashMap<_, _>| age.len() >= AGE_EVENTS_MAX;
+        if self.ages.back().is_none_or(full) {
+            if self.ages.len() >= AGES_MAX {
+                self.ages.pop_front();
+            }
+            self.ages.push_back(HashMap::new());
+        }
+        if let Some(age) = self.ages.back_mut() {
+            age.insert(key, then);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notification::{BackendId, IdMint};
+
+    fn key(n: usize) -> EventKey {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        EventKey::from_bytes(bytes)
+    }
+
+    fn request() -> Joined {
+        Joined {
+            record: Record {
+                id: IdMint::new(0).mint(0),
+                backend: BackendId::parse("a").expect("an id"),
+                route: "r".into(),
+                verified: "none".into(),
+                event: None,
+                at_unix_ms: 0,
+                sent: None,
+                concluded: None,
+                why: None,
+            },
+            answer: Box::new(|_| {}),
+        }
+    }
+
+    #[test]
+    fn a_retry_waits_with_the_first_and_then_finds_the_event_settled_or_free() {
+        let dedupe = Dedupe::new(Duration::from_secs(60));
+        assert!(matches!(
+            dedupe.enter(&key(1), request()),
+            Entered::First(_)
+        ));
+        for _ in 0..JOINED_MAX {
+            assert!(matches!(dedupe.enter(&key(1), request()), Entered::Waits));
+        }
+        assert!(matches!(
+            dedupe.enter(&key(1), request()),
+            Entered::Crowded(_)
+        ));
+        assert!(matches!(
+            dedupe.enter(&key(2), request()),
+            Entered::First(_)
+        ));
+        assert_eq!(dedupe.leave(&key(1), false).len(), JOINED_MAX);
+        assert!(matches!(
+            dedupe.enter(&key(1), request()),
+            Entered::First(_)
+        ));
+        assert!(dedupe.leave(&key(1), true).is_empty());
+        assert!(matches!(
+            dedupe.enter(&key(1), request()),
+            Entered::Settled(_)
+        ));
+        dedupe.forget(&key(1));
+        assert!(matches!(
+            dedupe.enter(&key(1), request()),
+            Entered::First(_)
+        ));
+    }
+
+    #[test]
+    fn an_event_is_known_for_the_window_and_no_longer() {
+        let dedupe = Dedupe::new(Duration::from_secs(60));
+        dedupe.remember(key(1), Duration::from_secs(59));
+        dedupe.remember(key(2), Duration::from_secs(62));
+        assert!(matches!(
+            dedupe.enter(&key(1), request()),
+            Entered::Settled(_)
+        ));
+        assert!(matches!(
+            dedupe.enter(&key(2), request()),
+            Entered::First(_)
+        ));
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_and_the_latest() {
+        let dedupe = Dedupe::new(Duration::from_secs(60));
+        for n in 0..=EVENTS_MAX {
+            dedupe.remember(key(n), Duration::ZERO);
+        }
+        let known: usize = dedupe.events.lock().ages.iter().map(HashMap::len).sum();
+        assert_eq!(known, EVENTS_MAX - AGE_EVENTS_MAX + 1);
+        assert!(matches!(
+            dedupe.enter(&key(EVENTS_MAX), request()),
+            Entered::Settled(_)
+        ));
+        assert!(matches!(
+            dedupe.enter(&key(0), request()),
+            Entered::First(_)
+        ));
+        assert_eq!(dedupe.under_way(), 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! The table of waits, as plain data behind one lock of [`Waits`](super::waits::Waits).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Answer;
+use crate::bus::Claim;
+use crate::notification::{BackendId, EventKey, Notification, NotificationId, Receipt};
+use crate::parcel::Progress;
+use crate::trace::Record;
+
+/// How many deadlines of concluded waits may be kept, beyond as many as there are waits, before they are cleared out.
+pub const DUE_SPARE: usize = 64;
+
+/// One provider's wait.
+pub struct Wait {
+    pub notification: Arc<Notification>,
+    pub key: Option<EventKey>,
+    /// What the other nodes said of its event.
+    pub claim: Option<Claim>,
+    pub progress: Arc<Progress>,
+    pub answer: Answer,
+}
+
+impl Wait {
+    /// For `notification`, whose event is known by `key`.
+    pub fn new(notification: Notification, key: Option<EventKey>, answer: Answer) -> Self {
+        Self {
+            notification: Arc::new(notification),
+            key,
+            claim: None,
+            progress: Arc::default(),
+            answer,
+        }
+    }
+
+    /// What its parcel shares with it.
+    pub fn shared(&self) -> (NotificationId, Arc<Notification>, Arc<Progress>) {
+        (
+            self.notification.id,
+            Arc::clone(&self.notification),
+            Arc::clone(&self.progress),
+        )
+    }
+
+    /// What is to be remembered of it.
+    pub fn record(&self) -> Record {
+        Record {
+            sent: self.progress.sent(),
+            ..Record::of(&self.notification)
+        }
+    }
+}
+
+/// What was stored while a session had it in hand.
+pub struct Held {
+    pub progress: Arc<Progress>,
+    /// Its row, once it is on disk.
+    pub seq: Option<i64>,
+    /// What the session has told, if it was faster than the disk.
+    pub receipt: Option<Receipt>,
+}
+
+/// How much of each is kept.
+#[cfg(test)]
+pub struct Sizes {
+    pub waits: usize,
+    pub by_backend: usize,
+    pub due: usize,
+}
+
+/// The waits, and what belongs to them.
+#[derive(Default)]
+pub struct Table {
+    pub waits: HashMap<NotificationId, Wait>,
+    pub by_backend: HashMap<BackendId, usize>,
+    /// In the order they fall due, since all wait equally long. Those concluded earlier are cleared now and
+    /// then.
+    pub due: VecDeque<(Instant, NotificationId)>,
+    /// Taken out to be stored and not answered yet.
+    pub storing: usize,
+    /// No more than all sessions have in flight.
+    pub held: HashMap<NotificationId, Held>,
+}
+
+impl Table {
+    /// The wait for `id`, if nobody took it before.
+    pub fn take(&mut self, id: NotificationId) -> Option<Wait> {
+        let wait = self.waits.remove(&id)?;
+        if let Some(count) = self.by_backend.get_mut(&wait.notification.backend) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_backend.remove(&wait.notification.backend);
+            }
+        }
+        Some(wait)
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waits.is_empty() && self.storing == 0
+    }
+
+    /// Clears out the deadlines of those that were concluded before.
+    pub fn clear_concluded(&mut self) {
+        while let Some((_, id)) = self.due.front() {
+            if self.waits.contains_key(id) {
+                break;
+            }
+            self.due.pop_front();
+        }
+        // Behind a wait that lasts, the concluded ones would pile up until its deadline.
+        if self.due.len() > 2 * self.waits.len() + DUE_SPARE {
+            let waits = &self.waits;
+            self.due.retain(|(_, id)| waits.contains_key(id));
+        }
+    }
+
+    /// From now on whatever a session tells of `wait` is kept for the outbox.
+    pub fn hold(&mut self, wait: &Wait) {
+        let held = Held {
+            progress: Arc::clone(&wait.progress),
+            seq: None,
+            receipt: None,
+        };
+        self.held.insert(wait.notification.id, held);
+    }
+}

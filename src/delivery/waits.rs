@@ -1,0 +1,472 @@
+//! The waits of this node: who waits for which notification, and what is done when the waiting is over.
+//!
+//! A receipt or the deadline takes a wait out of the table; nobody else can. What becomes of the notification after that
+//! (answered, or stored and then answered) is the taker's to see to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use parking_lot::{Condvar, Mutex};
+
+use super::dedupe::{Dedupe, Joined};
+#[cfg(test)]
+use super::table::Sizes;
+use super::table::{Table, Wait};
+use crate::bus::{Claim, Ledger};
+use crate::metrics::Metrics;
+use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
+use crate::outbox::{HeldReceipt, Outbox, Undelivered};
+use crate::parcel::Receipts;
+use crate::trace::{Record, Trace};
+
+/// How a wait ends.
+pub struct Conclusion {
+    outcome: Outcome,
+    /// The backend's refusal, if that is what it was.
+    nack: Option<Nack>,
+    /// A session has it in hand still, and will tell what came of it.
+    held: bool,
+}
+
+impl Conclusion {
+    /// An end that is final: nobody will be heard of any more.
+    pub fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            nack: None,
+            held: false,
+        }
+    }
+}
+
+/// All of them.
+pub struct Waits {
+    me: Weak<Self>,
+    table: Mutex<Table>,
+    emptied: Condvar,
+    draining: AtomicBool,
+    outbox: Option<Arc<Outbox>>,
+    pub dedupe: Dedupe,
+    ledger: Option<Arc<dyn Ledger>>,
+    dedupe_window: Duration,
+    trace: Arc<Trace>,
+    metrics: Arc<Metrics>,
+}
+
+impl Waits {
+    /// None yet.
+    pub fn new(
+        outbox: Option<Arc<Outbox>>,
+        dedupe: Dedupe,
+        ledger: Option<Arc<dyn Ledger>>,
+        dedupe_window: Duration,
+        trace: Arc<Trace>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            table: Mutex::default(),
+            emptied: Condvar::new(),
+            draining: AtomicBool::new(false),
+            outbox,
+            dedupe,
+            ledger,
+            dedupe_window,
+            trace,
+            metrics,
+        })
+    }
+
+    /// How much is kept.
+    #[cfg(test)]
+    pub fn sizes(&self) -> Sizes {
+        let table = self.table.lock();
+        Sizes {
+            waits: table.waits.len(),
+            by_backend: table.by_backend.len(),
+            due: table.due.len(),
+        }
+    }
+
+    /// What other nodes know of events, if there are others.
+    pub fn ledger(&self) -> Option<&Arc<dyn Ledger>> {
+        self.ledger.as_ref()
+    }
+
+    /// How many providers wait.
+    pub fn len(&self) -> usize {
+        let table = self.table.lock();
+        table.waits.len() + table.storing
+    }
+
+    /// What is under way of what somebody means by `key`.
+    pub fn find(&self, key: &str) -> Vec<Record> {
+        let table = self.table.lock();
+        let records = table.waits.values().map(Wait::record);
+        records.filter(|record| record.is(key)).collect()
+    }
+
+    /// Takes `wait` in until `deadline`; gives it back if there is no room.
+    pub fn add(
+        &self,
+        wait: Wait,
+        deadline: Instant,
+        in_flight_max: usize,
+    ) -> Result<(), Box<Wait>> {
+        let mut table = self.table.lock();
+        let free = in_flight_max.saturating_sub(table.waits.len());
+        let backend = &wait.notification.backend;
+        let count = table.by_backend.get(backend).copied().unwrap_or(0);
+        if count >= free {
+            drop(table);
+            return Err(Box::new(wait));
+        }
+        table.by_backend.insert(backend.clone(), count + 1);
+        table.clear_concluded();
+        table.due.push_back((deadline, wait.notification.id));
+        table.waits.insert(wait.notification.id, wait);
+        drop(table);
+        self.metrics.in_flight_add();
+        Ok(())
+    }
+
+    /// The other nodes have said whose the event of `id` is; whether somebody waits for it still.
+    pub fn claimed(&self, id: NotificationId, claim: Claim) -> bool {
+        let mut table = self.table.lock();
+        match table.waits.get_mut(&id) {
+            Some(wait) => {
+                wait.claim = Some(claim);
+                true
+            }
+            None => false,
+        }
+    }
+
+    // ---- the end of a wait -----------------------------------------------------------------------------------------
+
+    /// Ends `wait`, which is in nobody else's hands: answers, or stores and then answers.
+    pub fn conclude(&self, wait: Wait, conclusion: Conclusion) {
+        match &self.outbox {
+            Some(outbox) if !conclusion.outcome.is_ok() => self.store(outbox, wait, conclusion),
+            Some(_) | None => {
+                let why = conclusion.nack.and_then(|nack| nack.reason);
+                self.answer(wait, conclusion.outcome, why);
+            }
+        }
+    }
+
+    /// Ends the wait for `id` with `outcome`, whatever there is to store things in: it is somebody else's.
+    pub fn conclude_here(&self, id: NotificationId, outcome: Outcome, why: &str) {
+        let wait = self.table.lock().take(id);
+        if let Some(wait) = wait {
+            self.metrics.in_flight_sub();
+            self.answer(wait, outcome, Some(why.into()));
+        }
+        self.tell_if_empty(&self.table.lock());
+    }
+
+    fn store(&self, outbox: &Outbox, wait: Wait, conclusion: Conclusion) {
+        let Conclusion {
+            outcome,
+            nack,
+            held,
+        } = conclusion;
+        let why = match (&nack, outcome) {
+            (Some(nack), _) => {
+                let reason = nack.reason.as_deref().unwrap_or("no reason given");
+                format!("refused: {reason}")
+            }
+            (None, Outcome::TimedOut) => "no ACK within delivery.ack_deadline".into(),
+            (None, outcome) => outcome.as_str().into(),
+        };
+        let undelivered = Undelivered {
+            notification: Arc::clone(&wait.notification),
+            key: wait.key,
+            why: why.clone(),
+            again: nack.map(|nack| nack.again),
+            sent: wait.progress.sent(),
+            held,
+            timeline: wait.record().beginning(),
+        };
+        self.table.lock().storing += 1;
+        let me = self.me.clone();
+        outbox.store(undelivered, move |stored| {
+            let Some(waits) = me.upgrade() else {
+                return (wait.answer)(outcome); // nobody is left to say more
+            };
+            let id = wait.notification.id;
+            if held {
+                waits.held_is(id, stored.ok());
+            }
+            let concluded = match stored {
+                Ok(_) => Outcome::Stored,
+                Err(_) => outcome,
+            };
+            waits.answer(wait, concluded, Some(why.into()));
+            let mut table = waits.table.lock();
+            table.storing -= 1;
+            waits.tell_if_empty(&table);
+        });
+    }
+
+    /// What is held as `id` lies in row `seq`; `None`: nowhere.
+    fn held_is(&self, id: NotificationId, seq: Option<i64>) {
+        let mut table = self.table.lock();
+        let told = match (seq, table.held.get_mut(&id)) {
+            (Some(seq), Some(held)) if held.receipt.is_none() => {
+                held.seq = Some(seq);
+                return;
+            }
+            (_, _) => table.held.remove(&id),
+        };
+        drop(table);
+        if let (Some(seq), Some(held), Some(outbox)) = (seq, told, &self.outbox)
+            && let Some(receipt) = held.receipt
+        {
+            let sent = held.progress.sent();
+            outbox.let_go(HeldReceipt { seq, receipt, sent });
+        }
+    }
+
+    fn answer(&self, wait: Wait, outcome: Outcome, why: Option<Box<str>>) {
+        let mut record = wait.record();
+        let id = record.id;
+        let mut joined = Vec::new();
+        // Before anybody is answered: who has read ok and asks again must be recognised.
+        if let Some(key) = &wait.key {
+            let settled = outcome.is_ok();
+            joined = self.dedupe.leave(key, settled);
+            if let Some(ledger) = &self.ledger {
+                match (settled, wait.claim) {
+                    (true, Some(Claim::Mine | Claim::Unknown) | None) => {
+                        ledger.keep(key, self.dedupe_window);
+                    }
+                    (false, Some(Claim::Mine)) => ledger.free(key),
+                    (true | false, _) => {}
+                }
+            }
+        }
+        record.concluded = Some((outcome, unix_ms()));
+        record.why = why;
+        self.trace.add(record);
+        (wait.answer)(outcome);
+        for request in joined {
+            self.metrics.in_flight_sub();
+            let outcome = if outcome.is_ok() {
+                Outcome::Duplicate
+            } else {
+                outcome
+            };
+            self.answer_joined(request, outcome, &format!("joined {id}"));
+        }
+    }
+
+    /// A request waits for the end of another one.
+    pub fn one_joined(&self) {
+        self.metrics.in_flight_add();
+    }
+
+    /// Answers a request for an event that another request is about.
+    pub fn answer_joined(&self, request: Joined, outcome: Outcome, why: &str) {
+        let Joined { mut record, answer } = request;
+        record.concluded = Some((outcome, unix_ms()));
+        record.why = Some(why.into());
+        self.trace.add(record);
+        answer(outcome);
+    }
+
+    // ---- the clock -------------------------------------------------------------------------------------------------
+
+    /// The timer's loop; ends when `stopped` closes.
+    pub fn keep_deadlines(&self, stopped: &Receiver<()>, ack_deadline: Duration) {
+        loop {
+            let (late, next) = self.take_late(Instant::now());
+            for wait in late {
+                self.conclude_held(wait, Outcome::TimedOut);
+            }
+            // Nobody needs to wake this thread for a new wait: it cannot fall due before `ack_deadline` from now.
+            let wake = next.unwrap_or_else(|| Instant::now() + ack_deadline);
+            match stopped.recv_deadline(wake) {
+                Err(error) if error.is_timeout() => {}
+                Ok(()) | Err(_) => return,
+            }
+        }
+    }
+
+    fn take_late(&self, now: Instant) -> (Vec<Wait>, Option<Instant>) {
+        let mut table = self.table.lock();
+        let mut late = Vec::new();
+        let next = loop {
+            table.clear_concluded();
+            match table.due.front().copied() {
+                Some((deadline, id)) if deadline <= now => {
+                    let Some(wait) = table.take(id) else { continue };
+                    self.set_aside(&mut table, &wait);
+                    late.push(wait);
+                }
+                next => break next,
+            }
+        };
+        self.tell_if_empty(&table);
+        (late, next.map(|(deadline, _)| deadline))
+    }
+
+    /// `wait` is taken out while its parcel is out. In one go with the taking: its receipt may come the moment after.
+    fn set_aside(&self, table: &mut Table, wait: &Wait) {
+        if self.outbox.is_some() {
+            table.hold(wait);
+            table.storing += 1;
+        }
+    }
+
+    /// Ends a wait that was set aside.
+    fn conclude_held(&self, wait: Wait, outcome: Outcome) {
+        self.metrics.in_flight_sub();
+        self.conclude(
+            wait,
+            Conclusion {
+                outcome,
+                nack: None,
+                held: true,
+            },
+        );
+        if self.outbox.is_some() {
+            // The storing counts for itself by now.
+            let mut table = self.table.lock();
+            table.storing -= 1;
+            self.tell_if_empty(&table);
+        }
+    }
+
+    // ---- the drain -------------------------------------------------------------------------------------------------
+
+    /// Whether nothing new is handed over.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on nothing new is handed over.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Concludes all that is left as draining, and says how many that was.
+    pub fn give_up(&self) -> usize {
+        let mut table = self.table.lock();
+        table.by_backend.clear();
+        table.due.clear();
+        let left: Vec<Wait> = table.waits.drain().map(|(_, wait)| wait).collect();
+        for wait in &left {
+            self.set_aside(&mut table, wait);
+        }
+        drop(table);
+        let count = left.len();
+        for wait in left {
+            self.conclude_held(wait, Outcome::Draining);
+        }
+        count
+    }
+
+    /// Waits until no provider waits any more, or `deadline`; says whether none does.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        let mut table = self.table.lock();
+        while !table.is_empty() {
+            let late = self.emptied.wait_until(&mut table, deadline);
+            if late.timed_out() {
+                break;
+            }
+        }
+        table.is_empty()
+    }
+
+    fn tell_if_empty(&self, table: &Table) {
+        if table.is_empty() && self.is_draining() {
+            self.emptied.notify_all();
+        }
+    }
+
+    fn outcome_of(&self, receipt: &Receipt) -> Outcome {
+        match receipt {
+            Receipt::Ack => Outcome::Delivered,
+            Receipt::Nack(_) => Outcome::Refused,
+            Receipt::Busy => Outcome::Busy,
+            Receipt::Expired => Outcome::TimedOut,
+            Receipt::Gone if self.is_draining() => Outcome::Draining,
+            Receipt::Gone => Outcome::Offline,
+            Receipt::Unreachable => Outcome::Unreachable,
+        }
+    }
+
+    /// Nobody waits for what this receipt is about.
+    fn late(&self, table: &mut Table, id: NotificationId, receipt: Receipt) -> Option<HeldReceipt> {
+        let Some(held) = table.held.get_mut(&id) else {
+            // An ACK all the same means that the provider's retry will be a duplicate.
+            if receipt == Receipt::Ack {
+                self.metrics.late_ack();
+                log::debug!("{id}: late ACK");
+            }
+            return None;
+        };
+        let Some(seq) = held.seq else {
+            held.receipt = Some(receipt);
+            return None;
+        };
+        let sent = held.progress.sent();
+        table.held.remove(&id);
+        Some(HeldReceipt { seq, receipt, sent })
+    }
+}
+
+impl Receipts for Waits {
+    fn receipt(&self, id: NotificationId, receipt: Receipt) {
+        let mut table = self.table.lock();
+        let Some(wait) = table.take(id) else {
+            let late = self.late(&mut table, id, receipt);
+            drop(table);
+            if let (Some(late), Some(outbox)) = (late, &self.outbox) {
+                outbox.let_go(late);
+            }
+            return;
+        };
+        // Until it is stored, so that a drain does not find nobody waiting in between.
+        let to_store = self.outbox.is_some() && receipt != Receipt::Ack;
+        table.storing += usize::from(to_store);
+        self.tell_if_empty(&table);
+        drop(table);
+        self.metrics.in_flight_sub();
+        self.metrics.receipt(&receipt);
+        let outcome = self.outcome_of(&receipt);
+        let nack = match receipt {
+            Receipt::Nack(nack) => {
+                log_nack(id, &wait.notification.backend, &nack);
+                Some(nack)
+            }
+            Receipt::Ack
+            | Receipt::Gone
+            | Receipt::Busy
+            | Receipt::Expired
+            | Receipt::Unreachable => None,
+        };
+        self.conclude(
+            wait,
+            Conclusion {
+                outcome,
+                nack,
+                held: false,
+            },
+        );
+        if to_store {
+            let mut table = self.table.lock();
+            table.storing -= 1;
+            self.tell_if_empty(&table);
+        }
+    }
+}
+
+#[cold]
+fn log_nack(id: NotificationId, backend: &BackendId, nack: &Nack) {
+    let reason = nack.reason.as_deref().unwrap_or("no reason given");
+    log::info!("{id} refused by {backend}: {reason}");
+}

@@ -1,0 +1,152 @@
+//! The figures of the outbox.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::{BackendLabels, ReasonLabels, ResultLabels, RouteLabel};
+use crate::notification::Receipt;
+
+/// Upper bounds of `payrelay_outbox_commit_seconds`, in seconds: from a disk that only pretends to a disk in trouble.
+const COMMIT_SECONDS: [f64; 12] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
+];
+
+/// What is in the outbox just now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxReadings {
+    /// To be delivered.
+    pub pending: u64,
+    /// Acknowledged, not deleted yet.
+    pub done: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the oldest one that is to be delivered has been there.
+    pub oldest: Duration,
+    /// Name, pending and dead of the backends that have most of both; not all of them.
+    pub backends: Vec<(String, u64, u64)>,
+}
+
+pub(super) struct Outbox {
+    messages: Family<BackendLabels, Gauge>,
+    done: Gauge,
+    oldest: Gauge,
+    commits: Histogram,
+    refusals: Family<ReasonLabels, Counter>,
+    deaths: Family<ReasonLabels, Counter>,
+    deliveries: Family<ResultLabels, Counter>,
+}
+
+impl Outbox {
+    pub fn register(registry: &mut Registry) -> Self {
+        let all = Self {
+            messages: Family::default(),
+            done: Gauge::default(),
+            oldest: Gauge::default(),
+            commits: Histogram::new(COMMIT_SECONDS),
+            refusals: Family::default(),
+            deaths: Family::default(),
+            deliveries: Family::default(),
+        };
+        for reason in ["full", "no-space", "disk", "busy"] {
+            let _ = all.refusals.get_or_create(&ReasonLabels { reason });
+        }
+        for reason in ["given-up", "expired"] {
+            let _ = all.deaths.get_or_create(&ReasonLabels { reason });
+        }
+        registry.register(
+            "payrelay_outbox_messages",
+            "Notifications on disk, by state, of the backends that have most of them; other: of all other backends",
+            all.messages.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_done",
+            "Acknowledged notifications on disk, until outbox.keep is over",
+            all.done.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_oldest_seconds",
+            "How long ago the oldest notification that is still to be delivered was stored; 0: there is none",
+            all.oldest.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_commit_seconds",
+            "Time to write and sync a group of changes",
+            all.commits.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_refusals",
+            "Undelivered notifications that were not stored, so that their providers were told fail",
+            all.refusals.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_dead_letters",
+            "Notifications that became dead letters",
+            all.deaths.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_deliveries",
+            "What came of offering stored notifications to their backends",
+            all.deliveries.clone(),
+        );
+        all
+    }
+
+    pub fn committed(&self, elapsed: Duration) {
+        self.commits.observe(elapsed.as_secs_f64());
+    }
+
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    pub fn died(&self, reason: &'static str, count: u64) {
+        self.deaths
+            .get_or_create(&ReasonLabels { reason })
+            .inc_by(count);
+    }
+
+    pub fn tried(&self, receipt: &Receipt) {
+        let result = match receipt {
+            Receipt::Ack => "ack",
+            Receipt::Nack(_) => "nack",
+            Receipt::Gone => "gone",
+            Receipt::Busy => "busy",
+            Receipt::Expired => "expired",
+            Receipt::Unreachable => "unreachable",
+        };
+        self.deliveries
+            .get_or_create(&ResultLabels { result })
+            .inc();
+    }
+
+    pub fn set(&self, readings: Option<&OutboxReadings>) {
+        let Some(readings) = readings else { return };
+        let value = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.done.set(value(readings.done));
+        self.oldest.set(value(readings.oldest.as_secs()));
+        // A backend that has nothing left drops out of the list.
+        self.messages.clear();
+        let set = |backend: &str, state, count| {
+            let labels = BackendLabels {
+                backend: RouteLabel(backend.into()),
+                state,
+            };
+            self.messages.get_or_create(&labels).set(value(count));
+        };
+        let (mut pending, mut dead) = (readings.pending, readings.dead);
+        for (name, its_pending, its_dead) in &readings.backends {
+            set(name, "pending", *its_pending);
+            set(name, "dead", *its_dead);
+            pending = pending.saturating_sub(*its_pending);
+            dead = dead.saturating_sub(*its_dead);
+        }
+        // Not an id that a backend can have.
+        set("(other)", "pending", pending);
+        set("(other)", "dead", dead);
+    }
+}

@@ -1,0 +1,451 @@
+//! The one thread that delivers what is stored: as soon as its backend is there, oldest first, a window at a time.
+//!
+//! What waits stays on disk; in memory is what is under way. Redeliveries go the way of fresh notifications, and never take
+//! more than half of a session's credit, so that fresh ones find room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use rusqlite::Connection;
+
+use super::clock::Clock;
+use super::inbox::{HeldReceipt, Inbox, News};
+use super::lanes::{LANES_MAX, Lanes};
+use super::rows::{self, Row, State};
+use super::verdict::{Verdict, backoff};
+use super::writer::{Op, Settlement};
+use crate::config;
+use crate::courier::Courier;
+use crate::metrics::Metrics;
+use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
+use crate::parcel::{Parcel, Progress, Receipts, Sent};
+use crate::session::CREDIT_DEFAULT;
+
+/// The most redeliveries under way to one backend, whatever its credit.
+const WINDOW_MAX: usize = 128;
+
+/// The most redeliveries under way to all backends together.
+const FLIGHTS_MAX: usize = 1024;
+
+/// The most bytes of them in memory; one more may begin while it is not reached.
+const FLIGHT_BYTES_MAX: usize = 32 << 20;
+
+/// Settled ones that may wait for the disk, for each backend, before it is sent more.
+const UNWRITTEN_MAX: usize = 1024;
+
+/// How many are read for one backend before the next one has its turn.
+const BATCH: usize = 32;
+
+/// How often the disk is asked for backends that were left out.
+const REFILL_EVERY: Duration = Duration::from_secs(10);
+
+/// The longest wait while the bus is down: nobody says when it is back, and to ask it costs nothing.
+const BUS_DOWN_MAX: Duration = Duration::from_secs(5);
+
+/// How long to wait after the disk could not be read.
+const AFTER_A_READ_ERROR: Duration = Duration::from_secs(5);
+
+/// The thread's own.
+pub struct Drain {
+    pub inbox: Arc<Inbox>,
+    pub ops: Sender<Op>,
+    pub reading: Connection,
+    pub courier: Courier,
+    pub clock: Clock,
+    pub settings: config::Outbox,
+    /// How long a redelivery may wait for its session to take it.
+    pub patience: Duration,
+    pub metrics: Arc<Metrics>,
+    pub lanes: Lanes,
+    pub flights: HashMap<NotificationId, Flight>,
+    pub flight_bytes: usize,
+    pub paused: bool,
+    /// Bits for the jitter.
+    pub random: u64,
+    /// The backend up to which the disk was asked for those left out.
+    pub refilled: (Option<Instant>, String),
+}
+
+/// A redelivery under way.
+#[derive(Debug)]
+pub struct Flight {
+    row: Row,
+    backend: BackendId,
+    progress: Arc<Progress>,
+}
+
+impl Drain {
+    /// Works until the inbox says stop.
+    pub fn run(mut self) {
+        self.refill();
+        loop {
+            let now = Instant::now();
+            let wake = match self.has_room() {
+                true => self.lanes.next_wake(now),
+                false => None, // a receipt will come
+            };
+            let refill = self.lanes.left_out.then(|| now + REFILL_EVERY);
+            let wake = [wake, refill].into_iter().flatten().min();
+            let news = self.inbox.wait(wake);
+            let stop = news.stop;
+            self.hear(news);
+            if stop {
+                return;
+            }
+            let now = Instant::now();
+            self.lanes.wake_due(now);
+            if self.lanes.left_out
+                && self
+                    .refilled
+                    .0
+                    .is_none_or(|last| now >= last + REFILL_EVERY)
+            {
+                self.refill();
+            }
+            for _ in 0..self.lanes.ready() {
+                if !self.has_room() {
+                    break;
+                }
+                if let Some(backend) = self.lanes.take_ready() {
+                    self.serve(&backend);
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.paused && self.flights.len() < FLIGHTS_MAX && self.flight_bytes < FLIGHT_BYTES_MAX
+    }
+
+    // ---- what has come ---------------------------------------------------------------------------------------------
+
+    fn hear(&mut self, news: News) {
+        self.paused = news.pause;
+        for (id, receipt) in news.receipts {
+            self.landed(id, receipt);
+        }
+        for held in news.held {
+            self.let_go(held);
+        }
+        for written in news.written {
+            let (seq, backend) = (written.seq, &written.backend);
+            if let Some(lane) = self.lanes.get(backend) {
+                lane.out.remove(&seq);
+            }
+            if let Some(due) = written.due {
+                self.look_forward(backend, self.clock.until(due));
+            }
+            self.lanes.close_dormant(backend);
+        }
+        for backend in &news.stored.some {
+            self.look_forward(backend, self.settings.retry_first);
+        }
+        if news.stored.all {
+            self.lanes.left_out = true;
+            self.refilled = (None, String::new());
+        }
+        let everybody = match news.here.all {
+            true => self.lanes.names(),
+            false => Vec::new(),
+        };
+        for backend in news.here.some.iter().chain(&everybody) {
+            self.arrived(backend);
+        }
+    }
+
+    /// Something of `backend` can be sent in `wait`, if nothing speaks against it.
+    fn look_forward(&mut self, backend: &BackendId, wait: Duration) {
+        if let Some(lane) = self.lanes.open(backend)
+            && lane.step == 0
+        {
+            self.lanes.wake_by(backend, Instant::now() + wait);
+        }
+    }
+
+    fn arrived(&mut self, backend: &BackendId) {
+        let known = self.lanes.get(backend).is_some();
+        let pending = known || rows::is_pending(&self.reading, backend.as_str()).unwrap_or(true);
+        if pending && let Some(lane) = self.lanes.open(backend) {
+            lane.step = 0;
+            self.lanes.make_ready(backend);
+        }
+    }
+
+    /// Looks on the disk for backends that are not kept in mind.
+    fn refill(&mut self) {
+        let now = Instant::now();
+        self.refilled.0 = Some(now);
+        let room = LANES_MAX.saturating_sub(self.lanes.len());
+        let after = std::mem::take(&mut self.refilled.1);
+        let names = match rows::backends_pending(&self.reading, &after, room) {
+            Ok(names) => names,
+            Err(error) => return log::error!("the outbox cannot be read: {error}"),
+        };
+        self.lanes.left_out = names.len() == room;
+        if self.lanes.left_out {
+            self.refilled.1 = names.last().cloned().unwrap_or_default();
+        }
+        for (n, name) in names.iter().enumerate() {
+            let Ok(backend) = BackendId::parse(name) else {
+                continue;
+            };
+            if self.lanes.get(&backend).is_none() {
+                self.lanes.open(&backend);
+                // One after another: most of them are likely to be away.
+                self.lanes
+                    .wake_by(&backend, now + Duration::from_millis(n as u64));
+            }
+        }
+    }
+
+    // ---- out -------------------------------------------------------------------------------------------------------
+
+    /// Sends `backend` what it may have now.
+    fn serve(&mut self, backend: &BackendId) {
+        let credit = self.courier.credit(backend);
+        let Some(lane) = self.lanes.get(backend) else {
+            return;
+        };
+        let window = match (lane.step, credit) {
+            // Nobody was there the last time, or the credit is not known yet, or none is given: one goes ahead.
+            (1.., _) | (0, Some(0)) => 1,
+            (0, credit) => credit.unwrap_or(CREDIT_DEFAULT).div_ceil(2).min(WINDOW_MAX),
+        };
+        if credit == Some(0) {
+            // Nobody tells when it is given.
+            let soon = Instant::now() + self.settings.retry_first;
+            self.lanes.wake_by(backend, soon);
+        }
+        let Some(lane) = self.lanes.get(backend) else {
+            return;
+        };
+        let unwritten = lane.out.len() - lane.flights;
+        let room = match unwritten < UNWRITTEN_MAX {
+            true => window.saturating_sub(lane.flights).min(BATCH),
+            false => 0, // what is written will wake it
+        };
+        if room == 0 {
+            return;
+        }
+        let (now_ms, limit) = (self.clock.now_ms(), lane.out.len() + room);
+        let found = rows::due(&self.reading, backend.as_str(), now_ms, limit);
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return self.cannot_read(backend, &error),
+        };
+        let mut fresh = found;
+        fresh.retain(|seq| !lane.out.contains(seq));
+        fresh.truncate(room);
+        let more = fresh.len() == room;
+        for seq in fresh {
+            if !self.has_room() {
+                return self.lanes.make_ready(backend);
+            }
+            if let Err(error) = self.send(backend, seq) {
+                return self.cannot_read(backend, &error);
+            }
+        }
+        if more {
+            let full = self
+                .lanes
+                .get(backend)
+                .is_some_and(|lane| lane.flights >= window || lane.step > 0);
+            if !full {
+                self.lanes.make_ready(backend);
+            }
+            return;
+        }
+        match rows::next_due(&self.reading, backend.as_str(), now_ms) {
+            Ok(Some(due)) => {
+                let wait = self.clock.until(due);
+                self.lanes.wake_by(backend, Instant::now() + wait);
+            }
+            Ok(None) => {
+                self.lanes.set_wake(backend, None);
+                self.lanes.close_dormant(backend);
+            }
+            Err(error) => self.cannot_read(backend, &error),
+        }
+    }
+
+    fn cannot_read(&mut self, backend: &BackendId, error: &rusqlite::Error) {
+        log::error!("the outbox cannot be read: {error}");
+        self.lanes
+            .set_wake(backend, Some(Instant::now() + AFTER_A_READ_ERROR));
+    }
+
+    fn send(&mut self, backend: &BackendId, seq: i64) -> rusqlite::Result<()> {
+        let Some(row) = rows::row(&self.reading, seq)? else {
+            return Ok(()); // dropped meanwhile
+        };
+        let payload = rows::payload(&self.reading, &row)?;
+        let notification = payload.and_then(|payload| row.notification(payload));
+        let Some(lane) = self.lanes.get(backend) else {
+            return Ok(());
+        };
+        lane.out.insert(seq);
+        let Some(notification) = notification else {
+            let dead = Verdict {
+                state: State::Dead,
+                due: 0,
+                what: "dead",
+                why: "damaged on disk: it is not what was stored".into(),
+            };
+            self.settle(backend.clone(), row, dead, None);
+            return Ok(());
+        };
+        lane.flights += 1;
+        self.flight_bytes += row.bytes as usize;
+        let progress = Arc::new(Progress::default());
+        let flight = Flight {
+            row,
+            backend: backend.clone(),
+            progress: Arc::clone(&progress),
+        };
+        self.flights.insert(notification.id, flight);
+        let deadline = Instant::now() + self.patience;
+        let receipts = Arc::clone(&self.inbox) as Arc<dyn Receipts>;
+        let parcel = Parcel::new(Arc::new(notification), deadline, receipts).tracked(progress);
+        self.courier.take(Box::new(parcel));
+        Ok(())
+    }
+
+    // ---- back ------------------------------------------------------------------------------------------------------
+
+    fn landed(&mut self, id: NotificationId, receipt: Receipt) {
+        let Some(flight) = self.flights.remove(&id) else {
+            return;
+        };
+        let Flight {
+            row,
+            backend,
+            progress,
+        } = flight;
+        self.flight_bytes -= row.bytes as usize;
+        self.metrics.outbox_tried(&receipt);
+        let sent = progress.sent();
+        if let Some(lane) = self.lanes.get(&backend) {
+            lane.flights -= 1;
+            if sent.is_none() {
+                lane.out.remove(&row.seq); // it stands as it stood
+            }
+        }
+        let gone = receipt == Receipt::Gone;
+        // Other nodes do not tell of every MSG, but what was answered was sent.
+        let answered = matches!(receipt, Receipt::Ack | Receipt::Nack(_));
+        if sent.is_some() || answered {
+            if let Some(lane) = self.lanes.get(&backend) {
+                lane.out.insert(row.seq);
+                if !gone {
+                    lane.step = 0;
+                }
+            }
+            let verdict = self.judge(&receipt, row.tries + 1);
+            self.settle(backend.clone(), row, verdict, sent);
+        }
+        if gone || (sent.is_none() && !answered) {
+            let now = Instant::now();
+            let (first, mut max) = (self.settings.retry_first, self.settings.retry_max);
+            if receipt == Receipt::Unreachable {
+                max = max.min(BUS_DOWN_MAX);
+            }
+            let random = self.next_random();
+            self.lanes
+                .away(&backend, now, |step| backoff(first, max, step, random));
+        } else {
+            self.lanes.make_ready(&backend);
+        }
+    }
+
+    /// A session has told of what was stored while it had it.
+    fn let_go(&mut self, held: HeldReceipt) {
+        let row = match rows::row(&self.reading, held.seq) {
+            Ok(Some(row)) => row,
+            Ok(None) => return, // dropped by an operator
+            Err(error) => return log::error!("the outbox cannot be read: {error}"),
+        };
+        let Ok(backend) = BackendId::parse(&row.backend) else {
+            return;
+        };
+        let verdict = match held.receipt {
+            // It never got as far as the backend.
+            Receipt::Gone | Receipt::Busy | Receipt::Expired | Receipt::Unreachable
+                if held.sent.is_none() =>
+            {
+                Verdict {
+                    state: State::Pending,
+                    due: 0,
+                    what: "returned",
+                    why: row.why.clone(),
+                }
+            }
+            // The session died, and with it the wait for it.
+            Receipt::Gone => Verdict {
+                due: 0,
+                ..self.judge(&Receipt::Gone, 1)
+            },
+            receipt => self.judge(&receipt, 1),
+        };
+        if verdict.state == State::Done {
+            self.metrics.late_ack();
+        }
+        // Its first try was counted, and noted, when it was stored, if there was one by then.
+        let sent = held.sent.filter(|_| row.tries == 0);
+        let tries = match held.sent {
+            Some(_) => row.tries.saturating_sub(1),
+            None => row.tries,
+        };
+        self.settle(backend, Row { tries, ..row }, verdict, sent);
+    }
+
+    fn judge(&mut self, receipt: &Receipt, tries: u32) -> Verdict {
+        let random = self.next_random();
+        Verdict::of(receipt, tries, self.clock.now_ms(), &self.settings, random)
+    }
+
+    /// Has the writer note what came of a try.
+    fn settle(&mut self, backend: BackendId, row: Row, verdict: Verdict, sent: Option<Sent>) {
+        let mut timeline = row.timeline;
+        let tries = match verdict.what {
+            "dead" | "returned" => row.tries,
+            _ => row.tries.saturating_add(1),
+        };
+        if let Some(sent) = sent {
+            let detail = format!("try={tries} session={}", sent.session);
+            timeline.add(sent.at_unix_ms, "sent", &detail);
+        }
+        timeline.add(unix_ms(), verdict.what, &verdict.why);
+        if verdict.state == State::Dead {
+            if verdict.what != "dead" {
+                timeline.add(unix_ms(), "dead", &verdict.why);
+            }
+            self.metrics.outbox_died("given-up", 1);
+            log::warn!("{} for {backend} is a dead letter: {}", row.id, verdict.why);
+        } else {
+            log::debug!("{} for {backend}: {} (try {tries})", row.id, verdict.what);
+        }
+        let settlement = Settlement {
+            seq: row.seq,
+            backend,
+            state: verdict.state,
+            tries,
+            due: verdict.due,
+            why: verdict.why,
+            timeline,
+        };
+        // Waits for the writer if need be. It fails only when the writer is gone; then the disk has the last word.
+        let _ = self.ops.send(Op::Settle(settlement));
+    }
+
+    fn next_random(&mut self) -> u64 {
+        // xorshift64: to keep backends apart, nothing more.
+        let mut x = self.random;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random = x;
+        x
+    }
+}

@@ -1,0 +1,157 @@
+//! Why the outbox does not open, and why it does not take a notification.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no outbox. Nothing on the disk has been changed.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The database file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub cause: OpenCause,
+}
+
+/// What is wrong with the file.
+#[derive(Debug)]
+pub enum OpenCause {
+    /// Its directory, or its lock file, cannot be made or opened.
+    Directory(io::Error),
+    /// Another payrelay has it.
+    OtherRelay,
+    /// Another program holds it locked.
+    Locked,
+    /// It, or its file system, may only be read.
+    ReadOnly,
+    /// It is no SQLite database.
+    NoDatabase,
+    /// It is a database, but not of a payrelay.
+    Foreign,
+    /// A later payrelay made it; its version of the schema.
+    Newer(i64),
+    /// It is damaged; SQLite's words, or where.
+    Corrupt(String),
+    /// The disk is full.
+    Full,
+    /// Anything else SQLite says.
+    Sqlite(rusqlite::Error),
+    /// The system has no room for a thread.
+    Thread(io::Error),
+}
+
+impl OpenError {
+    /// Whether the configuration, or whoever can edit it, must act before another start can do better.
+    pub fn needs_a_person(&self) -> bool {
+        match self.cause {
+            OpenCause::Directory(_)
+            | OpenCause::ReadOnly
+            | OpenCause::NoDatabase
+            | OpenCause::Foreign
+            | OpenCause::Newer(_)
+            | OpenCause::Corrupt(_) => true,
+            OpenCause::OtherRelay
+            | OpenCause::Locked
+            | OpenCause::Full
+            | OpenCause::Sqlite(_)
+            | OpenCause::Thread(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        write!(f, "outbox.path = \"{path}\": ")?;
+        match &self.cause {
+            OpenCause::Directory(error) => write!(
+                f,
+                "its directory cannot be used: {error}; make it, and let this user write to it"
+            ),
+            OpenCause::OtherRelay => {
+                write!(
+                    f,
+                    "another payrelay has it; stop that one, or give this one a path of its own"
+                )
+            }
+            OpenCause::Locked => write!(
+                f,
+                "another program holds it locked (sqlite3, a backup?); end that program and start again"
+            ),
+            OpenCause::ReadOnly => write!(
+                f,
+                "it can only be read; let this user write to it and to its directory, or mount the file system writable"
+            ),
+            OpenCause::NoDatabase => write!(
+                f,
+                "it is no SQLite database, or its beginning is damaged; nothing was changed. {}",
+                Rescue
+            ),
+            OpenCause::Foreign => write!(
+                f,
+                "it is the database of another program; name another path"
+            ),
+            OpenCause::Newer(version) => write!(
+                f,
+                "a later payrelay made it (schema {version}); run that one, or name another path and keep this file for it"
+            ),
+            OpenCause::Corrupt(words) => {
+                write!(
+                    f,
+                    "it is damaged ({words}); nothing was changed. {}",
+                    Rescue
+                )
+            }
+            OpenCause::Full => write!(f, "the disk is full; make room and start again"),
+            OpenCause::Sqlite(error) => write!(f, "it cannot be opened: {error}"),
+            OpenCause::Thread(error) => write!(f, "its threads do not start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// What to do about a damaged file.
+struct Rescue;
+
+impl fmt::Display for Rescue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "Copy it away together with its -wal file, then save what can be saved (sqlite3 copy.db .recover | sqlite3 \
+             saved.db) or restore a backup; with the file moved away, the relay starts with an empty outbox",
+        )
+    }
+}
+
+/// Why a notification was not stored. Its provider is told fail, and keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// `outbox.max_messages` or `outbox.max_bytes` is reached.
+    Full,
+    /// The disk is full.
+    NoSpace,
+    /// The disk does not take it: read-only, broken, locked by another program.
+    Disk,
+    /// More waits to be written than may.
+    Busy,
+}
+
+impl NotStored {
+    /// The word in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoSpace => "no-space",
+            Self::Disk => "disk",
+            Self::Busy => "busy",
+        }
+    }
+
+    /// What SQLite's error means for what was to be written.
+    pub fn of(error: &rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::NoSpace,
+            _ => Self::Disk,
+        }
+    }
+}

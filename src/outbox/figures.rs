@@ -1,0 +1,92 @@
+//! How much is in the outbox, and whether the disk takes more: kept in memory, for whoever asks.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::rows::State;
+use super::sums::Sums;
+
+/// Counts by state, and the disk's last refusal.
+#[derive(Debug)]
+pub struct Figures {
+    /// In the order of [`State`].
+    counts: [AtomicU64; 3],
+    ailment: Mutex<Option<String>>,
+    broken: AtomicBool,
+}
+
+impl Figures {
+    /// With what is on disk at the start: pending, done, dead.
+    pub fn of(totals: [u64; 3]) -> Self {
+        Self {
+            counts: totals.map(AtomicU64::new),
+            ailment: Mutex::new(None),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// A transaction has changed the counts.
+    pub fn moved(&self, sums: &Sums) {
+        for state in [State::Pending, State::Done, State::Dead] {
+            let count = &self.counts[state as usize];
+            // One thread writes, so nothing is lost in between.
+            let before = count.load(Ordering::Relaxed);
+            count.store(
+                before.saturating_add_signed(sums.of(state)),
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    fn count(&self, state: State) -> u64 {
+        self.counts[state as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many are to be delivered.
+    pub fn pending(&self) -> u64 {
+        self.count(State::Pending)
+    }
+
+    /// How many are acknowledged and not deleted yet.
+    pub fn done(&self) -> u64 {
+        self.count(State::Done)
+    }
+
+    /// How many are dead letters.
+    pub fn dead(&self) -> u64 {
+        self.count(State::Dead)
+    }
+
+    /// How many there are.
+    pub fn kept(&self) -> u64 {
+        self.pending() + self.done() + self.dead()
+    }
+
+    /// Why the disk did not take the last change; `None`: it did.
+    pub fn set_ailing(&self, words: Option<String>) {
+        if !self.broken.load(Ordering::Relaxed) {
+            *self.ailment.lock() = words;
+        }
+    }
+
+    /// Whether the disk did not take the last change.
+    pub fn is_ailing(&self) -> bool {
+        self.ailment.lock().is_some()
+    }
+
+    /// Why the disk did not take the last change, if it did not.
+    pub fn ailment(&self) -> Option<String> {
+        self.ailment.lock().clone()
+    }
+
+    /// The file is damaged: nothing more is written to it.
+    pub fn set_broken(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the file was found damaged.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,264 @@
+//! One group of changes within its transaction: what each op does to the rows, and what is to be told of it afterwards.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use rusqlite::Transaction;
+
+use super::error::NotStored;
+use super::figures::Figures;
+use super::rows::{self, Change, State};
+use super::sums::Sums;
+use super::writer::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, Settlement, Store, What};
+use crate::notification::{BackendId, unix_ms};
+
+/// What a row takes on disk beside its payload, in bytes; measured with short names, rounded up.
+const ROW_BYTES: u64 = 1024;
+
+/// What is to be told once the group is on disk.
+#[derive(Default)]
+pub struct Outcome {
+    /// Added, or not.
+    pub stored: Vec<(Box<Store>, Result<i64, NotStored>)>,
+    /// Changed.
+    pub settled: Vec<Settlement>,
+    /// Done for operators.
+    pub ordered: Vec<(Sender<Result<Ordered, NotStored>>, Ordered)>,
+    /// Backends for which there is something new.
+    pub nudged: Vec<BackendId>,
+    /// Backends for which an operator wants something now.
+    pub retried: Vec<BackendId>,
+    /// Nothing more will be asked.
+    pub stop: bool,
+    pub sums: Sums,
+}
+
+/// How much more fits in.
+pub struct Room {
+    bytes: u64,
+}
+
+impl Room {
+    /// What the limits leave of the file as it is.
+    pub fn of(tx: &Transaction<'_>, limits: Limits) -> rusqlite::Result<Self> {
+        let number = |name: &str| {
+            tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+                .map(|n| u64::try_from(n).unwrap_or(0))
+        };
+        let used =
+            number("page_count")?.saturating_sub(number("freelist_count")?) * number("page_size")?;
+        Ok(Self {
+            bytes: limits.max_bytes.saturating_sub(used),
+        })
+    }
+}
+
+impl Outcome {
+    /// Takes in what was not done, to be told so.
+    pub fn give_up(&mut self, group: Vec<Op>) {
+        for op in group {
+            match op {
+                Op::Store(store) => self.stored.push((store, Err(NotStored::Disk))),
+                Op::Settle(settlement) => self.settled.push(settlement),
+                Op::Order(_, to) => self.ordered.push((to, Ordered::default())),
+                Op::Stop => self.stop = true,
+            }
+        }
+    }
+
+    /// Adds a notification, if it fits in.
+    pub fn store(
+        &mut self,
+        tx: &Transaction<'_>,
+        store: Box<Store>,
+        now: i64,
+        limits: Limits,
+        room: &mut Room,
+        figures: &Figures,
+    ) -> rusqlite::Result<()> {
+        let notification = Arc::clone(&store.notification);
+        let need = (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES;
+        let fits = self.make_room(tx, need, limits, room, figures);
+        if !matches!(fits, Ok(true)) {
+            self.stored.push((store, Err(NotStored::Full)));
+            return fits.map(|_| ());
+        }
+        let turn_ms = match store.state {
+            State::Pending => now.saturating_add(limits.expire_ms),
+            State::Done | State::Dead => now,
+        };
+        let new = rows::New {
+            notification: &notification,
+            key: store.key,
+            state: store.state,
+            tries: store.tries,
+            due: store.due,
+            stored_ms: now,
+            turn_ms,
+            why: &store.why,
+            steps: &store.timeline.to_text(),
+        };
+        let added = rows::insert(tx, &new, &mut self.sums);
+        if store.state == State::Pending && store.due != rows::HELD {
+            self.nudged.push(notification.backend.clone());
+        }
+        room.bytes = room.bytes.saturating_sub(need);
+        match added {
+            Ok(seq) => {
+                self.stored.push((store, Ok(seq)));
+                Ok(())
+            }
+            Err(error) => {
+                self.stored.push((store, Err(NotStored::of(&error))));
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether `need` more bytes and one more row fit in; acknowledged ones are deleted early for that.
+    fn make_room(
+        &mut self,
+        tx: &Transaction<'_>,
+        need: u64,
+        limits: Limits,
+        room: &mut Room,
+        figures: &Figures,
+    ) -> rusqlite::Result<bool> {
+        let kept = |sums: &Sums| {
+            let sum: i64 = [State::Pending, State::Done, State::Dead]
+                .into_iter()
+                .map(|state| sums.of(state))
+                .sum();
+            figures.kept().saturating_add_signed(sum)
+        };
+        if kept(&self.sums) < limits.max_messages && room.bytes >= need {
+            return Ok(true);
+        }
+        for seq in rows::turned(tx, State::Done, i64::MAX, ROWS_AT_ONCE)? {
+            remove(tx, seq, &mut self.sums)?;
+        }
+        *room = Room::of(tx, limits)?;
+        Ok(kept(&self.sums) < limits.max_messages && room.bytes >= need)
+    }
+
+    /// Notes what came of one.
+    pub fn settle(
+        &mut self,
+        tx: &Transaction<'_>,
+        settlement: Settlement,
+        now: i64,
+        limits: Limits,
+    ) -> rusqlite::Result<()> {
+        let done = self.try_settle(tx, &settlement, now, limits);
+        self.settled.push(settlement);
+        done
+    }
+
+    fn try_settle(
+        &mut self,
+        tx: &Transaction<'_>,
+        settlement: &Settlement,
+        now: i64,
+        limits: Limits,
+    ) -> rusqlite::Result<()> {
+        let Some((from, backend)) = rows::standing(tx, settlement.seq)? else {
+            return Ok(()); // dropped by an operator meanwhile
+        };
+        let to = settlement.state;
+        match (from, to) {
+            (State::Pending, State::Done) if limits.keep_ms == 0 => {
+                return rows::delete(tx, settlement.seq, from, &backend, &mut self.sums);
+            }
+            // Expired while a session had it: an ACK is still an ACK, all else comes too late.
+            (State::Pending, _) | (State::Dead, State::Done) => {}
+            (State::Done | State::Dead, _) => return Ok(()),
+        }
+        let change = Change {
+            seq: settlement.seq,
+            state: to,
+            tries: settlement.tries,
+            due: settlement.due,
+            turn_ms: match to {
+                State::Pending => None,
+                State::Done => Some(now.saturating_add(limits.keep_ms)),
+                State::Dead => Some(now),
+            },
+            why: &settlement.why,
+            steps: &settlement.timeline.to_text(),
+        };
+        rows::update(tx, &change, from, &backend, &mut self.sums)
+    }
+
+    /// Does what an operator wants.
+    pub fn order(
+        &mut self,
+        tx: &Transaction<'_>,
+        order: &Order,
+        to: Sender<Result<Ordered, NotStored>>,
+        now: i64,
+        limits: Limits,
+    ) -> rusqlite::Result<()> {
+        let mut ordered = Ordered::default();
+        let done = self.try_order(tx, order, &mut ordered, now, limits);
+        self.ordered.push((to, ordered));
+        done
+    }
+
+    fn try_order(
+        &mut self,
+        tx: &Transaction<'_>,
+        order: &Order,
+        ordered: &mut Ordered,
+        now: i64,
+        limits: Limits,
+    ) -> rusqlite::Result<()> {
+        let found = order.filter.rows(tx, order.after, ROWS_AT_ONCE)?;
+        if found.len() == ROWS_AT_ONCE {
+            ordered.next = found.last().map(|row| row.seq);
+        }
+        for row in found {
+            if row.state == State::Pending && row.due == rows::HELD {
+                ordered.in_hand += 1;
+                continue;
+            }
+            ordered.changed += 1;
+            match order.what {
+                What::Drop => {
+                    rows::delete(tx, row.seq, row.state, &row.backend, &mut self.sums)?;
+                    ordered.freed.extend(row.key);
+                    log::warn!(
+                        "{} for {} ({}) was dropped by an operator",
+                        row.id,
+                        row.backend,
+                        row.state.as_str()
+                    );
+                }
+                What::Retry => {
+                    let mut timeline = row.timeline;
+                    timeline.add(unix_ms(), "retried", "by an operator");
+                    let change = Change {
+                        seq: row.seq,
+                        state: State::Pending,
+                        tries: row.tries,
+                        due: 0,
+                        turn_ms: Some(now.saturating_add(limits.expire_ms)),
+                        why: &row.why,
+                        steps: &timeline.to_text(),
+                    };
+                    rows::update(tx, &change, row.state, &row.backend, &mut self.sums)?;
+                    self.retried.extend(BackendId::parse(&row.backend).ok());
+                    log::info!("{} for {} is retried by an operator", row.id, row.backend);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes the row `seq`, if it is there.
+pub fn remove(tx: &Transaction<'_>, seq: i64, sums: &mut Sums) -> rusqlite::Result<()> {
+    match rows::standing(tx, seq)? {
+        Some((state, backend)) => rows::delete(tx, seq, state, &backend, sums),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,216 @@
+//! The backends for which something is pending: who is to be looked at when, and how much is under way to each.
+//!
+//! Only what is under way is known here one by one; what waits is on disk.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::notification::BackendId;
+
+/// The most backends that are kept in mind at once. The others are looked at when one of these has got everything, or
+/// when they connect.
+pub const LANES_MAX: usize = 100_000;
+
+/// One backend.
+#[derive(Debug, Default)]
+pub struct Lane {
+    /// Not to be looked at before; `None`: when something happens.
+    wake: Option<Instant>,
+    /// How often in a row nobody was there, or nobody had room. Above 0 one is sent ahead of the others.
+    pub step: u32,
+    /// How many are under way.
+    pub flights: usize,
+    /// Under way, or settled and not on disk yet: these are not to be read again.
+    pub out: HashSet<i64>,
+    ready: bool,
+}
+
+impl Lane {
+    /// Whether nothing is under way, expected or about to be looked at.
+    fn is_dormant(&self) -> bool {
+        self.flights == 0 && self.out.is_empty() && self.wake.is_none() && !self.ready
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: HashMap<BackendId, Lane>,
+    wakes: BTreeSet<(Instant, BackendId)>,
+    /// To be served, in turn.
+    ready: VecDeque<BackendId>,
+    /// Somebody was left out for want of room.
+    pub left_out: bool,
+}
+
+impl Lanes {
+    /// The lane of `backend`, if it is known.
+    pub fn get(&mut self, backend: &BackendId) -> Option<&mut Lane> {
+        self.lanes.get_mut(backend)
+    }
+
+    /// The lane of `backend`; `None` if there are too many already.
+    pub fn open(&mut self, backend: &BackendId) -> Option<&mut Lane> {
+        if !self.lanes.contains_key(backend) {
+            if self.lanes.len() >= LANES_MAX {
+                self.left_out = true;
+                return None;
+            }
+            self.lanes.insert(backend.clone(), Lane::default());
+        }
+        self.lanes.get_mut(backend)
+    }
+
+    /// Looks at `backend` at `when`, or before if it is to be looked at before anyway.
+    pub fn wake_by(&mut self, backend: &BackendId, when: Instant) {
+        let Some(lane) = self.lanes.get(backend) else {
+            return;
+        };
+        if !lane.ready && lane.wake.is_none_or(|wake| wake > when) {
+            self.set_wake(backend, Some(when));
+        }
+    }
+
+    /// Looks at `backend` at `when`, and not before unless something happens.
+    pub fn set_wake(&mut self, backend: &BackendId, when: Option<Instant>) {
+        let Some(lane) = self.lanes.get_mut(backend) else {
+            return;
+        };
+        if let Some(before) = std::mem::replace(&mut lane.wake, when) {
+            self.wakes.remove(&(before, backend.clone()));
+        }
+        if let Some(when) = when {
+            self.wakes.insert((when, backend.clone()));
+        }
+    }
+
+    /// Serves `backend` in its turn.
+    pub fn make_ready(&mut self, backend: &BackendId) {
+        self.set_wake(backend, None);
+        if let Some(lane) = self.lanes.get_mut(backend)
+            && !std::mem::replace(&mut lane.ready, true)
+        {
+            self.ready.push_back(backend.clone());
+        }
+    }
+
+    /// Nobody was there, or nobody had room: look again after a wait that grows. Says how often in a row that was.
+    pub fn away(&mut self, backend: &BackendId, now: Instant, wait: impl Fn(u32) -> Duration) {
+        let Some(lane) = self.lanes.get_mut(backend) else {
+            return;
+        };
+        // What went out together comes back together, and is one failure.
+        if lane.wake.is_none_or(|wake| wake <= now) {
+            lane.step = lane.step.saturating_add(1);
+            let step = lane.step;
+            lane.ready = false;
+            self.ready.retain(|ready| ready != backend);
+            self.set_wake(backend, Some(now + wait(step)));
+        }
+    }
+
+    /// When the next one is to be looked at; `now` if one is ready.
+    pub fn next_wake(&self, now: Instant) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return Some(now);
+        }
+        self.wakes.first().map(|(when, _)| *when)
+    }
+
+    /// Makes those ready whose time has come.
+    pub fn wake_due(&mut self, now: Instant) {
+        while let Some((when, backend)) = self.wakes.first().cloned()
+            && when <= now
+        {
+            self.make_ready(&backend);
+        }
+    }
+
+    /// How many are ready.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The next one to be served.
+    pub fn take_ready(&mut self) -> Option<BackendId> {
+        let backend = self.ready.pop_front()?;
+        if let Some(lane) = self.lanes.get_mut(&backend) {
+            lane.ready = false;
+        }
+        Some(backend)
+    }
+
+    /// Forgets `backend` if nothing is expected of it; says whether it did.
+    pub fn close_dormant(&mut self, backend: &BackendId) -> bool {
+        let dormant = self.lanes.get(backend).is_some_and(Lane::is_dormant);
+        if dormant {
+            self.lanes.remove(backend);
+        }
+        dormant
+    }
+
+    /// Every backend that is known.
+    pub fn names(&self) -> Vec<BackendId> {
+        self.lanes.keys().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> BackendId {
+        BackendId::parse(text).expect("an id")
+    }
+
+    #[test]
+    fn they_are_served_in_turn_and_at_their_time() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let later = now + Duration::from_secs(9);
+        for text in ["a", "b", "c"] {
+            assert!(lanes.open(&name(text)).is_some());
+        }
+        lanes.make_ready(&name("b"));
+        lanes.make_ready(&name("b"));
+        lanes.wake_by(&name("a"), later);
+        lanes.wake_by(&name("a"), now);
+        lanes.wake_by(&name("a"), later);
+        lanes.wake_by(&name("c"), later);
+        lanes.wake_due(now);
+        let order: Vec<_> = std::iter::from_fn(|| lanes.take_ready()).collect();
+        assert_eq!(order, [name("b"), name("a")]);
+        assert_eq!(lanes.next_wake(now), Some(later));
+        assert!(lanes.close_dormant(&name("a")) && !lanes.close_dormant(&name("c")));
+        lanes.wake_due(later);
+        assert_eq!(lanes.take_ready(), Some(name("c")));
+        assert!(lanes.close_dormant(&name("c")));
+        assert_eq!(lanes.len(), 1);
+    }
+
+    #[test]
+    fn failures_that_come_together_are_one_and_the_waits_grow() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let a = name("a");
+        assert!(lanes.open(&a).is_some());
+        let second = Duration::from_secs(1);
+        let wait = |step: u32| second * step;
+        lanes.make_ready(&a);
+        for _ in 0..5 {
+            lanes.away(&a, now, wait);
+        }
+        assert_eq!(
+            (lanes.next_wake(now), lanes.ready()),
+            (Some(now + second), 0)
+        );
+        lanes.wake_due(now + second);
+        assert_eq!(lanes.take_ready(), Some(a.clone()));
+        lanes.away(&a, now + second, wait);
+        assert_eq!(lanes.next_wake(now), Some(now + second * 3));
+        assert_eq!(lanes.get(&a).map(|lane| lane.step), Some(2));
+    }
+}

@@ -1,0 +1,453 @@
+//! The outbox: notifications that were answered ok and that no backend has acknowledged yet, on disk.
+//!
+//! # The life of a notification in it
+//!
+//! ```text
+//!  not delivered ──store──▶ pending ──ACK──▶ done ──outbox.keep──▶ deleted
+//!   (answered ok             │  ▲  ▲
+//!    once it is synced)      │  │  └──── payrelay outbox retry ─────┐
+//!                            │  └─ due: now, when its backend comes, │
+//!                            │     or after a wait that doubles      │
+//!                            └─ NACK delay=-1, max_tries, expire ─▶ dead ──payrelay outbox drop──▶ deleted
+//! ```
+//!
+//! A pending one is *held* while a session still has the MSG in hand that its provider did not want to wait for: it is not
+//! sent again before that session has told what came of it, or is gone. After a restart nothing is held.
+//!
+//! A try counts once the MSG has been written to a backend. That nobody was there, or nobody had room, changes nothing
+//! on disk; it only makes the drain wait.
+//!
+//! | part | what lives there |
+//! |---|---|
+//! | `file` | opening, locking, checking, migrating |
+//! | `rows`, `filter`, `sums` | the statements |
+//! | `writer`, `group` | the one thread that changes anything; group commit |
+//! | `drain`, `lanes`, `inbox` | the one thread that delivers; whom to look at when; what it is told |
+//! | `verdict` | what a receipt means |
+//! | `figures` | counts, and the disk's health |
+//! | `clock` | a time that does not run backward |
+//!
+//! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
+
+mod clock;
+mod drain;
+mod error;
+mod figures;
+mod file;
+mod filter;
+mod group;
+mod inbox;
+mod lanes;
+mod rows;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod writer;
+
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+pub use self::error::{NotStored, OpenCause, OpenError};
+pub use self::filter::Filter;
+pub use self::inbox::{HeldReceipt, Inbox};
+pub use self::rows::{Payload, Row, State};
+pub use self::writer::{Order, Ordered, ROWS_AT_ONCE, What};
+
+use self::clock::Clock;
+use self::drain::Drain;
+use self::figures::Figures;
+use self::writer::{GROUP_MAX, Limits, Op, Store, Writer};
+use crate::config;
+use crate::courier::Courier;
+use crate::metrics::{Metrics, OutboxReadings};
+use crate::notification::{Again, EventKey, Notification, NotificationId, unix_ms};
+use crate::parcel::Sent;
+use crate::thread::{self, JoinOnDrop};
+use crate::timeline::Timeline;
+
+/// SQLite's own calls are deep; measured at under 40 KiB, and a debug build takes more.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// The most backends that have a metric of their own.
+const BACKENDS_SHOWN: usize = 50;
+
+/// How long whoever asks for a change waits for the disk.
+const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The store, for whoever has something to store or to ask.
+pub struct Outbox {
+    ops: Sender<Op>,
+    reading: Mutex<Connection>,
+    inbox: Arc<Inbox>,
+    figures: Arc<Figures>,
+    clock: Clock,
+    retry_first: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// The writer and the drain. Dropping this notes what has been told so far, ends both and gives up the file; what anybody
+/// wants to store after that is refused.
+pub struct Works {
+    inbox: Arc<Inbox>,
+    ops: Sender<Op>,
+    drain: Option<JoinOnDrop>,
+    writer: Option<JoinOnDrop>,
+    // Last: until here no other relay may have the file.
+    _lock: File,
+}
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        // The drain first: it still has things to be written.
+        self.inbox.stop();
+        self.drain.take();
+        let _ = self.ops.send(Op::Stop); // it fails when the writer has ended already
+        self.writer.take();
+    }
+}
+
+impl fmt::Debug for Works {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Works").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("pending", &self.figures.pending())
+            .field("dead", &self.figures.dead())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A notification that was not delivered.
+pub struct Undelivered {
+    pub notification: Arc<Notification>,
+    /// By what its provider's retry is known.
+    pub key: Option<EventKey>,
+    /// Why it was not delivered.
+    pub why: String,
+    /// When its backend wants it again, if it said so.
+    pub again: Option<Again>,
+    /// The MSG, if it became one.
+    pub sent: Option<Sent>,
+    /// A session has it in hand still, and will be heard of: [`Outbox::let_go`].
+    pub held: bool,
+    pub timeline: Timeline,
+}
+
+/// Why the outbox cannot be asked.
+#[derive(Debug)]
+pub enum AskError {
+    /// SQLite's words.
+    Read(rusqlite::Error),
+    /// The disk did not take the change.
+    Write(NotStored),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "the outbox cannot be read: {error}"),
+            Self::Write(reason) => {
+                write!(f, "the outbox cannot be changed ({})", reason.as_str())
+            }
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+impl From<rusqlite::Error> for AskError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// What a relay tells its outbox to work with.
+pub struct Setting {
+    /// `[outbox]`
+    pub config: config::Outbox,
+    /// How long a redelivery may wait for its session to take it; `tcp.ack_timeout`.
+    pub patience: Duration,
+    /// How many notifications may wait to be written; as many as may be in flight.
+    pub queue: usize,
+    /// What the bus tells of arrivals.
+    pub inbox: Arc<Inbox>,
+    pub courier: Courier,
+    pub metrics: Arc<Metrics>,
+    /// Bits of this process's own.
+    pub random: u64,
+}
+
+impl Outbox {
+    /// Opens the store, or makes it, and begins to deliver what is in it.
+    ///
+    /// # Errors
+    /// The file cannot be used; it is as it was then.
+    pub fn open(setting: Setting) -> Result<(Arc<Self>, Works), OpenError> {
+        let Setting {
+            config,
+            patience,
+            queue,
+            inbox,
+            courier,
+            metrics,
+            random,
+        } = setting;
+        let store = file::open(&config.path)?;
+        let fail = |cause| OpenError {
+            path: config.path.clone(),
+            cause,
+        };
+        let read = |error| fail(OpenCause::Sqlite(error));
+        let totals = rows::totals(&store.writing).map_err(read)?;
+        let figures = Arc::new(Figures::of(totals));
+        inbox.set_pending(figures.pending());
+        let clock = Clock::after(store.last_ms);
+        let (reading, draining) = (
+            file::reading(&store.path).map_err(read)?,
+            file::reading(&store.path).map_err(read)?,
+        );
+        let (ops, asked) = bounded(queue + GROUP_MAX);
+        let ms = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let writer = Writer {
+            connection: store.writing,
+            ops: asked,
+            inbox: Arc::clone(&inbox),
+            figures: Arc::clone(&figures),
+            clock,
+            stopping: false,
+            limits: Limits {
+                expire_ms: ms(config.expire),
+                keep_ms: ms(config.keep),
+                max_messages: config.max_messages,
+                max_bytes: config.max_bytes,
+            },
+            metrics: Arc::clone(&metrics),
+            owed: Vec::new(),
+            complained: None,
+        };
+        let started = |error| fail(OpenCause::Thread(error));
+        let writer =
+            thread::spawn("outbox-writer", STACK_BYTES, move || writer.run()).map_err(started)?;
+        let retry_first = config.retry_first;
+        let drain = Drain {
+            inbox: Arc::clone(&inbox),
+            ops: ops.clone(),
+            reading: draining,
+            courier,
+            clock,
+            settings: config.clone(),
+            patience,
+            metrics: Arc::clone(&metrics),
+            lanes: Default::default(),
+            flights: Default::default(),
+            flight_bytes: 0,
+            paused: false,
+            random: random | 1,
+            refilled: (None, String::new()),
+        };
+        let thread =
+            thread::spawn("outbox-drain", STACK_BYTES, move || drain.run()).map_err(started)?;
+        let works = Works {
+            inbox: Arc::clone(&inbox),
+            ops: ops.clone(),
+            drain: Some(thread),
+            writer: Some(writer),
+            _lock: store.lock,
+        };
+        let outbox = Self {
+            ops,
+            reading: Mutex::new(reading),
+            inbox,
+            figures,
+            clock,
+            retry_first,
+            metrics,
+        };
+        log::info!(
+            "the outbox {} has {} pending, {} dead",
+            config.path.display(),
+            outbox.figures.pending(),
+            outbox.figures.dead()
+        );
+        Ok((Arc::new(outbox), works))
+    }
+
+    /// Whether there is a store at `path` with something in it to be delivered, as far as one can see from outside.
+    pub fn is_at(path: &Path) -> bool {
+        path.metadata().is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Stores what was not delivered. `then` learns its row once it is on disk, or why it is not; in this call or later.
+    /// Never waits.
+    pub fn store(
+        &self,
+        undelivered: Undelivered,
+        then: impl FnOnce(Result<i64, NotStored>) + Send + 'static,
+    ) {
+        if self.figures.is_broken() {
+            self.metrics.outbox_refused(NotStored::Disk.as_str());
+            return then(Err(NotStored::Disk));
+        }
+        let Undelivered {
+            notification,
+            key,
+            why,
+            again,
+            sent,
+            held,
+            mut timeline,
+        } = undelivered;
+        let now = self.clock.now_ms();
+        let ms = |wait: Duration| now.saturating_add(wait.as_millis() as i64);
+        let (state, due) = match again {
+            _ if held => (State::Pending, rows::HELD),
+            None => (State::Pending, 0),
+            Some(Again::Whenever) => (State::Pending, ms(self.retry_first)),
+            Some(Again::After(wait)) => (State::Pending, ms(wait)),
+            Some(Again::Never) => (State::Dead, 0),
+        };
+        timeline.add(unix_ms(), "stored", &why);
+        if state == State::Dead {
+            timeline.add(unix_ms(), "dead", &why);
+            self.metrics.outbox_died("given-up", 1);
+            log::warn!(
+                "{} for {} is a dead letter: {why}",
+                notification.id,
+                notification.backend
+            );
+        }
+        let store = Box::new(Store {
+            notification,
+            key,
+            state,
+            tries: u32::from(sent.is_some()),
+            due,
+            why,
+            timeline,
+            then: Box::new(then),
+        });
+        if let Err(refused) = self.ops.try_send(Op::Store(store)) {
+            let (TrySendError::Full(op) | TrySendError::Disconnected(op)) = refused;
+            self.metrics.outbox_refused(NotStored::Busy.as_str());
+            if let Op::Store(store) = op {
+                (store.then)(Err(NotStored::Busy));
+            }
+        }
+    }
+
+    /// A session has told what came of a notification that was stored as held.
+    pub fn let_go(&self, held: HeldReceipt) {
+        self.inbox.held(held);
+    }
+
+    /// From now on nothing is sent; what is under way may still be told of.
+    pub fn pause(&self) {
+        self.inbox.pause();
+    }
+
+    /// Why nothing can be stored just now, if so: a reason for `/readyz`.
+    pub fn unwell(&self) -> Option<String> {
+        let words = self.figures.ailment()?;
+        Some(format!("outbox {words}"))
+    }
+
+    /// How many are to be delivered.
+    pub fn pending(&self) -> u64 {
+        self.figures.pending()
+    }
+
+    /// What the metrics show.
+    pub fn readings(&self) -> OutboxReadings {
+        let reading = self.reading.lock();
+        let backends = rows::busiest(&reading, BACKENDS_SHOWN).unwrap_or_default();
+        let oldest = rows::oldest_pending(&reading).unwrap_or_default();
+        drop(reading);
+        let age = oldest.map_or(0, |stored| (self.clock.now_ms() - stored).max(0));
+        OutboxReadings {
+            pending: self.figures.pending(),
+            done: self.figures.done(),
+            dead: self.figures.dead(),
+            oldest: Duration::from_millis(age.unsigned_abs()),
+            backends,
+        }
+    }
+
+    /// Rows behind the row `after`, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn list(&self, filter: &Filter, after: i64, limit: usize) -> Result<Vec<Row>, AskError> {
+        Ok(filter.rows(&self.reading.lock(), after, limit)?)
+    }
+
+    /// The notification called `id`, and what it carries, unless that was damaged on disk.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn show(&self, id: NotificationId) -> Result<Option<(Row, Option<Payload>)>, AskError> {
+        let filter = Filter {
+            ids: vec![id],
+            ..Filter::default()
+        };
+        let reading = self.reading.lock();
+        let Some(row) = filter.rows(&reading, 0, 1)?.pop() else {
+            return Ok(None);
+        };
+        let payload = rows::payload(&reading, &row)?;
+        Ok(Some((row, payload)))
+    }
+
+    /// Has an operator's order done, [`ROWS_AT_ONCE`] rows at most. Waits for the disk.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn order(&self, order: Order) -> Result<Ordered, AskError> {
+        let (tell, told) = bounded(1);
+        let busy = AskError::Write(NotStored::Busy);
+        if self.ops.try_send(Op::Order(order, tell)).is_err() {
+            return Err(busy);
+        }
+        match told.recv_timeout(ORDER_PATIENCE) {
+            Ok(ordered) => ordered.map_err(AskError::Write),
+            Err(_) => Err(busy),
+        }
+    }
+
+    /// Tells `take` the events stored within `window` and how long ago that was, the oldest first; of the latest `limit`
+    /// notifications only.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn keys(
+        &self,
+        window: Duration,
+        limit: usize,
+        mut take: impl FnMut(EventKey, Duration),
+    ) -> Result<(), AskError> {
+        let now = self.clock.now_ms();
+        let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
+        Ok(rows::keys(
+            &self.reading.lock(),
+            since,
+            limit,
+            |key, stored| {
+                take(
+                    key,
+                    Duration::from_millis((now - stored).max(0).unsigned_abs()),
+                );
+            },
+        )?)
+    }
+}

@@ -1,0 +1,434 @@
+//! The rows of the database as this room sees them, and the statements that read and change them.
+//!
+//! No thread, no clock and no policy here: what is to be done is decided elsewhere. Every change of state is noted in
+//! [`Sums`](super::sums::Sums), which are written with the same transaction.
+
+use aws_lc_rs::digest;
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+
+use super::sums::Sums;
+use crate::notification::{BackendId, EventKey, Notification, NotificationId};
+use crate::timeline::Timeline;
+
+/// The `due` of what a session has in hand: it is not to be sent before that session has told what came of it.
+pub const HELD: i64 = i64::MAX;
+
+/// Where a notification stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// To be delivered.
+    Pending = 0,
+    /// Acknowledged; deleted after `outbox.keep`.
+    Done = 1,
+    /// Given up: an operator's to retry or to drop.
+    Dead = 2,
+}
+
+impl State {
+    /// The word in the command line, the admin API and the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Pending, Self::Done, Self::Dead]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+
+    fn of(number: i64) -> Self {
+        match number {
+            0 => Self::Pending,
+            1 => Self::Done,
+            _ => Self::Dead,
+        }
+    }
+}
+
+/// What is known of a notification beside what it carries.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub seq: i64,
+    pub id: NotificationId,
+    pub backend: String,
+    pub route: String,
+    pub verified: String,
+    pub event: Option<String>,
+    pub key: Option<EventKey>,
+    pub at_unix_ms: u64,
+    pub state: State,
+    pub tries: u32,
+    pub due: i64,
+    pub stored_ms: i64,
+    pub turn_ms: i64,
+    pub bytes: u64,
+    /// Why it was not delivered, the last time.
+    pub why: String,
+    pub timeline: Timeline,
+}
+
+/// The columns that [`Row::read`] reads, of the table called n.
+pub const COLUMNS: &str = "n.seq, n.id, n.backend, n.route, n.verified, n.event, n.event_key, n.at_ms, n.state, n.tries, \
+                       n.due, n.stored_ms, n.turn_ms, n.bytes, n.why, n.steps";
+
+impl Row {
+    /// Reads [`COLUMNS`].
+    pub fn read(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
+        let key: Option<[u8; 16]> = row.get(6)?;
+        Ok(Self {
+            seq: row.get(0)?,
+            id: NotificationId::from_bytes(row.get(1)?),
+            backend: row.get(2)?,
+            route: row.get(3)?,
+            verified: row.get(4)?,
+            event: row.get(5)?,
+            key: key.map(EventKey::from_bytes),
+            at_unix_ms: row.get::<_, i64>(7)?.try_into().unwrap_or(0),
+            state: State::of(row.get(8)?),
+            tries: row.get(9)?,
+            due: row.get(10)?,
+            stored_ms: row.get(11)?,
+            turn_ms: row.get(12)?,
+            bytes: row.get::<_, i64>(13)?.try_into().unwrap_or(0),
+            why: row.get(14)?,
+            timeline: Timeline::from_text(row.get_ref(15)?.as_str()?),
+        })
+    }
+
+    /// The notification with what it carries, to be sent as its next try. `None`: its backend's id is none.
+    pub fn notification(&self, payload: Payload) -> Option<Notification> {
+        Some(Notification {
+            id: self.id,
+            backend: BackendId::parse(&self.backend).ok()?,
+            route: self.route.as_str().into(),
+            verified: self.verified.clone().into(),
+            event: self.event.as_deref().map(Into::into),
+            at_unix_ms: self.at_unix_ms,
+            tries: self.tries.saturating_add(1),
+            head: payload.head,
+            body: payload.body,
+        })
+    }
+
+    fn digest(&self, payload: &Payload) -> [u8; 16] {
+        digest_of(&[
+            &self.id.to_bytes(),
+            self.backend.as_bytes(),
+            self.route.as_bytes(),
+            self.verified.as_bytes(),
+            self.event.as_deref().unwrap_or_default().as_bytes(),
+            &self.at_unix_ms.to_be_bytes(),
+            &payload.head,
+            &payload.body,
+        ])
+    }
+}
+
+/// What a notification carries.
+#[derive(Debug)]
+pub struct Payload {
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+/// A check sum over everything that a backend is sent: what a disk has changed must not be delivered as a payment.
+fn digest_of(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut sum = [0; 16];
+    sum.copy_from_slice(&hash.finish().as_ref()[..16]);
+    sum
+}
+
+/// What is added to a notification when it is stored.
+#[derive(Debug)]
+pub struct New<'a> {
+    pub notification: &'a Notification,
+    pub key: Option<EventKey>,
+    pub state: State,
+    pub tries: u32,
+    pub due: i64,
+    pub stored_ms: i64,
+    pub turn_ms: i64,
+    pub why: &'a str,
+    pub steps: &'a str,
+}
+
+/// Adds a row; says its number.
+pub fn insert(c: &Connection, new: &New<'_>, sums: &mut Sums) -> rusqlite::Result<i64> {
+    let n = new.notification;
+    let at_ms = i64::try_from(n.at_unix_ms).unwrap_or(i64::MAX);
+    let bytes = n.head.len() + n.body.len();
+    c.prepare_cached(
+        "INSERT INTO notification (id, backend, route, verified, event, event_key, at_ms, state, tries, due, stored_ms, \
+         turn_ms, bytes, why, steps) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+    )?
+    .execute(params![
+        n.id.to_bytes(),
+        n.backend.as_str(),
+        &*n.route,
+        &*n.verified,
+        n.event.as_deref(),
+        new.key.as_ref().map(EventKey::bytes),
+        at_ms,
+        new.state as i64,
+        new.tries,
+        new.due,
+        new.stored_ms,
+        new.turn_ms,
+        bytes as i64,
+        new.why,
+        new.steps,
+    ])?;
+    let seq = c.last_insert_rowid();
+    let sum = digest_of(&[
+        &n.id.to_bytes(),
+        n.backend.as_str().as_bytes(),
+        n.route.as_bytes(),
+        n.verified.as_bytes(),
+        n.event.as_deref().unwrap_or_default().as_bytes(),
+        &(at_ms as u64).to_be_bytes(),
+        &n.head,
+        &n.body,
+    ]);
+    c.prepare_cached("INSERT INTO payload (seq, head, body, digest) VALUES (?1,?2,?3,?4)")?
+        .execute(params![seq, n.head, n.body, sum])?;
+    sums.moved(n.backend.as_str(), None, Some(new.state));
+    Ok(seq)
+}
+
+/// The row called `seq`.
+pub fn row(c: &Connection, seq: i64) -> rusqlite::Result<Option<Row>> {
+    c.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM notification n WHERE n.seq = ?1"
+    ))?
+    .query_row([seq], Row::read)
+    .optional()
+}
+
+/// What the row carries; `None` if it is not as it was stored.
+pub fn payload(c: &Connection, row: &Row) -> rusqlite::Result<Option<Payload>> {
+    let read = |sql: &SqlRow<'_>| {
+        let payload = Payload {
+            head: sql.get(0)?,
+            body: sql.get(1)?,
+        };
+        Ok((payload, sql.get::<_, [u8; 16]>(2)?))
+    };
+    let found = c
+        .prepare_cached("SELECT head, body, digest FROM payload WHERE seq = ?1")?
+        .query_row([row.seq], read)
+        .optional()?;
+    Ok(found
+        .filter(|(payload, sum)| row.digest(payload) == *sum)
+        .map(|(payload, _)| payload))
+}
+
+/// The first pending notification that is not as it was stored, in words.
+pub fn first_damaged(c: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut rows = c.prepare(&format!(
+        "SELECT {COLUMNS} FROM notification n NOT INDEXED WHERE n.state = 0"
+    ))?;
+    for row in rows.query_map([], Row::read)? {
+        let row = row?;
+        if payload(c, &row)?.is_none() {
+            return Ok(Some(format!("the content of {} has changed", row.id)));
+        }
+    }
+    Ok(None)
+}
+
+/// Lets go of what is held.
+pub fn release_held(c: &Connection) -> rusqlite::Result<()> {
+    // Not a parameter: only of a literal does SQLite know that the index covers it. Looked at first, since an UPDATE of
+    // nothing would write all the same.
+    let any: i64 = c.query_row(
+        &format!(
+            "SELECT count(*) FROM notification INDEXED BY held WHERE state = 0 AND due = {HELD}"
+        ),
+        [],
+        |row| row.get(0),
+    )?;
+    if any > 0 {
+        c.execute(
+            &format!(
+                "UPDATE notification INDEXED BY held SET due = 0 WHERE state = 0 AND due = {HELD}"
+            ),
+            [],
+        )?;
+    }
+    Ok(())
+}
+
+/// The numbers of the pending rows of `backend` that may be sent at `now`, those first that are to be sent first.
+pub fn due(c: &Connection, backend: &str, now: i64, limit: usize) -> rusqlite::Result<Vec<i64>> {
+    c.prepare_cached(
+        "SELECT seq FROM notification INDEXED BY pending WHERE state = 0 AND backend = ?1 AND due <= ?2 \
+         ORDER BY due, seq LIMIT ?3",
+    )?
+    .query_map(params![backend, now, limit as i64], |row| row.get(0))?
+    .collect()
+}
+
+/// When the next pending row of `backend` after `now` may be sent.
+pub fn next_due(c: &Connection, backend: &str, now: i64) -> rusqlite::Result<Option<i64>> {
+    c.prepare_cached(
+        "SELECT min(due) FROM notification INDEXED BY pending WHERE state = 0 AND backend = ?1 AND due > ?2 AND due < ?3",
+    )?
+    .query_row(params![backend, now, HELD], |row| row.get(0))
+}
+
+/// Backends with something pending whose names come after `after`.
+pub fn backends_pending(
+    c: &Connection,
+    after: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<String>> {
+    c.prepare_cached(
+        "SELECT name FROM backend WHERE pending > 0 AND name > ?1 ORDER BY name LIMIT ?2",
+    )?
+    .query_map(params![after, limit as i64], |row| row.get(0))?
+    .collect()
+}
+
+/// Whether anything of `backend` is pending.
+pub fn is_pending(c: &Connection, backend: &str) -> rusqlite::Result<bool> {
+    let pending: Option<i64> = c
+        .prepare_cached("SELECT pending FROM backend WHERE name = ?1")?
+        .query_row([backend], |row| row.get(0))
+        .optional()?;
+    Ok(pending.unwrap_or(0) > 0)
+}
+
+/// Name, pending and dead of the `limit` backends that have most of both.
+pub fn busiest(c: &Connection, limit: usize) -> rusqlite::Result<Vec<(String, u64, u64)>> {
+    c.prepare_cached(
+        "SELECT name, pending, dead FROM backend ORDER BY pending + dead DESC, name LIMIT ?1",
+    )?
+    .query_map([limit as i64], |row| {
+        let count = |at| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(at)?.max(0) as u64);
+        Ok((row.get(0)?, count(1)?, count(2)?))
+    })?
+    .collect()
+}
+
+/// When what has been pending longest was stored.
+pub fn oldest_pending(c: &Connection) -> rusqlite::Result<Option<i64>> {
+    c.prepare_cached(
+        "SELECT stored_ms FROM notification INDEXED BY turn WHERE state = 0 ORDER BY turn_ms LIMIT 1",
+    )?
+    .query_row([], |row| row.get(0))
+    .optional()
+}
+
+/// Event keys of what was stored after `since`, in the order it was stored; of the latest `limit` rows only.
+pub fn keys(
+    c: &Connection,
+    since: i64,
+    limit: usize,
+    mut take: impl FnMut(EventKey, i64),
+) -> rusqlite::Result<()> {
+    let mut rows = c.prepare(
+        "SELECT event_key, stored_ms FROM notification \
+         WHERE seq > (SELECT coalesce(max(seq), 0) FROM notification) - ?1 ORDER BY seq",
+    )?;
+    let mut rows = rows.query([limit as i64])?;
+    while let Some(row) = rows.next()? {
+        let stored_ms = row.get(1)?;
+        if let Some(key) = row.get::<_, Option<[u8; 16]>>(0)?
+            && stored_ms > since
+        {
+            take(EventKey::from_bytes(key), stored_ms);
+        }
+    }
+    Ok(())
+}
+
+/// How many there are in each state.
+pub fn totals(c: &Connection) -> rusqlite::Result<[u64; 3]> {
+    c.query_row("SELECT pending, done, dead FROM total", [], |row| {
+        let count = |at| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(at)?.max(0) as u64);
+        Ok([count(0)?, count(1)?, count(2)?])
+    })
+}
+
+/// Gives the row `seq`, if it is there, another state and what goes with it.
+#[derive(Debug)]
+pub struct Change<'a> {
+    pub seq: i64,
+    pub state: State,
+    pub tries: u32,
+    pub due: i64,
+    /// `None`: as it is.
+    pub turn_ms: Option<i64>,
+    pub why: &'a str,
+    pub steps: &'a str,
+}
+
+/// Writes `change`, given the state and the backend that the row has.
+pub fn update(
+    c: &Connection,
+    change: &Change<'_>,
+    from: State,
+    backend: &str,
+    sums: &mut Sums,
+) -> rusqlite::Result<()> {
+    c.prepare_cached(
+        "UPDATE notification SET state = ?2, tries = ?3, due = ?4, turn_ms = coalesce(?5, turn_ms), why = ?6, steps = ?7 \
+         WHERE seq = ?1",
+    )?
+    .execute(params![
+        change.seq,
+        change.state as i64,
+        change.tries,
+        change.due,
+        change.turn_ms,
+        change.why,
+        change.steps
+    ])?;
+    sums.moved(backend, Some(from), Some(change.state));
+    Ok(())
+}
+
+/// Removes the row `seq`.
+pub fn delete(
+    c: &Connection,
+    seq: i64,
+    from: State,
+    backend: &str,
+    sums: &mut Sums,
+) -> rusqlite::Result<()> {
+    c.prepare_cached("DELETE FROM payload WHERE seq = ?1")?
+        .execute([seq])?;
+    c.prepare_cached("DELETE FROM notification WHERE seq = ?1")?
+        .execute([seq])?;
+    sums.moved(backend, Some(from), None);
+    Ok(())
+}
+
+/// State and backend of the row `seq`.
+pub fn standing(c: &Connection, seq: i64) -> rusqlite::Result<Option<(State, String)>> {
+    c.prepare_cached("SELECT state, backend FROM notification WHERE seq = ?1")?
+        .query_row([seq], |row| Ok((State::of(row.get(0)?), row.get(1)?)))
+        .optional()
+}
+
+/// Rows in `state` whose turn has come, those first whose turn came first; what a session has in hand is left out.
+pub fn turned(c: &Connection, state: State, now: i64, limit: usize) -> rusqlite::Result<Vec<i64>> {
+    c.prepare_cached(
+        "SELECT seq FROM notification INDEXED BY turn WHERE state = ?1 AND turn_ms <= ?2 AND due <> ?3 \
+         ORDER BY turn_ms LIMIT ?4",
+    )?
+    .query_map(params![state as i64, now, HELD, limit as i64], |row| {
+        row.get(0)
+    })?
+    .collect()
+}

@@ -1,0 +1,71 @@
+//! The sums that are kept with every change, so that nobody has to count rows.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, params};
+
+use super::rows::State;
+
+/// What the changes of a transaction come to.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Pending and dead, more or less.
+    backends: HashMap<String, (i64, i64)>,
+    /// Pending, done and dead, more or less.
+    states: [i64; 3],
+}
+
+impl Sums {
+    /// A row of `backend` has another state; `None`: it is not there.
+    pub fn moved(&mut self, backend: &str, from: Option<State>, to: Option<State>) {
+        if from == to {
+            return;
+        }
+        let sums = match self.backends.get_mut(backend) {
+            Some(sums) => sums,
+            None => self.backends.entry(backend.to_owned()).or_default(),
+        };
+        for (state, by) in [(from, -1), (to, 1)] {
+            match state {
+                None => continue,
+                Some(State::Pending) => sums.0 += by,
+                Some(State::Dead) => sums.1 += by,
+                Some(State::Done) => {}
+            }
+            if let Some(state) = state {
+                self.states[state as usize] += by;
+            }
+        }
+    }
+
+    /// How much more, or less, there is in `state`.
+    pub fn of(&self, state: State) -> i64 {
+        self.states[state as usize]
+    }
+
+    /// Writes the sums.
+    pub fn write(&self, c: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+        for (name, (pending, dead)) in &self.backends {
+            if (*pending, *dead) == (0, 0) {
+                continue;
+            }
+            c.prepare_cached(
+                "INSERT INTO backend VALUES (?1,?2,?3) ON CONFLICT (name) DO UPDATE \
+                 SET pending = pending + excluded.pending, dead = dead + excluded.dead",
+            )?
+            .execute(params![name, pending, dead])?;
+            if *pending < 0 || *dead < 0 {
+                c.prepare_cached(
+                    "DELETE FROM backend WHERE name = ?1 AND pending <= 0 AND dead <= 0",
+                )?
+                .execute([name])?;
+            }
+        }
+        let [pending, done, dead] = self.states;
+        c.prepare_cached(
+            "UPDATE total SET pending = pending + ?1, done = done + ?2, dead = dead + ?3, clock_ms = max(clock_ms, ?4)",
+        )?
+        .execute(params![pending, done, dead, now_ms])?;
+        Ok(())
+    }
+}

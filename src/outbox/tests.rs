@@ -1,0 +1,299 @@
+//! The store on a real file, with a registry of no sessions and a bus that is the test's own.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+use super::*;
+use crate::bus::{Arrivals, Forward};
+use crate::notification::{BackendId, IdMint, Nack, Receipt};
+use crate::parcel::{Parcel, Sent};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Hands every parcel to the test.
+struct Hand(Sender<Box<Parcel>>);
+
+impl Forward for Hand {
+    fn forward(&self, parcel: Box<Parcel>) {
+        let _ = self.0.send(parcel); // a test that is over does not listen
+    }
+}
+
+struct House {
+    // In this order: the works end while the outbox can still be asked.
+    works: Option<Works>,
+    outbox: Arc<Outbox>,
+    inbox: Arc<Inbox>,
+    parcels: Receiver<Box<Parcel>>,
+    mint: IdMint,
+    path: PathBuf,
+    _folder: Arc<tempfile::TempDir>,
+}
+
+impl House {
+    fn open(change: impl FnOnce(&mut config::Outbox)) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        Self::open_in(folder, change)
+    }
+
+    fn open_in(folder: Arc<tempfile::TempDir>, change: impl FnOnce(&mut config::Outbox)) -> Self {
+        let mut config = config::Outbox {
+            path: folder.path().join("outbox.db"),
+            retry_first: Duration::from_millis(100),
+            retry_max: Duration::from_secs(1),
+            max_tries: 100,
+            expire: Duration::from_secs(3600),
+            keep: Duration::from_secs(3600),
+            max_messages: 1000,
+            max_bytes: 1 << 30,
+        };
+        change(&mut config);
+        let (put, parcels) = bounded(1000);
+        let inbox = Arc::new(Inbox::default());
+        let path = config.path.clone();
+        let opened = Outbox::open(Setting {
+            config,
+            patience: PATIENCE,
+            queue: 100,
+            inbox: Arc::clone(&inbox),
+            courier: Courier::new(Arc::default(), Arc::new(Hand(put))),
+            metrics: Arc::default(),
+            random: 7,
+        });
+        let (outbox, works) = opened.expect("an outbox");
+        Self {
+            works: Some(works),
+            outbox,
+            inbox,
+            parcels,
+            mint: IdMint::new(0),
+            path,
+            _folder: folder,
+        }
+    }
+
+    /// Stores one for `backend` and waits until it is on disk: its row.
+    fn store(&self, backend: &str, held: bool, again: Option<Again>) -> Result<i64, NotStored> {
+        let notification = Notification {
+            id: self.mint.mint(unix_ms()),
+            backend: BackendId::parse(backend).expect("an id"),
+            route: "r".into(),
+            verified: "none".into(),
+            event: Some("e".into()),
+            at_unix_ms: unix_ms(),
+            tries: 1,
+            head: b"head".to_vec(),
+            body: b"body".to_vec(),
+        };
+        let (tell, told) = bounded(1);
+        let key = EventKey::of(&notification);
+        let undelivered = Undelivered {
+            notification: Arc::new(notification),
+            key,
+            why: "offline".into(),
+            again,
+            sent: None,
+            held,
+            timeline: Timeline::default(),
+        };
+        self.outbox.store(undelivered, move |stored| {
+            let _ = tell.send(stored);
+        });
+        told.recv_timeout(PATIENCE).expect("an answer")
+    }
+
+    fn parcel(&self) -> Box<Parcel> {
+        self.parcels.recv_timeout(PATIENCE).expect("a parcel")
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        self.outbox
+            .list(&Filter::default(), 0, 1000)
+            .expect("readable")
+    }
+
+    /// Waits until the rows are in these states.
+    fn states(&self, wanted: &[State]) -> Vec<Row> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let rows = self.rows();
+            let states: Vec<State> = rows.iter().map(|row| row.state).collect();
+            if states == wanted {
+                return rows;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{states:?} instead of {wanted:?}"
+            );
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_bus_is_offered_one_and_after_its_ack_the_others() {
+    let house = House::open(|_| {});
+    for _ in 0..5 {
+        assert!(house.store("a", false, None).is_ok());
+    }
+    // Nobody is there: after the wait some are tried, and come back untried.
+    let first = house.parcel();
+    assert_eq!(
+        (first.notification.tries, &*first.notification.body),
+        (1, &b"body"[..])
+    );
+    first.settle(Receipt::Gone);
+    while let Ok(parcel) = house.parcels.try_recv() {
+        parcel.settle(Receipt::Gone);
+    }
+    assert!(
+        house
+            .rows()
+            .iter()
+            .all(|row| row.tries == 0 && row.due == 0)
+    );
+    // It comes: all are delivered, in order.
+    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    let mut ids = Vec::new();
+    while ids.len() < 5 {
+        let parcel = house.parcel();
+        let id = parcel.notification.id;
+        parcel.reply.sent(Sent::now(1));
+        parcel.settle(Receipt::Ack);
+        ids.push(id);
+    }
+    let rows = house.states(&[State::Done; 5]);
+    assert!(rows.iter().all(|row| row.tries == 1));
+    ids.dedup();
+    assert_eq!(ids, rows.iter().map(|row| row.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_held_waits_for_its_session() {
+    let house = House::open(|_| {});
+    let seq = house.store("a", true, None).expect("room");
+    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    assert!(house.store("b", false, None).is_ok());
+    assert_eq!(house.parcel().notification.backend.as_str(), "b");
+    let sent = Some(Sent::now(3));
+    house.outbox.let_go(HeldReceipt {
+        seq,
+        receipt: Receipt::Expired,
+        sent,
+    });
+    let mut again = house.parcel();
+    while again.notification.backend.as_str() == "b" {
+        again = house.parcel();
+    }
+    assert_eq!(again.notification.tries, 2);
+    again.reply.sent(Sent::now(4));
+    again.settle(Receipt::Nack(Nack {
+        again: Again::Never,
+        reason: None,
+    }));
+    let rows = house.states(&[State::Dead, State::Pending]);
+    assert_eq!(
+        (rows[0].tries, rows[0].why.as_str()),
+        (2, "refused for good: no reason given")
+    );
+}
+
+#[test]
+fn what_is_too_old_dies_and_what_is_done_is_deleted() {
+    let house = House::open(|config| {
+        config.expire = Duration::from_millis(50);
+        config.keep = Duration::from_millis(50);
+    });
+    let seq = house.store("a", true, None).expect("room");
+    assert!(house.store("b", false, None).is_ok());
+    // Nothing is taken out of a session's hand.
+    let rows = house.states(&[State::Pending, State::Dead]);
+    assert!(rows[1].why.starts_with("expired"), "{}", rows[1].why);
+    house.outbox.let_go(HeldReceipt {
+        seq,
+        receipt: Receipt::Ack,
+        sent: None,
+    });
+    house.states(&[State::Dead]);
+    let readings = house.outbox.readings();
+    assert_eq!((readings.pending, readings.done, readings.dead), (0, 0, 1));
+    assert_eq!(readings.backends, [("b".to_owned(), 0, 1)]);
+}
+
+#[test]
+fn what_the_disk_has_changed_is_a_dead_letter_and_not_a_payment() {
+    let house = House::open(|_| {});
+    assert!(house.store("a", true, None).is_ok());
+    let seq = house
+        .store("a", false, Some(Again::After(PATIENCE)))
+        .expect("room");
+    let other = Connection::open(&house.path).expect("sqlite");
+    other
+        .execute("UPDATE payload SET body = x'00' WHERE seq = ?1", [seq])
+        .expect("changed");
+    other
+        .execute("UPDATE notification SET due = 0 WHERE seq = ?1", [seq])
+        .expect("changed");
+    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    let rows = house.states(&[State::Pending, State::Dead]);
+    assert!(rows[1].why.starts_with("damaged"), "{}", rows[1].why);
+    assert!(house.parcels.is_empty());
+}
+
+#[test]
+fn it_goes_on_after_a_stop_where_it_was() {
+    let mut house = House::open(|_| {});
+    let seq = house.store("a", true, None).expect("room");
+    assert!(house.store("b", false, Some(Again::Never)).is_ok());
+    house.works.take();
+    assert_eq!(
+        house.store("a", false, None),
+        Err(NotStored::Busy),
+        "it is closed"
+    );
+    let folder = Arc::clone(&house._folder);
+    drop(house);
+    let house = House::open_in(folder, |_| {});
+    let mut keys = Vec::new();
+    let all = house.outbox.keys(PATIENCE, 10, |key, _| keys.push(key));
+    assert!(all.is_ok() && keys.len() == 2);
+    // Nobody has it in hand any more.
+    let parcel = house.parcel();
+    assert_eq!(parcel.notification.backend.as_str(), "a");
+    parcel.settle(Receipt::Ack);
+    let rows = house.states(&[State::Done, State::Dead]);
+    assert_eq!(rows[0].seq, seq);
+}
+
+#[test]
+fn orders_change_what_they_name() {
+    let house = House::open(|_| {});
+    assert!(house.store("a", true, None).is_ok());
+    assert!(house.store("a", false, Some(Again::Never)).is_ok());
+    assert!(house.store("b", false, Some(Again::Never)).is_ok());
+    let order = |what, backend: Option<&str>| {
+        let filter = Filter {
+            backend: backend.map(str::to_owned),
+            ..Filter::default()
+        };
+        let ordered = house.outbox.order(Order {
+            what,
+            filter,
+            after: 0,
+        });
+        ordered.expect("done")
+    };
+    let dropped = order(What::Drop, Some("a"));
+    assert_eq!(
+        (dropped.changed, dropped.in_hand, dropped.next),
+        (1, 1, None)
+    );
+    assert_eq!(dropped.freed.len(), 1);
+    let retried = order(What::Retry, Some("b"));
+    assert_eq!((retried.changed, retried.freed.len()), (1, 0));
+    assert_eq!(house.parcel().notification.backend.as_str(), "b");
+    house.states(&[State::Pending, State::Pending]);
+}

@@ -1,0 +1,349 @@
+//! The one thread that changes the database. It commits in groups: what comes in while one is synced makes up the next.
+//!
+//! Nothing is answered before the sync has returned. A group that the disk does not take is undone whole: what was to be
+//! stored is refused, so that its providers keep it; what was to be noted of stored ones is tried again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::clock::Clock;
+use super::error::NotStored;
+use super::figures::Figures;
+use super::filter::Filter;
+use super::group::{Outcome, Room, remove};
+use super::inbox::{Inbox, Written};
+use super::rows::{self, Change, State};
+use super::sums::Sums;
+use crate::bus::Arrivals;
+use crate::metrics::Metrics;
+use crate::notification::{BackendId, EventKey, Notification, unix_ms};
+use crate::timeline::Timeline;
+
+/// The most changes in one commit.
+pub const GROUP_MAX: usize = 256;
+
+/// How often expired and acknowledged ones are looked for, and what the disk did not take is tried again.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How many rows one round of housekeeping, or one order of an operator, changes.
+pub const ROWS_AT_ONCE: usize = 256;
+
+/// How often the log says that the outbox takes nothing.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// What the thread is asked to do.
+pub enum Op {
+    /// Add a notification.
+    Store(Box<Store>),
+    /// Note what came of one.
+    Settle(Settlement),
+    /// Do what an operator wants.
+    Order(Order, Sender<Result<Ordered, NotStored>>),
+    /// Do what has been asked for, and end.
+    Stop,
+}
+
+/// A notification to be stored.
+pub struct Store {
+    pub notification: Arc<Notification>,
+    pub key: Option<EventKey>,
+    pub state: State,
+    /// How often it has been sent.
+    pub tries: u32,
+    /// See [`super::rows::HELD`].
+    pub due: i64,
+    /// Why it was not delivered.
+    pub why: String,
+    pub timeline: Timeline,
+    /// Learns its number once it is on disk, or why it is not. It must not wait.
+    pub then: Box<dyn FnOnce(Result<i64, NotStored>) + Send>,
+}
+
+/// What came of a stored notification.
+#[derive(Debug)]
+pub struct Settlement {
+    pub seq: i64,
+    pub backend: BackendId,
+    pub state: State,
+    pub tries: u32,
+    pub due: i64,
+    pub why: String,
+    pub timeline: Timeline,
+}
+
+/// What an operator wants of the rows that a filter lets through, so many behind the row `after`.
+#[derive(Debug)]
+pub struct Order {
+    pub what: What,
+    pub filter: Filter,
+    pub after: i64,
+}
+
+/// What an operator can want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Deliver it again, from the first try.
+    Retry,
+    /// Delete it.
+    Drop,
+}
+
+/// What an order came to.
+#[derive(Debug, Default)]
+pub struct Ordered {
+    /// Rows changed.
+    pub changed: u64,
+    /// Rows left alone: a session has them in hand.
+    pub in_hand: u64,
+    /// Where to go on, if there may be more.
+    pub next: Option<i64>,
+    /// Events that are nobody's any more: their retries must be delivered.
+    pub freed: Vec<EventKey>,
+}
+
+/// What bounds the outbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub expire_ms: i64,
+    pub keep_ms: i64,
+    pub max_messages: u64,
+    pub max_bytes: u64,
+}
+
+/// The thread's own.
+pub struct Writer {
+    pub connection: Connection,
+    pub ops: Receiver<Op>,
+    pub inbox: Arc<Inbox>,
+    pub figures: Arc<Figures>,
+    pub clock: Clock,
+    pub stopping: bool,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    /// Not taken by the disk, to be tried again. No more than the drain has under way.
+    pub owed: Vec<Settlement>,
+    pub complained: Option<Instant>,
+}
+
+impl Writer {
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        let mut swept = Instant::now();
+        while !self.stopping {
+            match self.ops.recv_timeout(HOUSEKEEPING) {
+                Ok(first) => {
+                    let more = self.ops.try_iter().take(GROUP_MAX - 1);
+                    let group: Vec<Op> = std::iter::once(first).chain(more).collect();
+                    self.commit(group);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if !self.owed.is_empty() || self.figures.is_ailing() {
+                        self.commit(Vec::new());
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if swept.elapsed() >= HOUSEKEEPING {
+                swept = Instant::now();
+                self.sweep();
+            }
+        }
+        loop {
+            let rest: Vec<Op> = self.ops.try_iter().take(GROUP_MAX).collect();
+            if rest.is_empty() && self.owed.is_empty() {
+                return;
+            }
+            self.commit(rest);
+            if self.figures.is_ailing() {
+                return; // the disk has the last word: what is not noted is sent again after the next start
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<Op>) {
+        let began = Instant::now();
+        let mut outcome = Outcome::default();
+        let owed = std::mem::take(&mut self.owed);
+        let mut group: Vec<Op> = owed.into_iter().map(Op::Settle).chain(group).collect();
+        // In the order taken, however the workers' threads were scheduled meanwhile.
+        group.sort_by_key(|op| match op {
+            Op::Store(store) => Some(store.notification.id),
+            Op::Settle(_) | Op::Order(..) | Op::Stop => None,
+        });
+        let written = self.write(group, &mut outcome);
+        self.stopping |= outcome.stop;
+        match written {
+            Ok(()) => {
+                self.metrics.outbox_committed(began.elapsed());
+                self.figures.moved(&outcome.sums);
+                self.inbox.set_pending(self.figures.pending());
+                self.figures.set_ailing(None);
+                self.tell(outcome);
+            }
+            Err(error) => self.undo(outcome, &error),
+        }
+    }
+
+    /// Writes the group and syncs it. What it came to, or was to come to, is in `outcome`.
+    fn write(&mut self, group: Vec<Op>, outcome: &mut Outcome) -> rusqlite::Result<()> {
+        let mut failed = None;
+        let now = self.clock.now_ms();
+        let (limits, figures) = (self.limits, Arc::clone(&self.figures));
+        let begun = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate);
+        let (tx, mut room) = match begun.and_then(|tx| Room::of(&tx, limits).map(|room| (tx, room)))
+        {
+            Ok(begun) => begun,
+            Err(error) => {
+                // Every op must find its way into the outcome, to be told.
+                outcome.give_up(group);
+                return Err(error);
+            }
+        };
+        for op in group {
+            if failed.is_some() {
+                outcome.give_up(vec![op]);
+                continue;
+            }
+            let done = match op {
+                Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &figures),
+                Op::Settle(settlement) => outcome.settle(&tx, settlement, now, limits),
+                Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
+                Op::Stop => {
+                    outcome.stop = true;
+                    Ok(())
+                }
+            };
+            failed = done.err();
+        }
+        if let Some(error) = failed {
+            return Err(error); // dropping the transaction undoes it
+        }
+        outcome.sums.write(&tx, now)?;
+        tx.commit()
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        let mut full = 0;
+        let written = outcome.settled.into_iter().map(|settlement| Written {
+            seq: settlement.seq,
+            due: (settlement.state == State::Pending).then_some(settlement.due),
+            backend: settlement.backend,
+        });
+        self.inbox.written(written.collect(), &outcome.nudged);
+        for backend in &outcome.retried {
+            self.inbox.here(backend);
+        }
+        for (store, result) in outcome.stored {
+            if let Err(reason) = result {
+                self.metrics.outbox_refused(reason.as_str());
+                full += 1;
+            }
+            (store.then)(result);
+        }
+        for (to, ordered) in outcome.ordered {
+            let _ = to.send(Ok(ordered)); // whoever asked may have gone
+        }
+        if full > 0 {
+            self.complain(|| {
+                format!(
+                    "the outbox is full (outbox.max_messages, outbox.max_bytes): {full} notifications were refused just now"
+                )
+            });
+        }
+    }
+
+    fn undo(&mut self, outcome: Outcome, error: &rusqlite::Error) {
+        let reason = NotStored::of(error);
+        let words = format!("cannot write: {error}");
+        let broken = matches!(
+            error.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        );
+        self.figures.set_ailing(Some(words));
+        if broken {
+            self.figures.set_broken();
+        }
+        let ailment = self.figures.ailment().unwrap_or_default();
+        self.complain(|| format!("the outbox {ailment}"));
+        for (store, _) in outcome.stored {
+            self.metrics.outbox_refused(reason.as_str());
+            (store.then)(Err(reason));
+        }
+        self.owed = outcome.settled;
+        for (to, _) in outcome.ordered {
+            let _ = to.send(Err(reason));
+        }
+    }
+
+    fn complain(&mut self, words: impl FnOnce() -> String) {
+        let now = Instant::now();
+        let quiet = self
+            .complained
+            .is_some_and(|last| now.saturating_duration_since(last) < COMPLAIN_EVERY);
+        if !quiet {
+            log::error!("{}", words());
+            self.complained = Some(now);
+        }
+    }
+
+    /// Lets expired ones die and deletes what has been done for long enough. Writes only if there is something.
+    fn sweep(&mut self) {
+        if let Err(error) = self.try_sweep() {
+            self.complain(|| format!("the outbox cannot be cleared up: {error}"));
+        }
+    }
+
+    fn try_sweep(&mut self) -> rusqlite::Result<()> {
+        let now = self.clock.now_ms();
+        let done = match self.figures.done() {
+            0 => Vec::new(),
+            _ => rows::turned(&self.connection, State::Done, now, ROWS_AT_ONCE)?,
+        };
+        let expired = match self.figures.pending() {
+            0 => Vec::new(),
+            _ => rows::turned(&self.connection, State::Pending, now, ROWS_AT_ONCE)?,
+        };
+        if done.is_empty() && expired.is_empty() {
+            return Ok(());
+        }
+        let mut sums = Sums::default();
+        let tx = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for seq in done {
+            remove(&tx, seq, &mut sums)?;
+        }
+        let mut dead = 0;
+        for seq in expired {
+            let Some(row) = rows::row(&tx, seq)? else {
+                continue;
+            };
+            let why = format!("expired (outbox.expire); before that: {}", row.why);
+            let mut timeline = row.timeline;
+            timeline.add(unix_ms(), "dead", &why);
+            let change = Change {
+                seq,
+                state: State::Dead,
+                tries: row.tries,
+                due: 0,
+                turn_ms: Some(now),
+                why: &why,
+                steps: &timeline.to_text(),
+            };
+            rows::update(&tx, &change, row.state, &row.backend, &mut sums)?;
+            log::warn!("{} for {} is a dead letter: {why}", row.id, row.backend);
+            dead += 1;
+        }
+        sums.write(&tx, now)?;
+        tx.commit()?;
+        self.metrics.outbox_died("expired", dead);
+        self.figures.moved(&sums);
+        self.inbox.set_pending(self.figures.pending());
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! What became of the latest notifications, in memory: a bounded ring that forgets the oldest.
+//!
+//! Every notification passes here once, when its provider is answered, so one is short and costs one lock. What was
+//! stored has a fuller history on disk.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::notification::{BackendId, Notification, NotificationId, Outcome};
+use crate::parcel::Sent;
+use crate::timeline::Timeline;
+
+/// How many are remembered; some 200 bytes each.
+const RECORDS_MAX: usize = 16_384;
+
+/// What became of one notification.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub id: NotificationId,
+    pub backend: BackendId,
+    pub route: Arc<str>,
+    pub verified: Cow<'static, str>,
+    pub event: Option<Box<str>>,
+    /// When it was taken, in Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// The MSG, if it became one.
+    pub sent: Option<Sent>,
+    /// What was concluded, and when, in Unix milliseconds; `None`: its provider waits.
+    pub concluded: Option<(Outcome, u64)>,
+    /// More about the conclusion.
+    pub why: Option<Box<str>>,
+}
+
+impl Record {
+    /// The beginning of a record.
+    pub fn of(notification: &Notification) -> Self {
+        Self {
+            id: notification.id,
+            backend: notification.backend.clone(),
+            route: Arc::clone(&notification.route),
+            verified: notification.verified.clone(),
+            event: notification.event.clone(),
+            at_unix_ms: notification.at_unix_ms,
+            sent: None,
+            concluded: None,
+            why: None,
+        }
+    }
+
+    /// The steps up to the conclusion, which is not among them.
+    pub fn beginning(&self) -> Timeline {
+        let mut timeline = Timeline::default();
+        timeline.add(
+            self.at_unix_ms,
+            "received",
+            &format!("route={}", self.route),
+        );
+        if self.verified != "none" {
+            timeline.add(self.at_unix_ms, "verified", &self.verified);
+        }
+        if let Some(sent) = self.sent {
+            let detail = format!("try=1 session={}", sent.session);
+            timeline.add(sent.at_unix_ms, "sent", &detail);
+        }
+        timeline
+    }
+
+    /// All steps.
+    pub fn timeline(&self) -> Timeline {
+        let mut timeline = self.beginning();
+        if let Some((outcome, at)) = self.concluded {
+            let why = self.why.as_deref().unwrap_or_default();
+            match outcome {
+                Outcome::Delivered => timeline.add(at, "acked", ""),
+                Outcome::Refused => timeline.add(at, "nacked", why),
+                Outcome::Stored
+                | Outcome::Duplicate
+                | Outcome::Offline
+                | Outcome::TimedOut
+                | Outcome::Busy
+                | Outcome::Unreachable
+                | Outcome::Draining => {}
+            }
+            let told = if outcome.is_ok() { "ok" } else { "fail" };
+            let detail = match (outcome, why) {
+                (Outcome::Refused, _) | (_, "") => format!("{told} ({})", outcome.as_str()),
+                (outcome, why) => format!("{told} ({}): {why}", outcome.as_str()),
+            };
+            timeline.add(at, "answered", &detail);
+        }
+        timeline
+    }
+
+    /// Whether this is what somebody means by `key`: an id, or an event.
+    pub fn is(&self, key: &str) -> bool {
+        self.event.as_deref() == Some(key) || NotificationId::parse(key) == Some(self.id)
+    }
+}
+
+/// The ring.
+#[derive(Debug, Default)]
+pub struct Trace {
+    records: Mutex<VecDeque<Record>>,
+}
+
+impl Trace {
+    /// Remembers `record`, at the cost of the oldest.
+    pub fn add(&self, record: Record) {
+        let mut records = self.records.lock();
+        let forgotten = match records.len() < RECORDS_MAX {
+            true => None,
+            false => records.pop_front(),
+        };
+        records.push_back(record);
+        drop(records);
+        drop(forgotten);
+    }
+
+    /// The records that somebody means by `key`, newest first, `limit` at most.
+    pub fn find(&self, key: &str, limit: usize) -> Vec<Record> {
+        let id = NotificationId::parse(key);
+        let records = self.records.lock();
+        let meant = |record: &&Record| {
+            record.event.as_deref() == Some(key) || (id.is_some() && id == Some(record.id))
+        };
+        let found = records.iter().rev().filter(meant);
+        found.take(limit).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notification::IdMint;
+
+    fn record(mint: &IdMint, event: &str) -> Record {
+        Record {
+            id: mint.mint(7),
+            backend: BackendId::parse("a").expect("an id"),
+            route: "pay".into(),
+            verified: "alipay".into(),
+            event: Some(event.into()),
+            at_unix_ms: 7,
+            sent: Some(Sent {
+                at_unix_ms: 8,
+                session: 3,
+            }),
+            concluded: Some((Outcome::Delivered, 9)),
+            why: None,
+        }
+    }
+
+    #[test]
+    fn it_is_found_by_id_and_by_event_until_it_is_forgotten() {
+        let (trace, mint) = (Trace::default(), IdMint::new(0));
+        let first = record(&mint, "42");
+        trace.add(first.clone());
+        trace.add(record(&mint, "42"));
+        assert_eq!(trace.find("42", 9).len(), 2);
+        assert_eq!(trace.find("42", 1)[0].id, trace.find("42", 9)[0].id);
+        let found = trace.find(&first.id.to_string(), 9);
+        assert_eq!((found.len(), found[0].id), (1, first.id));
+        assert!(found[0].is("42") && !found[0].is("43"));
+        for _ in 0..RECORDS_MAX {
+            trace.add(record(&mint, "43"));
+        }
+        assert!(trace.find("42", 9).is_empty());
+        assert_eq!(trace.records.lock().len(), RECORDS_MAX);
+    }
+
+    #[test]
+    fn a_record_tells_its_story() {
+        let told = |record: &Record| {
+            let timeline = record.timeline();
+            let steps = timeline.steps().iter();
+            let steps = steps.map(|s| format!("{} {} {}", s.at_unix_ms, s.what, s.detail));
+            steps.collect::<Vec<_>>()
+        };
+        let mut record = record(&IdMint::new(0), "42");
+        assert_eq!(
+            told(&record),
+            [
+                "7 received route=pay",
+                "7 verified alipay",
+                "8 sent try=1 session=3",
+                "9 acked ",
+                "9 answered ok (delivered)"
+            ]
+        );
+        record.concluded = Some((Outcome::Refused, 9));
+        record.why = Some("no such order".into());
+        assert_eq!(
+            told(&record)[3..],
+            ["9 nacked no such order", "9 answered fail (refused)"]
+        );
+        record.concluded = Some((Outcome::Duplicate, 9));
+        record.why = Some("joined X".into());
+        assert_eq!(told(&record)[3..], ["9 answered ok (duplicate): joined X"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! The outbox as an operator sees it: payrelay outbox, payrelay trace, and the admin port that they ask.
+
+use serde_json::Value;
+
+use super::outbox::{config, stored, storing};
+use crate::support::{DEADLINE, Process, Relay, binary, eventually};
+
+/// Runs `payrelay <args>` against the relay's admin port: exit code and what it said.
+fn ask(relay: &Relay, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = binary();
+    let admin = relay.ready().admin.to_string();
+    command.args(args).args(["--connect", &admin]);
+    let mut process = Process::start("payrelay", command);
+    let code = process.wait_exit(DEADLINE);
+    (code, process.stdout() + &process.stderr())
+}
+
+fn json(relay: &Relay, args: &[&str]) -> Vec<Value> {
+    let (_, out) = ask(relay, &[args, &["--json"]].concat());
+    out.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+fn steps(message: &Value) -> Vec<&str> {
+    let steps = message["timeline"].as_array().expect("a timeline");
+    steps
+        .iter()
+        .filter_map(|step| step["what"].as_str())
+        .collect()
+}
+
+#[test]
+fn an_operator_sees_retries_and_drops_what_is_stored() {
+    let relay = storing("", "");
+    let body = b"{\"n\": \"42\"}";
+    let mut till = relay.backend("till-7");
+    let post = relay.post("/event/till-7", body);
+    till.message().nack("delay=-1 reason=closed");
+    let id = post.answer().id().to_owned();
+    drop(till);
+    eventually("the session is gone", || {
+        relay.metric("payrelay_sessions") == 0.0
+    });
+    stored(&relay, "/notify/till-8", b"\xff\x1b[2J");
+
+    let (code, out) = ask(&relay, &["outbox", "list"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains(&id) && out.contains("dead") && out.contains("refused: closed"),
+        "{out}"
+    );
+    for (option, value, count) in [
+        ("--backend", "till-8", 1),
+        ("--state", "dead", 1),
+        ("--state", "done", 0),
+        ("--event", "42", 1),
+        ("--route", "/notify/{id}", 1),
+        ("--since", "1h", 2),
+        ("--since", "0s", 0),
+    ] {
+        let listed = json(&relay, &["outbox", "list", option, value]);
+        assert_eq!(listed.len(), count, "{option} {value}");
+    }
+    let shown = json(&relay, &["outbox", "show", &id]);
+    assert_eq!(shown[0]["state"], "dead");
+    assert_eq!(steps(&shown[0]), ["received", "sent", "stored", "dead"]);
+    assert!(
+        shown[0].get("body_base64").is_none(),
+        "only when it is asked for"
+    );
+    let (_, out) = ask(&relay, &["outbox", "show", &id, "--body"]);
+    assert!(out.contains("{\"n\": \"42\"}"), "{out}");
+    let other = json(&relay, &["outbox", "list", "--backend", "till-8"]);
+    let other = other[0]["id"].as_str().expect("an id").to_owned();
+    let (_, out) = ask(&relay, &["outbox", "show", &other, "--body"]);
+    assert!(out.contains("\\xff\\u{1b}[2J"), "{out}");
+    // Bodies are in no log.
+    assert!(!relay.log().contains("[2J"));
+
+    // A retry by hand is not taken for a duplicate.
+    let mut till = relay.backend("till-7");
+    let (code, out) = ask(&relay, &["outbox", "retry", &id]);
+    assert_eq!((code, out.as_str()), (Some(0), "1 retried"));
+    assert_eq!(till.expect("MSG id=* try=2 =*", body).ack(), id);
+    eventually("it is done", || relay.metric("payrelay_outbox_done") == 1.0);
+    let shown = json(&relay, &["outbox", "show", &id]);
+    assert_eq!(
+        steps(&shown[0]),
+        [
+            "received", "sent", "stored", "dead", "retried", "sent", "acked"
+        ]
+    );
+    assert_eq!(
+        relay.post("/event/till-7", body).answer().told(),
+        (200, "duplicate")
+    );
+    // Dropped, it is nobody's: the next one with the same event is delivered.
+    let (code, out) = ask(&relay, &["outbox", "drop", &id, &other]);
+    assert_eq!((code, out.as_str()), (Some(0), "2 dropped"));
+    let (code, _) = ask(&relay, &["outbox", "drop", &id]);
+    assert_eq!(code, Some(1));
+    let again = relay.post("/event/till-7", body);
+    till.message().ack();
+    assert_eq!(again.answer().told(), (200, "delivered"));
+    assert!(json(&relay, &["outbox", "list"]).is_empty());
+}
+
+#[test]
+fn a_trace_tells_what_became_of_a_notification() {
+    let relay = storing("", "");
+    let mut till = relay.backend("till-7");
+    let body = b"{\"n\": \"42\"}";
+    let post = relay.post("/event/till-7", body);
+    let waiting = till.message().id();
+    let traced = json(&relay, &["trace", "42"]);
+    assert_eq!(traced[0]["state"], "under way");
+    assert_eq!(steps(&traced[0]), ["received", "sent"]);
+    till.send(&format!("ACK id={waiting}"));
+    post.answer();
+    let retry = relay.post("/event/till-7", body).answer();
+    let traced = json(&relay, &["trace", &waiting]);
+    assert_eq!(
+        (traced.len(), &traced[0]["state"]),
+        (1, &Value::from("delivered"))
+    );
+    assert_eq!(steps(&traced[0]), ["received", "sent", "acked", "answered"]);
+    let both = json(&relay, &["trace", "42"]);
+    assert_eq!(both.len(), 2);
+    let traced = json(&relay, &["trace", retry.id()]);
+    assert_eq!(traced[0]["state"], "duplicate");
+    let id = stored(&relay, "/notify/till-8", b"x");
+    let traced = json(&relay, &["trace", &id]);
+    assert_eq!(steps(&traced[0]), ["received", "stored", "answered"]);
+    let (code, out) = ask(&relay, &["trace", "nobody-knows"]);
+    assert_eq!(code, Some(1), "{out}");
+}
+
+#[test]
+fn changes_need_the_token_and_a_body_that_no_web_page_can_send() {
+    let relay = Relay::with(&format!(
+        "{}[admin]\ntoken = \"0123456789abcdef\"\n",
+        config("", "")
+    ));
+    let id = stored(&relay, "/notify/till-7", b"x");
+    let post = |headers: &str, body: &str| {
+        let request = format!(
+            "POST /outbox/drop HTTP/1.1\r\nHost: relay\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        );
+        let mut http = crate::support::RawHttp::connect(relay.ready().admin);
+        let answer = http.exchange(request.as_bytes());
+        answer.map(|answer| answer.status)
+    };
+    let token = "Authorization: Bearer 0123456789abcdef\r\n";
+    let json = "Content-Type: application/json\r\n";
+    let all = "{\"all\": true}";
+    assert_eq!(post(json, all), Ok(401));
+    assert_eq!(post(token, all), Ok(415));
+    assert_eq!(post(&format!("{token}{json}"), "{}"), Ok(400));
+    assert_eq!(
+        post(&format!("{token}{json}"), "{\"everything\": true}"),
+        Ok(400)
+    );
+    assert_eq!(relay.admin(&format!("/outbox/{id}")).status, 401);
+    assert_eq!(post(&format!("{token}{json}"), all), Ok(200));
+}
