@@ -16,27 +16,16 @@ const VECTORS: &str = include_str!("../../tests/data/provider_vectors.json");
 const NOW: u64 = 0;
 
 /// A genuine callback and its route's check.
-pub struct Genuine {
+struct Genuine {
     /// What the vector calls its provider.
-    pub provider: String,
+    provider: String,
     verifier: Arc<Verifier>,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
 }
 
-impl Genuine {
-    /// As an input of these targets.
-    pub fn input(&self) -> Vec<u8> {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\n"));
-        [headers.collect::<String>().as_bytes(), b"\n", &self.body].concat()
-    }
-}
-
 /// Every genuine callback of the vectors.
-pub fn genuine() -> &'static [Genuine] {
+fn genuine() -> &'static [Genuine] {
     static ALL: OnceLock<Vec<Genuine>> = OnceLock::new();
     ALL.get_or_init(|| {
         let file: Value = serde_json::from_str(VECTORS).expect("JSON");

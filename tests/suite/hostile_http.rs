@@ -1,7 +1,7 @@
 //! Hostile HTTP, byte by byte: each request gets its status or a close within the deadline, nothing of it reaches a
 //! backend, nothing stays behind, and a good request in parallel is answered all the while.
 
-mod requests;
+pub mod requests;
 
 use std::time::{Duration, Instant};
 

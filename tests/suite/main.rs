@@ -29,6 +29,7 @@ mod protocol_doc;
 mod proxies;
 mod routes;
 mod rude;
+mod seeds;
 mod sends;
 mod session;
 mod stop;

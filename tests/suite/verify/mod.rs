@@ -10,7 +10,7 @@ mod parts;
 mod secrets;
 mod time;
 mod too_many;
-mod vectors;
+pub mod vectors;
 
 use self::callback::Callback;
 use crate::support::{Answer, Backend, Relay, Setup};

@@ -14,6 +14,19 @@ pub fn all() -> Vec<(Callback, bool)> {
     vectors().iter().filter_map(callback).collect()
 }
 
+/// Every key and certificate of the vectors.
+pub fn keys() -> Vec<Vec<u8>> {
+    let places = [
+        "platform_cert_pem",
+        "platform_public_key_pem",
+        "public_key_pem",
+    ];
+    let vectors = vectors();
+    let of =
+        |vector: &Value| places.map(|key| vector[key].as_str().map(|pem| pem.as_bytes().to_vec()));
+    vectors.iter().flat_map(of).flatten().collect()
+}
+
 fn vectors() -> Vec<Value> {
     let file: Value = serde_json::from_str(VECTORS).expect("the vectors are JSON");
     file["vectors"].as_array().expect("a list").clone()

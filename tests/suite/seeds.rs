@@ -1,0 +1,99 @@
+//! Seeds for the fuzzer, taken from what these tests know: genuine callbacks, hostile requests, transcripts, configurations.
+
+use std::path::Path;
+use std::{env, fs};
+
+use crate::hostile_http::requests;
+use crate::verify::vectors;
+
+/// `fuzz/run` says in which folder; each target has its own within.
+const FOLDER: &str = "PAYRELAY_SEEDS";
+
+#[test]
+#[ignore = "not a test: fuzz/run asks for it"]
+fn are_written() {
+    let Some(folder) = env::var_os(FOLDER) else {
+        return;
+    };
+    let write = |target: &str, inputs: Vec<Vec<u8>>| {
+        assert!(!inputs.is_empty(), "no seeds for {target}");
+        let folder = Path::new(&folder).join(target);
+        fs::create_dir_all(&folder).expect("a folder");
+        for (n, input) in inputs.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{n:03}")), input).expect("written");
+        }
+    };
+    let genuine: Vec<_> = vectors::all()
+        .into_iter()
+        .map(|(callback, _)| callback)
+        .collect();
+    let callbacks = |wanted: &dyn Fn(&str) -> bool| {
+        let chosen = genuine.iter().filter(|callback| wanted(callback.preset));
+        chosen
+            .map(|callback| {
+                let headers = callback
+                    .headers
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}\n"));
+                [
+                    headers.collect::<String>().as_bytes(),
+                    b"\n",
+                    &callback.body,
+                ]
+                .concat()
+            })
+            .collect()
+    };
+    let own = ["alipay", "wechatpay-v2", "wechatpay-v3", "adyen"];
+    for preset in own {
+        let target = format!("verify_{}", preset.replace('-', "_"));
+        write(&target, callbacks(&|its| its == preset));
+    }
+    write("verify_hmac", callbacks(&|its| !own.contains(&its)));
+    write(
+        "verify_token",
+        vec![
+            b"X-Token: user:a secret\n\n".to_vec(),
+            b"Authorization: Basic dXNlcjphIHNlY3JldA==\n\n".to_vec(),
+            b"\na=1&key=user%3Aa+secret&b".to_vec(),
+        ],
+    );
+    write("keys", vectors::keys());
+    let refused = requests::refused()
+        .into_iter()
+        .map(|(_, request, _)| request);
+    let served = requests::served().into_iter().map(|(_, request)| request);
+    let small = refused.chain(served).filter(|request| request.len() < 4096);
+    // The first byte says how the rest is cut into reads.
+    write(
+        "edge",
+        small
+            .map(|request| [b"\x1f", &request[..]].concat())
+            .collect(),
+    );
+    let document = include_str!("../../doc/protocol.md").lines();
+    let lines = document.filter_map(|line| line.strip_prefix("C> ").or(line.strip_prefix("S> ")));
+    write(
+        "wire",
+        lines.map(|line| format!("{line}\n").into_bytes()).collect(),
+    );
+    let transcripts = [
+        include_str!("../../src/config/tests/errors.txt"),
+        include_str!("../../src/config/tests/route_errors.txt"),
+        include_str!("../../src/config/tests/verify_errors.txt"),
+    ];
+    let cases = transcripts
+        .iter()
+        .flat_map(|text| text.split("\n\n"))
+        .map(|case| {
+            let lines = case
+                .lines()
+                .filter(|line| !line.starts_with("! ") && !line.starts_with("##"));
+            lines
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+                .into_bytes()
+        });
+    let shipped = include_str!("../../relay.toml").as_bytes().to_vec();
+    write("config", cases.chain([shipped]).collect());
+}
