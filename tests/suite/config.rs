@@ -157,15 +157,6 @@ fn nobody_is_let_in_by_default() {
 }
 
 #[test]
-fn what_this_version_has_not_is_said_so() {
-    refused(
-        "[[route]]\npath = \"/notify/{id}\"\nverify = \"alipay\"\n",
-        "3:10",
-        &["verify", "none", "not in this version"],
-    );
-}
-
-#[test]
 fn a_redis_url_that_is_none_is_refused_and_not_shown() {
     let text = format!("{ROUTE}[redis]\nurl = \"redis//:hunter2@example\"\n");
     let errors = told("check", &text).errors;
