@@ -455,4 +455,197 @@ mod tests {
             }
         }
     }
+
+    /// Random numbers (splitmix64), the same again for the same seed, which a failure prints.
+    struct Dice {
+        seed: u64,
+        state: u64,
+    }
+
+    impl Dice {
+        fn new() -> Self {
+            let given = std::env::var("PAYRELAY_SEED")
+                .ok()
+                .and_then(|seed| seed.parse().ok());
+            let clock = || {
+                std::time::UNIX_EPOCH
+                    .elapsed()
+                    .map_or(1, |since| since.as_nanos() as u64)
+            };
+            let seed = given.unwrap_or_else(clock);
+            eprintln!("PAYRELAY_SEED={seed}");
+            Self { seed, state: seed }
+        }
+
+        /// Below `sides`.
+        fn roll(&mut self, sides: usize) -> usize {
+            self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = self.state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((z ^ (z >> 31)) % sides as u64) as usize
+        }
+
+        fn text(&mut self, longest: usize) -> String {
+            const CHARS: [char; 20] = [
+                'a',
+                'Z',
+                '0',
+                '-',
+                '.',
+                '_',
+                '~',
+                '/',
+                ':',
+                ' ',
+                '%',
+                '=',
+                '\n',
+                '\r',
+                '\0',
+                '"',
+                '\u{7f}',
+                '\u{e9}',
+                '支',
+                '\u{1f4b0}',
+            ];
+            (0..self.roll(longest + 1))
+                .map(|_| CHARS[self.roll(CHARS.len())])
+                .collect()
+        }
+
+        fn key(&mut self, n: usize) -> String {
+            let letters = (0..self.roll(12)).map(|_| (b'a' + self.roll(26) as u8) as char);
+            // Each with a beginning of its own: a key is there once in a line.
+            let first = (b'a' + n as u8) as char;
+            std::iter::once(first).chain(letters).collect()
+        }
+    }
+
+    /// A frame as it is written, and as it should be read.
+    struct Written {
+        verb: String,
+        number: Option<u32>,
+        args: Vec<(String, String)>,
+        data: Option<Vec<u8>>,
+    }
+
+    impl Written {
+        fn random(dice: &mut Dice) -> Self {
+            let verb: String = (0..1 + dice.roll(VERB_BYTES_MAX))
+                .map(|_| (b'A' + dice.roll(26) as u8) as char)
+                .collect();
+            let hello = dice.roll(4) == 0;
+            let args = (0..dice.roll(8)).map(|n| (dice.key(n), dice.text(8)));
+            Self {
+                args: args.collect(),
+                number: hello.then(|| dice.roll(usize::MAX) as u32),
+                verb: if hello { "HELLO".to_owned() } else { verb },
+                data: (dice.roll(2) == 0).then(|| dice.text(40).into_bytes()),
+            }
+        }
+
+        fn write(&self, out: &mut Vec<u8>) {
+            let mut line = line(out, &self.verb);
+            if let Some(number) = self.number {
+                line = line.number(number);
+            }
+            for (key, value) in &self.args {
+                line = line.arg(key, value);
+            }
+            match &self.data {
+                None => line.end(),
+                Some(data) => {
+                    line.end_with_data(data.len());
+                    out.extend_from_slice(data);
+                    out.push(b'\n');
+                }
+            }
+        }
+
+        /// Takes this frame off the front of `input`, if it has come whole.
+        fn read(&self, input: &mut Vec<u8>) -> bool {
+            let Some((line, used)) = Line::find(input).expect("well-formed") else {
+                return false;
+            };
+            let number = self.number.map(|number| number.to_string());
+            assert_eq!((line.verb, line.number), (&*self.verb, number.as_deref()));
+            assert_eq!(line.data_bytes, self.data.as_ref().map(Vec::len));
+            for (key, value) in &self.args {
+                assert_eq!(line.text(key).as_deref(), Some(value.as_str()), "{key}");
+            }
+            let Some(data) = &self.data else {
+                input.drain(..used);
+                return true;
+            };
+            let Some(rest) = input.get(used..=used + data.len()) else {
+                return false;
+            };
+            assert!(rest.starts_with(data) && rest.ends_with(b"\n"));
+            input.drain(..=used + data.len());
+            true
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_however_it_is_cut_into_reads() {
+        let mut dice = Dice::new();
+        for round in 0..500 {
+            let frames: Vec<Written> = (0..1 + dice.roll(6))
+                .map(|_| Written::random(&mut dice))
+                .collect();
+            let mut bytes = Vec::new();
+            frames.iter().for_each(|frame| frame.write(&mut bytes));
+            let (mut rest, mut buffer, mut next) = (&bytes[..], Vec::new(), 0);
+            while !rest.is_empty() {
+                let longest = [1, 2, 7, rest.len()][dice.roll(4)].min(rest.len());
+                let (read, left) = rest.split_at(1 + dice.roll(longest));
+                buffer.extend_from_slice(read);
+                rest = left;
+                while next < frames.len() && frames[next].read(&mut buffer) {
+                    next += 1;
+                }
+            }
+            assert_eq!(
+                (next, buffer.len()),
+                (frames.len(), 0),
+                "seed {}, round {round}",
+                dice.seed
+            );
+        }
+    }
+
+    #[test]
+    fn a_verdict_on_the_beginning_stands_whatever_follows() {
+        let mut dice = Dice::new();
+        for round in 0..5000 {
+            let mut bytes = Vec::new();
+            Written::random(&mut dice).write(&mut bytes);
+            for _ in 0..dice.roll(4) {
+                let at = dice.roll(bytes.len());
+                match dice.roll(3) {
+                    0 => bytes[at] = dice.roll(256) as u8,
+                    1 => bytes.insert(at, b" =%\r\n\0A1"[dice.roll(8)]),
+                    _ => drop(bytes.remove(at)),
+                }
+                bytes.push(b'\n');
+            }
+            let told = |bytes: &[u8]| {
+                Line::find(bytes).map(|found| {
+                    found.map(|(line, used)| (line.verb.to_owned(), line.data_bytes, used))
+                })
+            };
+            let mut earlier = Ok(None);
+            for end in 0..=bytes.len() {
+                let now = told(&bytes[..end]);
+                assert!(
+                    earlier == Ok(None) || earlier == now,
+                    "seed {}, round {round}: {earlier:?}, then {now:?}, of {:?}",
+                    dice.seed,
+                    bytes.escape_ascii().to_string()
+                );
+                earlier = now;
+            }
+        }
+    }
 }

@@ -139,7 +139,16 @@ fn rust_files(folders: &[&str]) -> Vec<Source> {
 /// Everything that a person wrote.
 fn everything() -> Vec<Source> {
     let mut all = Vec::new();
-    for folder in ["src", "tests", "benches", "doc", "clients", ".ci"] {
+    for folder in [
+        "src",
+        "tests",
+        "benches",
+        "doc",
+        "clients",
+        ".ci",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+    ] {
         all.extend(files(folder, &[".rs", ".lua", ".md", ".toml", "/run"]));
     }
     for file in [
@@ -175,7 +184,7 @@ fn having<'a>(
 
 #[test]
 fn every_file_says_what_lives_in_it() {
-    let all = rust_files(&["src", "tests", "benches"]);
+    let all = rust_files(&["src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"]);
     let silent: Vec<String> = all
         .iter()
         .filter(|source| !source.text.starts_with("//! "))

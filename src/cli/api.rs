@@ -40,7 +40,7 @@ impl Api {
         let place = match (&given.connect, &loaded) {
             (Some(place), _) => place.clone(),
             (None, Some(loaded)) => {
-                place::reachable(loaded.admin.listen, "admin.listen")?.to_string()
+                place::reachable(loaded.admin.listen, "admin.listen", "--admin")?.to_string()
             }
             (None, None) => return Err(Failure::usage("no configuration, and no --connect")),
         };

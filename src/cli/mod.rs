@@ -3,6 +3,7 @@
 //! What people read goes to standard output, what went wrong to standard error. Nothing here knows how a relay works.
 
 mod api;
+mod bench;
 mod check;
 mod listen;
 mod outbox;
@@ -10,6 +11,7 @@ mod place;
 mod run;
 mod send;
 mod status;
+mod stop;
 mod text;
 mod tls;
 mod token;
@@ -81,6 +83,9 @@ enum Command {
     /// Tell which backends are connected, on all nodes
     #[command(after_help = status::HELP)]
     Status(status::Args),
+    /// Measure a running relay: rate, latency, and whether everything arrives once
+    #[command(after_help = bench::HELP)]
+    Bench(bench::Args),
 }
 
 /// Does what the arguments say.
@@ -106,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Outbox(args) => outbox::run(&config, args),
         Command::Trace(args) => trace::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),
+        Command::Bench(args) => bench::run(&config, &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -278,6 +284,12 @@ mod tests {
             &["payrelay", "status", "game-01"],
             &["payrelay", "status", "--backend", "no spaces"],
             &["payrelay", "send", "a", "--header", "a: b\r\nc: d"],
+            &["payrelay", "bench", "--total", "5", "--duration", "5s"],
+            &["payrelay", "bench", "--duration", "5"],
+            &["payrelay", "bench", "--body", "79B"],
+            &["payrelay", "bench", "--backends", "0"],
+            &["payrelay", "bench", "--rate", "0"],
+            &["payrelay", "bench", "--concurrency", "4097"],
         ] {
             let error = Args::try_parse_from(line).expect_err("a usage error");
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line:?}");

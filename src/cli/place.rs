@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Failure;
 
-/// The address at which a program on this machine reaches a listener on `listen`; `key` is its name in the file.
+/// The address at which a program on this machine reaches a listener on `listen`; `key` is its name in the file, and
+/// `option` what names another.
 ///
 /// # Errors
 /// The port is 0, which the system replaces by one that only the relay knows.
-pub fn reachable(listen: SocketAddr, key: &str) -> Result<SocketAddr, Failure> {
+pub fn reachable(listen: SocketAddr, key: &str, option: &str) -> Result<SocketAddr, Failure> {
     if listen.port() == 0 {
         return Err(Failure::usage(format_args!(
-            "{key} has port 0, so the relay chose one at start; give the address of its ready line with --connect"
+            "{key} has port 0, so the relay chose one at start; give the address of its ready line with {option}"
         )));
     }
     let mut reachable = listen;
@@ -36,7 +37,7 @@ mod tests {
             ("127.0.0.2:1", "127.0.0.2:1"),
         ] {
             let listen = listen.parse().expect("an address");
-            let reached = reachable(listen, "tcp.listen").expect("a port");
+            let reached = reachable(listen, "tcp.listen", "--connect").expect("a port");
             assert_eq!(reached.to_string(), expected);
         }
     }
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn port_0_cannot_be_guessed() {
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let failure = reachable(listen, "tcp.listen").expect_err("no port");
+        let failure = reachable(listen, "tcp.listen", "--connect").expect_err("no port");
         assert!(failure.words.contains("--connect"));
     }
 }

@@ -71,7 +71,12 @@ fn for_people(status: &Value, roll: &Roll) -> String {
     );
     match &bus["reason"] {
         Value::Null => shown.push_str(": up"),
-        _ => shown.push_str(&format!(": DOWN, {}", text(bus, "reason"))),
+        _ => {
+            let reason = text(bus, "reason");
+            let kind = format!("{}: ", text(bus, "kind"));
+            let reason = reason.strip_prefix(&kind).unwrap_or(&reason);
+            shown.push_str(&format!(": DOWN, {reason}"));
+        }
     }
     if let Some(age) = bus["canary_age_ms"].as_u64() {
         shown.push_str(&format!(
@@ -94,11 +99,14 @@ fn for_people(status: &Value, roll: &Roll) -> String {
     }
     rows.sort();
     let (backends, nodes) = (rows.len(), roll.nodes.len());
-    rows.insert(0, ["BACKEND", "NODE", "SINCE"].map(str::to_owned));
-    shown.push_str(&table(&rows));
+    if !rows.is_empty() {
+        rows.insert(0, ["BACKEND", "NODE", "SINCE"].map(str::to_owned));
+        shown.push_str(&table(&rows));
+        shown.push('\n');
+    }
     let plural = |count| if count == 1 { "" } else { "s" };
     shown.push_str(&format!(
-        "\n{backends} backend{} on {nodes} node{}\n",
+        "{backends} backend{} on {nodes} node{}\n",
         plural(backends),
         plural(nodes)
     ));

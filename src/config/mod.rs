@@ -22,7 +22,7 @@ mod secret;
 mod sections;
 mod selector;
 mod spelling;
-mod units;
+pub mod units;
 mod values;
 mod verify;
 

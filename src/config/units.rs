@@ -191,6 +191,8 @@ impl Scale {
     }
 }
 
+impl std::error::Error for BadQuantity {}
+
 impl fmt::Display for BadQuantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -26,6 +26,7 @@ use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
+pub use self::head::write as write_head;
 use super::refusal::Refusal;
 use super::socket::send_until;
 use super::{Handler, Request, Ticket};
@@ -270,7 +271,7 @@ impl Handler for Lanes {
         };
         let number = self.claims.leave(request.body.to_vec(), Box::new(claim));
         let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
-        head::write(&mut head, request, number);
+        write_head(&mut head, request, number);
         if !self.send(&head) {
             // Dropped unpaid: that tells the peer. Unless a worker has it already after all.
             drop(self.claims.take(number));

@@ -106,7 +106,7 @@ impl BusMetrics {
         };
         registry.register(
             "payrelay_events",
-            "EVENT and DATA for sessions; lost: the session did not read fast enough",
+            "EVENT frames for sessions; lost: the session did not read fast enough",
             family,
         );
         Self {
@@ -159,7 +159,7 @@ impl BusMetrics {
         self.lost.not_understood.inc();
     }
 
-    /// An EVENT or DATA was written to a session.
+    /// An EVENT was written to a session.
     pub fn event_sent(&self) {
         self.events.sent.inc();
     }

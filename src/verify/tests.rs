@@ -246,3 +246,27 @@ fn no_debug_output_shows_a_secret() {
         "{shown}"
     );
 }
+
+#[test]
+fn more_fields_than_anybody_sends_are_not_looked_at() {
+    let fields = |count: usize| {
+        let all = (0..count).map(|n| {
+            let name: std::borrow::Cow<'_, [u8]> = format!("a{n}").into_bytes().into();
+            Ok((name, b"1".as_slice().into()))
+        });
+        fields::Fields::new(all, &[]).map(|_| ())
+    };
+    assert_eq!(fields(fields::FIELDS_MAX), Ok(()));
+    assert_eq!(
+        fields(fields::FIELDS_MAX + 1),
+        Err(Refused::TooMany("fields"))
+    );
+}
+
+#[test]
+fn elements_in_each_other_are_read_down_to_a_depth_and_no_further() {
+    let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+    let read = |depth| xml::leaves(nested(depth).as_bytes(), |_| true);
+    assert_eq!(read(32), Ok(()));
+    assert_eq!(read(33), Err(xml::BadXml::TooDeep));
+}

@@ -1,26 +1,28 @@
 -- A backend for the end-to-end tests, made with the client that users copy.
 --
---   lua tests/lua/backend.lua HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]      from the top of the project
+--   lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]    from the top of the project
 --
--- With CAFILE it speaks TLS, to a relay whose certificate leads there and is for NAME, or else HOST.
---
--- On standard output, each line flushed: READY after every OK of the relay; CLOSED at the end; and by MODE
+-- ADAPTER is luasocket, luasec (the same with TLS, to a relay whose certificate leads to CAFILE and is for NAME or else HOST),
+-- copas, cqueues, luv, openresty (within nginx: see backend_nginx.conf), skynet (over fake_skynet.lua) or push (a loop of
+-- frames). On standard output, each line flushed: READY after every OK of the relay; LOG <level> <text> for what the client
+-- logs; CLOSED at the end; and by MODE
 --   ack           ACKs; for each: GOT <id> <bytes of body> <adler32 of body, 8 hex digits> try=<n>
 --   echo-hex      ACKs; for each: HEX <id> <body in hex, "-" if empty>
 --   nack:REASON   NACKs with REASON; for each: NACKED <id>
 --   error         the handler raises an error; for each: RAISED <id>
 --   slow:SECONDS  works for so long, in ten parts with a TOUCH after each, then as ack
+--   bus           subscribes to the channel news: SUBSCRIBED ok; EVENT <channel> <data> and DATA <from> <data> for what comes; a body
+--                 "publish <text>" or "send <id> <text>" does so, and TOLD <what became of it>
 -- Each of these lines is written before the answer goes to the relay. A body that is exactly "stop" is ACKed in every
 -- mode, and ends the program by a clean close().
 
-package.path = "clients/lua/?.lua;" .. package.path
+package.path = "clients/lua/?.lua;tests/lua/?.lua;" .. package.path
 local payrelay = require("payrelay")
-local socket = require("socket")
 
-local host, port, id, mode, token, max = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6]
-local cafile, name = arg[7], arg[8]
+local name, host, port, id, mode, token, max = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]
+local cafile, relay_name = arg[8], arg[9]
 if not mode then
-  io.stderr:write("usage: lua tests/lua/backend.lua HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]\n")
+  io.stderr:write("usage: lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]\n")
   os.exit(2)
 end
 
@@ -45,6 +47,109 @@ end
 local function hex(bytes)
   return (bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
 end
+
+-- How the program sleeps, runs the client, and then its loop, if it has one.
+local hosts = {
+  luasocket = function() return { sleep = require("socket").sleep, run = function(client) client:run() end } end,
+  copas = function()
+    local copas, socket = require("copas"), require("socket")
+    -- Copas 1 has no sleep: a thread that waits for a datagram which this program sends itself when the time has come.
+    return {
+      sleep = function(seconds)
+        local udp, till = socket.udp(), socket.gettime() + seconds
+        udp:setsockname("127.0.0.1", 0)
+        udp:setpeername(udp:getsockname())
+        udp:settimeout(0)
+        while socket.gettime() < till do
+          udp:send("tick")
+          copas.receive(udp, 4)
+          socket.sleep(0.001)
+        end
+        udp:close()
+      end,
+      run = function(client) client:run() end,
+    }
+  end,
+  cqueues = function() return { sleep = require("cqueues").sleep, run = function(client) client:run() end } end,
+  luv = function()
+    local uv = require("luv")
+    return {
+      sleep = function(seconds)
+        local thread, timer = coroutine.running(), uv.new_timer()
+        timer:start(math.ceil(seconds * 1000), 0, function() timer:close() coroutine.resume(thread) end)
+        coroutine.yield()
+      end,
+      run = function(client) client:run() uv.run() end,
+    }
+  end,
+  openresty = function()
+    local ended = false
+    return {
+      sleep = ngx.sleep,
+      run = function(client)
+        client:run()
+        ngx.timer.every(0.05, function()
+          if not client:closed() or ngx.worker.exiting() or ended then return end
+          ended = true
+          say("CLOSED")
+          os.execute("kill " .. (require("ngx.process").get_master_pid() or ngx.worker.pid()))
+        end)
+        return "later"
+      end,
+    }
+  end,
+  skynet = function()
+    local skynet = require("fake_skynet")
+    package.loaded["skynet"], package.loaded["skynet.socket"] = skynet, skynet.socket
+    return {
+      sleep = function(seconds) skynet.sleep(math.ceil(seconds * 100)) end,
+      run = function(client)
+        client:run()
+        skynet.serve(function() return client:closed() end)
+      end,
+    }
+  end,
+}
+-- A loop of frames that looks at its socket in each.
+function hosts.push()
+  local socket = require("socket")
+  local tcp, session
+  return {
+    sleep = socket.sleep,
+    options = {
+      clock = socket.gettime,
+      open = function(new)
+        session, tcp = new, socket.tcp()
+        tcp:settimeout(5)
+        local done, why = tcp:connect(host, port)
+        if done then session:opened() else session:broke(why) end
+      end,
+      write = function(_, bytes)
+        tcp:settimeout(5)
+        local done, why = tcp:send(bytes)
+        return done and true, why
+      end,
+      close = function() tcp:close() tcp = nil end,
+    },
+    run = function(client)
+      repeat
+        client:tick()
+        if tcp then
+          tcp:settimeout(0)
+          local bytes, why, partial = tcp:receive(65536)
+          bytes = bytes or partial
+          if bytes ~= "" then session:feed(bytes) end
+          if why and why ~= "timeout" then session:broke(why) end
+        end
+        socket.sleep(1 / 60)
+      until client:closed()
+    end,
+  }
+end
+
+local tls = name == "luasec" and { cafile = cafile, name = relay_name ~= "" and relay_name or nil } or nil
+if tls then name = "luasocket" end
+local host_of = assert(hosts[name], "no such adapter")()
 
 local kind, detail = mode:match("^([a-z-]+):?(.*)$")
 local client
@@ -71,10 +176,18 @@ end
 
 function handlers.slow(msg)
   for _ = 1, 10 do
-    socket.sleep(tonumber(detail) / 10)
+    host_of.sleep(tonumber(detail) / 10)
     client:touch(msg)
   end
   return handlers.ack(msg)
+end
+
+function handlers.bus(msg)
+  local function told(ok, code) say("TOLD", ok and "ok" or code) end
+  local verb, to, text = msg.body:match("^(%a+) ?(%S*) ?(.*)$")
+  if verb == "publish" then client:publish(to, text, told) end
+  if verb == "send" then client:send(to, text, told) end
+  return true
 end
 
 local handler = handlers[kind]
@@ -83,14 +196,22 @@ if not handler or (kind == "slow" and not tonumber(detail)) then
   os.exit(2)
 end
 
-client = payrelay.connect{
-  host = host, port = port, id = id, token = token ~= "" and token or nil, max = tonumber(max),
-  tls = cafile and { cafile = cafile, name = name },
+local options = {
+  host = host, port = port, id = id, token = token ~= "" and token or nil, max = tonumber(max), tls = tls,
   on_connect = function() say("READY") end,
+  on_log = function(level, text) say("LOG", level, text) end,
+  on_data = function(from, data) say("DATA", from, data) end,
   on_message = function(msg)
     if msg.body == "stop" then client:close() return true end
     return handler(msg)
   end,
 }
-client:run()
-say("CLOSED")
+for key, value in pairs(host_of.options or {}) do options[key] = value end
+client = payrelay[name].connect(options)
+package.loaded["backend.client"] = client -- for requests in backend_nginx.conf
+if kind == "bus" then
+  client:subscribe("news", function(data, channel) say("EVENT", channel, data) end, false, function(ok, code)
+    say("SUBSCRIBED", ok and "ok" or code)
+  end)
+end
+if host_of.run(client) ~= "later" then say("CLOSED") end

@@ -1,4 +1,5 @@
--- Tests of the Lua client's core and session, without a socket. From the top of the project: lua5.1 tests/lua/core_test.lua [SEED]
+-- Tests of the Lua client's core: frames, the parser, what a handler's end means. From the top of the project:
+-- lua5.1 tests/lua/core_test.lua [SEED]
 
 package.path = "clients/lua/?.lua;tests/lua/?.lua;" .. package.path
 local payrelay = require("payrelay")
@@ -90,6 +91,29 @@ case("data must end in LF and may not be more than the limit", function()
   equal(#(parse({ "X =10\n0123456789\n" }, 10)), 1)
 end)
 
+case("the core is fewer than 100 lines, and needs nothing but Lua's string and table functions", function()
+  local file = assert(io.open("clients/lua/payrelay.lua", "rb"))
+  local section = file:read("*a"):match("(%-+ core %-%-\n.-)\n%-+ session %-%-\n")
+  file:close()
+  local _, lines = section:gsub("\n", "\n")
+  equal(lines < 100, true, lines .. " lines")
+  local world = {
+    string = string, table = table, pairs = pairs, ipairs = ipairs, tonumber = tonumber, type = type, assert = assert, next = next,
+    setmetatable = setmetatable, payrelay = {},
+  }
+  local chunk = section .. "\nreturn core"
+  local set, compile = rawget(_G, "setfenv"), rawget(_G, "loadstring") -- of 5.1
+  local alone = (set and set(compile(chunk), world) or load(chunk, "core", "t", world))()
+  equal(alone.parser():feed("PING a=%20\n")(), { verb = "PING", args = { a = " " } })
+  equal(alone.encode("HELLO", { 1, id = "a" }, "x"), "HELLO 1 id=a =1\nx\n")
+end)
+
+case("the rockspec is for this version", function()
+  local file = assert(io.open("clients/lua/payrelay-" .. payrelay.VERSION .. "-1.rockspec", "rb"))
+  equal(file:read("*a"):match('version = "([^"]+)"'), payrelay.VERSION .. "-1")
+  file:close()
+end)
+
 ---------------------------------------------------------------------------------------------------------------- splits
 
 local stream = table.concat{
@@ -127,8 +151,25 @@ case("single bytes give the same frames", function()
   equal(parse(bytes), whole)
 end)
 
-local seed = tonumber(arg and arg[1]) or os.time()
-print("random splits: seed " .. seed)
+-- Reads a stream as an adapter does whose socket knows lines and counts only; never asks for no bytes.
+local function pull(text)
+  local parser, frames, at = core.parser(), {}, 1
+  while at <= #text do
+    local count = parser:wants()
+    equal(count == nil or count >= 1, true, "a read of " .. tostring(count))
+    local stop = count and at + count - 1 or assert(text:find("\n", at, true))
+    for frame in parser:feed(text:sub(at, stop)) do frames[#frames + 1] = { verb = frame.verb, args = frame.args, data = frame.data } end
+    at = stop + 1
+  end
+  return frames, parser.failed
+end
+
+case("reading by lines and counts gives the same frames, and never asks for no bytes", function()
+  equal(pull(stream), whole)
+end)
+
+local seed = tonumber(arg and arg[1]) or tonumber(os.getenv("PAYRELAY_SEED")) or os.time()
+print("random splits: PAYRELAY_SEED=" .. seed)
 case("random streams, randomly cut, give the same frames (seed " .. seed .. ")", function()
   local random = check.random(seed)
   local function bytes(count)
@@ -152,6 +193,7 @@ case("random streams, randomly cut, give the same frames (seed " .. seed .. ")",
       at = at + size
     end
     equal({ parse(pieces) }, { wanted })
+    equal({ pull(text) }, { wanted })
   end
 end)
 
@@ -212,159 +254,6 @@ case("the delay is -1 or whole seconds, and nonsense is left out", function()
   equal({ delay(-1), delay(0), delay(0.2), delay("7"), delay(1e9) }, { -1, 0, 1, 7, 604800 })
   for _, value in ipairs{ -2, -0.5, "soon", {}, 0 / 0, true } do equal(delay(value), nil, tostring(value)) end
   equal(core.encode("NACK", { delay = delay(0.2) }), "NACK delay=1\n")
-end)
-
----------------------------------------------------------------------------------------------------------------- session
-
--- A session whose writes are kept in sent, and whose log lines in said.
-local function session(options)
-  local sent, said = {}, {}
-  options.id = options.id or "game-01"
-  options.on_log = options.on_log or function(level, text) said[#said + 1] = level .. " " .. text end
-  local s = payrelay.session(options, function(bytes) sent[#sent + 1] = bytes return true end)
-  return s, sent, said
-end
-
-local OK = "OK id=game-01 node=pay-1-0a1b2c session=7 heartbeat=20 max_body=1048576\n"
-
-case("HELLO says version, id, token and credit", function()
-  local s, sent = session{ token = ("ab"):rep(32), max = 4 }
-  s:hello()
-  equal(sent, { "HELLO 1 id=game-01 max=4 token=" .. ("ab"):rep(32) .. "\n" })
-end)
-
-case("OK opens it once and tells on_connect", function()
-  local heard = {}
-  local s, _, said = session{ on_connect = function(info) heard[#heard + 1] = info.session end }
-  s:feed(OK .. OK)
-  equal({ s.open, s.heartbeat, heard }, { true, 20, { "7" } })
-  equal(said, { "info connected as game-01 to pay-1-0a1b2c, session 7" })
-end)
-
-case("a failing on_connect or on_log harms nothing", function()
-  local s, sent = session{
-    on_connect = function() error("mine") end, on_log = function() error("mine") end, on_message = function() error("mine", 0) end,
-  }
-  s:feed(OK .. "MSG id=A =0\n\n")
-  equal({ sent, s.over }, { { "NACK id=A reason=mine\n" } })
-end)
-
-case("MSG reaches the handler whole and is acknowledged", function()
-  local got
-  local s, sent = session{ on_message = function(msg) got = msg end }
-  local head = "POST /notify/game-01 HTTP/1.1\r\ncontent-type: text/xml\r\n"
-  s:feed(OK .. core.encode("MSG", {
-    id = "01JD8XK4ZQ3V5T7W9Y0A2B4C6D", try = 2, route = "/notify/{id}", verified = "alipay", event = "o 7", at = "1764000000000", h = #head,
-  }, head .. every_byte))
-  equal(got, {
-    id = "01JD8XK4ZQ3V5T7W9Y0A2B4C6D", try = 2, route = "/notify/{id}", verified = "alipay", event = "o 7", at = 1764000000000,
-    head = head, body = every_byte,
-  })
-  equal(sent, { "ACK id=01JD8XK4ZQ3V5T7W9Y0A2B4C6D\n" })
-end)
-
-case("an empty body is an empty string", function()
-  local got
-  local s, sent = session{ on_message = function(msg) got = msg.head .. "|" .. msg.body end }
-  s:feed(OK .. "MSG id=A try=1 h=0 =0\n\n" .. "MSG id=B try=1 h=4 =4\n\r\n\r\n\n")
-  equal({ got, sent }, { "\r\n\r\n|", { "ACK id=A\n", "ACK id=B\n" } })
-end)
-
-case("a refusal is NACKed and logged without the body or the token", function()
-  local s, sent, said = session{ token = "5ec4e7", on_message = function() return nil, "no\nstock", 3 end }
-  s:feed(OK .. "MSG id=A =6\nsecret\n")
-  equal(sent, { "NACK delay=3 id=A reason=no%0Astock\n" })
-  local all = table.concat(said, "\n")
-  equal(said[2], "warn refused A: no stock")
-  equal({ all:find("secret", 1, true), all:find("5ec4e7", 1, true) }, {})
-end)
-
-case("PING is answered, PONG and unknown verbs with their data are passed over", function()
-  local s, sent = session{ on_message = function() end }
-  s:feed(OK .. "PING\nPONG\nJUGGLE balls=3 =12\nMSG id=X =0\n\n" .. "PING\n")
-  equal({ sent, s.over }, { { "PONG\n", "PONG\n" } })
-end)
-
-case("verbs are verbs only: fields of the session are not", function()
-  local s = session{}
-  s:feed(OK .. "FEED\nSAY\nFINISH\nHELLO\n")
-  equal(s.over, nil)
-end)
-
-case("BYE ends it with the wait that was asked for", function()
-  local s, sent = session{ on_message = function() end }
-  s:feed(OK .. "MSG id=A =0\n\nBYE reason=takeover retry=5\nMSG id=B =0\n\n")
-  equal({ sent, s.over }, { { "ACK id=A\n" }, { why = "the relay said BYE: takeover", retry = 5 } })
-end)
-
-case("ERR is logged; a fatal one ends it, and all but limit need an operator", function()
-  local s, _, said = session{}
-  s:feed(OK .. "ERR code=unknown-id id=A msg=not%20in%20flight\n")
-  equal({ s.over, said[2] }, { nil, "warn the relay said unknown-id: not in flight" })
-  for _, code in ipairs{ "bad-hello", "bad-token", "not-allowed", "bad-frame", "never-heard-of" } do
-    s = session{}
-    s:feed("ERR code=" .. code .. " fatal=1 msg=no\n")
-    equal(s.over, { why = "the relay said " .. code .. ": no", slow = true })
-  end
-  s = session{}
-  s:feed("ERR code=limit fatal=1 msg=full\n")
-  equal(s.over, { why = "the relay said limit: full", slow = false })
-end)
-
-case("a broken frame ends it; what came before was handled", function()
-  local s, sent = session{ on_message = function() end }
-  s:feed(OK .. "MSG id=A =0\n\nmsg id=B\nMSG id=C =0\n\n")
-  equal({ sent, s.over.why }, { { "ACK id=A\n" }, "the relay sent a broken frame: no verb" })
-  for _, broken in ipairs{ "MSG try=1 =0\n\n", "MSG id=A h=-1 =0\n\n", "MSG id=A h=x =0\n\n" } do
-    s, sent = session{ on_message = function() end }
-    s:feed(OK .. broken)
-    equal({ sent, s.over.why }, { {}, "the relay sent a broken MSG" })
-  end
-  s = session{ on_message = function() end }
-  s:feed(OK .. "MSG id=A h=99999999999999999999 =3\nabc\n")
-  equal(s.over, nil)
-end)
-
-case("a failed write ends it: nothing further is handled, and the lost ACK is logged", function()
-  local handled, said = 0, {}
-  local s = payrelay.session({
-    id = "game-01", on_message = function() handled = handled + 1 end, on_log = function(_, text) said[#said + 1] = text end,
-  }, function() return nil, "closed" end)
-  s:feed(OK .. "MSG id=A =0\n\nMSG id=B =0\n\n")
-  equal({ handled, s.over.why }, { 1, "could not write: closed" })
-  equal(said[2], "the connection was lost before the ACK of A; expect the event again")
-end)
-
-case("after a failed write, a BYE or a fatal ERR that had come already still decides the wait", function()
-  for text, over in pairs{
-    ["BYE reason=takeover retry=5\n"] = { why = "the relay said BYE: takeover", retry = 5 },
-    ["ERR code=bad-frame fatal=1 msg=no\n"] = { why = "the relay said bad-frame: no", slow = true },
-    ["PING\nERR code=unknown-id msg=no\n"] = { why = "could not write: closed" },
-  } do
-    local handled, writes = 0, 0
-    local s = payrelay.session({ id = "game-01", on_message = function() handled = handled + 1 end }, function()
-      writes = writes + 1
-      return nil, "closed"
-    end)
-    s:feed(OK .. "MSG id=A =0\n\nMSG id=B =0\n\n" .. text)
-    equal({ handled, writes, s.over }, { 1, 1, over })
-  end
-  local s = payrelay.session({ id = "game-01" }, function() return nil, "closed" end)
-  equal({ s:hello(), s.over }, { false, { why = "could not write: closed" } })
-end)
-
-case("what is over stays over for its first reason, and says nothing more", function()
-  local s, sent = session{}
-  s:finish("first", 5)
-  s:finish("second")
-  equal({ s:say("PING"), s.over, sent }, { false, { why = "first", retry = 5 }, {} })
-end)
-
-case("TOUCH from within a handler goes out before its ACK", function()
-  local s, sent
-  s, sent = session{ on_message = function(msg) s:say("TOUCH", { id = msg.id }) end }
-  s:feed(OK .. "MSG id=A =0\n\n")
-  equal(sent, { "TOUCH id=A\n", "ACK id=A\n" })
 end)
 
 ---------------------------------------------------------------------------------------------------------------- document

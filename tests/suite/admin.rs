@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Relay, SmallRedis, eventually, post_request};
+use crate::support::{Backend, Redis, Relay, eventually, post_request};
 
 #[test]
 fn a_relay_that_serves_is_live_and_ready() {
@@ -189,7 +189,7 @@ fn a_node_that_is_alone_says_who_is_connected() {
 
 #[test]
 fn any_node_says_who_is_connected_on_all_of_them_and_how_the_bus_is() {
-    let mut redis = SmallRedis::start();
+    let mut redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let _backends: Vec<Backend> = [(&a, "till-1"), (&b, "till-2"), (&b, "till-3")]
         .iter()
@@ -241,7 +241,7 @@ fn any_node_says_who_is_connected_on_all_of_them_and_how_the_bus_is() {
 
 #[test]
 fn a_redis_that_stands_still_keeps_no_admin_waiting() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let node = redis.node("a", "");
     let _backend = node.backend("till-1");
     redis.pause();

@@ -1,6 +1,7 @@
-//! The body reaches the backend byte for byte, in every Lua, with the headers that its route forwards; and nowhere else.
+//! The body reaches the backend byte for byte, with the headers that its route forwards; and nowhere else. (How every Lua
+//! takes it is in clients.rs.)
 
-use crate::support::{Backend, Lua, Random, Relay, adler32, heavy, token};
+use crate::support::{Backend, Random, Relay, token};
 
 /// The default of `http.max_body`.
 const MAX_BODY: usize = 1024 * 1024;
@@ -110,48 +111,6 @@ fn forwarded_headers_come_before_the_body_as_they_were_sent() {
         ("x-signature", "a=1, b=\"2\";c"),
     ];
     assert_eq!(fields, wanted.map(|(name, value)| (name.to_owned(), value)));
-}
-
-#[test]
-fn all_byte_values_and_an_empty_body_arrive_in_every_lua() {
-    let relay = Relay::start();
-    for lua in Lua::ALL {
-        let id = format!("hex-{}", lua.program());
-        let mut till = relay.lua_backend(lua, &id, "echo-hex");
-        for body in [
-            every_byte_value(),
-            Vec::new(),
-            b"\r\n\r\r\n\0".to_vec(),
-            b"\n".to_vec(),
-        ] {
-            let answer = relay.post(&format!("/notify/{id}"), &body).answer();
-            assert_eq!(answer.told(), (200, "delivered"), "{lua:?}");
-            let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(till.hex(), (answer.id().to_owned(), hex), "{lua:?}");
-        }
-    }
-}
-
-#[test]
-fn a_body_of_exactly_max_body_arrives_in_every_lua() {
-    let _alone = heavy();
-    let relay = Relay::start();
-    let body = Random::new().bytes(MAX_BODY);
-    for lua in Lua::ALL {
-        let id = format!("big-{}", lua.program());
-        let mut till = relay.lua_backend(lua, &id, "ack");
-        let answer = relay.post(&format!("/notify/{id}"), &body).answer();
-        assert_eq!(answer.told(), (200, "delivered"), "{lua:?}");
-        let got = till.got();
-        assert_eq!(
-            (got.len, got.adler32),
-            (MAX_BODY, adler32(&body)),
-            "{lua:?}"
-        );
-        relay.post(&format!("/notify/{id}"), b"stop").answer();
-        till.line("CLOSED");
-        assert_eq!(till.wait_exit(), Some(0), "{lua:?}");
-    }
 }
 
 #[test]

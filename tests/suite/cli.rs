@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::{DEADLINE, Process, Relay, SmallRedis, binary, eventually, run, token};
+use crate::support::{DEADLINE, Process, Redis, Relay, binary, eventually, run, token};
 
 /// Starts `payrelay <args> -c <the relay's own file, with its real ports>`.
-fn beside(relay: &Relay, args: &[&str]) -> Process {
+pub fn beside(relay: &Relay, args: &[&str]) -> Process {
     let mut command: Command = binary();
     command.args(args).arg("-c").arg(real_ports(relay));
     Process::start(args[0], command)
@@ -147,14 +147,14 @@ fn exit_codes_are_those_of_the_manual() {
     assert_eq!(run(&["token", "not an id"]).0, Some(2));
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for verb in ["run", "check", "token", "listen", "send", "status"] {
+    for verb in ["run", "check", "token", "listen", "send", "status", "bench"] {
         assert!(stdout.contains(verb), "--help says nothing of {verb}");
     }
 }
 
 #[test]
 fn status_prints_who_is_connected_on_every_node() {
-    let mut redis = SmallRedis::start();
+    let mut redis = Redis::start();
     let token = "[admin]\ntoken = \"an-admin-token-0123456789\"";
     let (a, b) = (redis.node("a", token), redis.node("b", token));
     let _here = a.backend("till-1");

@@ -111,6 +111,9 @@ fn a_user_without_the_right_is_told_which_and_the_node_serves_its_own() {
             assert!(said.contains("redis.prefix"), "{said}");
         }
         serves_its_own(&node);
+        // Not "offline": whether anybody is there, this node cannot know.
+        let elsewhere = node.post("/notify/elsewhere", b"x").answer();
+        assert_eq!(elsewhere.told(), (503, "unreachable"), "without {word}");
         // It stays so: no flicker of green, and no flood of words.
         for _ in 0..20 {
             serves_its_own(&node);

@@ -206,8 +206,13 @@ fn a_node_whose_clock_lags_gives_new_sessions_later_stamps_than_it_has_heard_of(
             break stamp.parse::<u64>().expect("a number");
         }
     };
+    let mut zeroth = node.backend("till-7");
+    let oldest = stamp();
+    // A takeover on one node is announced too: other nodes may wait for ACKs of the older one.
     let mut first = node.backend("till-7");
+    zeroth.expect_bye("takeover");
     let before = stamp();
+    assert!(before > oldest);
     // Another node, an hour ahead, has a session of this backend.
     let there = before + HOUR_US;
     let mut say = |node: &str, stamp: u64| {

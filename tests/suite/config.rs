@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -157,6 +158,20 @@ fn nobody_is_let_in_by_default() {
 }
 
 #[test]
+fn a_provider_that_nobody_knows_is_named_with_those_that_there_are() {
+    refused(
+        "[[route]]\npath = \"/notify/{id}\"\nverify = \"alpay\"\n",
+        "3:10",
+        &[
+            "route[0].verify",
+            "did you mean \"alipay\"?",
+            "\"stripe\"",
+            "\"none\"",
+        ],
+    );
+}
+
+#[test]
 fn a_redis_url_that_is_none_is_refused_and_not_shown() {
     let text = format!("{ROUTE}[redis]\nurl = \"redis//:hunter2@example\"\n");
     let errors = told("check", &text).errors;
@@ -221,4 +236,36 @@ fn the_shipped_relay_toml_is_right() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.toml");
     let (code, _, stderr) = run(&["check", "-c", file]);
     assert_eq!(code, Some(0), "{stderr}");
+}
+
+#[test]
+fn two_nodes_are_configured_as_the_readme_says() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(readme).expect("README.md");
+    let (_, section) = readme
+        .split_once("Two nodes and a Redis on one machine:")
+        .expect("the section");
+    let lines = section.lines().filter(|line| line.starts_with("sed "));
+    let script: Vec<&str> = lines.take(2).collect();
+    let dir = TempDir::with_prefix("payrelay-").expect("a folder");
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/relay.toml");
+    fs::copy(shipped, dir.path().join("relay.toml")).expect("copied");
+    let shell = Command::new("sh")
+        .args(["-ec", &script.join("\n")])
+        .current_dir(dir.path())
+        .status();
+    assert!(shell.expect("a shell").success());
+    let tables = ["a.toml", "b.toml"].map(|name| {
+        let file = dir.path().join(name);
+        let (code, _, stderr) = run(&["check", "-c", file.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(0), "{name}: {stderr}");
+        let text = fs::read_to_string(file).expect("it is there");
+        text.parse::<toml::Table>().expect("TOML")
+    });
+    let [a, b] = &tables;
+    assert_eq!(a["redis"]["url"].as_str(), Some("redis://127.0.0.1:6379"));
+    assert_eq!(a["redis"], b["redis"]);
+    for section in ["http", "tcp", "admin"] {
+        assert_ne!(a[section]["listen"], b[section]["listen"], "{section}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::thread;
 
-use crate::support::{Backend, Frame, Lua, Process, Random, Relay, SmallRedis, eventually};
+use crate::support::{Backend, Frame, Lua, Process, Random, Redis, Relay, eventually};
 
 /// Says `line` with `data`.
 pub fn say(backend: &mut Backend, line: &str, data: &[u8]) {
@@ -20,7 +20,7 @@ fn listen(backend: &mut Backend, channel: &str, keys: &str) {
 
 #[test]
 fn what_is_published_reaches_every_listener_on_every_node_byte_for_byte() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let mut listeners: Vec<Backend> = [(&a, "a-1"), (&a, "a-2"), (&b, "b-1"), (&b, "b-2")]
         .into_iter()
@@ -61,7 +61,7 @@ fn what_is_published_reaches_every_listener_on_every_node_byte_for_byte() {
 
 #[test]
 fn ok_to_sub_means_that_the_next_event_of_any_node_is_heard() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let (mut teller, mut listener) = (a.backend("teller"), b.backend("listener"));
     for round in 0..200 {
@@ -79,7 +79,7 @@ fn ok_to_sub_means_that_the_next_event_of_any_node_is_heard() {
 
 #[test]
 fn once_is_once_although_two_nodes_publish_together() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let (mut one, mut other) = (a.backend("one"), b.backend("other"));
     let mut listener = b.backend("listener");
@@ -106,7 +106,7 @@ fn once_is_once_although_two_nodes_publish_together() {
 
 #[test]
 fn a_channel_can_be_left_while_events_fly_and_nothing_of_it_stays() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let teller = a.backend_with("teller", "");
     let mut listener = b.backend("listener");
@@ -145,15 +145,15 @@ fn a_channel_can_be_left_while_events_fly_and_nothing_of_it_stays() {
         let _ = end.shutdown(std::net::Shutdown::Both);
     });
     eventually("nobody is subscribed", || {
-        redis.subscribers("payrelay:event:news") == 0
+        redis.subscribers(&["payrelay:event:news".into()])[0] == 0
     });
 }
 
 #[test]
 fn the_end_of_a_session_ends_its_listening() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let node = redis.node("a", "");
-    let subscribers = || redis.subscribers("payrelay:event:news");
+    let subscribers = || redis.subscribers(&["payrelay:event:news".into()])[0];
     for end in ["close", "reset", "bye", "takeover", "fault"] {
         let mut listener = node.backend("listener");
         listen(&mut listener, "news", "");
@@ -184,7 +184,7 @@ fn the_end_of_a_session_ends_its_listening() {
 
 #[test]
 fn a_bus_that_fails_and_recovers_is_told_to_every_listener() {
-    let mut redis = SmallRedis::start();
+    let mut redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let (mut teller, mut listener) = (a.backend("teller"), b.backend("listener"));
     let mut neighbour = b.backend("neighbour");
@@ -252,7 +252,7 @@ fn count_of_lost(frame: &Frame) -> usize {
 #[test]
 fn a_listener_that_does_not_read_loses_events_is_told_how_many_and_slows_nobody() {
     const EVENTS: usize = 200;
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let fast = "[tcp]\ndata_rate = \"1GiB\"";
     let (a, b) = (redis.node("a", fast), redis.node("b", fast));
     let mut teller = a.backend("teller");
@@ -314,7 +314,7 @@ fn lost_events_are_told_before_the_next_and_on_one_node_too() {
 
 #[test]
 fn lua_programs_on_two_nodes_talk_to_each_other() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let programs: Vec<Process> = Lua::ALL
         .iter()

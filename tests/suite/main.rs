@@ -7,6 +7,8 @@ mod answers;
 mod bytes;
 mod certificates;
 mod cli;
+mod cli_bench;
+mod clients;
 mod cluster;
 mod cluster_redis;
 mod cluster_storm;

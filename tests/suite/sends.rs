@@ -1,11 +1,11 @@
 //! SEND and DATA from one backend to another, and the limits of what backends may say to each other.
 
 use crate::events::say;
-use crate::support::{Backend, Random, Relay, SmallRedis, eventually};
+use crate::support::{Backend, Random, Redis, Relay, eventually};
 
 #[test]
 fn what_is_sent_reaches_a_backend_on_any_node_byte_for_byte() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let mut ones = [a.backend("a-1"), a.backend("a-2"), b.backend("b-1")];
     let names = ["a-1", "a-2", "b-1"];
@@ -34,7 +34,7 @@ fn what_is_sent_reaches_a_backend_on_any_node_byte_for_byte() {
 
 #[test]
 fn a_backend_that_is_nowhere_is_offline_whether_it_was_there_or_not() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let mut sender = a.backend("sender");
     say(&mut sender, "SEND to=nobody", b"x");
@@ -53,7 +53,7 @@ fn a_backend_that_is_nowhere_is_offline_whether_it_was_there_or_not() {
 
 #[test]
 fn whoever_does_not_read_is_busy_and_costs_nobody_else() {
-    let redis = SmallRedis::start();
+    let redis = Redis::start();
     let fast = "[tcp]\ndata_rate = \"1GiB\"";
     let (a, b) = (redis.node("a", fast), redis.node("b", fast));
     let (mut near, mut far) = (b.backend("near"), a.backend("far"));

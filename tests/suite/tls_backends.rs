@@ -1,4 +1,5 @@
-//! Backends behind TLS: the same protocol, the same bounds, with the real LuaSec too. (`rude` runs through TLS as well.)
+//! Backends behind TLS: the same protocol, the same bounds, with the real LuaSec too. (`rude` and the scenarios of
+//! `clients` run through TLS as well.)
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::{
-    Authority, Backend, DEADLINE, Lua, Random, Relay, Setup, Steady, Via, Wire, adler32,
+    Adapter, Authority, Backend, DEADLINE, Lua, LuaSetup, Random, Relay, Setup, Steady, Via, Wire,
     eventually, heavy, run, token,
 };
 
@@ -202,56 +203,32 @@ fn an_idle_session_behind_tls_costs_little() {
 }
 
 #[test]
-fn luasec_is_served_under_every_lua() {
-    let relay = relay("");
-    let mut random = Random::new();
-    for lua in Lua::ALL {
-        let mut till = relay.lua_backend(lua, lua.program(), "ack");
-        for length in [0, 5, 70_000, 1 << 20] {
-            let body = random.bytes(length);
-            let answer = relay.post(&format!("/notify/{}", lua.program()), &body);
-            let got = till.got();
-            assert_eq!((got.len, got.adler32), (length, adler32(&body)), "{lua:?}");
-            assert_eq!(answer.answer().told(), (200, "delivered"), "{lua:?}");
-        }
-        // And it ends in good order.
-        let last = relay.post(&format!("/notify/{}", lua.program()), b"stop");
-        assert_eq!(last.answer().told(), (200, "delivered"));
-        till.line("CLOSED");
-        assert_eq!(till.wait_exit(), Some(0));
-    }
-}
-
-#[test]
 fn the_lua_client_believes_no_other_authority_and_no_other_name() {
     let relay = relay("");
     let to = relay.ready().tcp_tls.expect("a listener");
     let ca = Authority::get().file();
-    let ca = ca.to_string_lossy();
     // A certificate of its own signs for itself alone.
     let stranger = tempfile::tempdir().expect("a folder");
     Authority::get().issue(stranger.path());
     let stranger = stranger.path().join("cert.pem");
     for lua in Lua::ALL {
+        let mut setup = LuaSetup::new(Adapter::LuaSec(lua), "till-7", "ack");
         for (cafile, name, words) in [
             (
-                &*ca,
+                &ca,
                 "elsewhere.example",
                 "its certificate is not for elsewhere.example",
             ),
-            (
-                &*stranger.to_string_lossy(),
-                "localhost",
-                "certificate verify failed",
-            ),
+            (&stranger, "localhost", "certificate verify failed"),
         ] {
-            let arguments = ["till-7", "ack", "", "", cafile, name];
-            let till = relay.lua_backend_with(lua, to, &arguments);
-            till.log_contains(words);
+            setup.cafile.clone_from(cafile);
+            setup.name = name;
+            let said = setup.start(to).line("LOG warn could not connect to ");
+            assert!(said.contains(words), "{said}");
         }
-        let mut till =
-            relay.lua_backend_with(lua, to, &["till-7", "ack", "", "", &ca, "other.example"]);
-        till.line("READY");
+        setup.cafile.clone_from(&ca);
+        setup.name = "other.example";
+        setup.start(to).line("READY");
     }
 }
 

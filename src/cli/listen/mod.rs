@@ -7,7 +7,6 @@ mod backoff;
 mod frames;
 mod link;
 mod session;
-mod stop;
 mod worker;
 
 use std::io;
@@ -17,8 +16,8 @@ use payrelay::session::token::sign;
 
 use self::backoff::Backoff;
 use self::session::{Ended, Session};
-use self::stop::Stop;
 use self::worker::{Handling, Worker};
+use super::stop::Stop;
 use super::tls::{TlsArgs, Trust};
 use super::{ConfigFile, Failure, cannot_print, place, say};
 
@@ -198,8 +197,8 @@ fn identify(config: &ConfigFile, args: &Args) -> Result<Identity, Failure> {
             // The listener in the clear, unless TLS is asked for.
             own = tcp.tls.filter(|_| args.tls.wanted());
             let place = match &own {
-                Some(tls) => place::reachable(tls.listen, "tcp.tls.listen")?,
-                None => place::reachable(tcp.listen, "tcp.listen")?,
+                Some(tls) => place::reachable(tls.listen, "tcp.tls.listen", "--connect")?,
+                None => place::reachable(tcp.listen, "tcp.listen", "--connect")?,
             };
             (place.to_string(), tcp.secrets)
         }

@@ -10,10 +10,10 @@ use crossbeam_channel::{select, tick};
 use super::backoff::Backoff;
 use super::frames::{Accepted, Heard, Message, ReadError, Refusal};
 use super::link::Link;
-use super::stop::Stop;
 use super::worker::{Done, Job, Verdict, title};
 use super::{CREDIT_MAX, Desk, Identity};
 use crate::cli::say;
+use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
 
 /// How long the relay may take to answer the HELLO.

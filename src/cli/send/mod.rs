@@ -26,7 +26,7 @@ Exit 0 if the answer is 2xx, 1 if it is another or none.";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Stands for the backend's id in a path.
-const ID: &str = "{id}";
+pub const ID: &str = "{id}";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -77,7 +77,7 @@ struct Url {
 
 /// Why an argument cannot stand in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BadArgument {
+pub enum BadArgument {
     NotHttp,
     NoHost,
     Target,
@@ -132,7 +132,7 @@ impl Url {
     }
 }
 
-fn parse_target(text: &str) -> Result<String, BadArgument> {
+pub fn parse_target(text: &str) -> Result<String, BadArgument> {
     let fits = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     fits.then(|| text.to_owned()).ok_or(BadArgument::Target)
 }
@@ -223,7 +223,7 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>),
     let own = loaded.http.tls.as_ref().filter(|_| args.connect.is_none());
     let place = match &args.connect {
         Some(place) => place.clone(),
-        None => place::reachable(loaded.http.listen, "http.listen")?.to_string(),
+        None => place::reachable(loaded.http.listen, "http.listen", "--connect")?.to_string(),
     };
     let target = match &args.path {
         Some(target) => target.clone(),
@@ -242,7 +242,8 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>),
     trusting(url, own)
 }
 
-fn first_path(config: &Config) -> Option<String> {
+/// The path of the first route that takes the id from it.
+pub fn first_path(config: &Config) -> Option<String> {
     config
         .routes
         .iter()
@@ -309,8 +310,11 @@ fn no_answer(error: &PostError, place: &str) -> Failure {
 }
 
 /// Why it is not ok, and what to do about it.
-fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
+pub fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
     match answer.header("x-payrelay-outcome") {
+        Some("unreachable") => format!(
+            "\"{id}\" is not connected to this node, and the bus to the others is down; see: payrelay status"
+        ),
         Some("offline") => format!("no backend \"{id}\" is connected; try: payrelay listen {id}"),
         Some("refused") => format!("{id} refused it (NACK)"),
         Some("timeout") => {

@@ -14,6 +14,13 @@ pub fn node_toml(name: &str, url: &str, extra: &str) -> String {
     format!("node = \"{name}\"\n[redis]\nurl = \"{url}\"\n{extra}")
 }
 
+impl Redis {
+    /// Starts the node called `name` on it, with a fragment of configuration.
+    pub fn node(&self, name: &str, fragment: &str) -> Relay {
+        Relay::with(&node_toml(name, &self.url(), fragment))
+    }
+}
+
 impl Cluster {
     /// So many nodes on `redis`; each is ready, and hears.
     pub fn start(redis: &Redis, nodes: usize, extra: &str) -> Self {

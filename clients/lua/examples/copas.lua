@@ -1,4 +1,5 @@
--- Prints what a relay sends, and acknowledges it. In this folder: lua example.lua 127.0.0.1 7000 game-01 [TOKEN]
+-- Prints what a relay sends, and acknowledges it, with Copas. In the folder above:
+--   lua examples/copas.lua 127.0.0.1 7000 game-01 [TOKEN]
 -- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
 
 local payrelay = require("payrelay")
@@ -6,7 +7,7 @@ local payrelay = require("payrelay")
 local host, port, id, token = arg[1], tonumber(arg[2]), arg[3], arg[4]
 if not (host and port and id) then
   io.stderr:write([[
-usage: lua example.lua HOST PORT ID [TOKEN]
+usage: lua examples/copas.lua HOST PORT ID [TOKEN]
   HOST PORT   where the relay listens for backends: tcp.listen in its relay.toml
   ID          the id to receive for; the route /notify/{id} delivers to it
   TOKEN       what `payrelay token ID` prints; needed if the relay has secrets
@@ -14,7 +15,7 @@ usage: lua example.lua HOST PORT ID [TOKEN]
   os.exit(2)
 end
 
-local client = payrelay.connect{
+local client = payrelay.copas.connect{
   host = host, port = port, id = id, token = token,
   on_message = function(msg)
     print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
@@ -23,4 +24,4 @@ local client = payrelay.connect{
     return true
   end,
 }
-client:run()
+client:run() -- and Copas with it: other threads and servers go on beside

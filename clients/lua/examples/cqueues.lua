@@ -1,0 +1,42 @@
+-- Prints what a relay sends, and acknowledges it, with cqueues, while another coroutine counts. In the folder above:
+--   lua examples/cqueues.lua 127.0.0.1 7000 game-01 [TOKEN]
+-- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
+
+local cqueues = require("cqueues")
+local payrelay = require("payrelay")
+
+local host, port, id, token = arg[1], tonumber(arg[2]), arg[3], arg[4]
+if not (host and port and id) then
+  io.stderr:write([[
+usage: lua examples/cqueues.lua HOST PORT ID [TOKEN]
+  HOST PORT   where the relay listens for backends: tcp.listen in its relay.toml
+  ID          the id to receive for; the route /notify/{id} delivers to it
+  TOKEN       what `payrelay token ID` prints; needed if the relay has secrets
+]])
+  os.exit(2)
+end
+
+local received, closed = 0, false
+local client = payrelay.cqueues.connect{
+  host = host, port = port, id = id, token = token,
+  on_message = function(msg)
+    received = received + 1
+    print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
+    io.write(msg.head, msg.body, "\n\n")
+    io.stdout:flush()
+    return true
+  end,
+}
+
+local controller = cqueues.new()
+controller:wrap(function()
+  client:run()
+  closed = true
+end)
+controller:wrap(function()
+  repeat
+    cqueues.sleep(60)
+    print(received .. " received so far")
+  until closed
+end)
+assert(controller:loop())

@@ -1,0 +1,6 @@
+//! What must hold of every input, one module for each kind; `fuzz_targets` calls them with the fuzzer's inputs.
+
+pub mod config;
+pub mod edge;
+pub mod verify;
+pub mod wire;

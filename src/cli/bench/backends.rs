@@ -1,0 +1,385 @@
+//! The backends' side of a run: thousands of connections in one thread, each acknowledging what comes.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use payrelay::notification::BackendId;
+use payrelay::thread::{self, JoinOnDrop};
+use payrelay::wire;
+
+use super::cpu;
+use super::histogram::Histogram;
+use super::inbox::{Heard, Inbox, Message};
+use super::ledger::Ledger;
+use super::mark::PROBE;
+use super::plan::{Place, Plan};
+use super::poller::{BELL, Bell, Poller, RingOnDrop};
+use super::trouble::Trouble;
+use crate::cli::stop::Stop;
+use crate::cli::text::one_line;
+use crate::cli::{Failure, say};
+
+/// How long connecting to a relay, and its answer to a HELLO, may take.
+const GREETING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// So many say HELLO before the first answer is awaited.
+const GREETED_TOGETHER: usize = 256;
+
+/// What one read takes from a socket, in bytes; one buffer serves all.
+const READ_BYTES: usize = 256 * 1024;
+
+/// ACKs that a relay does not read, in bytes, before the connection is given up: far more than any credit.
+const UNREAD_BYTES_MAX: usize = 1 << 20;
+
+/// What the backends have seen.
+#[derive(Debug)]
+pub struct Received {
+    /// From when it was due to its arrival, each notification once.
+    pub latency: Histogram,
+    /// Arrivals beyond the first of each.
+    pub duplicates: u64,
+    /// Arrivals with other bytes than were posted, or at another backend.
+    pub damaged: u64,
+    /// Arrivals that are not of this run.
+    pub foreign: u64,
+    /// When the last of this run arrived, in nanoseconds since the run began.
+    pub last_ns: u64,
+    /// Processor time of the thread since its start.
+    pub cpu: Duration,
+    /// Why it ended before it was asked to.
+    pub trouble: Option<Trouble>,
+}
+
+/// The backends, connected and listening. Dropping it says BYE.
+#[derive(Debug)]
+pub struct Backends {
+    bell: RingOnDrop,
+    done: Receiver<Received>,
+    _thread: JoinOnDrop,
+}
+
+impl Backends {
+    /// Connects every backend of `plan`, and acknowledges from then on what comes.
+    ///
+    /// # Errors
+    /// One of them is not let in, or the person at the terminal has lost patience.
+    pub fn connect(plan: &Arc<Plan>, ledger: &Arc<Ledger>, stop: &Stop) -> Result<Self, Failure> {
+        let mut all = Vec::with_capacity(plan.backends.len());
+        let numbered: Vec<_> = plan.backends.iter().enumerate().collect();
+        for some in numbered.chunks(GREETED_TOGETHER) {
+            if stop.asked().try_recv().is_ok() {
+                return Err(Failure::new("stopped before it began"));
+            }
+            let first = all.len();
+            for (n, (id, token)) in some {
+                let place = &plan.tcp[n % plan.tcp.len()];
+                let mut backend = Backend::connect(place, id, token.as_deref(), plan.credit)
+                    .map_err(|error| cannot_connect(place, &error))?;
+                backend.number = *n;
+                all.push(backend);
+            }
+            for backend in &mut all[first..] {
+                let place = &plan.tcp[backend.number % plan.tcp.len()];
+                let id = &plan.backends[backend.number].0;
+                backend.await_ok(place, id)?;
+            }
+        }
+        let cannot_start = |error| Failure::new(format_args!("cannot start: {error}"));
+        Self::start(all, plan, ledger).map_err(cannot_start)
+    }
+
+    fn start(backends: Vec<Backend>, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> io::Result<Self> {
+        let bell = Bell::new()?;
+        let poller = Poller::new(&bell)?;
+        for backend in &backends {
+            poller.add(&backend.socket, backend.number as u64)?;
+        }
+        let crowd = Crowd {
+            backends,
+            poller,
+            plan: Arc::clone(plan),
+            ledger: Arc::clone(ledger),
+            seen: Received {
+                latency: Histogram::new(),
+                duplicates: 0,
+                damaged: 0,
+                foreign: 0,
+                last_ns: 0,
+                cpu: Duration::ZERO,
+                trouble: None,
+            },
+        };
+        let (tell, done) = bounded(1);
+        let thread = thread::spawn("bench-backends", thread::SMALL_STACK_BYTES, move || {
+            // Nobody to tell means that nobody wants to know.
+            let _ = tell.send(crowd.run());
+        })?;
+        Ok(Self {
+            bell: RingOnDrop(bell),
+            done,
+            _thread: thread,
+        })
+    }
+
+    /// One message, once they have ended.
+    pub fn done(&self) -> &Receiver<Received> {
+        &self.done
+    }
+
+    /// Tells them to say BYE and end.
+    pub fn finish(&self) {
+        self.bell.0.ring();
+    }
+}
+
+fn cannot_connect(place: &Place, error: &io::Error) -> Failure {
+    let text = &place.text;
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::new(format_args!(
+            "cannot connect to {text}: {error}; is the relay running there?"
+        )),
+        _ => Failure::new(format_args!("cannot connect to {text}: {error}")),
+    }
+}
+
+/// One backend.
+#[derive(Debug)]
+struct Backend {
+    number: usize,
+    socket: TcpStream,
+    inbox: Inbox,
+    /// What the socket did not take yet.
+    unwritten: Vec<u8>,
+}
+
+impl Backend {
+    fn connect(
+        place: &Place,
+        id: &BackendId,
+        token: Option<&str>,
+        credit: u32,
+    ) -> io::Result<Self> {
+        let mut socket = TcpStream::connect_timeout(&place.address, GREETING_DEADLINE)?;
+        socket.set_nodelay(true)?;
+        socket.set_write_timeout(Some(GREETING_DEADLINE))?;
+        let mut hello = Vec::new();
+        let mut line = wire::line(&mut hello, "HELLO")
+            .number(1)
+            .arg("id", id.as_str());
+        if let Some(token) = token {
+            line = line.arg("token", token);
+        }
+        line.plain("max", credit).end();
+        socket.write_all(&hello)?;
+        Ok(Self {
+            number: 0,
+            socket,
+            inbox: Inbox::default(),
+            unwritten: Vec::new(),
+        })
+    }
+
+    /// Waits for the answer to the HELLO, and turns the socket over to the poller.
+    fn await_ok(&mut self, place: &Place, id: &BackendId) -> Result<(), Failure> {
+        let until = Instant::now() + GREETING_DEADLINE;
+        let refused = |why: &str| Failure::new(format_args!("{} as {id}: {why}", place.text));
+        let mut answer = None;
+        // Small, so that nothing after the OK can be in it but a PING.
+        let mut piece = [0; 512];
+        while answer.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_millis(1));
+            let came = self
+                .socket
+                .set_read_timeout(Some(left))
+                .and_then(|()| self.socket.read(&mut piece))
+                .map_err(|error| refused(&format!("no answer to HELLO: {error}")))?;
+            if came == 0 {
+                return Err(refused("the relay closed the connection without a word"));
+            }
+            let told = self.inbox.take(&piece[..came], |heard| {
+                answer.get_or_insert(heard);
+            });
+            told.map_err(|error| refused(&format!("this is no port for backends: {error}")))?;
+        }
+        match answer {
+            Some(Heard::Ok) => {}
+            Some(Heard::Err { code, msg, .. }) => {
+                let hint = match code.as_str() {
+                    "bad-token" => "; its secrets are needed: name its configuration with -c",
+                    "not-allowed" => {
+                        "; add the benchmark's ids to tcp.backends of the relay, or leave that empty"
+                    }
+                    "limit" => {
+                        "; its tcp.max_connections or descriptors do not suffice for so many --backends"
+                    }
+                    _ => "",
+                };
+                return Err(refused(&format!(
+                    "{} ({}){hint}",
+                    one_line(&msg),
+                    one_line(&code)
+                )));
+            }
+            Some(Heard::Bye(reason)) => {
+                return Err(refused(&format!(
+                    "the relay said BYE ({})",
+                    one_line(&reason)
+                )));
+            }
+            _ => return Err(refused("this is no port for backends")),
+        }
+        self.socket
+            .set_nonblocking(true)
+            .map_err(|error| refused(&error.to_string()))
+    }
+
+    /// Writes what there is, as far as the socket takes it.
+    fn write(&mut self) -> io::Result<()> {
+        while !self.unwritten.is_empty() {
+            match self.socket.write(&self.unwritten) {
+                Ok(written) => {
+                    self.unwritten.drain(..written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return match self.unwritten.len() {
+                        0..UNREAD_BYTES_MAX => Ok(()),
+                        _ => Err(io::Error::other("the relay does not read")),
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All backends, in their thread.
+struct Crowd {
+    backends: Vec<Backend>,
+    poller: Poller,
+    plan: Arc<Plan>,
+    ledger: Arc<Ledger>,
+    seen: Received,
+}
+
+impl Crowd {
+    fn run(mut self) -> Received {
+        let (mut ready, mut buffer) = (Vec::new(), vec![0; READ_BYTES]);
+        let trouble = loop {
+            // Nothing here has a clock: the relay PINGs.
+            if let Err(error) = self.poller.wait(Duration::from_secs(3600), &mut ready) {
+                break Some(Trouble::Poll(error));
+            }
+            if ready.contains(&BELL) {
+                break None;
+            }
+            let mut served = ready
+                .iter()
+                .map(|&number| self.serve(number as usize, &mut buffer));
+            if let Some(trouble) = served.find_map(Result::err) {
+                break Some(trouble);
+            }
+        };
+        for backend in &mut self.backends {
+            backend.unwritten.extend_from_slice(b"BYE\n");
+            // The relay sees the close if not the BYE.
+            let _ = backend.write();
+        }
+        self.seen.trouble = trouble;
+        self.seen.cpu = cpu::of_this_thread();
+        self.seen
+    }
+
+    /// Reads what has come for one backend, and acknowledges it.
+    fn serve(&mut self, number: usize, buffer: &mut [u8]) -> Result<(), Trouble> {
+        let Self {
+            backends,
+            plan,
+            ledger,
+            seen,
+            ..
+        } = self;
+        let Some(backend) = backends.get_mut(number) else {
+            return Ok(());
+        };
+        let id = &plan.backends[number].0;
+        loop {
+            let came = match backend.socket.read(buffer) {
+                Ok(0) => return Err(Trouble::Closed(id.clone())),
+                Ok(came) => came,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Trouble::Broken(id.clone(), error)),
+            };
+            let now_ns = ledger.now_ns();
+            let mut trouble = None;
+            let Backend {
+                inbox, unwritten, ..
+            } = backend;
+            let told = inbox.take(&buffer[..came], |heard| match heard {
+                Heard::Msg(message) => {
+                    seen.note(&message, number, now_ns, plan, ledger);
+                    // After the entry in the book, so that an answer that is read before it was given too early.
+                    wire::line(unwritten, "ACK").arg("id", &message.id).end();
+                }
+                Heard::Ping => unwritten.extend_from_slice(b"PONG\n"),
+                Heard::Err { code, msg, fatal } => {
+                    let refused = Trouble::Refused(id.clone(), code, msg);
+                    match fatal {
+                        true => trouble = Some(refused),
+                        false => say(refused),
+                    }
+                }
+                Heard::Bye(reason) => trouble = Some(Trouble::Bye(id.clone(), reason)),
+                Heard::Ok | Heard::Other => {}
+            });
+            told.map_err(|error| Trouble::Frame(id.clone(), error))?;
+            if let Some(trouble) = trouble {
+                return Err(trouble);
+            }
+            // A read that did not fill the buffer has emptied the socket; the next byte is told anew.
+            if came < buffer.len() {
+                break;
+            }
+        }
+        let written = backend.write();
+        written.map_err(|error| Trouble::Broken(id.clone(), error))
+    }
+}
+
+impl Received {
+    fn note(
+        &mut self,
+        message: &Message,
+        backend: usize,
+        now_ns: u64,
+        plan: &Plan,
+        ledger: &Ledger,
+    ) {
+        let Some(mark) = message.mark.filter(|mark| mark.run == plan.run) else {
+            self.foreign += 1;
+            return;
+        };
+        if mark.n >= PROBE {
+            return;
+        }
+        self.last_ns = now_ns;
+        let whole = message.intact && message.body_bytes == plan.body_bytes;
+        if !whole || plan.backend_of(mark.n) != backend {
+            self.damaged += 1;
+            return;
+        }
+        if ledger.arrived.set(mark.n) {
+            self.duplicates += 1;
+            return;
+        }
+        ledger.received.fetch_add(1, Ordering::Relaxed);
+        self.latency.record(now_ns.saturating_sub(mark.at_ns));
+    }
+}

@@ -1,0 +1,296 @@
+//! What a relay says to one of thousands of backends, out of bytes however they are cut. Bodies are looked at as they
+//! pass and never held: a backend keeps a part of a line at most.
+
+use payrelay::wire::{FrameError, Line};
+
+use super::mark::{END, FILLING, MARK_BYTES, Mark};
+
+/// One thing the relay said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The HELLO was accepted.
+    Ok,
+    /// A notification, whole.
+    Msg(Message),
+    /// PING: answer PONG.
+    Ping,
+    /// Something was refused: the word for programs and the words for people.
+    Err {
+        code: String,
+        msg: String,
+        fatal: bool,
+    },
+    /// The relay ends the session, and why.
+    Bye(String),
+    /// Anything else.
+    Other,
+}
+
+/// A notification that has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The relay's id for it.
+    pub id: String,
+    /// What its body says of itself; `None`: it is no benchmark's.
+    pub mark: Option<Mark>,
+    /// How long its body was.
+    pub body_bytes: usize,
+    /// Whether every byte after the mark was what a benchmark posts.
+    pub intact: bool,
+}
+
+/// The bytes of one connection.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// A part of a line.
+    rest: Vec<u8>,
+    /// A frame whose data is passing.
+    passing: Option<Passing>,
+}
+
+/// Data on its way past.
+#[derive(Debug)]
+struct Passing {
+    /// The notification's id; `None`: data of a verb that means nothing here.
+    id: Option<String>,
+    /// Forwarded headers that stand before the body.
+    head_bytes: usize,
+    /// Head and body.
+    data_bytes: usize,
+    /// How much has passed, the LF behind the data included.
+    at: usize,
+    mark: [u8; MARK_BYTES],
+    intact: bool,
+}
+
+impl Inbox {
+    /// Takes `bytes` and tells what they complete.
+    ///
+    /// # Errors
+    /// What came is no frame; nothing after it can be understood.
+    pub fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(Heard)) -> Result<(), FrameError> {
+        let mut kept = std::mem::take(&mut self.rest);
+        let all = match kept.is_empty() {
+            true => bytes,
+            false => {
+                kept.extend_from_slice(bytes);
+                &kept
+            }
+        };
+        let mut input = all;
+        while !input.is_empty() {
+            if let Some(passing) = &mut self.passing {
+                input = passing.pass(input)?;
+                if passing.is_past() {
+                    tell(passing.heard());
+                    self.passing = None;
+                }
+                continue;
+            }
+            let Some((line, used)) = Line::find(input)? else {
+                break;
+            };
+            input = &input[used..];
+            match line.data_bytes {
+                Some(data_bytes) => self.passing = Some(Passing::after(&line, data_bytes)),
+                None => tell(heard(&line)),
+            }
+        }
+        self.rest = input.to_vec();
+        Ok(())
+    }
+}
+
+impl Passing {
+    fn after(line: &Line<'_>, data_bytes: usize) -> Self {
+        let head_bytes = line.raw("h").and_then(|h| h.parse().ok()).unwrap_or(0);
+        Self {
+            id: (line.verb == "MSG").then(|| line.text("id").unwrap_or_default().into_owned()),
+            head_bytes,
+            data_bytes,
+            at: 0,
+            mark: [0; MARK_BYTES],
+            intact: head_bytes <= data_bytes,
+        }
+    }
+
+    fn is_past(&self) -> bool {
+        self.at == self.data_bytes + 1
+    }
+
+    /// Looks at what of `input` belongs to the data, piece by piece, and gives back what follows.
+    fn pass<'a>(&mut self, mut input: &'a [u8]) -> Result<&'a [u8], FrameError> {
+        let mark_at = self.head_bytes.min(self.data_bytes);
+        let filling_at = (mark_at + MARK_BYTES).min(self.data_bytes);
+        let end_at = self.data_bytes.saturating_sub(END.len()).max(filling_at);
+        while !input.is_empty() && !self.is_past() {
+            let until = match self.at {
+                at if at < mark_at => mark_at,
+                at if at < filling_at => filling_at,
+                at if at < end_at => end_at.min(at + FILLING.len()),
+                at if at < self.data_bytes => self.data_bytes,
+                at => at + 1,
+            };
+            let (piece, rest) = input.split_at(input.len().min(until - self.at));
+            match self.at {
+                at if at < mark_at => {}
+                at if at < filling_at => {
+                    let place = at - mark_at;
+                    self.mark[place..place + piece.len()].copy_from_slice(piece);
+                }
+                at if at < end_at => self.intact &= piece == &FILLING[..piece.len()],
+                at if at < self.data_bytes => {
+                    let place = at - end_at;
+                    self.intact &= END.get(place..place + piece.len()) == Some(piece);
+                }
+                _ if piece != b"\n" => return Err(FrameError::UnendedData),
+                _ => {}
+            }
+            self.at += piece.len();
+            input = rest;
+        }
+        Ok(input)
+    }
+
+    fn heard(&mut self) -> Heard {
+        let Some(id) = self.id.take() else {
+            return Heard::Other;
+        };
+        Heard::Msg(Message {
+            id,
+            mark: Mark::read(&self.mark),
+            body_bytes: self.data_bytes.saturating_sub(self.head_bytes),
+            intact: self.intact,
+        })
+    }
+}
+
+fn heard(line: &Line<'_>) -> Heard {
+    let text = |key| line.text(key).unwrap_or_default().into_owned();
+    match line.verb {
+        "OK" => Heard::Ok,
+        "PING" => Heard::Ping,
+        "ERR" => Heard::Err {
+            code: text("code"),
+            msg: text("msg"),
+            fatal: line.raw("fatal") == Some("1"),
+        },
+        "BYE" => Heard::Bye(text("reason")),
+        _ => Heard::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::mark::BODY_BYTES_MIN;
+
+    fn body(n: u64, filling: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        Mark {
+            run: 9,
+            n,
+            at_ns: n,
+        }
+        .write(&mut body);
+        body.extend(vec![b'x'; filling]);
+        body.extend_from_slice(END);
+        body
+    }
+
+    fn frame(id: &str, head: &[u8], body: &[u8]) -> Vec<u8> {
+        let (h, bytes) = (head.len(), head.len() + body.len());
+        let line = format!("MSG id={id} try=1 route=r at=1 h={h} ={bytes}\n");
+        [line.as_bytes(), head, body, b"\n"].concat()
+    }
+
+    fn in_pieces(bytes: &[u8], piece: usize) -> Result<Vec<Heard>, FrameError> {
+        let (mut inbox, mut all) = (Inbox::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            inbox.take(piece, |heard| all.push(heard))?;
+            assert!(inbox.rest.len() <= 1024, "{} bytes kept", inbox.rest.len());
+        }
+        Ok(all)
+    }
+
+    fn message(id: &str, n: u64, filling: usize) -> Heard {
+        Heard::Msg(Message {
+            id: id.into(),
+            mark: Some(Mark {
+                run: 9,
+                n,
+                at_ns: n,
+            }),
+            body_bytes: BODY_BYTES_MIN + filling,
+            intact: true,
+        })
+    }
+
+    #[test]
+    fn frames_are_the_same_however_the_bytes_are_cut() {
+        let mut bytes = b"OK id=bench-1 node=x max_body=9\n".to_vec();
+        bytes.extend(frame("A", b"", &body(0, 0)));
+        bytes.extend(frame("B", b"POST / HTTP/1.1\r\n", &body(1, 1)));
+        bytes.extend_from_slice(b"DATA =3\na\nb\nPING\n");
+        bytes.extend(frame("C", b"", &body(2, 500)));
+        bytes.extend_from_slice(b"ERR code=limit msg=a%20b fatal=1\nBYE reason=drain retry=1\n");
+        let expected = [
+            Heard::Ok,
+            message("A", 0, 0),
+            message("B", 1, 1),
+            Heard::Other,
+            Heard::Ping,
+            message("C", 2, 500),
+            Heard::Err {
+                code: "limit".into(),
+                msg: "a b".into(),
+                fatal: true,
+            },
+            Heard::Bye("drain".into()),
+        ];
+        for piece in 1..=bytes.len() {
+            assert_eq!(
+                in_pieces(&bytes, piece).expect("frames"),
+                expected,
+                "{piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_larger_than_the_filling_passes_and_every_changed_byte_is_seen() {
+        let large = body(3, 3 * FILLING.len() + 7);
+        let all = in_pieces(&frame("L", b"", &large), 50_000).expect("a frame");
+        assert_eq!(all, [message("L", 3, 3 * FILLING.len() + 7)]);
+
+        let good = body(4, 40);
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            let heard = in_pieces(&frame("M", b"h", &bad), 33).expect("a frame");
+            let [Heard::Msg(message)] = &heard[..] else {
+                panic!("{heard:?}");
+            };
+            let same = message.mark
+                == Some(Mark {
+                    run: 9,
+                    n: 4,
+                    at_ns: 4,
+                });
+            assert!(!(same && message.intact), "byte {at} was changed");
+        }
+    }
+
+    #[test]
+    fn foreign_bodies_are_no_benchmarks_and_no_harm() {
+        for body in [&b""[..], b"x", b"hello", &[0xff; 300]] {
+            let heard = in_pieces(&frame("F", b"", body), 7).expect("a frame");
+            assert!(matches!(&heard[..], [Heard::Msg(message)] if message.mark.is_none()));
+        }
+        let lying = b"MSG id=A h=9 =2\nab\nPING\n";
+        let heard = in_pieces(lying, 3).expect("frames");
+        assert!(matches!(&heard[..], [Heard::Msg(message), Heard::Ping] if !message.intact));
+        assert!(in_pieces(b"MSG id=A h=0 =2\nabc\n", 99).is_err());
+        assert!(in_pieces(b"HTTP/1.1 400 Bad\r\n", 5).is_err());
+    }
+}

@@ -1,0 +1,499 @@
+//! The providers' side of a run: all posts in one thread, on connections that are kept.
+//!
+//! With a rate, a notification is due at its time whether or not there is a connection for it, and its latency counts from
+//! then: a relay that stalls is not spared the posts that the stall held up (no coordinated omission).
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use payrelay::thread::{self, JoinOnDrop};
+
+use super::answers::{ANSWER_BYTES_MAX, Answer};
+use super::cpu;
+use super::histogram::Histogram;
+use super::ledger::Ledger;
+use super::mark::{END, FILLING, MARK_BYTES, Mark, NOTIFICATIONS_MAX};
+use super::plan::{Pace, Place, Plan, Until};
+use super::poller::{BELL, Bell, Poller, RingOnDrop};
+use super::trouble::Trouble;
+
+/// How long connecting may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take before the post counts as unanswered; `delivery.ack_deadline` is 4 s by default.
+const ANSWER_DEADLINE_NS: u64 = 60 * SECOND_NS;
+
+/// A connection that was idle for so long is not used again: the relay closes it after 60 s, perhaps just now.
+const IDLE_NS_MAX: u64 = 30 * SECOND_NS;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// How often deadlines are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The most different outcomes told apart; a relay has about twenty.
+const OUTCOMES_MAX: usize = 32;
+
+/// The pieces of filling in one write.
+const PIECES: usize = 16;
+
+/// What the providers have seen.
+#[derive(Debug, Default)]
+pub struct Posted {
+    /// From when it was due to its answer.
+    pub latency: Option<Histogram>,
+    /// How many answers of each outcome.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Answered `delivered` before its backend had it.
+    pub early: u64,
+    /// Posts whose connection ended, or whose time was up, without an answer.
+    pub unanswered: u64,
+    /// Due, and not posted when the time was up: the rate was not kept.
+    pub unsent: u64,
+    /// When the first post was begun, in nanoseconds since the run's clock was started.
+    pub began_ns: u64,
+    /// From then until no more were posted.
+    pub took: Duration,
+    /// Processor time of the thread since its start.
+    pub cpu: Duration,
+    /// Why it ended before its time.
+    pub trouble: Option<Trouble>,
+}
+
+/// The providers at work. Dropping it asks them to end, and waits for it.
+#[derive(Debug)]
+pub struct Providers {
+    bell: RingOnDrop,
+    done: Receiver<Posted>,
+    _thread: JoinOnDrop,
+}
+
+impl Providers {
+    /// Opens all connections, and begins.
+    ///
+    /// # Errors
+    /// The system has no room, or the relay is not there.
+    pub fn start(plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> io::Result<Self> {
+        let bell = Bell::new()?;
+        let poller = Poller::new(&bell)?;
+        let mut crowd = Crowd {
+            connections: Vec::new(),
+            free: Vec::new(),
+            poller,
+            plan: Arc::clone(plan),
+            ledger: Arc::clone(ledger),
+            next: 0,
+            in_flight: 0,
+            posting: true,
+            seen: Posted {
+                latency: Some(Histogram::new()),
+                ..Posted::default()
+            },
+        };
+        for number in 0..plan.concurrency {
+            let mut connection = Connection::at(number);
+            connection.open(&crowd.plan, &crowd.poller, ledger.now_ns())?;
+            crowd.connections.push(connection);
+        }
+        crowd.free = (0..plan.concurrency).rev().collect();
+        let (tell, done) = bounded(1);
+        let thread = thread::spawn("bench-providers", thread::SMALL_STACK_BYTES, move || {
+            // Nobody to tell means that nobody wants to know.
+            let _ = tell.send(crowd.run());
+        })?;
+        Ok(Self {
+            bell: RingOnDrop(bell),
+            done,
+            _thread: thread,
+        })
+    }
+
+    /// One message, once they have ended.
+    pub fn done(&self) -> &Receiver<Posted> {
+        &self.done
+    }
+
+    /// Tells them to post no more; they end when what is on its way has been answered.
+    pub fn finish(&self) {
+        self.bell.0.ring();
+    }
+}
+
+/// A connection to a relay, and the post on it.
+#[derive(Debug)]
+struct Connection {
+    number: usize,
+    /// `None`: to be opened for the next post.
+    socket: Option<TcpStream>,
+    /// The one on its way.
+    post: Option<Post>,
+    /// Its head and the mark of its body.
+    head: Vec<u8>,
+    /// How much of head, filling and end has gone.
+    gone: usize,
+    came: Vec<u8>,
+    /// When anything last happened here, in nanoseconds since the run began.
+    used_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Post {
+    n: u64,
+    due_ns: u64,
+}
+
+impl Connection {
+    fn at(number: usize) -> Self {
+        Self {
+            number,
+            socket: None,
+            post: None,
+            head: Vec::new(),
+            gone: 0,
+            came: Vec::new(),
+            used_ns: 0,
+        }
+    }
+
+    fn open(&mut self, plan: &Plan, poller: &Poller, now_ns: u64) -> io::Result<()> {
+        let place = &plan.http[self.number % plan.http.len()];
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.text));
+        let socket = TcpStream::connect_timeout(&place.address, CONNECT_DEADLINE).map_err(named)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        poller.add(&socket, self.number as u64)?;
+        self.socket = Some(socket);
+        self.came.clear();
+        self.used_ns = now_ns;
+        Ok(())
+    }
+
+    /// Begins to write a post.
+    fn begin(&mut self, post: Post, plan: &Plan) {
+        let Place { text, .. } = &plan.http[self.number % plan.http.len()];
+        self.head.clear();
+        let _ = write!(
+            self.head,
+            "POST {} HTTP/1.1\r\nHost: {text}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            plan.target_of(plan.backend_of(post.n)),
+            plan.body_bytes
+        );
+        let mark = Mark {
+            run: plan.run,
+            n: post.n,
+            at_ns: post.due_ns,
+        };
+        mark.write(&mut self.head);
+        self.gone = 0;
+        self.post = Some(post);
+    }
+
+    /// Writes what the socket takes of the post on its way.
+    fn write(&mut self, plan: &Plan) -> io::Result<()> {
+        let filling_bytes = plan.body_bytes - MARK_BYTES - END.len();
+        let total = self.head.len() + filling_bytes + END.len();
+        let Some(socket) = &mut self.socket else {
+            return Ok(());
+        };
+        while self.post.is_some() && self.gone < total {
+            let mut pieces = [IoSlice::new(&[]); PIECES + 2];
+            let mut count = 0;
+            let mut push = |bytes| {
+                pieces[count] = IoSlice::new(bytes);
+                count += 1;
+            };
+            push(&self.head[self.gone.min(self.head.len())..]);
+            let filled = self.gone.saturating_sub(self.head.len()).min(filling_bytes);
+            let mut left = filling_bytes - filled;
+            for _ in 0..PIECES {
+                let piece = left.min(FILLING.len());
+                push(&FILLING[..piece]);
+                left -= piece;
+            }
+            if left == 0 {
+                let ended = self.gone.saturating_sub(self.head.len() + filling_bytes);
+                push(&END[ended..]);
+            }
+            match socket.write_vectored(&pieces[..count]) {
+                Ok(written) => self.gone += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has come; says whether the connection is over.
+    fn read(&mut self) -> bool {
+        let mut piece = [0; 4096];
+        let Some(socket) = &mut self.socket else {
+            return false;
+        };
+        loop {
+            match socket.read(&mut piece) {
+                Ok(0) => return true,
+                Ok(came) => {
+                    self.came.extend_from_slice(&piece[..came]);
+                    if came < piece.len() {
+                        return false;
+                    }
+                    if self.came.len() > 2 * ANSWER_BYTES_MAX {
+                        return true;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+/// All providers, in their thread.
+struct Crowd {
+    connections: Vec<Connection>,
+    /// Connections without a post; the last used comes first.
+    free: Vec<usize>,
+    poller: Poller,
+    plan: Arc<Plan>,
+    ledger: Arc<Ledger>,
+    /// The number of the next post.
+    next: u64,
+    in_flight: usize,
+    posting: bool,
+    seen: Posted,
+}
+
+impl Crowd {
+    fn run(mut self) -> Posted {
+        self.seen.began_ns = self.ledger.now_ns();
+        let mut looked_ns = self.seen.began_ns;
+        let mut ready = Vec::new();
+        let ended = loop {
+            if let Err(error) = self.post_what_is_due() {
+                break Some(Trouble::Connect(error));
+            }
+            if !self.posting && self.in_flight == 0 {
+                break None;
+            }
+            if let Err(error) = self.poller.wait(self.patience(), &mut ready) {
+                break Some(Trouble::Poll(error));
+            }
+            let now_ns = self.ledger.now_ns();
+            for &number in &ready {
+                match number {
+                    BELL => self.stop(now_ns),
+                    number => self.serve(number as usize, now_ns),
+                }
+            }
+            if now_ns - looked_ns >= SECOND_NS {
+                looked_ns = now_ns;
+                self.give_up_the_silent(now_ns);
+            }
+        };
+        let now_ns = self.ledger.now_ns();
+        self.stop(now_ns);
+        self.seen.unanswered += self.in_flight as u64;
+        self.seen.trouble = ended;
+        self.seen.cpu = cpu::of_this_thread();
+        self.seen
+    }
+
+    /// When notification `n` is due; without a rate, now.
+    fn due_ns(&self, n: u64, now_ns: u64) -> u64 {
+        match self.plan.pace {
+            Pace::Closed => now_ns,
+            Pace::Open { per_second } => {
+                let after = u128::from(n) * u128::from(SECOND_NS) / u128::from(per_second);
+                self.seen.began_ns + after as u64
+            }
+        }
+    }
+
+    /// Posts on every free connection what is due.
+    fn post_what_is_due(&mut self) -> io::Result<()> {
+        while self.posting {
+            let now_ns = self.ledger.now_ns();
+            let due_ns = self.due_ns(self.next, now_ns);
+            if self.is_over(due_ns.max(now_ns)) {
+                self.stop(now_ns);
+                break;
+            }
+            if due_ns > now_ns {
+                break;
+            }
+            let Some(number) = self.free.pop() else {
+                break;
+            };
+            let connection = &mut self.connections[number];
+            if connection.socket.is_none() || now_ns - connection.used_ns > IDLE_NS_MAX {
+                connection.open(&self.plan, &self.poller, now_ns)?;
+            }
+            let post = Post {
+                n: self.next,
+                due_ns,
+            };
+            self.next += 1;
+            self.in_flight += 1;
+            self.ledger.posted.store(self.next, Ordering::SeqCst);
+            connection.used_ns = now_ns;
+            connection.begin(post, &self.plan);
+            // A connection that is broken is read to its end: the answer may say why.
+            if connection.write(&self.plan).is_err() {
+                self.serve(number, now_ns);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no more is to be posted at `now_ns`.
+    fn is_over(&self, now_ns: u64) -> bool {
+        match self.plan.until {
+            Until::Total(total) => self.next >= total,
+            Until::Passed(time) => {
+                u128::from(now_ns - self.seen.began_ns) >= time.as_nanos()
+                    || self.next >= NOTIFICATIONS_MAX
+            }
+        }
+    }
+
+    /// Posts no more. What is due by now and was not posted counts with the time that it has waited so far.
+    fn stop(&mut self, now_ns: u64) {
+        if !self.posting {
+            return;
+        }
+        self.posting = false;
+        self.seen.took = Duration::from_nanos(now_ns - self.seen.began_ns);
+        if self.plan.pace == Pace::Closed {
+            return;
+        }
+        let mut n = self.next;
+        loop {
+            let due_ns = self.due_ns(n, now_ns);
+            let wanted = match self.plan.until {
+                Until::Total(total) => n < total,
+                Until::Passed(time) => u128::from(due_ns - self.seen.began_ns) < time.as_nanos(),
+            };
+            if due_ns >= now_ns || !wanted {
+                break;
+            }
+            self.seen.unsent += 1;
+            if let Some(latency) = &mut self.seen.latency {
+                latency.record(now_ns - due_ns);
+            }
+            n += 1;
+        }
+    }
+
+    /// How long there is nothing to do but wait for answers.
+    fn patience(&self) -> Duration {
+        if !self.posting || self.free.is_empty() || self.plan.pace == Pace::Closed {
+            return LOOK_EVERY;
+        }
+        let now_ns = self.ledger.now_ns();
+        let due_ns = self.due_ns(self.next, now_ns);
+        Duration::from_nanos(due_ns.saturating_sub(now_ns)).min(LOOK_EVERY)
+    }
+
+    /// Does what a connection is ready for.
+    fn serve(&mut self, number: usize, now_ns: u64) {
+        let Some(connection) = self.connections.get_mut(number) else {
+            return;
+        };
+        let broken = connection.write(&self.plan).is_err();
+        let over = connection.read() || broken;
+        let Some(post) = connection.post else {
+            // Idle, and closed by the relay; or something came that nobody asked for.
+            if over || !connection.came.is_empty() {
+                connection.socket = None;
+            }
+            return;
+        };
+        let came = std::mem::take(&mut connection.came);
+        match Answer::find(&came) {
+            Ok(Some(answer)) => {
+                if over || answer.closes || answer.bytes < came.len() {
+                    connection.socket = None;
+                }
+                self.answered(post, answer, now_ns);
+                self.release(number, now_ns);
+            }
+            Ok(None) if !over => {
+                connection.came = came;
+                return;
+            }
+            Ok(None) | Err(_) => self.lose(number, now_ns),
+        }
+        // The buffer is kept for the next.
+        let connection = &mut self.connections[number];
+        connection.came = came;
+        connection.came.clear();
+    }
+
+    fn answered(&mut self, post: Post, answer: Answer<'_>, now_ns: u64) {
+        let outcomes = &mut self.seen.outcomes;
+        if let Some(count) = outcomes.get_mut(answer.outcome) {
+            *count += 1;
+        } else {
+            let name = match answer.outcome {
+                _ if outcomes.len() >= OUTCOMES_MAX => "other".to_owned(),
+                "" => format!("http-{}", answer.status),
+                outcome => outcome.to_owned(),
+            };
+            *outcomes.entry(name).or_default() += 1;
+        }
+        if is_ok(answer.outcome) {
+            self.ledger.ok.set(post.n);
+        }
+        if answer.outcome == "delivered" && !self.ledger.arrived.has(post.n) {
+            self.seen.early += 1;
+        }
+        self.ledger.answered.fetch_add(1, Ordering::Relaxed);
+        if let Some(latency) = &mut self.seen.latency {
+            latency.record(now_ns.saturating_sub(post.due_ns));
+        }
+    }
+
+    /// The post on a connection gets no answer any more.
+    fn lose(&mut self, number: usize, now_ns: u64) {
+        self.seen.unanswered += 1;
+        self.connections[number].socket = None;
+        self.release(number, now_ns);
+    }
+
+    fn release(&mut self, number: usize, now_ns: u64) {
+        let connection = &mut self.connections[number];
+        connection.post = None;
+        connection.used_ns = now_ns;
+        self.in_flight -= 1;
+        self.free.push(number);
+    }
+
+    fn give_up_the_silent(&mut self, now_ns: u64) {
+        let silent = |connection: &Connection| {
+            connection.post.is_some()
+                && now_ns.saturating_sub(connection.used_ns) >= ANSWER_DEADLINE_NS
+        };
+        let silent: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|connection| silent(connection))
+            .map(|connection| connection.number)
+            .collect();
+        for number in silent {
+            self.lose(number, now_ns);
+        }
+    }
+}
+
+/// The outcomes with which a provider is told ok, and will not send again.
+pub fn is_ok(outcome: &str) -> bool {
+    matches!(outcome, "delivered" | "stored" | "duplicate")
+}

@@ -1,0 +1,180 @@
+-- A fake of the part of skynet that the client uses, over real sockets, for skynet itself cannot be installed from Debian:
+-- start, getenv, fork, timeout, sleep, now, error, and of skynet.socket open, read, readline, write, close, shutdown. It
+-- behaves as skynet's own does: one thing runs at a time and yields only in calls that wait; readline keeps the CR and drops
+-- the separator; a read of no bytes gets out of step with the stream; no read has a timeout; write only puts bytes into a
+-- buffer; close waits until they are written, shutdown does not. What a fork raises is kept in skynet.errors.
+
+local luasocket = require("socket")
+
+local skynet = { socket = {}, errors = {}, said = {}, zero_reads = 0 }
+local sockets, ready, timers, last_id = {}, {}, {}, 0
+
+local function resume(thread, ...)
+  local ok, why = coroutine.resume(thread, ...)
+  if not ok then skynet.errors[#skynet.errors + 1] = debug.traceback(thread, tostring(why)) end
+end
+
+local function later(run, ...) ready[#ready + 1] = { run, ... } end
+
+function skynet.now() return math.floor(luasocket.gettime() * 100) end
+
+function skynet.error(...) skynet.said[#skynet.said + 1] = table.concat({ ... }, " ") end
+
+skynet.environment = {}
+
+function skynet.getenv(key) return skynet.environment[key] end
+
+function skynet.start(run) later(coroutine.create(run)) end
+
+function skynet.fork(run, ...) later(coroutine.create(run), ...) end
+
+function skynet.timeout(hundredths, run)
+  assert(hundredths % 1 == 0, "skynet counts in whole hundredths of a second")
+  timers[#timers + 1] = { at = luasocket.gettime() + hundredths / 100, thread = coroutine.create(run) }
+end
+
+function skynet.sleep(hundredths)
+  timers[#timers + 1] = { at = luasocket.gettime() + hundredths / 100, thread = coroutine.running() }
+  coroutine.yield()
+end
+
+local function wake(s)
+  local thread = s.reader
+  s.reader = nil
+  if thread then later(thread) end
+end
+
+local function close_now(s)
+  s.connected = false
+  if s.tcp then s.tcp:close() s.tcp = nil end
+  wake(s)
+  if s.closer then later(s.closer) s.closer = nil end
+end
+
+local function suspend(s)
+  assert(not s.reader, "two read one socket")
+  s.reader = coroutine.running()
+  coroutine.yield()
+end
+
+function skynet.socket.open(host, port)
+  assert(type(host) == "string" and tonumber(port), "an address")
+  local tcp = luasocket.tcp()
+  tcp:settimeout(5)
+  local done, why = tcp:connect(host, port) -- on loopback it does not wait
+  if not done then tcp:close() return nil, why end
+  tcp:settimeout(0)
+  last_id = last_id + 1
+  sockets[last_id] = { tcp = tcp, connected = true, buffer = "", unsent = "" }
+  return last_id
+end
+
+function skynet.socket.readline(id, separator)
+  local s = assert(sockets[id], "no such socket")
+  while true do
+    local from, to = s.buffer:find(separator, 1, true)
+    if from then
+      local line = s.buffer:sub(1, from - 1)
+      s.buffer = s.buffer:sub(to + 1)
+      return line
+    end
+    if not s.connected then return false, s.buffer end
+    suspend(s)
+  end
+end
+
+function skynet.socket.read(id, count)
+  local s = assert(sockets[id], "no such socket")
+  if count == 0 then
+    skynet.zero_reads = skynet.zero_reads + 1
+    if s.connected then suspend(s) end -- for the next bytes, whosever they are, and takes the first of them
+    s.buffer = s.buffer:sub(2)
+    return ""
+  end
+  while #s.buffer < count do
+    if not s.connected then return false, s.buffer end
+    suspend(s)
+  end
+  local bytes = s.buffer:sub(1, count)
+  s.buffer = s.buffer:sub(count + 1)
+  return bytes
+end
+
+local function send(s)
+  if s.unsent == "" or not s.tcp then return end
+  local last, why, partial = s.tcp:send(s.unsent)
+  s.unsent = s.unsent:sub((last or partial) + 1)
+  if not last and why ~= "timeout" then return close_now(s) end
+  if s.unsent == "" and s.closing then close_now(s) end
+end
+
+function skynet.socket.write(id, bytes)
+  local s = sockets[id]
+  if not s or not s.connected or s.closing then return false end
+  s.unsent = s.unsent .. bytes
+  send(s)
+  return true
+end
+
+function skynet.socket.close(id)
+  local s = sockets[id]
+  if not s then return end
+  if s.connected then
+    s.closing = true
+    if s.unsent == "" then close_now(s) else
+      s.closer = coroutine.running()
+      coroutine.yield()
+    end
+  end
+  sockets[id] = nil
+end
+
+function skynet.socket.shutdown(id)
+  if sockets[id] then close_now(sockets[id]) end
+end
+
+-- For tests: how many sockets are not closed.
+function skynet.open_sockets()
+  local count = 0
+  for _ in pairs(sockets) do count = count + 1 end
+  return count
+end
+
+-- One turn of the world: waits at most so many seconds for something to happen.
+function skynet.step(wait)
+  local now = luasocket.gettime()
+  for at = #timers, 1, -1 do
+    local timer = timers[at]
+    if timer.at <= now then table.remove(timers, at) later(timer.thread) else wait = math.min(wait, timer.at - now) end
+  end
+  if ready[1] then wait = 0 end
+  local reading, writing, of = {}, {}, {}
+  for _, s in pairs(sockets) do
+    if s.tcp then
+      reading[#reading + 1], of[s.tcp] = s.tcp, s
+      if s.unsent ~= "" then writing[#writing + 1] = s.tcp end
+    end
+  end
+  local readable, writable = luasocket.select(reading, writing, wait)
+  for _, tcp in ipairs(writable) do send(of[tcp]) end
+  for _, tcp in ipairs(readable) do
+    local s = of[tcp]
+    local bytes, why, partial = tcp:receive(65536)
+    s.buffer = s.buffer .. (bytes or partial)
+    wake(s)
+    if why == "closed" then close_now(s) end
+  end
+  local turn = ready
+  ready = {}
+  for _, each in ipairs(turn) do resume(each[1], each[2], each[3]) end
+end
+
+-- Runs the world until done() says so, or a fork raised an error.
+function skynet.serve(done)
+  repeat
+    skynet.step(0.05)
+    if skynet.errors[1] then error(skynet.errors[1], 0) end
+  until done()
+end
+
+return skynet

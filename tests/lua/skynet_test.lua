@@ -1,0 +1,243 @@
+-- Tests of the client's skynet adapter over a fake of skynet's API (fake_skynet.lua) and a scripted relay on a loopback port
+-- that the system chose. From the top of the project: lua5.4 tests/lua/skynet_test.lua
+
+if _VERSION == "Lua 5.1" and not rawget(_G, "jit") then -- which cannot yield through pcall; skynet is Lua 5.4
+  print("skynet does not run on plain Lua 5.1")
+  print("0 passed, 0 failed")
+  return
+end
+
+package.path = "clients/lua/?.lua;tests/lua/?.lua;" .. package.path
+local skynet = require("fake_skynet")
+package.loaded["skynet"], package.loaded["skynet.socket"] = skynet, skynet.socket
+local payrelay = require("payrelay")
+local check = require("check")
+local luasocket = require("socket")
+local case, equal = check.case, check.equal
+
+local DEADLINE = 20 -- real seconds that anything on loopback may take; reached by failures only
+local OK = "OK id=game-01 node=pay-1-0a1b2c session=7 heartbeat=%s max_body=1048576\n"
+
+local every_byte = {}
+for byte = 0, 255 do every_byte[byte + 1] = string.char(byte) end
+every_byte = table.concat(every_byte)
+
+-- Turns of the world until the condition holds.
+local function drive(w, condition, what)
+  local limit = luasocket.gettime() + DEADLINE
+  while not condition() do
+    if luasocket.gettime() > limit then error("waited in vain for " .. what .. "; log: " .. check.show(w.said), 2) end
+    skynet.step(0.05)
+    if skynet.errors[1] then error(table.remove(skynet.errors), 2) end
+  end
+end
+
+-- A listening relay and a client that runs; w.peer is the relay's end, w.heard what came there.
+local function world(options)
+  local w = { said = {}, got = {}, heard = "" }
+  w.listener = assert(luasocket.bind("127.0.0.1", 0))
+  w.listener:settimeout(0)
+  local o = {
+    host = "127.0.0.1", port = tonumber((select(2, w.listener:getsockname()))), id = "game-01",
+    on_log = function(level, text) w.said[#w.said + 1] = level .. " " .. text end,
+    on_message = function(msg) w.got[#w.got + 1] = msg end,
+  }
+  for key, value in pairs(options or {}) do o[key] = value end
+  w.client = payrelay.skynet.connect(o)
+  w.client:run()
+  return w
+end
+
+local function accept(w)
+  drive(w, function() w.peer = w.listener:accept() return w.peer end, "a connection")
+  w.peer:settimeout(0)
+  w.heard = ""
+end
+
+-- Turns until the client has said this next.
+local function expect(w, text)
+  drive(w, function()
+    local bytes, _, partial = w.peer:receive(65536)
+    w.heard = w.heard .. (bytes or partial)
+    return #w.heard >= #text
+  end, text)
+  equal(w.heard:sub(1, #text), text)
+  w.heard = w.heard:sub(#text + 1)
+end
+
+local function expect_closed(w)
+  drive(w, function()
+    local bytes, why, partial = w.peer:receive(65536)
+    w.heard = w.heard .. (bytes or partial)
+    return why == "closed"
+  end, "the end of the connection")
+end
+
+local function opened(options, heartbeat)
+  local w = world(options)
+  accept(w)
+  expect(w, "HELLO 1 id=game-01 max=16\n")
+  w.peer:send(OK:format(heartbeat or 20))
+  drive(w, function() return w.client.session and w.client.session.open end, "OK")
+  return w
+end
+
+local function finish(w)
+  w.client:close()
+  expect(w, "BYE\n")
+  w.peer:close()
+  drive(w, function() return w.client:closed() and skynet.open_sockets() == 0 end, "the end")
+  w.listener:close()
+  equal(skynet.zero_reads, 0)
+end
+
+case("the fake is as rude as what it stands for", function()
+  local listener = assert(luasocket.bind("127.0.0.1", 0))
+  local seen = {}
+  skynet.fork(function()
+    local id = skynet.socket.open("127.0.0.1", select(2, listener:getsockname()))
+    seen[1] = skynet.socket.readline(id, "\n")
+    seen[2] = skynet.socket.read(id, 0)
+    seen[3] = skynet.socket.read(id, 2)
+    skynet.socket.close(id)
+    seen[4] = true
+  end)
+  skynet.step(0)
+  local peer = listener:accept()
+  peer:send("a\r\nbcd")
+  drive({}, function() return seen[1] end, "a line")
+  peer:send("e")
+  drive({}, function() return seen[4] end, "the end")
+  equal(seen, { "a\r", "", "cd", true }) -- the b is lost
+  equal(skynet.zero_reads, 1)
+  skynet.zero_reads = 0
+  peer:close()
+  listener:close()
+end)
+
+case("all bytes, empty bodies and lines that end in CR LF arrive, and are acknowledged", function()
+  local w = opened()
+  w.peer:send(payrelay.core.encode("MSG", { id = "A", h = 4 }, "\r\n\r\n" .. every_byte))
+  w.peer:send("PING\r\nMSG id=B =0\r\n\nMSG id=C =1\n\r\n")
+  drive(w, function() return w.got[3] end, "three messages")
+  equal({ w.got[1].head, w.got[1].body, w.got[2].body, w.got[3].body }, { "\r\n\r\n", every_byte, "", "\r" })
+  expect(w, "PONG\n") -- the reader's own word comes before those of the forks
+  expect(w, "ACK id=A\nACK id=B\nACK id=C\n")
+  finish(w)
+end)
+
+case("random bodies in random pieces arrive whole", function()
+  local seed = tonumber(os.getenv("PAYRELAY_SEED")) or os.time()
+  print("random pieces: PAYRELAY_SEED=" .. seed)
+  local random = check.random(seed)
+  local w, wanted, text = opened(), {}, {}
+  for at = 1, 30 do
+    local bytes = {}
+    for byte = 1, random(0, 1) * random(0, 4000) do bytes[byte] = string.char(random(0, 255)) end
+    wanted[at] = table.concat(bytes)
+    text[at] = payrelay.core.encode("MSG", { id = "M" .. at }, wanted[at])
+  end
+  text = table.concat(text)
+  local at = 1
+  while at <= #text do
+    local size = random(1, 3000)
+    w.peer:settimeout(DEADLINE)
+    assert(w.peer:send(text:sub(at, at + size - 1)))
+    w.peer:settimeout(0)
+    at = at + size
+    skynet.step(0)
+  end
+  drive(w, function() return w.got[30] end, "all messages")
+  for each = 1, 30 do equal(w.got[each].body == wanted[each], true, "message " .. each) end
+  drive(w, function()
+    local bytes, _, partial = w.peer:receive(65536)
+    w.heard = w.heard .. (bytes or partial)
+    return select(2, w.heard:gsub("\n", "")) == 30
+  end, "30 ACKs")
+  w.heard = ""
+  finish(w)
+end)
+
+case("handlers run beside each other; a slow one is touched; an error is a NACK", function()
+  local w
+  w = opened{ on_message = function(msg)
+    if msg.id == "B" then error("broken", 0) end
+    skynet.sleep(5)
+    w.client:touch(msg)
+    skynet.sleep(5)
+    return true
+  end }
+  w.peer:send("MSG id=A =0\n\nMSG id=B =7\nprivate\nPING\n")
+  expect(w, "PONG\nNACK id=B reason=broken\nTOUCH id=A\nACK id=A\n")
+  equal(table.concat(w.said):find("private"), nil)
+  finish(w)
+end)
+
+case("a relay that is silent is left by the watchdog, although no read has a timeout", function()
+  local w = opened(nil, 0.2)
+  expect(w, "PING\n")
+  expect_closed(w)
+  equal(w.said[2]:match("nothing heard for 0.5 s"), "nothing heard for 0.5 s")
+  drive(w, function() return skynet.open_sockets() == 0 end, "the socket's end")
+  accept(w) -- and it has come again
+  expect(w, "HELLO 1 id=game-01 max=16\n")
+  w.peer:send(OK:format(20))
+  drive(w, function() return w.client.session and w.client.session.open end, "OK")
+  finish(w)
+end)
+
+case("the last ACK after a BYE is written before the socket is closed", function()
+  local w = opened{ on_message = function() skynet.sleep(10) return true end }
+  w.peer:send("MSG id=A =0\n\nBYE reason=drain retry=60\n")
+  expect(w, "ACK id=A\n")
+  expect_closed(w)
+  drive(w, function() return skynet.open_sockets() == 0 end, "the socket's end")
+  equal(w.client.pause.span >= 60, true)
+  w.client:close()
+  drive(w, function() return w.client:closed() end, "the end")
+  w.listener:close()
+end)
+
+case("a relay that is not there is tried again", function()
+  local w = { said = {} }
+  local listener = assert(luasocket.bind("127.0.0.1", 0))
+  local port = tonumber((select(2, listener:getsockname())))
+  listener:close()
+  w.client = payrelay.skynet.connect{
+    host = "127.0.0.1", port = port, id = "game-01", on_message = print, backoff_min = 0.01, backoff_max = 0.02,
+    on_log = function(_, text) w.said[#w.said + 1] = text end,
+  }
+  w.client:run()
+  drive(w, function() return w.said[3] end, "three failures")
+  equal(w.said[3]:match("^could not connect to 127.0.0.1:" .. port), "could not connect to 127.0.0.1:" .. port)
+  w.client:close()
+  equal(w.client:closed(), true)
+end)
+
+case("the log goes to skynet's, without bodies and tokens", function()
+  skynet.said = {}
+  local w = world{ token = "5ec4e7", on_log = false }
+  accept(w)
+  w.peer:send("ERR code=bad-token fatal=1 msg=wrong\n")
+  drive(w, function() return skynet.said[1] end, "the log")
+  equal(skynet.said[1]:match("^payrelay error: the relay said bad%-token: wrong"), "payrelay error: the relay said bad-token: wrong")
+  equal(table.concat(skynet.said):find("5ec4e7"), nil)
+  w.client:close()
+  w.listener:close()
+end)
+
+case("the example serves", function()
+  local w = { said = {}, listener = assert(luasocket.bind("127.0.0.1", 0)) }
+  w.listener:settimeout(0)
+  skynet.environment = { payrelay_port = select(2, w.listener:getsockname()), payrelay_token = "t0ken" }
+  skynet.said = {}
+  dofile("clients/lua/examples/skynet.lua")
+  accept(w)
+  expect(w, "HELLO 1 id=game-01 max=16 token=t0ken\n")
+  w.peer:send(OK:format(20) .. "MSG id=A try=1 route=r =5\nhello\n")
+  expect(w, "ACK id=A\n")
+  equal(skynet.said[#skynet.said], "A try 1 route r body hello")
+  w.listener:close()
+end)
+
+check.done()

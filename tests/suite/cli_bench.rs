@@ -1,0 +1,489 @@
+//! `payrelay bench`: what it counts, what it finds out about a relay that lies, and what it leaves alone.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::cli::beside;
+use crate::support::{DEADLINE, Process, Relay, binary, eventually, pause};
+
+/// Waits for its end: the exit code, the figures, and what it said on standard error.
+fn figures(bench: &mut Process) -> (Option<i32>, Value, String) {
+    let code = bench.wait_exit(DEADLINE);
+    let said = bench.stderr();
+    let figures = serde_json::from_str(&bench.stdout())
+        .unwrap_or_else(|e| panic!("no JSON: {e}\n{}\n{said}", bench.stdout()));
+    (code, figures, said)
+}
+
+fn number(figures: &Value, key: &str) -> u64 {
+    figures[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number {key} in {figures:#}"))
+}
+
+fn assert_faultless(figures: &Value) {
+    for key in [
+        "lost",
+        "duplicates",
+        "damaged",
+        "early",
+        "unanswered",
+        "foreign",
+    ] {
+        assert_eq!(number(figures, key), 0, "{key} in {figures:#}");
+    }
+    assert_eq!(figures["faults"], serde_json::json!([]));
+}
+
+/// `bench` with `args`, apart from any configuration.
+fn bench_at(http: SocketAddr, tcp: SocketAddr, args: &[&str]) -> Process {
+    let mut command = binary();
+    command.args([
+        "bench",
+        "--http",
+        &http.to_string(),
+        "--tcp",
+        &tcp.to_string(),
+    ]);
+    command.args(["--path", "/notify/{id}"]).args(args);
+    Process::start("bench", command)
+}
+
+#[test]
+fn everything_that_was_posted_is_counted_once_on_both_sides() {
+    let relay = Relay::start();
+    let args = ["bench", "--total", "2000", "--backends", "7", "--json"];
+    let (code, figures, said) = figures(&mut beside(&relay, &args));
+    assert_eq!(code, Some(0), "{said}");
+    for key in ["posted", "arrived"] {
+        assert_eq!(number(&figures, key), 2000, "{key}");
+    }
+    assert_eq!(figures["outcomes"], serde_json::json!({"delivered": 2000}));
+    assert_faultless(&figures);
+    // And the one that asks whether the way is open.
+    let delivered = relay.metric("payrelay_notifications_total{outcome=\"delivered\"}");
+    assert_eq!(delivered, 2001.0);
+    for latency in ["post_to_backend_ms", "post_to_answer_ms"] {
+        let names = ["p50", "p90", "p99", "p99_9", "max"];
+        let times = names.map(|name| figures[latency][name].as_f64().expect(name));
+        assert!(times[0] > 0.0 && times.is_sorted(), "{latency}: {times:?}");
+    }
+    assert!(said.contains("bench-1 to bench-7 are taken over"), "{said}");
+    eventually("its backends have gone", || {
+        relay.metric("payrelay_sessions") == 0.0
+    });
+}
+
+#[test]
+fn people_read_lines_and_large_bodies_arrive_whole() {
+    let relay = Relay::start();
+    let args = [
+        "bench",
+        "--total",
+        "40",
+        "--concurrency",
+        "4",
+        "--body",
+        "700KiB",
+    ];
+    let mut bench = beside(&relay, &args);
+    assert_eq!(bench.wait_exit(DEADLINE), Some(0), "{}", bench.stderr());
+    let shown = bench.stdout();
+    for words in [
+        "posted               40",
+        "40  delivered",
+        "p99.9",
+        "0 lost, 0 duplicates, 0 damaged",
+    ] {
+        assert!(shown.contains(words), "{words:?} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn a_rate_is_kept_whatever_becomes_of_the_posts_and_a_stall_is_not_hidden() {
+    let relay = Relay::start();
+    let args = [
+        "bench",
+        "--rate",
+        "200",
+        "--duration",
+        "3s",
+        "--concurrency",
+        "2",
+        "--json",
+    ];
+    let mut bench = beside(&relay, &args);
+    eventually("it is at work", || {
+        relay.metric("payrelay_notifications_total") >= 20.0
+    });
+    relay.signal(Signal::STOP);
+    let stalled = Instant::now();
+    while stalled.elapsed() < Duration::from_secs(1) {
+        pause();
+    }
+    relay.signal(Signal::CONT);
+    let (_, figures, said) = figures(&mut bench);
+    assert_eq!(
+        number(&figures, "posted") + number(&figures, "unsent"),
+        600,
+        "{said}"
+    );
+    assert_faultless(&figures);
+    // A third of all were due while nothing moved, half of them for more than half of it. Whoever counts only from when
+    // a connection was free sees two late ones.
+    let p90 = figures["post_to_answer_ms"]["p90"]
+        .as_f64()
+        .expect("a time");
+    assert!(p90 > 300.0, "{p90} ms");
+}
+
+#[test]
+fn a_signal_ends_it_with_what_was_measured_and_threads_are_few() {
+    let relay = Relay::start();
+    let args = [
+        "bench",
+        "--duration",
+        "1h",
+        "--backends",
+        "300",
+        "--concurrency",
+        "50",
+        "--json",
+    ];
+    let mut bench = beside(&relay, &args);
+    eventually("it is at work", || {
+        relay.metric("payrelay_notifications_total") >= 500.0
+    });
+    assert!(bench.threads() <= 4, "{} threads", bench.threads());
+    bench.signal(Signal::INT);
+    let (code, figures, said) = figures(&mut bench);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(figures["interrupted"], true);
+    assert!(number(&figures, "posted") >= 500);
+    assert_eq!(number(&figures, "posted"), number(&figures, "arrived"));
+    assert_faultless(&figures);
+}
+
+#[test]
+fn a_relay_that_dies_ends_it_and_a_relay_that_is_not_there_too() {
+    let relay = Relay::start();
+    let mut bench = beside(&relay, &["bench", "--duration", "1h", "--json"]);
+    eventually("it is at work", || {
+        relay.metric("payrelay_notifications_total") >= 100.0
+    });
+    relay.signal(Signal::KILL);
+    let (code, figures, said) = figures(&mut bench);
+    assert_eq!(code, Some(1));
+    assert!(
+        number(&figures, "posted") >= 100 && said.contains("connection"),
+        "{said}"
+    );
+
+    let ready = relay.ready();
+    let mut bench = bench_at(ready.http, ready.tcp, &[]);
+    assert_eq!(bench.wait_exit(DEADLINE), Some(1));
+    assert!(
+        bench.stderr().contains("is the relay running there?"),
+        "{}",
+        bench.stderr()
+    );
+}
+
+#[test]
+fn tokens_come_from_the_configuration() {
+    let secrets = "[tcp]\nsecrets = [\"correct horse battery staple\"]";
+    let relay = Relay::with(secrets);
+    let (code, figures, said) = figures(&mut beside(&relay, &["bench", "--total", "50", "--json"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_faultless(&figures);
+
+    let ready = relay.ready();
+    let mut without = bench_at(ready.http, ready.tcp, &["--total", "5"]);
+    assert_eq!(without.wait_exit(DEADLINE), Some(1));
+    let said = without.stderr();
+    assert!(
+        said.contains("bad-token") && said.contains("name its configuration with -c"),
+        "{said}"
+    );
+}
+
+#[test]
+fn ids_of_others_are_left_alone() {
+    let relay = Relay::start();
+    let mut game = relay.backend("game-1");
+    for args in [
+        &["bench", "--prefix", "game-"][..],
+        &["bench", "--prefix", ""],
+        &["bench", "--path", "/notify/game-1"],
+    ] {
+        let mut bench = beside(&relay, args);
+        assert_eq!(bench.wait_exit(DEADLINE), Some(2), "{}", bench.stderr());
+    }
+    let (code, ..) = figures(&mut beside(&relay, &["bench", "--total", "100", "--json"]));
+    assert_eq!(code, Some(0));
+    game.settle(); // and nothing had come for it
+
+    let closed = Relay::with("[tcp]\nbackends = [\"game-1\"]");
+    let mut bench = beside(&closed, &["bench", "--total", "5"]);
+    assert_eq!(bench.wait_exit(DEADLINE), Some(1));
+    assert!(
+        bench
+            .stderr()
+            .contains("add the benchmark's ids to tcp.backends"),
+        "{}",
+        bench.stderr()
+    );
+}
+
+#[test]
+fn a_second_benchmark_of_the_same_ids_ends_the_first() {
+    let relay = Relay::start();
+    let mut first = beside(&relay, &["bench", "--duration", "1h", "--json"]);
+    eventually("it is at work", || {
+        relay.metric("payrelay_notifications_total") >= 100.0
+    });
+    let mut second = beside(&relay, &["bench", "--total", "100", "--json"]);
+    let (code, _, said) = figures(&mut first);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("needs another --prefix"), "{said}");
+    assert_eq!(second.wait_exit(DEADLINE), Some(0), "{}", second.stderr());
+}
+
+#[test]
+fn what_cannot_work_is_said_before_the_load() {
+    let (a, b) = (Relay::start(), Relay::start());
+    let mut apart = bench_at(a.ready().http, b.ready().tcp, &["--total", "5"]);
+    assert_eq!(apart.wait_exit(DEADLINE), Some(1));
+    assert!(
+        apart.stderr().contains("are they nodes of one bus?"),
+        "{}",
+        apart.stderr()
+    );
+    for (args, words) in [
+        (&["bench", "--path", "/no/{id}"][..], "has no [[route]]"),
+        (&["bench", "--body", "2MiB"], "larger than http.max_body"),
+    ] {
+        let mut bench = beside(&a, args);
+        assert_eq!(bench.wait_exit(DEADLINE), Some(1));
+        assert!(bench.stderr().contains(words), "{}", bench.stderr());
+    }
+    let routes = "[[route]]\npath = \"/pay\"\nid = \"query:to\"\nverify = \"none\"";
+    let query = Relay::with(routes);
+    let args = ["bench", "--path", "/pay?to={id}", "--total", "20", "--json"];
+    let (code, _, said) = figures(&mut beside(&query, &args));
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn posts_to_one_node_reach_backends_on_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("redis");
+    let mut redis = Command::new("redis-server");
+    redis.args(["--port", "0", "--save", "", "--unixsocket"]);
+    redis.arg(&socket).arg("--dir").arg(folder.path());
+    let _redis = Process::start("redis-server", redis);
+    eventually("Redis listens", || UnixStream::connect(&socket).is_ok());
+    let shared = format!("[redis]\nurl = \"unix://{}\"", socket.display());
+    let (a, b) = (Relay::with(&shared), Relay::with(&shared));
+    let args = ["--total", "300", "--json"];
+    let (code, figures, said) = figures(&mut bench_at(a.ready().http, b.ready().tcp, &args));
+    assert_eq!(code, Some(0), "{said}");
+    assert_faultless(&figures);
+    let delivered = a.metric("payrelay_notifications_total{outcome=\"delivered\"}");
+    assert_eq!(delivered, 301.0);
+    let sat = |node: &Relay| node.metric("payrelay_sessions_opened_total");
+    assert_eq!((sat(&a), sat(&b)), (0.0, 64.0));
+}
+
+/// What a relay must not do, each to one notification.
+#[derive(Clone, Copy)]
+enum Lie {
+    None,
+    /// `delivered`, and nobody got it.
+    Lose,
+    Twice,
+    /// One byte is another.
+    Damage,
+    /// `delivered` before the ACK, and the MSG after it.
+    Early,
+    /// An honest 503.
+    Busy,
+    /// The connection ends without an answer.
+    Hang,
+    /// The HTTP answer of something else.
+    Stranger,
+}
+
+#[test]
+fn a_relay_that_lies_is_found_out() {
+    use Lie::{Busy, Damage, Early, Hang, Lose, Stranger, Twice};
+    // The first is the probe.
+    let lies = vec![
+        Lie::None,
+        Lie::None,
+        Lose,
+        Twice,
+        Damage,
+        Early,
+        Busy,
+        Hang,
+        Stranger,
+        Lie::None,
+    ];
+    let total = (lies.len() - 1).to_string();
+    let (http, tcp) = liar(lies);
+    let args = [
+        "--backends",
+        "1",
+        "--concurrency",
+        "1",
+        "--total",
+        &total,
+        "--json",
+    ];
+    let (code, figures, said) = figures(&mut bench_at(http, tcp, &args));
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(number(&figures, "posted"), 9);
+    assert_eq!(number(&figures, "duplicates"), 1);
+    assert_eq!(number(&figures, "damaged"), 1);
+    assert_eq!(
+        number(&figures, "lost"),
+        2,
+        "the lost and the damaged one: {figures:#}"
+    );
+    assert_eq!(
+        number(&figures, "early"),
+        3,
+        "these two and the early one: {figures:#}"
+    );
+    assert_eq!(number(&figures, "unanswered"), 1);
+    let outcomes = serde_json::json!({"delivered": 6, "busy": 1, "http-404": 1});
+    assert_eq!(figures["outcomes"], outcomes);
+    for words in [
+        "2 lost",
+        "1 duplicates",
+        "1 damaged",
+        "1 unanswered",
+        "2 not answered ok",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+}
+
+/// Something that looks like a relay with one backend, and lies by the list. It ends with its peers.
+fn liar(lies: Vec<Lie>) -> (SocketAddr, SocketAddr) {
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (http, tcp) = (listen(), listen());
+    let places = (
+        http.local_addr().expect("an address"),
+        tcp.local_addr().expect("an address"),
+    );
+    thread::spawn(move || {
+        let (backend, _) = tcp.accept().expect("a backend");
+        let mut backend = BufReader::new(backend);
+        line(&mut backend); // HELLO
+        say(
+            backend.get_mut(),
+            b"OK id=bench-1 node=liar session=1 heartbeat=60 max_body=1048576\n",
+        );
+        let mut lies = lies.into_iter();
+        let mut owed: Option<Vec<u8>> = None;
+        while lies.len() > 0 {
+            let (provider, _) = http.accept().expect("a provider");
+            let mut provider = BufReader::new(provider);
+            while lies.len() > 0 {
+                let Some(body) = request(&mut provider) else {
+                    break; // it asks on another connection
+                };
+                // By now the answer before this request has been read.
+                if let Some(late) = owed.take() {
+                    deliver(&late, &mut backend);
+                }
+                let lie = lies.next().expect("one is left");
+                tell(lie, &body, &mut backend, provider.get_mut());
+                match lie {
+                    Lie::Early => owed = Some(body),
+                    Lie::Hang => break,
+                    _ => {}
+                }
+            }
+        }
+        // Until the backend has gone, so that nothing ends early.
+        let _ = backend.read_to_end(&mut Vec::new());
+    });
+    places
+}
+
+fn tell(lie: Lie, body: &[u8], backend: &mut BufReader<TcpStream>, provider: &mut TcpStream) {
+    let mut body = body.to_vec();
+    if matches!(lie, Lie::Damage) {
+        body[500] ^= 1;
+    }
+    let copies = match lie {
+        Lie::None | Lie::Damage => 1,
+        Lie::Twice => 2,
+        Lie::Early | Lie::Lose | Lie::Busy | Lie::Hang | Lie::Stranger => 0,
+    };
+    for _ in 0..copies {
+        deliver(&body, backend);
+    }
+    let head = match lie {
+        Lie::Busy => "503 No\r\nX-Payrelay-Outcome: busy",
+        Lie::Stranger => "404 No",
+        Lie::Hang => return,
+        Lie::None | Lie::Early | Lie::Lose | Lie::Twice | Lie::Damage => {
+            "200 OK\r\nX-Payrelay-Outcome: delivered"
+        }
+    };
+    let answer = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+    say(provider, answer.as_bytes());
+}
+
+/// Sends a MSG and waits for its ACK.
+fn deliver(body: &[u8], backend: &mut BufReader<TcpStream>) {
+    let line_of = format!(
+        "MSG id=01JD8XK4ZQ3V5T7W9Y0A2B4C6D try=1 h=0 ={}\n",
+        body.len()
+    );
+    say(
+        backend.get_mut(),
+        &[line_of.as_bytes(), body, b"\n"].concat(),
+    );
+    assert!(line(backend).starts_with("ACK id=01JD"));
+}
+
+/// The body of the next request; `None`: the connection has ended.
+fn request(provider: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut length = 0;
+    loop {
+        let header = line(provider);
+        if let Some(value) = header.strip_prefix("Content-Length: ") {
+            length = value.trim().parse().expect("a length");
+        }
+        match header.as_str() {
+            "" => return None,
+            "\r\n" => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    provider.read_exact(&mut body).expect("a body");
+    Some(body)
+}
+
+fn line(from: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).expect("a line");
+    line
+}
+
+fn say(to: &mut TcpStream, bytes: &[u8]) {
+    to.write_all(bytes).expect("it listens");
+}

@@ -1,0 +1,483 @@
+//! The Lua client with every adapter that can run here: one list of scenarios, each on a relay of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{
+    Adapter, Backend, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Process, Random, Relay, Setup,
+    TcpProxy, Via, adler32, eventually, heavy, nginx_command, nginx_preamble, token,
+};
+
+/// A test for each scenario, in a module for each adapter.
+macro_rules! adapters {
+    ($($name:ident: $adapter:expr;)*) => {
+        $(mod $name {
+            use super::*;
+            scenarios!($adapter);
+        })*
+    };
+}
+
+macro_rules! scenarios {
+    ($adapter:expr) => {
+        scenarios!($adapter; all_byte_values, empty_body, body_of_one_mib, burst_beyond_the_credit, relay_restarted,
+            takeover, slow_handler_with_touch, handler_error, token_refused, relay_draining, heartbeats_while_idle,
+            silence, close_with_one_in_flight, send_publish_and_subscribe);
+    };
+    ($adapter:expr; $($scenario:ident),*) => {
+        $(#[test]
+        fn $scenario() {
+            super::$scenario($adapter);
+        })*
+    };
+}
+
+adapters! {
+    luasocket_on_lua51: Adapter::LuaSocket(Lua::V51);
+    luasocket_on_luajit: Adapter::LuaSocket(Lua::Jit);
+    luasocket_on_lua54: Adapter::LuaSocket(Lua::V54);
+    luasec_on_lua51: Adapter::LuaSec(Lua::V51);
+    luasec_on_luajit: Adapter::LuaSec(Lua::Jit);
+    luasec_on_lua54: Adapter::LuaSec(Lua::V54);
+    copas_on_lua51: Adapter::Copas(Lua::V51);
+    copas_on_luajit: Adapter::Copas(Lua::Jit);
+    cqueues_on_lua51: Adapter::Cqueues(Lua::V51);
+    cqueues_on_lua54: Adapter::Cqueues(Lua::V54);
+    luv_on_luajit: Adapter::Luv(Lua::Jit);
+    luv_on_lua54: Adapter::Luv(Lua::V54);
+    openresty: Adapter::OpenResty;
+    skynet: Adapter::Skynet;
+    push_on_lua51: Adapter::Push(Lua::V51);
+    push_on_luajit: Adapter::Push(Lua::Jit);
+}
+
+/// A relay and a backend that is connected to it.
+fn pair(adapter: Adapter, mode: &str) -> (Relay, LuaBackend) {
+    pair_with(adapter, mode, "")
+}
+
+fn pair_with(adapter: Adapter, mode: &str, fragment: &str) -> (Relay, LuaBackend) {
+    let relay = relay_for(adapter, fragment);
+    let till = connected(&relay, &LuaSetup::new(adapter, "till-7", mode));
+    (relay, till)
+}
+
+fn relay_for(adapter: Adapter, fragment: &str) -> Relay {
+    let via = if adapter.has_tls() {
+        Via::Tls
+    } else {
+        Via::Clear
+    };
+    Relay::backends_via(via, fragment)
+}
+
+/// Where its backends come.
+fn door(relay: &Relay) -> SocketAddr {
+    relay.ready().tcp_tls.unwrap_or(relay.ready().tcp)
+}
+
+fn connected(relay: &Relay, setup: &LuaSetup) -> LuaBackend {
+    let mut till = setup.start(door(relay));
+    till.line("READY");
+    till
+}
+
+/// The fragment with which a relay comes back to where its backends look for it.
+fn same_port(relay: &Relay) -> String {
+    let ready = relay.ready();
+    match ready.tcp_tls {
+        None => format!("[tcp]\nlisten = \"{}\"", ready.tcp),
+        Some(tls) => {
+            format!("[tcp.tls]\nlisten = \"{tls}\"\ncert = \"cert.pem\"\nkey = \"key.pem\"")
+        }
+    }
+}
+
+fn served(relay: &Relay, till: &mut LuaBackend, body: &[u8]) {
+    let answer = relay.post("/notify/till-7", body).answer();
+    assert_eq!(answer.told(), (200, "delivered"));
+    let got = till.got();
+    assert_eq!((got.id.as_str(), got.len), (answer.id(), body.len()));
+    assert_eq!(got.adler32, adler32(body));
+}
+
+/// A clean end: what said stop is acknowledged, and the program is over.
+fn stop(relay: &Relay, mut till: LuaBackend) {
+    let answer = relay.post("/notify/till-7", b"stop").answer();
+    assert_eq!(answer.told(), (200, "delivered"));
+    till.expect_closed();
+}
+
+fn hex_served(relay: &Relay, till: &mut LuaBackend, body: &[u8]) {
+    let answer = relay.post("/notify/till-7", body).answer();
+    assert_eq!(answer.told(), (200, "delivered"));
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(till.hex(), (answer.id().to_owned(), hex));
+}
+
+fn all_byte_values(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "echo-hex");
+    let every: Vec<u8> = (0..=255).collect();
+    let backwards: Vec<u8> = every.iter().rev().copied().collect();
+    for body in [
+        &every[..],
+        &backwards,
+        b"\r\n\r\r\n\0",
+        b"\n",
+        b"ACK id=1\nMSG =3\n",
+    ] {
+        hex_served(&relay, &mut till, body);
+    }
+    stop(&relay, till);
+}
+
+fn empty_body(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "echo-hex");
+    for body in [&b""[..], b"x", b"", b""] {
+        hex_served(&relay, &mut till, body);
+    }
+    stop(&relay, till);
+}
+
+fn body_of_one_mib(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "ack");
+    let body = Random::new().bytes(1024 * 1024);
+    served(&relay, &mut till, &body);
+    served(&relay, &mut till, b"and the next");
+    stop(&relay, till);
+}
+
+fn burst_beyond_the_credit(adapter: Adapter) {
+    let relay = relay_for(adapter, "");
+    let mut setup = LuaSetup::new(adapter, "till-7", "slow:0.02");
+    setup.max = 4;
+    let mut till = connected(&relay, &setup);
+    let burst: Vec<Pending> = (0..40)
+        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
+        .collect();
+    let mut ids: Vec<String> = Vec::new();
+    for answer in burst {
+        let answer = answer.answer();
+        assert_eq!(answer.told(), (200, "delivered"));
+        ids.push(answer.id().to_owned());
+    }
+    let mut got: Vec<String> = (0..40).map(|_| till.got().id).collect();
+    ids.sort();
+    got.sort();
+    assert_eq!(got, ids, "each once");
+    stop(&relay, till);
+}
+
+fn relay_restarted(adapter: Adapter) {
+    let (mut relay, mut till) = pair(adapter, "ack");
+    served(&relay, &mut till, b"before");
+    relay.restart_with(&same_port(&relay));
+    till.line("READY");
+    served(&relay, &mut till, b"after");
+    stop(&relay, till);
+}
+
+fn takeover(adapter: Adapter) {
+    let (relay, mut old) = pair(adapter, "ack");
+    let mut new = connected(&relay, &LuaSetup::new(adapter, "till-7", "ack"));
+    let said = old.line("LOG warn the relay said BYE: takeover; next try in ");
+    let wait: f64 = said.trim_end_matches(" s").parse().expect("seconds");
+    assert!((5.0..=7.5).contains(&wait), "{wait}");
+    served(&relay, &mut new, b"for the new one");
+    assert_eq!(old.count("GOT"), 0);
+    stop(&relay, new);
+}
+
+fn slow_handler_with_touch(adapter: Adapter) {
+    // Without TOUCH the relay would forget it after 600 ms, and the ACK would be one for an unknown id.
+    let (relay, mut till) = pair_with(
+        adapter,
+        "slow:2",
+        "[tcp]\nack_timeout = \"600ms\"\nheartbeat = \"400ms\"",
+    );
+    served(&relay, &mut till, b"takes two seconds");
+    assert_eq!(
+        relay.metric("payrelay_receipts_total{result=\"expired\"}"),
+        0.0
+    );
+    assert_eq!(till.count("READY"), 1, "{}", till.printed());
+    stop(&relay, till);
+}
+
+fn handler_error(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "error");
+    for _ in 0..2 {
+        let answer = relay.post("/notify/till-7", b"CANARY-body").answer();
+        assert_eq!(answer.told(), (503, "refused"));
+        till.line("RAISED");
+    }
+    relay.log_contains("the handler failed, as it was told to");
+    let printed = till.printed();
+    assert!(
+        printed.contains("the handler failed, as it was told to"),
+        "{printed}"
+    );
+    assert!(!printed.contains("CANARY"), "a body was printed");
+    stop(&relay, till);
+}
+
+fn token_refused(adapter: Adapter) {
+    let secret = "a-secret-of-some-length-0123456789-0123";
+    let (good, bad) = (token(secret, "till-7"), token(secret, "till-8"));
+    let relay = relay_for(adapter, &format!("[tcp]\nsecrets = [\"{secret}\"]"));
+    let mut setup = LuaSetup::new(adapter, "till-7", "ack");
+    setup.token = &bad;
+    let mut refused = setup.start(door(&relay));
+    let said = refused.line("LOG error the relay said bad-token");
+    let wait = said.rsplit_once("next try in ").expect("a wait").1;
+    let wait: f64 = wait.trim_end_matches(" s").parse().expect("seconds");
+    assert!((30.0..=45.0).contains(&wait), "{wait}");
+    assert_eq!(refused.count("READY"), 0);
+
+    setup.token = &good;
+    let mut till = connected(&relay, &setup);
+    served(&relay, &mut till, b"with the right one");
+    for printed in [refused.printed(), till.printed()] {
+        assert!(
+            !printed.contains(&good) && !printed.contains(&bad),
+            "a token was printed"
+        );
+    }
+    stop(&relay, till);
+}
+
+fn relay_draining(adapter: Adapter) {
+    let (mut relay, mut till) = pair(adapter, "slow:1");
+    let in_flight = relay.post("/notify/till-7", b"in flight");
+    eventually("it is with the backend", || {
+        relay.metric("payrelay_in_flight") == 1.0 && relay.metric("payrelay_queue_depth") == 0.0
+    });
+    relay.signal(Signal::TERM);
+    assert_eq!(in_flight.answer().told(), (200, "delivered"));
+    till.got();
+    till.line("LOG warn the relay said BYE: drain; next try in ");
+    assert_eq!(relay.wait_exit(DEADLINE), Some(0));
+    relay.restart_with(&same_port(&relay));
+    till.line("READY");
+    served(&relay, &mut till, b"after");
+    stop(&relay, till);
+}
+
+fn heartbeats_while_idle(adapter: Adapter) {
+    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"400ms\"");
+    // One who answers no PING is the clock: the relay ends it after 2.5 heartbeats.
+    for _ in 0..3 {
+        let mut silent = Backend::raw(&relay);
+        silent.hello("silent", "");
+        while silent
+            .expect_line_or_ping("BYE reason=idle retry=*")
+            .is_none()
+        {}
+    }
+    assert_eq!(till.count("READY"), 1, "{}", till.printed());
+    served(&relay, &mut till, b"still there");
+    stop(&relay, till);
+}
+
+fn silence(adapter: Adapter) {
+    let relay = relay_for(adapter, "[tcp]\nheartbeat = \"400ms\"");
+    let proxy = TcpProxy::before(door(&relay));
+    let mut till = LuaSetup::new(adapter, "till-7", "ack").start(proxy.addr());
+    till.line("READY");
+    let before = till.sockets();
+    proxy.freeze();
+    till.line("LOG warn the connection broke: nothing heard for 1 s; next try in ");
+    eventually("it lets go of the socket", || till.sockets() < before);
+    proxy.forward();
+    till.line("READY");
+    served(&relay, &mut till, b"again");
+    stop(&relay, till);
+}
+
+fn close_with_one_in_flight(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "slow:1");
+    let slow = relay.post("/notify/till-7", b"slow");
+    eventually("it is with the backend", || {
+        relay.metric("payrelay_in_flight") == 1.0 && relay.metric("payrelay_queue_depth") == 0.0
+    });
+    let last = relay.post("/notify/till-7", b"stop");
+    assert_eq!(slow.answer().told(), (200, "delivered"));
+    assert_eq!(last.answer().told(), (200, "delivered"));
+    till.got();
+    till.expect_closed();
+    relay.log_contains("gone (bye)");
+}
+
+fn send_publish_and_subscribe(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "bus");
+    let mut other = LuaSetup::new(adapter, "till-8", "bus").start(door(&relay));
+    for backend in [&mut till, &mut other] {
+        backend.line("SUBSCRIBED ok");
+    }
+    let tell = |what: &str| {
+        let answer = relay.post("/notify/till-7", what.as_bytes()).answer();
+        assert_eq!(answer.told(), (200, "delivered"));
+    };
+    tell("publish news to everybody");
+    for backend in [&mut till, &mut other] {
+        assert_eq!(backend.line("EVENT "), "news to everybody");
+    }
+    tell("send till-8 good day");
+    assert_eq!(other.line("DATA "), "till-7 good day");
+    tell("send nobody good day");
+    eventually("it knows what became of all three", || {
+        till.count("TOLD ok") == 2 && till.count("TOLD offline") == 1
+    });
+    stop(&relay, till);
+}
+
+#[test]
+fn openresty_lets_requests_use_the_client() {
+    let (relay, mut till) = pair(Adapter::OpenResty, "bus");
+    till.line("SUBSCRIBED ok");
+    let answer = till.request();
+    assert!(answer.ends_with("\r\n\r\ntrue false\n"), "{answer}");
+    assert_eq!(till.line("EVENT "), "news from a request");
+    stop(&relay, till);
+}
+
+#[test]
+fn openresty_hands_over_to_another_timer_and_loses_nothing() {
+    let _alone = heavy();
+    let (relay, mut till) = pair(Adapter::OpenResty, "ack");
+    for round in 0..12 {
+        let answers: Vec<Pending> = (0..100)
+            .map(|n| relay.post("/notify/till-7", format!("{round} {n}").as_bytes()))
+            .collect();
+        for answer in answers {
+            let answer = answer.answer();
+            // Its queue holds 64, and so more than 80 at once may be too many.
+            assert!(
+                ["delivered", "busy"].contains(&answer.outcome()),
+                "{}",
+                answer.outcome()
+            );
+        }
+    }
+    till.line("LOG info connected as till-7"); // the second: the first line() took READY
+    relay.log_contains("taken over");
+    served_last(&relay, &till);
+    stop(&relay, till);
+}
+
+fn served_last(relay: &Relay, till: &LuaBackend) {
+    let answer = relay.post("/notify/till-7", b"the last").answer();
+    assert_eq!(answer.told(), (200, "delivered"));
+    eventually("it was handled", || till.printed().contains(answer.id()));
+}
+
+#[test]
+fn openresty_hands_over_to_the_new_workers_of_a_reload() {
+    let (relay, mut till) = pair(Adapter::OpenRestyWorkers, "slow:1");
+    let in_flight = relay.post("/notify/till-7", b"in flight");
+    eventually("it is with the backend", || {
+        relay.metric("payrelay_in_flight") == 1.0
+    });
+    let opened = "payrelay_sessions_opened_total";
+    assert_eq!(relay.metric(opened), 1.0, "one of the two workers serves");
+    till.reload();
+    till.line("READY");
+    assert_eq!(in_flight.answer().told(), (200, "delivered"));
+    eventually("the old workers are gone", || {
+        till.printed().matches("exited with code 0").count() == 2
+    });
+    served_last(&relay, &till);
+    assert_eq!(relay.metric(opened), 2.0);
+    stop(&relay, till);
+}
+
+#[test]
+fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
+    let mut relay = Setup::default().start();
+    let address = same_port(&relay);
+    let to = relay.ready().tcp;
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.wait_exit(DEADLINE), Some(0));
+    let adapters = [
+        Adapter::LuaSocket(Lua::V54),
+        Adapter::Copas(Lua::Jit),
+        Adapter::Cqueues(Lua::V54),
+        Adapter::Luv(Lua::V54),
+        Adapter::OpenResty,
+        Adapter::Skynet,
+    ];
+    let mut waiting: Vec<LuaBackend> = adapters
+        .iter()
+        .enumerate()
+        .map(|(n, adapter)| LuaSetup::new(*adapter, &format!("till-{n}"), "ack").start(to))
+        .collect();
+    for till in &mut waiting {
+        till.line("LOG warn could not connect to ");
+    }
+    relay.restart_with(&address);
+    for (n, till) in waiting.iter_mut().enumerate() {
+        till.line("READY");
+        let answer = relay.post(&format!("/notify/till-{n}"), b"x").answer();
+        assert_eq!(answer.told(), (200, "delivered"));
+    }
+}
+
+/// Posts to `id` until the example has taken it: an example gives no sign of being connected.
+fn example_served(relay: &Relay, process: &Process, id: &str) {
+    eventually("the example is connected", || {
+        let answer = relay
+            .post(&format!("/notify/{id}"), b"shown as asked")
+            .answer();
+        answer.told() == (200, "delivered")
+    });
+    eventually("it shows what came", || {
+        (process.stdout() + &process.stderr()).contains("shown as asked")
+    });
+}
+
+#[test]
+fn the_examples_run() {
+    let relay = Relay::start();
+    let to = relay.ready().tcp;
+    for (lua, name) in [
+        (Lua::V54, "luasocket"),
+        (Lua::Jit, "copas"),
+        (Lua::V54, "cqueues"),
+        (Lua::V54, "luv"),
+        (Lua::V51, "push"),
+    ] {
+        let mut command = lua.command();
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/lua"));
+        command.arg(format!("examples/{name}.lua"));
+        command.args([&to.ip().to_string(), &to.port().to_string(), name]);
+        let process = Process::start(name, command);
+        example_served(&relay, &process, name);
+    }
+}
+
+#[test]
+fn the_example_for_openresty_runs() {
+    let relay = Relay::start();
+    let folder = TempDir::with_prefix("payrelay-").expect("a folder for nginx");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect(name);
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/lua/");
+    let read = |name: &str| fs::read_to_string(examples.to_owned() + name).expect(name);
+    // As it stands, but for what differs between machines.
+    fs::create_dir(folder.path().join("examples")).expect("a folder");
+    write("payrelay.lua", &read("payrelay.lua"));
+    let port = format!("port = {},", relay.ready().tcp.port());
+    write(
+        "examples/openresty.lua",
+        &read("examples/openresty.lua").replace("port = 7000,", &port),
+    );
+    let conf =
+        read("examples/openresty.conf").replace("daemon off;", "daemon off;\nmaster_process off;");
+    write("nginx.conf", &(nginx_preamble() + &conf));
+    let mut command = nginx_command(folder.path());
+    command.current_dir(folder.path());
+    let process = Process::start("nginx", command);
+    example_served(&relay, &process, "game-01");
+}
