@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use super::clock::Clock;
 use super::inbox::{HeldReceipt, Inbox, News};
-use super::lanes::{LANES_MAX, Lanes};
+use super::lanes::{LANES_MAX, Lane, Lanes};
 use super::rows::{self, Row, State};
 use super::verdict::{Verdict, backoff};
 use super::writer::{Op, Settlement};
@@ -86,9 +86,9 @@ impl Drain {
                 true => self.lanes.next_wake(now),
                 false => None, // a receipt will come
             };
-            let refill = self.lanes.left_out.then(|| now + REFILL_EVERY);
-            let wake = [wake, refill].into_iter().flatten().min();
-            let news = self.inbox.wait(wake);
+            let refill = self.next_refill(now);
+            let wake = wake.map_or(refill, |wake| wake.min(refill));
+            let news = self.inbox.wait(Some(wake));
             let stop = news.stop;
             self.hear(news);
             if stop {
@@ -96,12 +96,7 @@ impl Drain {
             }
             let now = Instant::now();
             self.lanes.wake_due(now);
-            if self.lanes.left_out
-                && self
-                    .refilled
-                    .0
-                    .is_none_or(|last| now >= last + REFILL_EVERY)
-            {
+            if now >= self.next_refill(now) {
                 self.refill();
             }
             for _ in 0..self.lanes.ready() {
@@ -113,6 +108,16 @@ impl Drain {
                 }
             }
         }
+    }
+
+    /// When to look on the disk for whoever is not kept in mind: soon if somebody was left out, and every now and then in any
+    /// case, so that nothing that is pending depends on a word that was lost.
+    fn next_refill(&self, now: Instant) -> Instant {
+        let every = match self.lanes.left_out {
+            true => REFILL_EVERY,
+            false => self.settings.retry_max.max(REFILL_EVERY),
+        };
+        self.refilled.0.map_or(now, |last| last + every)
     }
 
     fn has_room(&self) -> bool {
@@ -131,13 +136,16 @@ impl Drain {
         }
         for written in news.written {
             let (seq, backend) = (written.seq, &written.backend);
-            if let Some(lane) = self.lanes.get(backend) {
-                lane.out.remove(&seq);
-            }
             if let Some(due) = written.due {
                 self.look_forward(backend, self.clock.until(due));
             }
-            self.lanes.close_dormant(backend);
+            if let Some(lane) = self.lanes.get(backend) {
+                lane.out.remove(&seq);
+                // What was not to be read while it was unwritten may be all there is.
+                if lane.out.is_empty() && lane.is_unscheduled() {
+                    self.lanes.make_ready(backend);
+                }
+            }
         }
         for backend in &news.stored.some {
             self.look_forward(backend, self.settings.retry_first);
@@ -157,8 +165,9 @@ impl Drain {
 
     /// Something of `backend` can be sent in `wait`, if nothing speaks against it.
     fn look_forward(&mut self, backend: &BackendId, wait: Duration) {
+        // While nobody is there, it has its own time.
         if let Some(lane) = self.lanes.open(backend)
-            && lane.step == 0
+            && (lane.step == 0 || lane.is_unscheduled())
         {
             self.lanes.wake_by(backend, Instant::now() + wait);
         }
@@ -191,7 +200,8 @@ impl Drain {
             let Ok(backend) = BackendId::parse(name) else {
                 continue;
             };
-            if self.lanes.get(&backend).is_none() {
+            let idle = |lane: &mut Lane| lane.flights == 0 && lane.is_unscheduled();
+            if self.lanes.get(&backend).is_none_or(idle) {
                 self.lanes.open(&backend);
                 // One after another: most of them are likely to be away.
                 self.lanes

@@ -24,7 +24,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the start may take to look for damage. What a large file has beyond that is found when it is read.
-const CHECK_BUDGET: Duration = Duration::from_millis(1000);
+const CHECK_BUDGET: Duration = Duration::from_millis(800);
 
 /// Instructions of SQLite's machine between two looks at the clock.
 const CHECK_OPS: i32 = 10_000;

@@ -26,9 +26,14 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Whether nobody is going to look at it, whatever is under way.
+    pub fn is_unscheduled(&self) -> bool {
+        self.wake.is_none() && !self.ready
+    }
+
     /// Whether nothing is under way, expected or about to be looked at.
     fn is_dormant(&self) -> bool {
-        self.flights == 0 && self.out.is_empty() && self.wake.is_none() && !self.ready
+        self.flights == 0 && self.out.is_empty() && self.is_unscheduled()
     }
 }
 

@@ -337,8 +337,8 @@ pub fn keys(
     mut take: impl FnMut(EventKey, i64),
 ) -> rusqlite::Result<()> {
     let mut rows = c.prepare(
-        "SELECT event_key, stored_ms FROM notification \
-         WHERE seq > (SELECT coalesce(max(seq), 0) FROM notification) - ?1 ORDER BY seq",
+        "SELECT event_key, stored_ms FROM notification INDEXED BY event WHERE event_key IS NOT NULL \
+         AND seq > (SELECT coalesce(max(seq), 0) FROM notification) - ?1 ORDER BY seq",
     )?;
     let mut rows = rows.query([limit as i64])?;
     while let Some(row) = rows.next()? {

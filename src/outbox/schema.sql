@@ -24,6 +24,7 @@ CREATE TABLE notification (
 
 CREATE INDEX pending ON notification (backend, due) WHERE state = 0;
 CREATE INDEX held ON notification (due) WHERE state = 0 AND due = 9223372036854775807;
+CREATE INDEX event ON notification (seq, event_key, stored_ms) WHERE event_key IS NOT NULL;
 CREATE INDEX turn ON notification (state, turn_ms);
 
 -- What a redelivery carries; apart, so that a change of state does not write it again.

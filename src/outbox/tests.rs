@@ -171,6 +171,25 @@ fn a_bus_is_offered_one_and_after_its_ack_the_others() {
     assert_eq!(ids, rows.iter().map(|row| row.id).collect::<Vec<_>>());
 }
 
+/// While a try is being noted its row is not to be read; once it is noted, somebody must look again.
+#[test]
+fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {
+    let house = House::open(|_| {});
+    let here = || house.inbox.here(&BackendId::parse("a").expect("an id"));
+    assert!(house.store("a", false, None).is_ok());
+    here();
+    let other = Connection::open(&house.path).expect("sqlite");
+    let parcel = house.parcel();
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    parcel.reply.sent(Sent::now(1));
+    parcel.settle(Receipt::Gone);
+    // Several times `retry_first`: the drain has looked, and found nothing that it may read.
+    let early = house.parcels.recv_timeout(Duration::from_millis(500));
+    assert!(early.is_err());
+    other.execute_batch("ROLLBACK").expect("free");
+    assert_eq!(house.parcel().notification.tries, 2);
+}
+
 #[test]
 fn what_is_held_waits_for_its_session() {
     let house = House::open(|_| {});

@@ -24,6 +24,7 @@ mod outbox_backlog;
 mod outbox_crash;
 mod outbox_faults;
 mod outbox_operator;
+mod outbox_speed;
 mod peers;
 mod protocol_doc;
 mod proxies;

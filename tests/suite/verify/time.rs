@@ -25,6 +25,15 @@ fn timed() -> [Sign; 5] {
     ]
 }
 
+/// On a route that knows no events, so that the same one again is not taken for a retry.
+fn without_event(mut callback: Callback) -> Callback {
+    let lines = callback.keys.lines();
+    let others = lines.filter(|line| !line.starts_with("event = "));
+    callback.keys = others.map(|line| format!("{line}\n")).collect();
+    callback.event = None;
+    callback.key("event", "\"none\"")
+}
+
 fn with_tolerance(sign: Sign, at: u64, tolerance: &str) -> Callback {
     let callback = sign(at).called(&format!("tolerance {tolerance}, signed at {at}"));
     match tolerance {
@@ -36,11 +45,11 @@ fn with_tolerance(sign: Sign, at: u64, tolerance: &str) -> Callback {
 #[test]
 fn a_callback_is_believed_for_five_minutes_and_no_longer() {
     let at = now();
-    let relay = relay(&timed().map(|sign| sign(at)));
+    let relay = relay(&timed().map(|sign| without_event(sign(at))));
     let mut till = relay.backend("till-7");
     for (n, sign) in timed().iter().enumerate() {
         for fresh in [at, at - 300 + MARGIN, at + 300 - MARGIN] {
-            accepted(&relay, &mut till, n, &sign(fresh));
+            accepted(&relay, &mut till, n, &without_event(sign(fresh)));
         }
         for stale in [at - 301, at + 300 + MARGIN, at - 86_400, 0, 999_999_999_999] {
             refused(&relay, n, &sign(stale));

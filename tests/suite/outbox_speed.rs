@@ -1,0 +1,192 @@
+//! How fast the outbox is, in ratios that hold on any disk: `cargo test --release --test suite -- --ignored outbox_speed
+//! --nocapture`, on a machine that does nothing else.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use payrelay::config;
+use payrelay::courier::Courier;
+use payrelay::notification::{BackendId, EventKey, IdMint, Notification, unix_ms};
+use payrelay::outbox::{Inbox, Outbox, Setting, Undelivered};
+use payrelay::parcel::Parcel;
+use payrelay::timeline::Timeline;
+
+use crate::support::{Relay, eventually, heavy};
+
+const CONFIG: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nmax_messages = 2000000\n";
+
+/// What a release build must reach; a debug build is only to be seen to work.
+fn in_release(factor: f64) -> f64 {
+    if cfg!(debug_assertions) { 0.0 } else { factor }
+}
+
+/// How often 4 KiB can be synced in a second, where the relay's files are.
+fn syncs_per_second(relay: &Relay) -> f64 {
+    let mut file = File::create(relay.path("probe")).expect("a file");
+    let (began, mut count) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(2) {
+        file.write_all(&[7; 4096]).expect("written");
+        rustix::fs::fdatasync(&file).expect("synced");
+        count += 1;
+    }
+    f64::from(count) / began.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn stored_answers_per_sync_at_64_posting() {
+    let _alone = heavy();
+    let relay = Relay::with(CONFIG);
+    let before = syncs_per_second(&relay);
+    let (stop, stored) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lasted = Duration::from_secs(5);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            let mut http = relay.http();
+            let (stop, stored) = (&stop, &stored);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let told = http.post("/notify/till-7", &[b'x'; 500]);
+                    assert_eq!(told.told(), (200, "stored"));
+                    stored.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        thread::park_timeout(lasted);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let rate = stored.load(Ordering::Relaxed) as f64 / lasted.as_secs_f64();
+    let syncs = (before + syncs_per_second(&relay)) / 2.0;
+    let ratio = rate / syncs;
+    eprintln!("{rate:.0} stored/s, {syncs:.0} fdatasync/s: {ratio:.2} for each");
+    // 10,000/s where one takes 300 µs; on a disk that syncs much faster the processor is the limit, not the disk.
+    assert!(
+        ratio >= in_release(3.0) || rate >= in_release(10_000.0),
+        "{ratio:.2} for each sync, {rate:.0}/s"
+    );
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn a_drain_to_one_backend_with_credit_64() {
+    let _alone = heavy();
+    let relay = Relay::with(CONFIG);
+    let count = 50_000;
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            let mut http = relay.http();
+            scope.spawn(move || {
+                for _ in 0..count / 32 {
+                    assert_eq!(http.post("/notify/till-7", &[b'x'; 500]).status, 200);
+                }
+            });
+        }
+    });
+    let mut till = relay.backend_with("till-7", "max=64");
+    let began = Instant::now();
+    for _ in 0..count / 32 * 32 {
+        till.message().ack();
+    }
+    let rate = count as f64 / began.elapsed().as_secs_f64();
+    eprintln!("{rate:.0} delivered/s");
+    assert!(rate >= in_release(5000.0), "{rate:.0}/s");
+}
+
+/// Nobody is anywhere.
+struct Nowhere;
+
+impl payrelay::bus::Forward for Nowhere {
+    fn forward(&self, parcel: Box<Parcel>) {
+        parcel.settle(payrelay::notification::Receipt::Gone);
+    }
+}
+
+/// Fills the outbox at `path` with `count` notifications for a thousand backends.
+fn fill(path: std::path::PathBuf, count: usize) {
+    let minute = Duration::from_secs(60);
+    let opened = Outbox::open(Setting {
+        config: config::Outbox {
+            path,
+            retry_first: minute,
+            retry_max: minute,
+            max_tries: 100,
+            expire: minute * 10_000,
+            keep: minute,
+            max_messages: 2_000_000,
+            max_bytes: 64 << 30,
+        },
+        patience: minute,
+        queue: 4096,
+        inbox: Arc::new(Inbox::default()),
+        courier: Courier::new(Arc::default(), Arc::new(Nowhere)),
+        metrics: Arc::default(),
+        random: 7,
+    });
+    let (outbox, works) = opened.expect("an outbox");
+    let mint = IdMint::new(7);
+    let under_way = Arc::new(AtomicUsize::new(0));
+    for n in 0..count {
+        eventually("there is room", || under_way.load(Ordering::SeqCst) < 2000);
+        let notification = Notification {
+            id: mint.mint(unix_ms()),
+            backend: BackendId::parse(&format!("till-{}", n % 1000)).expect("an id"),
+            route: "/notify/{id}".into(),
+            verified: "stripe".into(),
+            event: Some(format!("event-{n}").into()),
+            at_unix_ms: unix_ms(),
+            tries: 1,
+            head: Vec::new(),
+            body: vec![b'x'; 300],
+        };
+        let key = EventKey::of(&notification);
+        let mut timeline = Timeline::default();
+        timeline.add(unix_ms(), "received", "route=/notify/{id}");
+        let undelivered = Undelivered {
+            notification: Arc::new(notification),
+            key,
+            why: "offline".into(),
+            again: None,
+            sent: None,
+            held: false,
+            timeline,
+        };
+        under_way.fetch_add(1, Ordering::SeqCst);
+        let under_way = Arc::clone(&under_way);
+        outbox.store(undelivered, move |stored| {
+            assert!(stored.is_ok());
+            under_way.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+    drop(works);
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn a_million_pending_start_quickly_and_stay_on_disk() {
+    let _alone = heavy();
+    let mut relay = Relay::with(CONFIG);
+    let empty = relay.process().rss_kib();
+    relay.signal(rustix::process::Signal::TERM);
+    assert_eq!(relay.wait_exit(Duration::from_secs(20)), Some(0));
+    let count = if cfg!(debug_assertions) {
+        100_000
+    } else {
+        1_000_000
+    };
+    fill(relay.path("data/outbox.db"), count);
+    let began = Instant::now();
+    relay.restart_with(CONFIG);
+    let started = began.elapsed();
+    let pending = relay.metric("payrelay_outbox_messages{state=\"pending\"}");
+    assert_eq!(pending, count as f64);
+    // The drain looks at every backend once meanwhile.
+    thread::park_timeout(Duration::from_secs(5));
+    let more = relay.process().rss_kib().saturating_sub(empty);
+    eprintln!("{count} pending: started in {started:?}, {more} KiB more than empty ({empty} KiB)");
+    assert!(started < Duration::from_secs(2), "{started:?}");
+    assert!(more < 100 * 1024, "{more} KiB");
+}
