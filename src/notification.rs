@@ -181,7 +181,8 @@ impl EventKey {
         add(notification.route.as_bytes());
         add(notification.backend.as_str().as_bytes());
         add(event.as_bytes());
-        if notification.verified == "none" {
+        // Whoever has one genuine callback, or needs none, must not keep a payment out by guessing its number.
+        if !notification.event_proven {
             add(&notification.head);
             add(&notification.body);
         }
@@ -227,6 +228,8 @@ pub struct Notification {
     pub verified: Cow<'static, str>,
     /// What makes a provider's retry the same event, if the route says how to find it.
     pub event: Option<Box<str>>,
+    /// Whether the checked signature covers the event key. Known to the node that took it only, which alone asks.
+    pub event_proven: bool,
     /// When it was taken, in Unix milliseconds.
     pub at_unix_ms: u64,
     /// Which delivery this is, from 1.
@@ -400,6 +403,7 @@ mod tests {
                     route: route.into(),
                     verified: verified.into(),
                     event: Some(event.into()),
+                    event_proven: verified != "none",
                     at_unix_ms: 0,
                     tries: 1,
                     head: Vec::new(),

@@ -141,6 +141,7 @@ fn notification(to: &str, body_bytes: usize) -> Arc<Notification> {
         route: "/notify/{id}".into(),
         verified: "none".into(),
         event: Some("2026112400000000000000000001".into()),
+        event_proven: false,
         at_unix_ms: 1_764_000_000_000,
         tries: 1,
         head: Vec::new(),

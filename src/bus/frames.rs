@@ -146,6 +146,7 @@ fn notification(line: &Line<'_>, data: &[u8], backend: &BackendId) -> Option<Not
         route: line.text("route")?.into(),
         verified: line.text("verified")?.into_owned().into(),
         event: line.text("event").map(Into::into),
+        event_proven: false,
         at_unix_ms: line.raw("at")?.parse().ok()?,
         tries: line.raw("try")?.parse().ok()?,
         head: head.to_vec(),

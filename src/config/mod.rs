@@ -234,6 +234,8 @@ pub struct Route {
     pub id: Selector,
     /// Where the event key is, if the route has one.
     pub event: Option<Selector>,
+    /// Whether the signature covers it.
+    pub event_proven: bool,
     /// Headers that go to the backend with the body, in lower case. Empty: not even the request line does.
     pub forward_headers: Vec<String>,
     /// What the provider reads when the notification is safe.

@@ -75,6 +75,8 @@ impl Reading {
         let guard = Guard::new(&mut s, &check);
         let id = id(&mut s, path_field.as_ref(), path.as_ref(), &guard);
         let event = event(&mut s, &check, &guard);
+        let event_proven = check.verifier().zip(event.as_ref());
+        let event_proven = event_proven.is_some_and(|(verifier, event)| covers(verifier, event));
         let forward_headers = s.read("forward_headers", headers).unwrap_or_else(|| {
             let names = preset.map_or(&[][..], |preset| preset.forward_headers);
             names.iter().map(|&name| name.to_owned()).collect()
@@ -90,6 +92,7 @@ impl Reading {
             allow,
             id,
             event,
+            event_proven,
             forward_headers,
             ok,
             fail,

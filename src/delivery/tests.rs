@@ -75,6 +75,7 @@ impl House {
             route: "r".into(),
             verified: "none".into(),
             event: None,
+            event_proven: false,
             at_unix_ms: 0,
             tries: 1,
             head: Vec::new(),

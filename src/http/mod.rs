@@ -269,6 +269,7 @@ impl Desk {
                 .map_or(verify::NONE, |verifier| verifier.name)
                 .into(),
             event,
+            event_proven: route.event_proven,
             at_unix_ms,
             tries: 1,
             head: route.head(request, path, query),

@@ -108,6 +108,7 @@ impl Row {
             route: self.route.as_str().into(),
             verified: self.verified.clone().into(),
             event: self.event.as_deref().map(Into::into),
+            event_proven: false,
             at_unix_ms: self.at_unix_ms,
             tries: self.tries.saturating_add(1),
             head: payload.head,

@@ -83,6 +83,7 @@ impl House {
             route: "r".into(),
             verified: "none".into(),
             event: Some("e".into()),
+            event_proven: false,
             at_unix_ms: unix_ms(),
             tries: 1,
             head: b"head".to_vec(),

@@ -331,6 +331,7 @@ mod tests {
             route: "r".into(),
             verified: "none".into(),
             event: None,
+            event_proven: false,
             at_unix_ms: 0,
             tries: 1,
             head: b"head".to_vec(),

@@ -316,6 +316,7 @@ mod tests {
             route: "r".into(),
             verified: "none".into(),
             event: None,
+            event_proven: false,
             at_unix_ms: n,
             tries: 1,
             head: Vec::new(),

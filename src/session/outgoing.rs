@@ -182,6 +182,7 @@ mod tests {
             route: route.into(),
             verified: "a-preset-of-a-later-version-with-a-very-long-name".into(),
             event: Some("\u{7f}".repeat(128).into()),
+            event_proven: false,
             at_unix_ms: u64::MAX,
             tries: u32::MAX,
             head: vec![b'h'; 32 * 1024],

@@ -137,6 +137,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
             route: "/notify/{id}".into(),
             verified: "stripe".into(),
             event: Some(format!("event-{n}").into()),
+            event_proven: true,
             at_unix_ms: unix_ms(),
             tries: 1,
             head: Vec::new(),

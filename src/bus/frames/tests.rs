@@ -30,6 +30,7 @@ fn longest_notification() -> Notification {
         route: "{".repeat(64).into(),
         verified: "a-preset-of-a-later-version-with-a-very-long-name".into(),
         event: Some("\u{7f}".repeat(128).into()),
+        event_proven: false,
         at_unix_ms: u64::MAX,
         tries: u32::MAX,
         head: (0..=255).collect(),

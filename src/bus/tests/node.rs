@@ -303,6 +303,7 @@ impl Node {
             route: "r".into(),
             verified: "none".into(),
             event: None,
+            event_proven: false,
             at_unix_ms: unix_ms(),
             tries: 1,
             head: Vec::new(),

@@ -310,3 +310,26 @@ fn secrets_show_in_no_debug_output() {
         assert!(!shown.contains(secret), "{shown}");
     }
 }
+
+#[test]
+fn an_event_key_is_proven_where_the_signature_covers_it() {
+    let proven = |keys: &str| {
+        let config = good(&format!("[[route]]\npath = \"/a/{{id}}\"\n{keys}"));
+        (
+            config.routes[0].event.is_some(),
+            config.routes[0].event_proven,
+        )
+    };
+    let secret = "secrets = [\"0123456789abcdef\"]\n";
+    assert_eq!(
+        proven(&format!("verify = \"paddle\"\n{secret}")),
+        (true, true)
+    );
+    assert_eq!(
+        proven(&format!("verify = \"shopify\"\n{secret}")),
+        (true, false),
+        "a header that is not signed"
+    );
+    assert_eq!(proven("event = \"json:/id\"\n"), (true, false));
+    assert_eq!(proven(""), (false, false));
+}

@@ -152,6 +152,7 @@ impl Shipper {
             route: route.into(),
             verified: "none".into(),
             event: None,
+            event_proven: false,
             at_unix_ms: 0,
             tries: 1,
             head: Vec::new(),
