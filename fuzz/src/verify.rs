@@ -176,7 +176,12 @@ pub fn hmac(data: &[u8]) {
         for genuine in of(provider) {
             if input.verify(&genuine.verifier).is_ok() {
                 assert_eq!(input.body, genuine.body, "{provider} believes another body");
-                for name in ["webhook-id", "webhook-timestamp"] {
+                // The others sign no header.
+                let signed: &[&str] = match provider {
+                    "standard-webhooks" => &["webhook-id", "webhook-timestamp"],
+                    _ => &[],
+                };
+                for name in signed {
                     assert!(
                         input.has(genuine, name),
                         "{provider} believes another {name}"
@@ -250,7 +255,8 @@ pub fn wechatpay_v3(data: &[u8]) {
 /// Whatever Adyen's check believes has, in every item, the genuine values that are signed.
 pub fn adyen(data: &[u8]) {
     let items = |body: &[u8]| -> Option<BTreeSet<Vec<String>>> {
-        let notice: Value = serde_json::from_slice(body).ok()?;
+        // In what Adyen does not sign the relay does not look for UTF-8, nor for anything else.
+        let notice: Value = serde_json::from_str(&String::from_utf8_lossy(body)).ok()?;
         let items = notice["notificationItems"].as_array()?.iter();
         let values = items.map(|item| {
             let item = &item["NotificationRequestItem"];

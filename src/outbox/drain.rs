@@ -231,7 +231,8 @@ impl Drain {
         let Some(lane) = self.lanes.get(backend) else {
             return;
         };
-        let unwritten = lane.out.len() - lane.flights;
+        // Not exact: what an older session told of one may be written while that one is under way again.
+        let unwritten = lane.out.len().saturating_sub(lane.flights);
         let room = match unwritten < UNWRITTEN_MAX {
             true => window.saturating_sub(lane.flights).min(BATCH),
             false => 0, // what is written will wake it
@@ -337,7 +338,7 @@ impl Drain {
         self.metrics.outbox_tried(&receipt);
         let sent = progress.sent();
         if let Some(lane) = self.lanes.get(&backend) {
-            lane.flights -= 1;
+            lane.flights = lane.flights.saturating_sub(1);
             if sent.is_none() {
                 lane.out.remove(&row.seq); // it stands as it stood
             }

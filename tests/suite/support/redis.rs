@@ -8,7 +8,7 @@ use redis::Connection;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{DEADLINE, Process, eventually, pause};
+use super::{DEADLINE, Process, Random, eventually, pause};
 
 /// How often another port is tried when somebody else was faster.
 const TRIES: usize = 20;
@@ -60,10 +60,16 @@ impl Redis {
     fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> Place) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
-        // Redis cannot be given port 0, so the system is asked for a free one, which somebody else may take meanwhile.
+        // Redis cannot be given port 0. One of the system's choosing would be among those that it gives to clients, and while
+        // Redis is away one of them, trying to connect, would get that port for its own end, and talk to itself.
+        let mut random = Random::new();
         for _ in 0..TRIES {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let place = place(free.expect("a free port"));
+            let port = 10_000 + random.below(20_000) as u16;
+            let addr = SocketAddr::from(([127, 0, 0, 1], port));
+            if TcpListener::bind(addr).is_err() {
+                continue; // somebody has it
+            }
+            let place = place(addr);
             if let Some(process) = launch(dir.path(), &place, &options) {
                 return Self {
                     process,
