@@ -2,7 +2,7 @@
 //! as truthfully as it can prove.
 //!
 //! ```text
-//!  provider ──HTTP──▶ edge ──lane──▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
+//!  provider ──HTTP──▶ edge ─(lane)─▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
 //!             ▲                                       │  ▲                              │
 //!             └───────────────── answer ──────────────┤  └────────── receipt ───────────┤
 //!                                                     └──▶ outbox ──drain───────────────┘
@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`relay`] | the only file that wires rooms together: start order, stop order, reload |
 //! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
-//! | [`http`] | the tiny_http pool: routes, selectors, answers |
+//! | [`http`] | the counter and the tiny_http pool: routes, selectors, answers |
 //! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
 //! | [`delivery`] | who waits for which notification until when, and which events are settled |
 //! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
@@ -26,7 +26,7 @@
 //! | [`config`] | relay.toml, checked |
 //! | [`logging`] | where log lines go |
 //! | [`accept`] | a listener's thread |
-//! | [`claims`] | a request's body and the means to answer it, while its head goes through tiny_http |
+//! | [`claims`] | a request as the edge hands it over, and the means to answer it |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |
@@ -42,7 +42,7 @@
 //! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK or the sync of the outbox
 //!   makes it true.
 //! - No byte from the network reaches tiny_http that the edge has not read whole, bounded and re-written.
-//! - No HTTP worker waits for a backend, and no sender waits for a session: a full queue is an answer.
+//! - Nobody who judges a request waits for a backend, and no sender waits for a session: a full queue is an answer.
 //! - A wait stands before its parcel is sent; whoever takes the wait out of the table answers. A parcel that is dropped
 //!   says so. So every provider is answered exactly once.
 //! - Imports point down the table, never up; a lock is never held across I/O, a send or a log line.

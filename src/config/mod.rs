@@ -195,7 +195,7 @@ pub struct Redis {
     pub connect_timeout: Duration,
     /// How long Redis may take to answer.
     pub response_timeout: Duration,
-    /// A certificate (PEM) to trust besides the system's, for `rediss://`.
+    /// A certificate (PEM) to trust instead of the system's, for `rediss://`.
     pub ca: Option<PathBuf>,
 }
 

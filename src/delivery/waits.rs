@@ -167,6 +167,7 @@ impl Waits {
         self.tell_if_empty(&self.table.lock());
     }
 
+    #[inline(never)] // its stack is not needed beneath an ACK, which is answered on a session's small one
     fn store(&self, outbox: &Outbox, wait: Wait, conclusion: Conclusion) {
         let Conclusion {
             outcome,

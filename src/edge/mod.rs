@@ -2,7 +2,7 @@
 //!
 //! A [`Front`] owns a listener and a thread per connection. It lets a request in only when it is whole, bounded and such
 //! that no two parsers would read it differently; everything else it refuses itself. [`Lanes`] is the handler that carries
-//! requests on to the tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
+//! requests on, to the counter or to the tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
 //!
 //! | part | what lives there |
 //! |---|---|

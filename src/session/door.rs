@@ -163,7 +163,14 @@ impl Sessions {
             _permit: permit,
         };
         let house = Arc::clone(&self.house);
-        let session = Session::new(number, Arc::clone(&socket), peer, mailbox, house);
+        // On the heap: on the stack it would make the difference of a page.
+        let session = Box::new(Session::new(
+            number,
+            Arc::clone(&socket),
+            peer,
+            mailbox,
+            house,
+        ));
         let name = format!("session-{number}");
         let spawned = if sealed {
             let theirs = Arc::clone(self);
@@ -183,7 +190,7 @@ impl Sessions {
 
     /// Shakes hands, and hands the session to a thread of its own. Not on that: a handshake goes four pages deeper than
     /// anything after it, and a stack keeps for ever the pages it ever used.
-    fn greet(&self, mut session: Session, enrolled: Enrolled) {
+    fn greet(&self, mut session: Box<Session>, enrolled: Enrolled) {
         if !session.shake_hands() {
             return;
         }

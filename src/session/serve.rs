@@ -127,7 +127,7 @@ impl Session {
     }
 
     /// Lives until the connection is over.
-    pub fn run(mut self) {
+    pub fn run(mut self: Box<Self>) {
         while self.turn().is_some() {}
     }
 

@@ -268,4 +268,5 @@ fn two_nodes_are_configured_as_the_readme_says() {
     for section in ["http", "tcp", "admin"] {
         assert_ne!(a[section]["listen"], b[section]["listen"], "{section}");
     }
+    assert_ne!(a["outbox"]["path"], b["outbox"]["path"]);
 }

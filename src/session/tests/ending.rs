@@ -82,7 +82,14 @@ fn a_hello_that_crosses_the_bye_is_not_at_fault() {
     theirs.shutdown(Shutdown::Write).expect("an open socket");
     mailbox.command(Command::Drain);
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    Session::new(1, socket, peer, mailbox, Arc::clone(&room.house)).run();
+    Box::new(Session::new(
+        1,
+        socket,
+        peer,
+        mailbox,
+        Arc::clone(&room.house),
+    ))
+    .run();
     let mut said = String::new();
     theirs.read_to_string(&mut said).expect("an end");
     assert_eq!(said, "BYE reason=drain retry=1\n");
