@@ -231,7 +231,6 @@ impl Drain {
         let Some(lane) = self.lanes.get(backend) else {
             return;
         };
-        // Not exact: what an older session told of one may be written while that one is under way again.
         let unwritten = lane.out.len().saturating_sub(lane.flights);
         let room = match unwritten < UNWRITTEN_MAX {
             true => window.saturating_sub(lane.flights).min(BATCH),
@@ -408,6 +407,11 @@ impl Drain {
             Some(_) => row.tries.saturating_sub(1),
             None => row.tries,
         };
+        // As for what has landed: it may be read as due before the word comes that it is written, and would be sent, and
+        // forgotten at that word, and sent again.
+        if let Some(lane) = self.lanes.open(&backend) {
+            lane.out.insert(held.seq);
+        }
         self.settle(backend, Row { tries, ..row }, verdict, sent);
     }
 

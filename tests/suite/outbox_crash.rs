@@ -138,6 +138,7 @@ fn rounds(count: usize, nodes: usize) {
         thread::park_timeout(lives);
         if let Some(redis) = redis.as_mut().filter(|_| random.below(3) == 0) {
             ledger.kills.fetch_add(1, Ordering::SeqCst);
+            redis.kill();
             redis.restart();
             ledger.kills.fetch_add(1, Ordering::SeqCst);
             eprintln!("round {round}: Redis killed");
