@@ -231,35 +231,54 @@ impl Waits {
         }
     }
 
+    /// In parts that are not inlined: what each needs on the stack, a session's small one as a rule, is not needed while
+    /// the provider is answered.
     fn answer(&self, wait: Wait, outcome: Outcome, why: Option<Box<str>>) {
-        let mut record = wait.record();
-        let id = record.id;
-        let mut joined = Vec::new();
+        let id = wait.notification.id;
         // Before anybody is answered: who has read ok and asks again must be recognised.
-        if let Some(key) = &wait.key {
-            let settled = outcome.is_ok();
-            joined = self.dedupe.leave(key, settled);
-            if let Some(ledger) = &self.ledger {
-                match (settled, wait.claim) {
-                    (true, Some(Claim::Mine | Claim::Unknown) | None) => {
-                        ledger.keep(key, self.dedupe_window);
-                    }
-                    (false, Some(Claim::Mine)) => ledger.free(key),
-                    (true | false, _) => {}
+        let joined = self.leave_event(&wait, outcome);
+        self.note(&wait, outcome, why);
+        (wait.answer)(outcome);
+        if !joined.is_empty() {
+            self.answer_all_joined(joined, id, outcome);
+        }
+    }
+
+    /// The event is settled, or free again. Gives back who waited with its first request.
+    #[inline(never)]
+    fn leave_event(&self, wait: &Wait, outcome: Outcome) -> Vec<Joined> {
+        let Some(key) = &wait.key else {
+            return Vec::new();
+        };
+        let settled = outcome.is_ok();
+        if let Some(ledger) = &self.ledger {
+            match (settled, wait.claim) {
+                (true, Some(Claim::Mine | Claim::Unknown) | None) => {
+                    ledger.keep(key, self.dedupe_window);
                 }
+                (false, Some(Claim::Mine)) => ledger.free(key),
+                (true | false, _) => {}
             }
         }
+        self.dedupe.leave(key, settled)
+    }
+
+    #[inline(never)]
+    fn note(&self, wait: &Wait, outcome: Outcome, why: Option<Box<str>>) {
+        let mut record = wait.record();
         record.concluded = Some((outcome, unix_ms()));
         record.why = why;
         self.trace.add(record);
-        (wait.answer)(outcome);
+    }
+
+    #[inline(never)]
+    fn answer_all_joined(&self, joined: Vec<Joined>, id: NotificationId, outcome: Outcome) {
+        let outcome = match outcome.is_ok() {
+            true => Outcome::Duplicate,
+            false => outcome,
+        };
         for request in joined {
             self.metrics.in_flight_sub();
-            let outcome = if outcome.is_ok() {
-                Outcome::Duplicate
-            } else {
-                outcome
-            };
             self.answer_joined(request, outcome, &format!("joined {id}"));
         }
     }
