@@ -231,6 +231,8 @@ impl Drain {
         let Some(lane) = self.lanes.get(backend) else {
             return;
         };
+        // What is under way is out. Were it not, it would be read again and sent twice.
+        debug_assert!(lane.out.len() >= lane.flights, "under way and not out");
         let unwritten = lane.out.len().saturating_sub(lane.flights);
         let room = match unwritten < UNWRITTEN_MAX {
             true => window.saturating_sub(lane.flights).min(BATCH),
@@ -337,6 +339,7 @@ impl Drain {
         self.metrics.outbox_tried(&receipt);
         let sent = progress.sent();
         if let Some(lane) = self.lanes.get(&backend) {
+            debug_assert!(lane.flights > 0, "landed and never under way");
             lane.flights = lane.flights.saturating_sub(1);
             if sent.is_none() {
                 lane.out.remove(&row.seq); // it stands as it stood
