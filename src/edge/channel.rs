@@ -53,6 +53,11 @@ impl Channel {
         }
     }
 
+    /// Whether what goes over it is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.records.is_some()
+    }
+
     /// Sends what the socket takes now.
     pub fn send_now(&self, bytes: &[u8]) -> Sent {
         let Some(records) = &self.records else {

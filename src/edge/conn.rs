@@ -1,7 +1,7 @@
-//! One connection's life: read a request whole, hand it over, answer, again.
+//! A connection on a thread of its own: read a request whole, hand it over, answer, again.
 //!
-//! A request that arrives at once and whole costs one receive and one send. Nothing here judges HTTP (`framing`) or knows
-//! what is answered (the handler).
+//! That is where everything is served that takes time. Between two requests a plain connection goes to the `poller`, if its
+//! front has one, and the thread ends. Nothing here judges HTTP (`framing`) or knows what is answered (the handler).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use httparse::EMPTY_HEADER;
 
+use super::SEND_DEADLINE;
 use super::channel::{Ear, Trouble, Unheard};
-use super::exchange::{Fate, Found};
+use super::exchange::{Fate, Found, Stage};
 use super::framing::{
     Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
 };
-use super::guests::Guest;
+use super::guests::{Guest, Seat};
 use super::house::House;
-use super::proxy::forwarded_for;
 use super::refusal::Refusal;
 use super::reply;
 use super::socket::{Received, receive_now, receive_until};
-use super::ticket::Ticket;
-use super::{Peers, Request, SEND_DEADLINE};
+use super::standing::{NotHanded, Standing};
+use crate::thread::Crew;
 
 /// What an idle connection keeps for input; most callbacks fit in it whole.
 const IDLE_INPUT_BYTES: usize = 4 * 1024;
@@ -33,26 +33,72 @@ const GROWN_INPUT_BYTES: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// Serves `guest` until one of us closes.
-pub(super) fn serve(guest: &Arc<Guest>, house: &Arc<House>) {
+/// A connection's stack, in bytes: its requests are judged on it, with JSON at a bounded depth and signatures.
+/// Measured: 48 KiB are enough for a debug build, with the backtrace of a panic; the rest is for the handler.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Serves a connection that has just come: with others, if it can be, or on a thread of its own.
+pub(super) fn receive(seat: Seat, house: &Arc<House>, crew: &Arc<Crew>) {
+    let Some(guest) = seat.guest() else {
+        return;
+    };
+    let mut standing = Standing::new(guest);
+    let peers = house.peers();
+    let is_proxy = peers.trusted_proxies.contains(guest.peer.ip());
+    if let Some(poller) = house.poller(guest)
+        && !(is_proxy && peers.proxy_protocol)
+        && (is_proxy || peers.allow.admit(guest.peer.ip()))
+    {
+        standing.speaks_for_others = is_proxy;
+        standing.has_arrived = true;
+        standing.whole_by = Some(guest.since + house.limits.request_deadline);
+        return poller.watch(seat, standing);
+    }
+    start(seat, standing, house, crew);
+}
+
+/// Serves a connection on a thread of its own from now on.
+pub(super) fn start(seat: Seat, standing: Standing, house: &Arc<House>, crew: &Crew) {
+    let Some(guest) = seat.guest().map(Arc::clone) else {
+        return;
+    };
+    let theirs = Arc::clone(house);
+    let name = format!("{}-conn-{}", house.name, guest.number);
+    let started = crew.spawn(name, STACK_BYTES, move || serve(seat, standing, &theirs));
+    if let Err(error) = started {
+        log::error!("{}: no thread for {}: {error}", house.name, guest.peer);
+        house.turn_away(&guest.channel, Refusal::NoResources);
+    }
+}
+
+/// Serves whoever has `seat` until one of us closes, or there is nothing to do but wait.
+fn serve(seat: Seat, standing: Standing, house: &Arc<House>) {
+    let Some(guest) = seat.guest() else {
+        return;
+    };
     let mut conn = Conn {
         guest,
         house,
         ear: Ear::new(&guest.channel),
-        peer: guest.peer,
-        speaks_for_others: false,
-        input: Vec::with_capacity(IDLE_INPUT_BYTES),
-        kept: false,
-        due: guest.since,
+        settles_first: standing.is_kept && standing.input.is_empty(),
+        standing,
+        has_served: false,
     };
-    loop {
+    if conn.standing.input.capacity() == conn.standing.input.len() {
+        conn.standing.input.reserve(IDLE_INPUT_BYTES);
+    }
+    let standing = loop {
         match conn.turn() {
             Ok(()) => {}
+            Err(Stop::Waits) => break conn.standing,
             Err(Stop::Quietly) => return guest.channel.say_end(),
             Err(Stop::Alerted) => return conn.linger(),
             Err(Stop::Answered) => return conn.part(),
             Err(Stop::Refusing(refusal)) => return conn.refuse(refusal),
         }
+    };
+    if let Some(poller) = house.poller(guest) {
+        poller.watch(seat, standing);
     }
 }
 
@@ -60,20 +106,17 @@ struct Conn<'a> {
     guest: &'a Arc<Guest>,
     house: &'a Arc<House>,
     ear: Ear<'a>,
-    /// Who has connected, to us or to the proxy before us.
-    peer: SocketAddr,
-    /// It is a proxy that says in each request for whom.
-    speaks_for_others: bool,
-    /// What was received and not yet served. Never without spare capacity when something is received into it.
-    input: Vec<u8>,
-    /// A request was handed over: what follows is a kept connection's.
-    kept: bool,
-    /// When the answer to the last request must be there.
-    due: Instant,
+    standing: Standing,
+    /// There is nothing to be received before the last request is settled: that was found already.
+    settles_first: bool,
+    /// A request was handed over by this thread.
+    has_served: bool,
 }
 
 /// Why the connection ends.
 enum Stop {
+    /// It does not: others can wait for it.
+    Waits,
     /// Nobody asked anything, or nobody is there to read an answer.
     Quietly,
     /// It was told by an alert why.
@@ -89,13 +132,25 @@ impl From<Refusal> for Stop {
     }
 }
 
+impl From<NotHanded> for Stop {
+    fn from(why: NotHanded) -> Self {
+        match why {
+            NotHanded::Gone => Self::Quietly,
+            NotHanded::Refused(refusal) => Self::Refusing(refusal),
+        }
+    }
+}
+
 impl Conn<'_> {
     /// One request, handed over.
     fn turn(&mut self) -> Result<(), Stop> {
-        let deadline = self.wait_for_first_byte()?;
+        let deadline = match self.standing.whole_by {
+            Some(by) if !self.standing.input.is_empty() => by,
+            _ => self.wait_for_first_byte()?,
+        };
         let mut scan = HeadScan::default();
         let span = loop {
-            if let Some(span) = scan.go_on(&self.input)? {
+            if let Some(span) = scan.go_on(&self.standing.input)? {
                 break span;
             }
             self.receive_more(HEAD_BYTES_MAX + GROWN_INPUT_BYTES, deadline)?;
@@ -104,12 +159,16 @@ impl Conn<'_> {
         let speaker;
         let shape = {
             let mut slots = [EMPTY_HEADER; HEADERS_MAX];
-            let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
-            speaker = self.speaker(&head)?;
+            let head = parse_head(
+                &self.standing.input[span.start..span.end],
+                &mut slots,
+                body_max,
+            )?;
+            speaker = self.standing.speaker(self.house, &head)?;
             match head.shape.body {
-                Body::Length(length) if self.input.len() - span.end >= length => {
+                Body::Length(length) if self.standing.input.len() - span.end >= length => {
                     let end = span.end + length;
-                    self.due = self.hand_over(&head, speaker, span.end, end)?;
+                    self.standing.answer_due = self.hand_over(&head, speaker, span.end, end)?;
                     self.forget(end);
                     return Ok(());
                 }
@@ -118,8 +177,12 @@ impl Conn<'_> {
         };
         let end = self.receive_body(span, shape, deadline)?;
         let mut slots = [EMPTY_HEADER; HEADERS_MAX];
-        let head = parse_head(&self.input[span.start..span.end], &mut slots, body_max)?;
-        self.due = self.hand_over(&head, speaker, span.end, end)?;
+        let head = parse_head(
+            &self.standing.input[span.start..span.end],
+            &mut slots,
+            body_max,
+        )?;
+        self.standing.answer_due = self.hand_over(&head, speaker, span.end, end)?;
         self.forget(end);
         Ok(())
     }
@@ -127,62 +190,41 @@ impl Conn<'_> {
     /// Learns who has connected, and whether they may.
     fn arrive(&mut self, deadline: Instant) -> Result<(), Stop> {
         let peers = self.house.peers();
-        let is_proxy = peers.trusted_proxies.contains(self.peer.ip());
+        let is_proxy = peers.trusted_proxies.contains(self.standing.peer.ip());
         if is_proxy && peers.proxy_protocol {
-            match self.ear.hear_proxy(&mut self.input, deadline) {
-                Ok(source) => self.peer = source.unwrap_or(self.peer),
+            match self.ear.hear_proxy(&mut self.standing.input, deadline) {
+                Ok(source) => self.standing.peer = source.unwrap_or(self.standing.peer),
                 Err(Unheard::NoHeader) => return Err(Refusal::NoProxyHeader.into()),
                 Err(Unheard::Gone) => return Err(Stop::Quietly),
             }
         }
-        self.speaks_for_others = is_proxy && !peers.proxy_protocol;
-        if self.speaks_for_others {
+        self.standing.speaks_for_others = is_proxy && !peers.proxy_protocol;
+        if self.standing.speaks_for_others {
             return Ok(());
         }
-        self.admit(&peers, self.peer)
-    }
-
-    fn admit(&self, peers: &Peers, peer: SocketAddr) -> Result<(), Stop> {
-        if peers.allow.admit(peer.ip()) {
-            return Ok(());
-        }
-        log::debug!("{0}: {1} is not in {0}.allow", self.house.name, peer.ip());
-        Err(Refusal::Forbidden.into())
-    }
-
-    /// Who says this, and whether they may: asked for each request, for a list may have changed.
-    fn speaker(&self, head: &Head<'_, '_>) -> Result<SocketAddr, Stop> {
-        let peers = self.house.peers();
-        let mut speaker = self.peer;
-        if self.speaks_for_others {
-            let hop = self.peer.ip();
-            let ip = forwarded_for(head.headers, hop, &peers.trusted_proxies);
-            if ip != hop {
-                speaker = SocketAddr::new(ip, 0);
-            }
-        }
-        self.admit(&peers, speaker)?;
-        Ok(speaker)
+        Standing::admit(self.house, &peers, self.standing.peer)?;
+        Ok(())
     }
 
     /// Waits until there is at least one byte of a request, and the one before is answered; returns when the whole of it
     /// must be here.
     fn wait_for_first_byte(&mut self) -> Result<Instant, Stop> {
         let limit = self.house.limits.request_deadline;
-        if !self.kept {
+        if !self.standing.is_kept {
             let deadline = self.guest.since + limit;
-            if !self.house.guests.is_closing() {
+            if !self.standing.has_arrived && !self.house.guests.is_closing() {
                 self.arrive(deadline)?;
+                self.standing.has_arrived = true;
             }
-            if !self.input.is_empty() {
+            if !self.standing.input.is_empty() {
                 return Ok(deadline); // it came with a proxy's header
             }
             // After the state is told: whoever closes looks at it after saying so, so one of us sees the other.
             let received = if self.house.guests.is_closing() {
-                let now = self.ear.receive_now(&mut self.input);
+                let now = self.ear.receive_now(&mut self.standing.input);
                 now.unwrap_or(Received::End)
             } else {
-                self.ear.receive_until(&mut self.input, deadline)
+                self.ear.receive_until(&mut self.standing.input, deadline)
             };
             return match received {
                 Received::Bytes(_) => Ok(deadline),
@@ -190,8 +232,15 @@ impl Conn<'_> {
                 Received::Broken => Err(self.broken()),
             };
         }
-        let mut came = Received::Bytes(self.input.len());
-        if self.input.is_empty() && self.guest.exchange.may_wait_for_peer() {
+        let mut came = Received::Bytes(self.standing.input.len());
+        let settles_first = std::mem::take(&mut self.settles_first);
+        if self.standing.input.is_empty()
+            && !settles_first
+            && self.guest.exchange.may_wait_for_peer()
+        {
+            if self.has_served && self.house.poller(self.guest).is_some() {
+                return Err(Stop::Waits);
+            }
             came = self.receive_next();
         }
         self.settle()?;
@@ -224,22 +273,22 @@ impl Conn<'_> {
     /// Waits for the next request on a kept connection, of which the last may not be answered yet.
     fn receive_next(&mut self) -> Received {
         let most = self.house.idle_max.min(self.house.limits.answer_deadline);
-        match self.ear.receive_waiting(&mut self.input, most) {
+        match self.ear.receive_waiting(&mut self.standing.input, most) {
             None | Some(Received::TimedOut) => {}
             Some(received) => return received,
         }
         // Either the answer is long overdue, or the peer has been idle for a while; but not yet for long enough.
-        match self.guest.exchange.written() {
-            None => Received::TimedOut,
-            Some(at) => self
+        match self.guest.exchange.stage() {
+            Stage::Clear | Stage::Owed | Stage::Left | Stage::Last => Received::TimedOut,
+            Stage::Written(at) => self
                 .ear
-                .receive_until(&mut self.input, at + self.house.idle_max),
+                .receive_until(&mut self.standing.input, at + self.house.idle_max),
         }
     }
 
     /// Waits until the last request is answered, and writes what is left of the answer.
     fn settle(&mut self) -> Result<(), Stop> {
-        match self.guest.exchange.settle(self.due) {
+        match self.guest.exchange.settle(self.standing.answer_due) {
             Found::Written(_) => Ok(()),
             Found::Forfeited => Err(Refusal::Unanswered.into()),
             Found::Last => Err(Stop::Answered),
@@ -262,12 +311,14 @@ impl Conn<'_> {
     fn receive_more(&mut self, whole: usize, deadline: Instant) -> Result<(), Stop> {
         self.guest.has_begun();
         self.grow(whole)?;
-        match self.ear.receive_until(&mut self.input, deadline) {
+        match self.ear.receive_until(&mut self.standing.input, deadline) {
             Received::Bytes(_) => Ok(()),
             Received::Broken => Err(self.broken()),
             Received::End | Received::TimedOut if self.guest.is_gone() => Err(Stop::Quietly),
             // A stray empty line after the last request is no request.
-            Received::End | Received::TimedOut if self.input == b"\r\n" => Err(Stop::Quietly),
+            Received::End | Received::TimedOut if self.standing.input == b"\r\n" => {
+                Err(Stop::Quietly)
+            }
             Received::End => Err(Refusal::CutShort.into()),
             Received::TimedOut => Err(Refusal::Slow(self.house.limits.request_deadline).into()),
         }
@@ -276,12 +327,13 @@ impl Conn<'_> {
     /// Makes the buffer larger if there is little room left in it. Doubling, so that memory follows what was really sent
     /// and not what was announced.
     fn grow(&mut self, whole: usize) -> Result<(), Stop> {
-        let (len, capacity) = (self.input.len(), self.input.capacity());
+        let (len, capacity) = (self.standing.input.len(), self.standing.input.capacity());
         if capacity >= whole || capacity - len >= IDLE_INPUT_BYTES {
             return Ok(());
         }
         let grown = (capacity * 2).max(GROWN_INPUT_BYTES).min(whole);
-        self.input
+        self.standing
+            .input
             .try_reserve_exact(grown - len)
             .map_err(|_| Stop::Refusing(Refusal::NoResources))
     }
@@ -293,7 +345,7 @@ impl Conn<'_> {
         shape: Shape,
         deadline: Instant,
     ) -> Result<usize, Stop> {
-        if shape.expects_continue && self.input.len() == span.end {
+        if shape.expects_continue && self.standing.input.len() == span.end {
             let by = Instant::now() + SEND_DEADLINE;
             if !self.guest.channel.send_until(reply::CONTINUE, by) {
                 return Err(Stop::Quietly);
@@ -302,7 +354,7 @@ impl Conn<'_> {
         match shape.body {
             Body::Length(length) => {
                 let end = span.end + length;
-                while self.input.len() < end {
+                while self.standing.input.len() < end {
                     self.receive_more(end, deadline)?;
                 }
                 Ok(end)
@@ -319,11 +371,11 @@ impl Conn<'_> {
         let mut chunks = Chunks::new(body_max);
         let mut end = start;
         loop {
-            let piece = &mut self.input[end..];
+            let piece = &mut self.standing.input[end..];
             let decoded = chunks.decode(piece)?;
             let next = end + decoded.consumed;
             end += decoded.kept;
-            self.input.drain(end..next);
+            self.standing.input.drain(end..next);
             if decoded.done {
                 return Ok(end);
             }
@@ -331,7 +383,7 @@ impl Conn<'_> {
         }
     }
 
-    /// Hands the whole request over; the body lies between `body` and `end` of the input. Returns when the answer is due.
+    /// Hands over the request whose body lies between `body` and `end` of the input.
     fn hand_over(
         &self,
         head: &Head<'_, '_>,
@@ -339,35 +391,21 @@ impl Conn<'_> {
         body: usize,
         end: usize,
     ) -> Result<Instant, Stop> {
-        let is_ours = self.guest.is_whole();
-        if self.house.guests.is_closing() {
-            return Err(Refusal::Draining.into());
-        }
-        if !is_ours {
-            return Err(Stop::Quietly);
-        }
-        let due = Instant::now() + self.house.limits.answer_deadline;
-        self.guest.exchange.begin();
-        let request = Request {
-            method: head.method,
-            target: &head.target,
-            headers: head.headers,
-            body: &self.input[body..end],
-            peer,
-        };
-        let ticket = Ticket::new(Arc::clone(self.guest), Arc::clone(self.house), head.shape);
-        self.house.handler.handle(&request, ticket);
+        let (guest, house) = (self.guest, self.house);
+        let due = self
+            .standing
+            .hand_over(guest, house, head, peer, body, end)?;
         Ok(due)
     }
 
     /// Forgets the request that ended at `end` of the input.
     fn forget(&mut self, end: usize) {
-        self.input.drain(..end);
-        if self.input.capacity() > IDLE_INPUT_BYTES {
-            self.input.shrink_to(IDLE_INPUT_BYTES);
+        self.standing.forget(end);
+        if self.standing.input.capacity() > IDLE_INPUT_BYTES {
+            self.standing.input.shrink_to(IDLE_INPUT_BYTES);
         }
         self.ear.rest();
-        self.kept = true;
+        self.has_served = true;
     }
 
     fn send(&self, bytes: &[u8]) -> bool {
@@ -393,9 +431,9 @@ impl Conn<'_> {
     /// Closes after the last answer; if the peer has sent more than we shall read, not at once.
     fn part(&mut self) {
         self.guest.channel.say_end();
-        if self.input.is_empty() && self.ear.is_empty() {
-            self.input.reserve(1);
-            match receive_now(self.guest.channel.stream(), &mut self.input) {
+        if self.standing.input.is_empty() && self.ear.is_empty() {
+            self.standing.input.reserve(1);
+            match receive_now(self.guest.channel.stream(), &mut self.standing.input) {
                 Some(Received::Bytes(_)) => {}
                 Some(Received::End | Received::TimedOut | Received::Broken) | None => return,
             }
@@ -412,8 +450,12 @@ impl Conn<'_> {
         let deadline = Instant::now() + LINGER;
         let mut drained = 0;
         while drained < LINGER_BYTES {
-            self.input.clear();
-            match receive_until(self.guest.channel.stream(), &mut self.input, deadline) {
+            self.standing.input.clear();
+            match receive_until(
+                self.guest.channel.stream(),
+                &mut self.standing.input,
+                deadline,
+            ) {
                 Received::Bytes(bytes) => drained += bytes,
                 Received::End | Received::TimedOut | Received::Broken => return,
             }

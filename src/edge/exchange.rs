@@ -70,6 +70,21 @@ pub enum Found {
     Last,
 }
 
+/// Where an exchange stands, for whoever only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// There has been none yet.
+    Clear,
+    /// The answer is owed.
+    Owed,
+    /// It went out at this moment; the connection goes on.
+    Written(Instant),
+    /// Some of it is still to be written.
+    Left,
+    /// Nothing more is to be written, nor asked.
+    Last,
+}
+
 impl Exchange {
     /// A request is about to be handed over.
     pub fn begin(&self) {
@@ -90,16 +105,14 @@ impl Exchange {
         }
     }
 
-    /// When the answer went out, if it did and the connection goes on; `None`: there is something to settle.
-    pub fn written(&self) -> Option<Instant> {
+    /// Where it stands.
+    pub fn stage(&self) -> Stage {
         match *self.state.lock() {
-            State::Written(at) => Some(at),
-            State::None
-            | State::Handed
-            | State::Owed
-            | State::Left(..)
-            | State::Last
-            | State::Forfeited => None,
+            State::None => Stage::Clear,
+            State::Handed | State::Owed => Stage::Owed,
+            State::Written(at) => Stage::Written(at),
+            State::Left(..) => Stage::Left,
+            State::Last | State::Forfeited => Stage::Last,
         }
     }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -14,17 +15,14 @@ use rustix::io::Errno;
 use super::channel::Channel;
 use super::conn;
 use super::episode::Episode;
-use super::guests::{Admission, Guest, Guests, Seat};
+use super::guests::{Admission, Guest, Guests};
 use super::house::House;
+use super::poller::{self, Poller};
 use super::refusal::Refusal;
-use super::socket::{self, Received};
 use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 use crate::tls::Identity;
-
-/// A connection's stack, in bytes: its requests are judged on it, with JSON at a bounded depth and signatures.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// What a front takes from the budget for itself: its listener, and the connection it is about to judge.
 const OWN_FDS: usize = 2;
@@ -33,8 +31,14 @@ const OWN_FDS: usize = 2;
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// The most bytes read from a connection that is turned away, so that closing it does not destroy the answer.
-const TURNED_AWAY_READ_MAX: usize = 16 * 1024;
+/// The most threads that wait for connections together.
+const POLLERS_MAX: usize = 8;
+
+/// How many threads wait for connections together. Half of the cores are for backends and for what else runs.
+pub(super) fn pollers() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, POLLERS_MAX)
+}
 
 /// Where peers come in.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub struct Front {
     listener: Arc<TcpListener>,
     house: Arc<House>,
     accept: Mutex<Option<JoinOnDrop>>,
+    // Before the crew: it sends connections there.
+    _pollers: Vec<poller::Running>,
     crew: Arc<Crew>,
     // Given back after the listener is closed.
     _fds: FdPermit,
@@ -95,7 +101,17 @@ impl Front {
         watcher: Arc<dyn Watcher>,
         idle_max: Duration,
     ) -> io::Result<Self> {
-        let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
+        // Half of the cores are for backends and for what else runs.
+        let pollers = match handler.is_quick() {
+            true => {
+                (thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, POLLERS_MAX)
+            }
+            false => 0,
+        };
+        let own = OWN_FDS + pollers * poller::FDS;
+        let own = fds.try_take(own).ok_or(Errno::MFILE)?;
+        let pollers = (0..pollers).map(|_| Poller::new().map(Arc::new));
+        let pollers = pollers.collect::<io::Result<Vec<_>>>()?;
         let Entrance {
             listener,
             tls,
@@ -113,7 +129,13 @@ impl Front {
             idle_max,
             tls,
             peers: RwLock::new(Arc::new(peers)),
+            pollers: pollers.clone(),
         });
+        let start = |(n, poller): (usize, Arc<Poller>)| {
+            poller.start(format!("{name}-poll-{n}"), &house, &crew)
+        };
+        let pollers = pollers.into_iter().enumerate().map(start);
+        let pollers = pollers.collect::<io::Result<_>>()?;
         let porter = Porter {
             listener: Arc::clone(&listener),
             house: Arc::clone(&house),
@@ -130,6 +152,7 @@ impl Front {
             listener,
             house,
             accept: Mutex::new(Some(accept)),
+            _pollers: pollers,
             crew,
             _fds: own,
         })
@@ -161,9 +184,9 @@ impl Front {
         self.house.guests.wake_idle();
     }
 
-    /// Waits until the last connection's thread has ended, or `deadline` has come; says whether all have.
+    /// Waits until the last connection has been closed and its thread has ended, or `deadline` has come; says whether all have.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
-        self.crew.wait_empty(deadline)
+        self.house.guests.wait_empty(deadline) && self.crew.wait_empty(deadline)
     }
 }
 
@@ -241,7 +264,7 @@ impl Porter {
         };
         let channel = Channel::new(stream, records);
         match house.guests.admit(channel, peer, most, &self.fds, evicted) {
-            Admission::Seated(seat) => self.seat(seat),
+            Admission::Seated(seat) => conn::receive(seat, house, &self.crew),
             Admission::Full(channel) => {
                 if self.full.begins() {
                     log::warn!(
@@ -250,41 +273,8 @@ impl Porter {
                         house.guests.present()
                     );
                 }
-                self.turn_away(&channel, Refusal::Full(most));
+                house.turn_away(&channel, Refusal::Full(most));
             }
-        }
-    }
-
-    fn seat(&self, seat: Seat) {
-        let Some(guest) = seat.guest().map(Arc::clone) else {
-            return;
-        };
-        let house = Arc::clone(&self.house);
-        let name = format!("{}-conn-{}", house.name, guest.number);
-        // Measured: 48 KiB are enough for a debug build, with the backtrace of a panic; the rest is for the handler.
-        let started = self.crew.spawn(name, STACK_BYTES, move || {
-            if let Some(guest) = seat.guest() {
-                conn::serve(guest, &house);
-            }
-        });
-        if let Err(error) = started {
-            log::error!("{}: no thread for {}: {error}", self.house.name, guest.peer);
-            self.turn_away(&guest.channel, Refusal::NoResources);
-        }
-    }
-
-    /// Says no without waiting for anything: the accept thread has no time for one peer.
-    fn turn_away(&self, channel: &Channel, refusal: Refusal) {
-        let mut buffer = Vec::new();
-        self.house.refuse(&mut buffer, refusal);
-        channel.refuse_until(&buffer, refusal.alert(), Instant::now());
-        channel.end_sending();
-        // Unread input would turn the close into a reset, which can destroy the answer on its way.
-        buffer.clear();
-        buffer.reserve(TURNED_AWAY_READ_MAX);
-        while buffer.len() < TURNED_AWAY_READ_MAX
-            && let Some(Received::Bytes(_)) = socket::receive_now(channel.stream(), &mut buffer)
-        {
         }
     }
 }

@@ -340,6 +340,17 @@ impl Guests {
         }
     }
 
+    /// Waits until nobody is connected, or `deadline`; says whether nobody is.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        let mut roll = self.roll.lock();
+        while roll.present > 0 {
+            if self.changed.wait_until(&mut roll, deadline).timed_out() {
+                break;
+            }
+        }
+        roll.present == 0
+    }
+
     /// How many are connected.
     pub fn present(&self) -> usize {
         self.roll.lock().present

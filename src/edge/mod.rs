@@ -1,6 +1,6 @@
 //! The gatehouse: what stands between the network and every HTTP handler of the house.
 //!
-//! A [`Front`] owns a listener and a thread per connection. It lets a request in only when it is whole, bounded and such
+//! A [`Front`] owns a listener, and a thread for each connection that has something to do for longer than a moment. It lets a request in only when it is whole, bounded and such
 //! that no two parsers would read it differently; everything else it refuses itself. [`Lanes`] is the handler that carries
 //! requests on, to the counter or to the tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
 //!
@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
-//! | `conn` | one connection's life |
+//! | `poller` | one thread for many connections: those that wait, and requests that are small and whole |
+//! | `standing` | where a connection stands between two looks at it |
+//! | `conn` | a connection on a thread of its own |
 //! | `proxy` | for whom a proxy speaks. Pure |
 //! | `channel` | what is received and sent, plain or sealed |
 //! | `episode` | what is logged once while it lasts |
@@ -33,10 +35,12 @@ mod front;
 mod guests;
 mod house;
 mod lanes;
+mod poller;
 mod proxy;
 mod refusal;
 mod reply;
 mod socket;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -104,6 +108,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers `request` by paying `ticket`, in this call or from another thread afterwards. Called on the connection's own
     /// thread; it may wait, but not for the answer.
     fn handle(&self, request: &Request<'_>, ticket: Ticket);
+
+    /// Whether that takes microseconds, for a request of up to 64 KiB. Then it may be called on a thread that waits for other
+    /// connections too.
+    fn is_quick(&self) -> bool {
+        true
+    }
 }
 
 /// Is told what the gatehouse does to peers, for the metrics.

@@ -139,6 +139,7 @@ mod tests {
             idle_max: IDLE_MAX,
             tls: None,
             peers: Default::default(),
+            pollers: Vec::new(),
         });
         let shape = Shape {
             body: Body::Length(0),

@@ -1,0 +1,377 @@
+//! One thread waits for many connections, and serves at once what is small and whole.
+//!
+//! A plain connection needs no thread of its own while it waits, nor for a request that can be judged without waiting for
+//! anybody. Measured: a thread woken for each request costs more than the request does, and on a busy machine it is woken
+//! late. Whatever takes longer, or is not simply right, goes on with a thread of its own ([`conn::serve`]) and may come back: a
+//! large body, a chunked one, a head that is wrong, an answer that the peer does not take. So a slow peer, or a bad one, keeps
+//! nobody else waiting.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
+
+use super::conn;
+use super::exchange::Stage;
+use super::guests::Seat;
+use super::house::House;
+use super::socket::{Received, receive_now};
+use super::standing::{Look, Standing, TOGETHER_BYTES_MAX};
+use crate::thread::{Crew, JoinOnDrop, spawn};
+
+/// The descriptors of one: what it waits with, and its bell.
+pub const FDS: usize = 2;
+
+/// Its stack, in bytes: it judges requests as a connection's own thread does.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// How many connections are looked at before the system is asked again.
+const EVENTS_MAX: usize = 64;
+
+/// Stands for the bell among the numbers of connections, which count from 0.
+const BELL: u64 = u64::MAX;
+
+/// How long to wait after the system did not let us wait for connections.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
+
+/// The way to the thread that waits.
+pub struct Poller {
+    epoll: OwnedFd,
+    bell: OwnedFd,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// Bounded by the connections: each is in one place only.
+    new: Vec<Waiting>,
+    stopped: bool,
+}
+
+/// A connection without a thread.
+pub struct Waiting {
+    seat: Seat,
+    standing: Standing,
+    /// The earliest time at which it is looked at in any case.
+    alarm: Option<Instant>,
+}
+
+/// What becomes of a connection that was looked at.
+enum Next {
+    /// It goes on waiting.
+    Wait,
+    /// It goes on with a thread of its own.
+    Thread,
+    Close,
+}
+
+impl Poller {
+    /// Nobody waits yet, nor is there a thread.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &bell,
+            epoll::EventData::new_u64(BELL),
+            epoll::EventFlags::IN,
+        )?;
+        Ok(Self {
+            epoll,
+            bell,
+            inbox: Mutex::default(),
+        })
+    }
+
+    /// Starts the thread, called `name`, for the connections of `house`. What needs a thread of its own joins `crew`.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn start(
+        self: &Arc<Self>,
+        name: String,
+        house: &Arc<House>,
+        crew: &Arc<Crew>,
+    ) -> io::Result<Running> {
+        let mut watch = Watch {
+            poller: Arc::clone(self),
+            house: Arc::clone(house),
+            crew: Arc::clone(crew),
+            waiting: HashMap::new(),
+            alarms: BinaryHeap::new(),
+            input: Vec::with_capacity(TOGETHER_BYTES_MAX),
+        };
+        let thread = spawn(name, STACK_BYTES, move || watch.run())?;
+        Ok(Running {
+            poller: Arc::clone(self),
+            _thread: thread,
+        })
+    }
+
+    /// From now on the connection needs no thread of the caller's.
+    pub fn watch(&self, seat: Seat, standing: Standing) {
+        let waiting = Waiting {
+            seat,
+            standing,
+            alarm: None,
+        };
+        let mut inbox = self.inbox.lock();
+        if inbox.stopped {
+            drop(inbox);
+            return; // the seat with it: everything ends
+        }
+        inbox.new.push(waiting);
+        let first = inbox.new.len() == 1;
+        drop(inbox);
+        if first {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        // It fails only when it has been rung 2^64 times.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+}
+
+/// A poller's thread. Dropping it closes the connections that still wait, and waits for the thread.
+pub struct Running {
+    poller: Arc<Poller>,
+    _thread: JoinOnDrop,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.poller.inbox.lock().stopped = true;
+        self.poller.ring();
+    }
+}
+
+/// What the thread knows.
+struct Watch {
+    poller: Arc<Poller>,
+    house: Arc<House>,
+    crew: Arc<Crew>,
+    /// By the guests' numbers.
+    waiting: HashMap<u64, Waiting>,
+    /// When to look at whom in any case. At most two or three for each, for they are only added before what is there.
+    alarms: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// What is received into, first. Never without spare capacity.
+    input: Vec<u8>,
+}
+
+impl Watch {
+    fn run(&mut self) {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            let timeout = self.alarms.peek().map(|Reverse((when, _))| {
+                let wait = when.saturating_duration_since(Instant::now());
+                Timespec {
+                    tv_sec: wait.as_secs() as _,
+                    tv_nsec: wait.subsec_nanos() as _,
+                }
+            });
+            match epoll::wait(
+                &self.poller.epoll,
+                spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    log::error!("{}: epoll: {error}; trying on", self.house.name);
+                    self.house.guests.wait_change(AFTER_AN_ERROR);
+                }
+            }
+            for event in events.drain(..) {
+                let event: epoll::Event = event;
+                match event.data.u64() {
+                    BELL => {
+                        if self.hear().is_err() {
+                            return;
+                        }
+                    }
+                    number => self.look_at(number, Self::came),
+                }
+            }
+            self.keep_alarms();
+        }
+    }
+
+    /// Takes in who has come. An error: it is over.
+    fn hear(&mut self) -> Result<(), ()> {
+        let _ = rustix::io::read(&self.poller.bell, &mut [0; 8]); // there is nothing but the count in it
+        let mut inbox = self.poller.inbox.lock();
+        if inbox.stopped {
+            let late = std::mem::take(&mut inbox.new);
+            drop(inbox);
+            drop(late);
+            return Err(());
+        }
+        let new = std::mem::take(&mut inbox.new);
+        drop(inbox);
+        for waiting in new {
+            let Some(guest) = waiting.seat.guest() else {
+                continue;
+            };
+            let number = guest.number;
+            let added = epoll::add(
+                &self.poller.epoll,
+                guest.channel.stream(),
+                epoll::EventData::new_u64(number),
+                epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
+            );
+            if let Err(error) = added {
+                log::error!(
+                    "{}: epoll: {error}; {} is served alone",
+                    self.house.name,
+                    guest.peer
+                );
+                self.on_its_own(waiting);
+                continue;
+            }
+            self.wait_on(number, waiting);
+        }
+        Ok(())
+    }
+
+    /// Looks at one, and does what follows from it.
+    fn look_at(&mut self, number: u64, look: fn(&mut Self, &mut Waiting) -> Next) {
+        let Some(mut waiting) = self.waiting.remove(&number) else {
+            return; // it went, after the system had told of it
+        };
+        // What it makes panic ends that connection only.
+        let looked = catch_unwind(AssertUnwindSafe(|| look(self, &mut waiting)));
+        let next = looked.unwrap_or_else(|_| {
+            self.input = Vec::with_capacity(TOGETHER_BYTES_MAX);
+            Next::Close
+        });
+        if let Next::Wait = next {
+            return self.wait_on(number, waiting);
+        }
+        if let Some(guest) = waiting.seat.guest() {
+            // By hand: whoever holds an answer may keep the socket open for longer.
+            let _ = epoll::delete(&self.poller.epoll, guest.channel.stream());
+        }
+        match next {
+            Next::Wait | Next::Close => drop(waiting),
+            Next::Thread => self.on_its_own(waiting),
+        }
+    }
+
+    /// It waits, and is looked at in time.
+    fn wait_on(&mut self, number: u64, mut waiting: Waiting) {
+        let due = self.due(&waiting);
+        if waiting.alarm.is_none_or(|alarm| alarm > due) {
+            waiting.alarm = Some(due);
+            self.alarms.push(Reverse((due, number)));
+        }
+        self.waiting.insert(number, waiting);
+    }
+
+    /// When its time is over, or may be.
+    fn due(&self, waiting: &Waiting) -> Instant {
+        if let Some(by) = waiting.standing.whole_by {
+            return by;
+        }
+        let written = waiting.seat.guest().map(|guest| guest.exchange.stage());
+        match written {
+            Some(Stage::Written(at)) => at + self.house.idle_max,
+            _ => waiting.standing.answer_due,
+        }
+    }
+
+    fn keep_alarms(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((when, number))) = self.alarms.peek().copied()
+            && when <= now
+        {
+            self.alarms.pop();
+            if let Some(waiting) = self.waiting.get_mut(&number)
+                && waiting.alarm == Some(when)
+            {
+                waiting.alarm = None;
+                self.look_at(number, Self::time_has_passed);
+            }
+        }
+    }
+
+    fn time_has_passed(&mut self, waiting: &mut Waiting) -> Next {
+        if self.due(waiting) > Instant::now() {
+            return Next::Wait;
+        }
+        let stage = waiting.seat.guest().map(|guest| guest.exchange.stage());
+        match stage {
+            // Nothing was asked, or nothing more.
+            Some(Stage::Clear | Stage::Written(_)) if waiting.standing.input.is_empty() => {
+                Next::Close
+            }
+            // It is told so, or what is overdue.
+            _ => Next::Thread,
+        }
+    }
+
+    /// Something has come, or an end.
+    fn came(&mut self, waiting: &mut Waiting) -> Next {
+        let Some(guest) = waiting.seat.guest() else {
+            return Next::Close;
+        };
+        let standing = &mut waiting.standing;
+        let is_fresh = standing.input.is_empty();
+        if is_fresh {
+            // Nothing is kept for whom nothing has come.
+            std::mem::swap(&mut standing.input, &mut self.input);
+        }
+        let received = receive_now(guest.channel.stream(), &mut standing.input);
+        let stage = guest.exchange.stage();
+        let next = match (received, stage) {
+            (None, _) => Next::Wait,
+            (Some(Received::Bytes(_)), Stage::Clear | Stage::Written(_)) => {
+                match standing.serve_at_once(guest, &self.house) {
+                    Look::Waits => Next::Wait,
+                    Look::Alone => Next::Thread,
+                    Look::Gone => Next::Close,
+                }
+            }
+            // One thing after another.
+            (Some(Received::Bytes(_)), Stage::Owed | Stage::Left | Stage::Last) => Next::Thread,
+            (Some(Received::End | Received::TimedOut | Received::Broken), stage) => match stage {
+                Stage::Owed | Stage::Left => Next::Thread,
+                Stage::Last => Next::Close,
+                Stage::Clear | Stage::Written(_) if is_fresh || guest.is_gone() => Next::Close,
+                // It is told that its request is cut short.
+                Stage::Clear | Stage::Written(_) => Next::Thread,
+            },
+        };
+        if is_fresh {
+            std::mem::swap(&mut standing.input, &mut self.input);
+            standing.input.extend_from_slice(&self.input);
+            self.input.clear();
+        }
+        if standing.input.is_empty() {
+            standing.input = Vec::new();
+            return next;
+        }
+        match next {
+            // It is told that there is no memory.
+            Next::Wait if !standing.make_room() => Next::Thread,
+            next => next,
+        }
+    }
+
+    /// Gives it a thread.
+    fn on_its_own(&self, waiting: Waiting) {
+        let Waiting { seat, standing, .. } = waiting;
+        conn::start(seat, standing, &self.house, &self.crew);
+    }
+}
