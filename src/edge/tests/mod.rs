@@ -3,6 +3,7 @@
 mod late;
 mod room;
 mod talk;
+mod together;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
