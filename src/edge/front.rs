@@ -6,7 +6,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -36,7 +35,7 @@ const POLLERS_MAX: usize = 8;
 
 /// How many threads wait for connections together. Half of the cores are for backends and for what else runs.
 pub(super) fn pollers() -> usize {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, POLLERS_MAX)
 }
 
@@ -101,11 +100,8 @@ impl Front {
         watcher: Arc<dyn Watcher>,
         idle_max: Duration,
     ) -> io::Result<Self> {
-        // Half of the cores are for backends and for what else runs.
         let pollers = match handler.is_quick() {
-            true => {
-                (thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, POLLERS_MAX)
-            }
+            true => pollers(),
             false => 0,
         };
         let own = OWN_FDS + pollers * poller::FDS;
