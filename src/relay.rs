@@ -25,7 +25,7 @@ use crate::config::{Config, Undelivered};
 use crate::courier::Courier;
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
-use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher};
+use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Places, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
@@ -456,6 +456,7 @@ fn open_outbox(
 /// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.
 fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
+        + own_fds()
         + 3 * LANES
         + 2 * config.tcp.max_connections
         + ADMIN_FDS

@@ -33,6 +33,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The most threads that wait for connections together.
 const POLLERS_MAX: usize = 8;
 
+/// The most descriptors that a front takes for itself.
+pub fn own_fds() -> usize {
+    OWN_FDS + pollers() * poller::FDS
+}
+
 /// How many threads wait for connections together. Half of the cores are for backends and for what else runs.
 pub(super) fn pollers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -52,7 +52,7 @@ use crate::peers::Networks;
 
 pub use crate::claims::Reply;
 
-pub use front::{Entrance, Front};
+pub use front::{Entrance, Front, own_fds};
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER, write_head};
 pub use refusal::{Malformed, Refusal};
 pub use socket::listen;
