@@ -64,10 +64,22 @@ pub(super) fn start(seat: Seat, standing: Standing, house: &Arc<House>, crew: &C
     };
     let theirs = Arc::clone(house);
     let name = format!("{}-conn-{}", house.name, guest.number);
+    let has_begun = !standing.input.is_empty();
     let started = crew.spawn(name, STACK_BYTES, move || serve(seat, standing, &theirs));
     if let Err(error) = started {
-        log::error!("{}: no thread for {}: {error}", house.name, guest.peer);
-        house.turn_away(&guest.channel, Refusal::NoResources);
+        if house.no_thread.lock().begins() {
+            log::error!("{}: no thread for {}: {error}", house.name, guest.peer);
+        }
+        // To each request one answer: none behind the last, nor within one that has begun to go out.
+        let asks = match guest.exchange.stage() {
+            Stage::Clear => true,
+            Stage::Written(_) => has_begun,
+            Stage::Owed => guest.exchange.forfeit(),
+            Stage::Left | Stage::Last => false,
+        };
+        if asks {
+            house.turn_away(&guest.channel, Refusal::NoResources);
+        }
     }
 }
 
@@ -90,7 +102,7 @@ fn serve(seat: Seat, standing: Standing, house: &Arc<House>) {
     let standing = loop {
         match conn.turn() {
             Ok(()) => {}
-            Err(Stop::Waits) => break conn.standing,
+            Err(Stop::Waits) => break conn.standing.at_rest(),
             Err(Stop::Quietly) => return guest.channel.say_end(),
             Err(Stop::Alerted) => return conn.linger(),
             Err(Stop::Answered) => return conn.part(),

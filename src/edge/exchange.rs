@@ -142,14 +142,16 @@ impl Exchange {
         }
     }
 
-    /// Nobody needs the answer any more.
-    pub fn forfeit(&self) {
+    /// Nobody needs the answer any more, or the caller gives it; says whether one was owed.
+    pub fn forfeit(&self) -> bool {
         let mut state = self.state.lock();
-        if let State::Handed | State::Owed = *state {
+        let was_owed = matches!(*state, State::Handed | State::Owed);
+        if was_owed {
             *state = State::Forfeited;
         }
         drop(state);
         self.answered.notify_one();
+        was_owed
     }
 
     /// Sends `answer` over `channel`, as far as it goes without waiting, if one is still owed. `begins_to_wait` is called when

@@ -131,6 +131,7 @@ impl Front {
             tls,
             peers: RwLock::new(Arc::new(peers)),
             pollers: pollers.clone(),
+            no_thread: Mutex::default(),
         });
         let start = |(n, poller): (usize, Arc<Poller>)| {
             poller.start(format!("{name}-poll-{n}"), &house, &crew)

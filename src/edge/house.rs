@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::channel::Channel;
+use super::episode::Episode;
 use super::guests::{Guest, Guests};
 use super::poller::Poller;
 use super::refusal::Refusal;
@@ -31,6 +32,8 @@ pub struct House {
     pub peers: RwLock<Arc<Peers>>,
     /// Who waits for connections that need no thread of their own; nobody, if the handler takes its time.
     pub pollers: Vec<Arc<Poller>>,
+    /// Threads were not to be had.
+    pub no_thread: Mutex<Episode>,
 }
 
 impl House {

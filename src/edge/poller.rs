@@ -310,6 +310,11 @@ impl Watch {
         if self.due(waiting) > Instant::now() {
             return Next::Wait;
         }
+        // What has come in time is not lost because this thread is late.
+        match self.came(waiting) {
+            Next::Wait if self.due(waiting) <= Instant::now() => {}
+            next => return next,
+        }
         let stage = waiting.seat.guest().map(|guest| guest.exchange.stage());
         match stage {
             // Nothing was asked, or nothing more.
@@ -340,7 +345,7 @@ impl Watch {
                 match standing.serve_at_once(guest, &self.house) {
                     Look::Waits => Next::Wait,
                     Look::Alone => Next::Thread,
-                    Look::Gone => Next::Close,
+                    Look::Over => Next::Close,
                 }
             }
             // One thing after another.

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use httparse::EMPTY_HEADER;
 
+use super::exchange::Stage;
 use super::framing::{Body, HEADERS_MAX, Head, HeadScan, HeadSpan, parse_head};
 use super::guests::Guest;
 use super::house::House;
 use super::proxy::forwarded_for;
 use super::refusal::Refusal;
+use super::socket::{Received, receive_now};
 use super::ticket::Ticket;
 use super::{Peers, Request};
 
@@ -51,8 +53,8 @@ pub enum Look {
     /// It needs a thread of its own, for a request that is large, not simply right, or not alone, or for an answer that did
     /// not go out.
     Alone,
-    /// It was told to go.
-    Gone,
+    /// It ends: it was told to go, or its last answer has gone out and nothing came behind its request.
+    Over,
 }
 
 /// Why a request was not handed over.
@@ -149,13 +151,28 @@ impl Standing {
         };
         match self.hand_over(guest, house, &head, speaker, span.end, end) {
             Ok(due) => self.answer_due = due,
-            Err(NotHanded::Gone) => return Look::Gone,
+            Err(NotHanded::Gone) => return Look::Over,
             Err(NotHanded::Refused(_)) => return Look::Alone,
         }
         self.forget(end);
-        match self.input.is_empty() && guest.exchange.may_wait_for_peer() {
-            true => Look::Waits,
-            false => Look::Alone,
+        if !self.input.is_empty() {
+            return Look::Alone;
+        }
+        if guest.exchange.may_wait_for_peer() {
+            return Look::Waits;
+        }
+        self.end_at_once(guest)
+    }
+
+    /// Ends a connection that goes on no longer, unless somebody must stay with it.
+    fn end_at_once(&mut self, guest: &Guest) -> Look {
+        if guest.exchange.stage() != Stage::Last {
+            return Look::Alone; // some of the answer is still to be sent
+        }
+        match receive_now(guest.channel.stream(), &mut self.input) {
+            // Closing over it would be a reset, and could destroy the answer.
+            Some(Received::Bytes(_)) => Look::Alone,
+            Some(Received::End | Received::TimedOut | Received::Broken) | None => Look::Over,
         }
     }
 
@@ -165,6 +182,14 @@ impl Standing {
             self.whole_by = Some(Instant::now() + house.limits.request_deadline);
         }
         Look::Waits
+    }
+
+    /// As it is kept while nothing of a next request has come: without a buffer.
+    pub fn at_rest(self) -> Self {
+        Self {
+            input: Vec::new(),
+            ..self
+        }
     }
 
     /// Makes room for what comes next; doubling, so that memory follows what was really sent and not what was announced.

@@ -140,6 +140,7 @@ mod tests {
             tls: None,
             peers: Default::default(),
             pollers: Vec::new(),
+            no_thread: Default::default(),
         });
         let shape = Shape {
             body: Body::Length(0),
