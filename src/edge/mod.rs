@@ -9,6 +9,7 @@
 //! | `front` | accept, the cap, closing |
 //! | `guests` | who is connected and who has waited longest |
 //! | `poller` | one thread for many connections: those that wait, and requests that are small and whole |
+//! | `alarms` | whom it looks at when, though nothing has come |
 //! | `standing` | where a connection stands between two looks at it |
 //! | `conn` | a connection on a thread of its own |
 //! | `proxy` | for whom a proxy speaks. Pure |
@@ -26,6 +27,7 @@
 //! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
 //! [`Limits`]; a thread waits on a peer only under a deadline.
 
+mod alarms;
 mod channel;
 mod conn;
 mod episode;

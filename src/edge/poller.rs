@@ -6,8 +6,7 @@
 //! large body, a chunked one, a head that is wrong, an answer that the peer does not take. So a slow peer, or a bad one, keeps
 //! nobody else waiting.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +18,9 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
+use super::alarms::Alarms;
 use super::conn;
+use super::episode::Episode;
 use super::exchange::Stage;
 use super::guests::Seat;
 use super::house::House;
@@ -109,7 +110,8 @@ impl Poller {
             house: Arc::clone(house),
             crew: Arc::clone(crew),
             waiting: HashMap::new(),
-            alarms: BinaryHeap::new(),
+            alarms: Alarms::default(),
+            trouble: Episode::default(),
             input: Vec::with_capacity(TOGETHER_BYTES_MAX),
         };
         let thread = spawn(name, STACK_BYTES, move || watch.run())?;
@@ -165,8 +167,9 @@ struct Watch {
     crew: Arc<Crew>,
     /// By the guests' numbers.
     waiting: HashMap<u64, Waiting>,
-    /// When to look at whom in any case. At most two or three for each, for they are only added before what is there.
-    alarms: BinaryHeap<Reverse<(Instant, u64)>>,
+    alarms: Alarms,
+    /// The system does not let us wait.
+    trouble: Episode,
     /// What is received into, first. Never without spare capacity.
     input: Vec<u8>,
 }
@@ -175,7 +178,7 @@ impl Watch {
     fn run(&mut self) {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
-            let timeout = self.alarms.peek().map(|Reverse((when, _))| {
+            let timeout = self.alarms.next().map(|when| {
                 let wait = when.saturating_duration_since(Instant::now());
                 Timespec {
                     tv_sec: wait.as_secs() as _,
@@ -189,7 +192,9 @@ impl Watch {
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    log::error!("{}: epoll: {error}; trying on", self.house.name);
+                    if self.trouble.begins() {
+                        log::error!("{}: epoll: {error}; trying on", self.house.name);
+                    }
                     self.house.guests.wait_change(AFTER_AN_ERROR);
                 }
             }
@@ -232,11 +237,13 @@ impl Watch {
                 epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
             );
             if let Err(error) = added {
-                log::error!(
-                    "{}: epoll: {error}; {} is served alone",
-                    self.house.name,
-                    guest.peer
-                );
+                if self.trouble.begins() {
+                    log::error!(
+                        "{}: epoll: {error}; {} is served alone",
+                        self.house.name,
+                        guest.peer
+                    );
+                }
                 self.on_its_own(waiting);
                 continue;
             }
@@ -274,7 +281,7 @@ impl Watch {
         let due = self.due(&waiting);
         if waiting.alarm.is_none_or(|alarm| alarm > due) {
             waiting.alarm = Some(due);
-            self.alarms.push(Reverse((due, number)));
+            self.alarms.set(due, number);
         }
         self.waiting.insert(number, waiting);
     }
@@ -292,11 +299,13 @@ impl Watch {
     }
 
     fn keep_alarms(&mut self) {
+        let waiting = &self.waiting;
+        self.alarms.tidy(waiting.len(), |when, number| {
+            let waiting = waiting.get(&number);
+            waiting.is_some_and(|waiting| waiting.alarm == Some(when))
+        });
         let now = Instant::now();
-        while let Some(Reverse((when, number))) = self.alarms.peek().copied()
-            && when <= now
-        {
-            self.alarms.pop();
+        while let Some((when, number)) = self.alarms.take_due(now) {
             if let Some(waiting) = self.waiting.get_mut(&number)
                 && waiting.alarm == Some(when)
             {
