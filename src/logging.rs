@@ -2,18 +2,21 @@
 //!
 //! simplelog formats; what it lacks is here: a level that changes while running, a file that can be reopened, times of one
 //! width, dependencies that are heard only when they warn, and line breaks in a message that stay inside its line. Nothing
-//! here decides what is worth a line, and a log that cannot be written never stops the relay: the lines lost are counted
-//! and told later.
+//! here decides what is worth a line, and a log that cannot be written never stops the relay, nor does a standard error that
+//! nobody reads: the lines lost are counted and told later. (A file on a disk that hangs does: no system call says so before.)
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use simplelog::{ConfigBuilder, ThreadLogMode, WriteLogger};
 
 use crate::config;
@@ -27,6 +30,21 @@ const FILE_MODE: u32 = 0o640;
 
 /// A line longer than this is cut, so that one record cannot fill the disk. In bytes.
 const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// What a pipe that takes anything takes whole, without waiting; PIPE_BUF of Linux.
+const PIPE_BYTES: usize = 4096;
+
+/// How long whoever reads standard error may take to make room. Threads that serve many wait for it, so it is short.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// No patience at all, for whoever had some and has not read since.
+const NOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// The process's log. There is one; dropping this handle leaves it as it is.
 #[derive(Debug)]
@@ -181,12 +199,18 @@ impl Output {
         }
     }
 
-    /// Whether all of `bytes` went out. An error ends it: no waiting for a disk to have room.
+    /// Whether all of `bytes` went out. An error ends it: no waiting for a disk to have room, nor for long for a reader.
     fn put(&mut self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = match &mut self.handle {
-                Handle::Stderr => io::stderr().write(rest),
+                Handle::Stderr => {
+                    let patience = if self.lost == 0 { PATIENCE } else { NOW };
+                    if !takes(&io::stderr(), patience) {
+                        return false;
+                    }
+                    io::stderr().write(&rest[..rest.len().min(PIPE_BYTES)])
+                }
                 Handle::File(file) => file.write(rest),
             };
             match written {
@@ -200,6 +224,18 @@ impl Output {
             }
         }
         true
+    }
+}
+
+/// Whether `output`, a pipe or the like, takes [`PIPE_BYTES`] within `patience`.
+fn takes(output: impl AsFd, patience: Timespec) -> bool {
+    let mut fds = [PollFd::new(&output, PollFlags::OUT)];
+    loop {
+        match poll(&mut fds, Some(&patience)) {
+            Ok(ready) => return ready > 0,
+            Err(Errno::INTR) => {}
+            Err(_) => return false, // no memory to wait with
+        }
     }
 }
 

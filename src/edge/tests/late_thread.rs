@@ -110,8 +110,7 @@ fn who_needs_a_thread_that_is_not_to_be_had_is_told_so_once() {
         || {
             let (gate, asked, tell) = gate();
             let house = open(limits(), 20, gate);
-            let (mut owed, mut large, mut small) =
-                (house.client(), house.client(), house.client());
+            let (mut owed, mut large, mut small) = (house.client(), house.client(), house.client());
             house.wait_connections(3);
             without_threads(|| {
                 owed.post("a");

@@ -3,6 +3,7 @@
 mod late;
 mod late_thread;
 mod room;
+mod storm;
 mod talk;
 mod together;
 

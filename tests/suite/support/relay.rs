@@ -47,6 +47,7 @@ const TCP_TLS: &str = "[tcp.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"cert.pem\"\
 pub struct Setup {
     toml: String,
     nofile: Option<u32>,
+    unread_log: bool,
     env: Vec<(&'static str, String)>,
     tls: bool,
 }
@@ -64,6 +65,12 @@ impl Setup {
     /// Under `ulimit -n files`.
     pub fn nofile(mut self, files: u32) -> Self {
         self.nofile = Some(files);
+        self
+    }
+
+    /// With a log that nobody reads: its standard error is the pipe `log` in its folder, which it keeps open itself.
+    pub fn unread_log(mut self) -> Self {
+        self.unread_log = true;
         self
     }
 
@@ -306,14 +313,17 @@ impl Drop for Relay {
 fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
     let file = dir.join("relay.toml");
     fs::write(&file, overlay(BASE, &setup.toml)).expect("relay.toml is written");
-    let mut command = match setup.nofile {
+    // exec keeps the process id, so signals and /proc still mean the relay.
+    let script = match (setup.nofile, setup.unread_log) {
+        (Some(files), _) => Some(format!("ulimit -n {files} && exec \"$0\" \"$@\"")),
+        (None, true) => Some("mkfifo log && exec \"$0\" \"$@\" 2<>log".to_owned()),
+        (None, false) => None,
+    };
+    let mut command = match script {
         None => binary(),
-        Some(files) => {
-            // exec keeps the process id, so signals and /proc still mean the relay.
+        Some(script) => {
             let mut shell = Command::new("sh");
-            shell
-                .arg("-c")
-                .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""));
+            shell.arg("-c").arg(script);
             shell.arg(env!("CARGO_BIN_EXE_payrelay"));
             shell
         }
