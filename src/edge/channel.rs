@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::event::PollFlags;
+use rustix::io::ioctl_fionread;
 
 use super::proxy::{self, NoHeader};
 use super::socket::{
@@ -158,6 +159,11 @@ impl Channel {
     pub fn shutdown(&self, how: Shutdown) {
         // Fails only if the peer has closed already.
         let _ = self.stream.shutdown(how);
+    }
+
+    /// Whether something has come that was not received yet.
+    pub fn has_unread(&self) -> bool {
+        ioctl_fionread(&self.stream).is_ok_and(|bytes| bytes > 0)
     }
 
     /// The socket, for what is received only to be thrown away.

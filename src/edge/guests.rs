@@ -1,6 +1,7 @@
 //! Who is connected, since when each has kept us waiting, and who must go when there is no room.
 //!
-//! Nothing here reads or writes a socket; the only thing done to one is to shut it down.
+//! Nothing here reads or writes a socket; the only things done to one are to ask whether there is something to read, and to
+//! shut it down.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr};
@@ -23,6 +24,10 @@ const GRACE: Duration = Duration::from_millis(5);
 
 /// How many may have to go for one newcomer: another room of the house may take the descriptor that came free.
 const EVICTIONS_MAX: u32 = 3;
+
+/// How many of those who have waited longest are asked whether something has come from them. If it has from all, the house is
+/// behind with its work.
+const PASSED_OVER_MAX: usize = 64;
 
 /// Its request is whole: it is ours to answer, and cannot be evicted.
 const BUSY: u64 = 0;
@@ -86,6 +91,11 @@ impl Guest {
     /// Whether it was told to go.
     pub fn is_gone(&self) -> bool {
         self.state.load(Ordering::SeqCst) == GONE
+    }
+
+    /// Whether it is us that it waits for: something has come that nobody has looked at yet. Not if it only waits to be closed.
+    fn is_unheard(&self, seen: u64) -> bool {
+        seen != BEGUN && self.channel.has_unread()
     }
 
     /// Tells it to go if it waits with nothing begun.
@@ -167,6 +177,16 @@ impl Drop for Seat {
     }
 }
 
+/// Who has to go for a newcomer.
+enum Evicted {
+    /// It was told.
+    Told(Arc<Guest>),
+    /// Nobody yet: all who wait, wait for us.
+    Unheard,
+    /// Nobody waits.
+    Nobody,
+}
+
 /// What came of a request for a place.
 pub enum Admission {
     /// Sit down.
@@ -243,20 +263,28 @@ impl Guests {
             if let Some(permit) = self.take_place(most, fds) {
                 return Some(permit);
             }
-            let has_room = if evictions == EVICTIONS_MAX {
-                false
-            } else if let Some(guest) = self.evict_longest_waiting() {
-                evictions += 1;
-                evicted(&guest);
-                drop(guest); // or we would keep its descriptor ourselves
-                self.wait_until(now + LEAVE_MAX, |roll| roll.departures != departures)
-            } else {
-                // Whoever is on the way out only has to close its socket.
-                let leaving = self.is_somebody_leaving();
-                let most = if leaving { LEAVE_MAX } else { self.grace };
-                self.wait_until(now + most, |roll| {
-                    roll.departures != departures || roll.told != told
-                })
+            if evictions == EVICTIONS_MAX {
+                return None;
+            }
+            let is_news = |roll: &Roll| roll.departures != departures || roll.told != told;
+            let has_room = match self.evict_longest_waiting() {
+                Evicted::Told(guest) => {
+                    evictions += 1;
+                    evicted(&guest);
+                    drop(guest); // or we would keep its descriptor ourselves
+                    self.wait_until(now + LEAVE_MAX, |roll| roll.departures != departures)
+                }
+                Evicted::Unheard => {
+                    // They are looked at in a moment, if we are not hopelessly behind.
+                    self.wait_until(Instant::now() + self.grace, is_news);
+                    now.elapsed() < LEAVE_MAX && !self.is_closing()
+                }
+                Evicted::Nobody => {
+                    // Whoever is on the way out only has to close its socket.
+                    let leaving = self.is_somebody_leaving();
+                    let most = if leaving { LEAVE_MAX } else { self.grace };
+                    self.wait_until(now + most, is_news)
+                }
             };
             if !has_room {
                 return None;
@@ -290,23 +318,38 @@ impl Guests {
         }
     }
 
-    fn evict_longest_waiting(&self) -> Option<Arc<Guest>> {
-        loop {
-            let (seen, guest) = {
-                let roll = self.roll.lock();
-                let longest = roll
-                    .guests
-                    .values()
-                    .map(|guest| (guest.state.load(Ordering::SeqCst), guest))
-                    .filter(|(state, _)| !matches!(*state, BUSY | GONE))
-                    .min_by_key(|(state, _)| *state)?;
-                (longest.0, Arc::clone(longest.1))
+    /// Tells whoever has waited longest to go. Those who wait for us are passed over: at the cap, a newcomer would else come
+    /// in for each whose request is there already, and would go for the next.
+    fn evict_longest_waiting(&self) -> Evicted {
+        let (mut passed, mut count) = ((0, 0), 0);
+        while count < PASSED_OVER_MAX {
+            let Some(((seen, number), guest)) = self.longest_waiting(passed) else {
+                break;
             };
+            if guest.is_unheard(seen) {
+                (passed, count) = ((seen, number), count + 1);
+                continue;
+            }
             // Otherwise its request became whole this very moment, or the first part came: look again.
             if guest.tell_to_go(seen, Shutdown::Both) {
-                return Some(guest);
+                return Evicted::Told(guest);
             }
         }
+        match count {
+            0 => Evicted::Nobody,
+            _ => Evicted::Unheard,
+        }
+    }
+
+    /// Who has waited longest of those who come behind `passed` in the order of their states and numbers.
+    fn longest_waiting(&self, passed: (u64, u64)) -> Option<((u64, u64), Arc<Guest>)> {
+        let roll = self.roll.lock();
+        let waiting = roll.guests.values().filter_map(|guest| {
+            let key = (guest.state.load(Ordering::SeqCst), guest.number);
+            (!matches!(key.0, BUSY | GONE) && key > passed).then_some((key, guest))
+        });
+        let (key, guest) = waiting.min_by_key(|(key, _)| *key)?;
+        Some((key, Arc::clone(guest)))
     }
 
     /// To be said after [`Guest::waits`]: a newcomer may be looking for somebody who does, and whoever closes the front
@@ -418,19 +461,26 @@ mod tests {
         }
     }
 
+    fn evicted(guests: &Guests) -> Option<Arc<Guest>> {
+        match guests.evict_longest_waiting() {
+            Evicted::Told(guest) => Some(guest),
+            Evicted::Unheard | Evicted::Nobody => None,
+        }
+    }
+
     #[test]
     fn of_evicted_and_whole_exactly_one_wins() -> io::Result<()> {
         let guests = Arc::new(Guests::new());
         let (_seat, guest) = seated(&guests)?;
         assert!(guest.is_whole());
         guest.has_begun(); // its next one
-        assert!(guests.evict_longest_waiting().is_none(), "it is at work");
+        assert!(evicted(&guests).is_none(), "it is at work");
         guest.waits(guests.epoch(), false);
         guest.has_begun();
-        assert!(guests.evict_longest_waiting().is_some());
+        assert!(evicted(&guests).is_some());
         assert!(guest.is_gone());
         assert!(!guest.is_whole(), "it was evicted first");
-        assert!(guests.evict_longest_waiting().is_none(), "twice");
+        assert!(evicted(&guests).is_none(), "twice");
         Ok(())
     }
 
@@ -440,7 +490,7 @@ mod tests {
         let (_first, first) = seated(&guests)?;
         let (_second, second) = seated(&guests)?;
         second.lingers();
-        assert!(guests.evict_longest_waiting().is_some());
+        assert!(evicted(&guests).is_some());
         assert!(second.is_gone() && !first.is_gone());
         Ok(())
     }

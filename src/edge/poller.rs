@@ -226,43 +226,48 @@ impl Watch {
         let new = std::mem::take(&mut inbox.new);
         drop(inbox);
         for waiting in new {
-            let Some(guest) = waiting.seat.guest() else {
-                continue;
-            };
-            let number = guest.number;
-            let added = epoll::add(
-                &self.poller.epoll,
-                guest.channel.stream(),
-                epoll::EventData::new_u64(number),
-                epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
-            );
-            if let Err(error) = added {
-                if self.trouble.begins() {
-                    log::error!(
-                        "{}: epoll: {error}; {} is served alone",
-                        self.house.name,
-                        guest.peer
-                    );
-                }
-                self.on_its_own(waiting);
-                continue;
-            }
-            self.wait_on(number, waiting);
+            self.welcome(waiting);
         }
         Ok(())
     }
 
-    /// Looks at one, and does what follows from it.
+    /// Looks at a newcomer, and waits for more of it. First the look: most come with their request, and one that is answered
+    /// for good need not be waited for. At the cap it may be told to go before the system has told of it.
+    fn welcome(&mut self, mut waiting: Waiting) {
+        let next = self.look(&mut waiting, Self::came);
+        let Some(guest) = waiting.seat.guest() else {
+            return;
+        };
+        match next {
+            Next::Wait => {}
+            Next::Thread => return self.on_its_own(waiting),
+            Next::Close => return drop(waiting),
+        }
+        let added = epoll::add(
+            &self.poller.epoll,
+            guest.channel.stream(),
+            epoll::EventData::new_u64(guest.number),
+            epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
+        );
+        if let Err(error) = added {
+            if self.trouble.begins() {
+                log::error!(
+                    "{}: epoll: {error}; {} is served alone",
+                    self.house.name,
+                    guest.peer
+                );
+            }
+            return self.on_its_own(waiting);
+        }
+        self.wait_on(guest.number, waiting);
+    }
+
+    /// Looks at one that waits, and does what follows from it.
     fn look_at(&mut self, number: u64, look: fn(&mut Self, &mut Waiting) -> Next) {
         let Some(mut waiting) = self.waiting.remove(&number) else {
             return; // it went, after the system had told of it
         };
-        // What it makes panic ends that connection only.
-        let looked = catch_unwind(AssertUnwindSafe(|| look(self, &mut waiting)));
-        let next = looked.unwrap_or_else(|_| {
-            self.input = Vec::with_capacity(TOGETHER_BYTES_MAX);
-            Next::Close
-        });
+        let next = self.look(&mut waiting, look);
         if let Next::Wait = next {
             return self.wait_on(number, waiting);
         }
@@ -274,6 +279,14 @@ impl Watch {
             Next::Wait | Next::Close => drop(waiting),
             Next::Thread => self.on_its_own(waiting),
         }
+    }
+
+    /// Looks at one. What it makes panic ends that connection only.
+    fn look(&mut self, waiting: &mut Waiting, look: fn(&mut Self, &mut Waiting) -> Next) -> Next {
+        catch_unwind(AssertUnwindSafe(|| look(self, waiting))).unwrap_or_else(|_| {
+            self.input = Vec::with_capacity(TOGETHER_BYTES_MAX);
+            Next::Close
+        })
     }
 
     /// It waits, and is looked at in time.

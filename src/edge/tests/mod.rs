@@ -1,9 +1,9 @@
 //! The gatehouse from outside: real sockets, a handler of the test's own. Here is what the tests speak in.
 
 mod late;
-mod late_thread;
 mod room;
 mod storm;
+mod strain;
 mod talk;
 mod together;
 

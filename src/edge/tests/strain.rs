@@ -1,4 +1,4 @@
-//! What becomes of those who wait when the thread that waits for them is late, or no other is to be had.
+//! Under strain: what becomes of those who wait when the thread that waits for them is late, or no other is to be had.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -68,6 +68,44 @@ fn what_came_in_time_is_served_however_late_it_is_looked_at() {
     }
 }
 
+#[test]
+fn who_waits_for_us_is_not_sent_away_for_a_newcomer() {
+    let (ask, asked) = unbounded();
+    let (tell, told) = unbounded();
+    let slow = Slow {
+        asked: ask,
+        go_on: told,
+    };
+    let pollers = front::pollers();
+    let house = open(
+        Limits {
+            max_connections: pollers + 1,
+            ..limits()
+        },
+        100,
+        slow,
+    );
+    let mut slow: Vec<_> = (0..pollers).map(|_| house.client()).collect();
+    for client in &mut slow {
+        client.send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n");
+        asked.recv_timeout(PATIENCE).expect("a request");
+    }
+    let mut unheard = house.client();
+    unheard.post("a");
+    house.wait_connections(pollers + 1);
+    let answer = house.client().answer();
+    assert_eq!((answer.status, answer.outcome()), (503, "limit"));
+    for client in &mut slow {
+        tell.send(()).expect("a handler");
+        assert_eq!(client.answer().status, 200);
+    }
+    assert_eq!(unheard.answer().body, "POST /x a");
+    // Now that it has been heard, it is one of those who may have to go.
+    assert_eq!(house.client().post("b").answer().status, 200);
+    let words: Vec<_> = house.words.try_iter().collect();
+    assert_eq!(words, ["limit", "evicted"]);
+}
+
 /// Runs `work` while no thread can be started in this process.
 fn without_threads(work: impl FnOnce()) {
     let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
@@ -88,7 +126,7 @@ fn without_threads(work: impl FnOnce()) {
 #[test]
 fn whose_last_answer_has_gone_out_is_told_nothing_more_for_want_of_a_thread() {
     alone(
-        "edge::tests::late_thread::whose_last_answer_has_gone_out_is_told_nothing_more_for_want_of_a_thread",
+        "edge::tests::strain::whose_last_answer_has_gone_out_is_told_nothing_more_for_want_of_a_thread",
         || {
             let house = open(limits(), 10, Echo);
             let mut client = house.client();
@@ -106,7 +144,7 @@ fn whose_last_answer_has_gone_out_is_told_nothing_more_for_want_of_a_thread() {
 #[test]
 fn who_needs_a_thread_that_is_not_to_be_had_is_told_so_once() {
     alone(
-        "edge::tests::late_thread::who_needs_a_thread_that_is_not_to_be_had_is_told_so_once",
+        "edge::tests::strain::who_needs_a_thread_that_is_not_to_be_had_is_told_so_once",
         || {
             let (gate, asked, tell) = gate();
             let house = open(limits(), 20, gate);
