@@ -206,7 +206,7 @@ impl Output {
             let written = match &mut self.handle {
                 Handle::Stderr => {
                     let patience = if self.lost == 0 { PATIENCE } else { NOW };
-                    if !takes(&io::stderr(), patience) {
+                    if !takes(io::stderr(), patience) {
                         return false;
                     }
                     io::stderr().write(&rest[..rest.len().min(PIPE_BYTES)])

@@ -229,10 +229,6 @@ impl Told {
 }
 
 impl Handler for Admin {
-    fn is_quick(&self) -> bool {
-        false // it reads files, and waits for threads
-    }
-
     fn handle(&self, request: &Request<'_>, ticket: Ticket) {
         let told = self.answer(Asked {
             method: request.method,

@@ -121,7 +121,8 @@ struct Conn<'a> {
     standing: Standing,
     /// There is nothing to be received before the last request is settled: that was found already.
     settles_first: bool,
-    /// A request was handed over by this thread.
+    /// A request was handed over by this thread. Only after one does it give the connection back: a connection that the poller
+    /// cannot wait for would else go to and fro between them, for nothing.
     has_served: bool,
 }
 

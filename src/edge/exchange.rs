@@ -1,8 +1,8 @@
 //! One request and its answer: from the moment it is handed over until the peer has been written to.
 //!
-//! The answer is written by whichever thread has it, straight to the peer. The connection's own thread meanwhile waits for
-//! the peer's next request, so an answer wakes nobody. Only when the socket does not take all of it, or the connection is to
-//! end, has the connection's thread something to do.
+//! The answer is written by whichever thread has it, straight to the peer. Whoever serves the connection, a poller or its own
+//! thread, meanwhile waits for the peer's next request, so an answer wakes nobody. Only when the socket does not take all of it,
+//! or the connection is to end, is there something to do for the one who serves it: here called the connection's thread.
 
 use std::net::Shutdown;
 use std::time::Instant;

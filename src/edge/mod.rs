@@ -1,8 +1,9 @@
 //! The gatehouse: what stands between the network and every HTTP handler of the house.
 //!
-//! A [`Front`] owns a listener, and a thread for each connection that has something to do for longer than a moment. It lets a request in only when it is whole, bounded and such
-//! that no two parsers would read it differently; everything else it refuses itself. [`Lanes`] is the handler that carries
-//! requests on, to the counter or to the tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
+//! A [`Front`] owns a listener, a few threads that each wait for many connections, and a thread more for each connection that
+//! takes longer than a moment. It lets a request in only when it is whole, bounded and such that no two parsers would read it
+//! differently; everything else it refuses itself. [`Lanes`] is the handler that carries requests on, to the counter or to the
+//! tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
 //!
 //! | part | what lives there |
 //! |---|---|
@@ -107,14 +108,15 @@ pub struct Request<'a> {
 
 /// Answers whole requests, at once or later.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers `request` by paying `ticket`, in this call or from another thread afterwards. Called on the connection's own
-    /// thread; it may wait, but not for the answer.
+    /// Answers `request` by paying `ticket`, in this call or from another thread afterwards. It may wait, but not for the answer;
+    /// unless it is quick.
     fn handle(&self, request: &Request<'_>, ticket: Ticket);
 
-    /// Whether that takes microseconds, for a request of up to 64 KiB. Then it may be called on a thread that waits for other
-    /// connections too.
+    /// Whether [`Handler::handle`] waits for nobody, and takes no more than a millisecond for a request of up to 64 KiB. Then it
+    /// is called on a thread that serves other connections too, and keeps them waiting for as long; otherwise on the
+    /// connection's own.
     fn is_quick(&self) -> bool {
-        true
+        false
     }
 }
 

@@ -16,8 +16,8 @@ use super::socket::{Received, receive_now};
 use super::ticket::Ticket;
 use super::{Peers, Request};
 
-/// The largest request, head and body, that is waited for and served together with other connections'. What takes longer to
-/// judge than a few ten microseconds is not to keep others waiting.
+/// The largest request in bytes, head and body, that is waited for and served together with other connections'. What takes
+/// longer to receive and to judge is not to keep others waiting; hardly a provider sends as much.
 pub const TOGETHER_BYTES_MAX: usize = 64 * 1024;
 
 /// The least room that is made for what comes next.

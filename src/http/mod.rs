@@ -1,6 +1,6 @@
 //! The counter and the tiny_http pool: requests in, notifications out, and the answer to the provider.
 //!
-//! A request is judged where it is, on the thread of its connection, while one of `http.workers` places is free; else it
+//! A request is judged where it is, on the thread that has received it, while one of `http.workers` places is free; else it
 //! goes through tiny_http to the pool's workers, who judge it in the same way. So a flood of costly requests takes no more
 //! of the machine than is meant for it, and in the usual case no other thread must wake.
 //!

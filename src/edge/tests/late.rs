@@ -10,6 +10,10 @@ const LARGE_BYTES: usize = 24 * 1024 * 1024;
 struct Hand(Sender<(String, Ticket)>);
 
 impl Handler for Hand {
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn handle(&self, request: &Request<'_>, ticket: Ticket) {
         let body = String::from_utf8_lossy(request.body).into_owned();
         let _ = self.0.send((body, ticket));
@@ -215,6 +219,10 @@ fn closing_waits_for_an_owed_answer_which_says_so() {
 fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_it() {
     struct Large(Vec<u8>);
     impl Handler for Large {
+        fn is_quick(&self) -> bool {
+            true
+        }
+
         fn handle(&self, _: &Request<'_>, ticket: Ticket) {
             ticket.pay(&reply(self.0.clone()));
         }

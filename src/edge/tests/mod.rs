@@ -38,6 +38,10 @@ impl Echo {
 }
 
 impl Handler for Echo {
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn handle(&self, request: &Request<'_>, ticket: Ticket) {
         ticket.pay(&Self::reply(request));
     }
@@ -51,6 +55,10 @@ struct Gate {
 }
 
 impl Handler for Gate {
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn handle(&self, request: &Request<'_>, ticket: Ticket) {
         let _ = self.held.send((Echo::reply(request), ticket));
         let _ = self.asked.send(());

@@ -32,6 +32,10 @@ struct Moody {
 }
 
 impl Handler for Moody {
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn handle(&self, request: &Request<'_>, ticket: Ticket) {
         let reply = Reply {
             status: 200,
