@@ -34,6 +34,7 @@ mod rude;
 mod seeds;
 mod sends;
 mod session;
+mod shortage;
 mod stop;
 mod takeover;
 mod tls;

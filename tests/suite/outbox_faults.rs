@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::{DEADLINE, Process, Random, Relay, binary, eventually};
+use crate::support::{DEADLINE, Process, Random, Relay, binary, eventually, strace};
 
 const STORE: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nretry_first = \"100ms\"\n";
 
@@ -379,36 +379,14 @@ fn a_disk_that_may_only_be_read_stops_the_start() {
     );
 }
 
-/// The relay's calls to the system, by strace; `None`, loudly, where that may not look.
-fn traced(relay: &Relay) -> Option<Process> {
-    let mut command = Command::new("strace");
-    command
-        .args([
-            "-f",
-            "-y",
-            "-s",
-            "200",
-            "-e",
-            "trace=fsync,fdatasync,write,pwrite64,sendto,sendmsg,writev",
-        ])
-        .args(["-p", &relay.process().pid().to_string(), "-o"])
-        .arg(relay.path("strace.txt"));
-    let process = Process::start("strace", command);
-    let mut attached = false;
-    eventually("strace looks on, or may not", || {
-        let said = process.stderr();
-        attached = said.contains("attached");
-        attached || said.contains("not permitted") || said.contains("Could not attach")
-    });
-    if !attached {
-        eprintln!(
-            "NOT TESTED: strace may not look on here: {}",
-            process.stderr()
-        );
-        return None;
-    }
-    Some(process)
-}
+/// The calls of which an answer or a sync is made.
+const WRITES: [&str; 5] = [
+    "-y",
+    "-s",
+    "200",
+    "-e",
+    "trace=fsync,fdatasync,write,pwrite64,sendto,sendmsg,writev",
+];
 
 fn calls(relay: &Relay) -> Vec<String> {
     let mut text = Vec::new();
@@ -424,7 +402,9 @@ fn calls(relay: &Relay) -> Vec<String> {
 #[test]
 fn no_answer_of_stored_leaves_before_its_sync() {
     let relay = Relay::with(STORE);
-    let Some(strace) = traced(&relay) else { return };
+    let Some(watcher) = strace(&relay, &WRITES) else {
+        return;
+    };
     let mut provider = relay.http();
     for n in 0..30 {
         let told = provider.post("/notify/till-7", format!("{n}").as_bytes());
@@ -437,7 +417,7 @@ fn no_answer_of_stored_leaves_before_its_sync() {
             .count()
             >= 30
     });
-    drop(strace);
+    drop(watcher);
     // One at a time, so between two answers there must be a sync of the log that has returned.
     let (mut synced, mut answers) = (false, 0);
     for line in calls(&relay) {
@@ -460,7 +440,9 @@ fn what_is_acknowledged_in_time_writes_nothing_to_disk() {
     let relay = Relay::with(STORE);
     let mut till = relay.backend("till-7");
     let mut warm = relay.http();
-    let Some(strace) = traced(&relay) else { return };
+    let Some(watcher) = strace(&relay, &WRITES) else {
+        return;
+    };
     for n in 0..50 {
         let body = format!("{n}");
         warm.send(&crate::support::post_request(
@@ -478,7 +460,7 @@ fn what_is_acknowledged_in_time_writes_nothing_to_disk() {
             .count()
             >= 50
     });
-    drop(strace);
+    drop(watcher);
     let on_disk: Vec<String> = calls(&relay)
         .into_iter()
         .filter(|line| line.contains("outbox.db") || line.contains("sync("))

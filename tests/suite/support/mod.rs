@@ -16,6 +16,7 @@ mod proxy;
 mod redis;
 mod relay;
 mod steady;
+mod strace;
 mod tls;
 
 use std::thread;
@@ -37,6 +38,7 @@ pub use process::Process;
 pub use proxy::TcpProxy;
 pub use relay::{Relay, Setup, binary, run};
 pub use steady::Steady;
+pub use strace::strace;
 pub use tls::{Authority, Via, Wire};
 
 /// Every test over both transports: what is promised does not depend on whether it is sealed.
