@@ -6,6 +6,7 @@ mod api;
 mod bench;
 mod check;
 mod listen;
+mod malloc;
 mod outbox;
 mod place;
 mod run;

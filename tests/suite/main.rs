@@ -19,6 +19,7 @@ mod crowd;
 mod descriptors;
 mod events;
 mod hostile_http;
+mod memory;
 mod outbox;
 mod outbox_backlog;
 mod outbox_crash;
