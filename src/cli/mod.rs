@@ -5,8 +5,8 @@
 mod api;
 mod bench;
 mod check;
+mod glibc;
 mod listen;
-mod malloc;
 mod outbox;
 mod place;
 mod run;
