@@ -119,24 +119,32 @@ fn a_backlog_is_sent_no_faster_than_the_drain_rate_and_fresh_ones_do_not_wait_fo
 #[test]
 fn backends_with_a_backlog_take_turns_whoever_came_first() {
     let relay = storing("", "drain_rate = 100");
-    for n in 0..150 {
-        stored(&relay, "/notify/till-7", format!("{n}").as_bytes());
+    for (backend, count) in [("till-7", 150), ("till-8", 30)] {
+        for n in 0..count {
+            stored(
+                &relay,
+                &format!("/notify/{backend}"),
+                format!("{n}").as_bytes(),
+            );
+        }
     }
-    for n in 0..10 {
-        stored(&relay, "/notify/till-8", format!("{n}").as_bytes());
-    }
-    let mut first = relay.backend_with("till-7", "max=64");
+    // Half of that may be under way, so neither is held up by its own ACKs.
+    let mut first = relay.backend_with("till-7", "max=128");
     first.message().ack();
-    let mut second = relay.backend_with("till-8", "max=64");
+    let mut second = relay.backend_with("till-8", "max=128");
     thread::scope(|scope| {
         scope.spawn(move || (1..150).for_each(|_| drop(first.message().ack())));
-        scope.spawn(move || (0..10).for_each(|_| drop(second.message().ack())));
+        scope.spawn(move || (0..30).for_each(|_| drop(second.message().ack())));
     });
     nothing_pending(&relay);
     let (first, second) = (sent(&relay, "till-7"), sent(&relay, "till-8"));
-    assert_eq!((first.len(), second.len()), (150, 10));
-    let meanwhile = first.iter().filter(|at| *at < &second[9]).count();
-    assert!(meanwhile < 100, "{meanwhile} went to the first meanwhile");
+    assert_eq!((first.len(), second.len()), (150, 30));
+    let meanwhile = second[0]..second[29];
+    let meanwhile = first.iter().filter(|at| meanwhile.contains(at)).count();
+    assert!(
+        (10..90).contains(&meanwhile),
+        "while 30 went to the second, {meanwhile} went to the first"
+    );
 }
 
 #[test]
@@ -153,7 +161,8 @@ fn waiting_for_its_turn_costs_no_processor() {
         till.message().ack();
     }
     let used = cpu() - before;
-    assert!(used < 1.0, "{used} s of the processor for three messages");
+    eprintln!("{used} s");
+    assert!(used < 0.2, "{used} s of the processor for three messages");
 }
 
 /// The figures are only worth something on a machine that does nothing else.
