@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use self::ledger::{AckNumber, Ledger, Who};
+use self::ledger::{AckNumber, Ledger, Time, Who};
 use crate::support::{Frame, Random, RawHttp, Redis, Relay, eventually, heavy, post_request};
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300ms\"\n\
@@ -21,6 +21,9 @@ const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300m
 
 const BACKENDS: usize = 4;
 const PROVIDERS: usize = 6;
+
+/// When a slow backend acknowledges: after `ack_deadline`, before `ack_timeout`.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// Where a node is.
 #[derive(Clone, Copy)]
@@ -211,7 +214,7 @@ fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &Atomic
     }
 }
 
-/// A backend that acknowledges, refuses, stays silent and goes away, until it is told to be calm.
+/// A backend that acknowledges, at once or late, refuses, stays silent and goes away, until it is told to be calm.
 fn serve(
     id: &str,
     seed: u64,
@@ -232,10 +235,20 @@ fn serve(
             continue;
         };
         let messages = random.below(60);
-        // Acknowledged, and no PONG yet that shows that the relay has read so far. Each has a PING behind it.
-        let mut unsure: VecDeque<(AckNumber, String, Instant)> = VecDeque::new();
+        let mut slow: VecDeque<(Instant, Message)> = VecDeque::new();
+        let acknowledge = |session: &mut Session, message: Message| {
+            // Noted first: once it is written it may arrive.
+            let ack = ledger.acks(&message.body, &message.id, node, message.at.clone());
+            session.say(&format!("ACK id={}\nPING\n", message.id));
+            session.unsure.push_back((ack, message));
+        };
         let mut got = 0;
         while !over.load(Ordering::SeqCst) && (got < messages || calm.load(Ordering::SeqCst)) {
+            while slow.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
+                if let Some((_, message)) = slow.pop_front() {
+                    acknowledge(&mut session, message);
+                }
+            }
             let frame = match session.next() {
                 Next::Frame(frame) => frame,
                 Next::Nothing => continue,
@@ -243,39 +256,40 @@ fn serve(
             };
             match frame.verb.as_str() {
                 "PONG" => {
-                    if let Some((ack, ..)) = unsure.pop_front() {
+                    if let Some((ack, ..)) = session.unsure.pop_front() {
                         ledger.read(&ack);
                     }
                 }
                 "PING" => session.say("PONG\n"),
                 "MSG" => {
                     got += 1;
-                    let (message, at) = (frame.field("id").to_owned(), ledger.clocks.now());
-                    let body = String::from_utf8_lossy(frame.body());
+                    let message = Message {
+                        id: frame.field("id").to_owned(),
+                        body: String::from_utf8_lossy(frame.body()).into_owned(),
+                        at: ledger.clocks.now(),
+                        sent_after: session.reading_since,
+                    };
                     let calm = calm.load(Ordering::SeqCst);
                     match if calm { 99 } else { random.below(100) } {
-                        0..10 => session.say(&format!("NACK id={message} delay=0.1\n")),
+                        0..10 => session.say(&format!("NACK id={} delay=0.1\n", message.id)),
                         10..15 => {} // silent: the session forgets it
-                        _ => {
-                            // Noted first: once it is written it may arrive.
-                            let ack = ledger.acks(&body, &message, node, at);
-                            session.say(&format!("ACK id={message}\nPING\n"));
-                            unsure.push_back((ack, message, session.reading_since));
-                        }
+                        // Later than `ack_deadline`: by then it is stored, and held for this session.
+                        15..20 => slow.push_back((Instant::now() + SLOW, message)),
+                        _ => acknowledge(&mut session, message),
                     }
                 }
                 "ERR" if frame.get("code") == Some("unknown-id") => {
-                    let message = frame.field("id");
                     // Of an ACK, or of a NACK, which is nobody's business here.
-                    let late = unsure.iter().find(|(_, id, _)| id == message);
-                    if let Some((ack, _, sent_after)) = late {
-                        ledger.too_late(ack, sent_after.elapsed());
+                    let id = frame.field("id");
+                    let late = session.unsure.iter().find(|(_, message)| message.id == id);
+                    if let Some((ack, message)) = late {
+                        ledger.too_late(ack, message.sent_after.elapsed());
                     }
                 }
                 _ => {}
             }
         }
-        for (ack, ..) in &unsure {
+        for (ack, ..) in &session.unsure {
             ledger.doubts(ack);
         }
     }
@@ -287,6 +301,17 @@ struct Session {
     buffer: Vec<u8>,
     /// What is in the buffer was sent after that.
     reading_since: Instant,
+    /// Acknowledged, and no PONG yet that shows that the relay has read so far. Each has a PING behind it.
+    unsure: VecDeque<(AckNumber, Message)>,
+}
+
+/// A MSG that was read.
+struct Message {
+    id: String,
+    body: String,
+    at: Time,
+    /// It was sent after that.
+    sent_after: Instant,
 }
 
 enum Next {
@@ -306,6 +331,7 @@ impl Session {
             stream,
             buffer: Vec::new(),
             reading_since: Instant::now(),
+            unsure: VecDeque::new(),
         };
         session.say(&format!("HELLO 1 id={id} max=16\n"));
         Some(session)
