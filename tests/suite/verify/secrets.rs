@@ -132,6 +132,77 @@ fn a_secret_is_changed_without_a_restart_and_both_count_meanwhile() {
 }
 
 #[test]
+fn any_of_a_routes_keys_may_have_signed() {
+    let at = now();
+    let genuine = fresh::all(at);
+    // Each engine is asked with the right key first, and with it last.
+    let with_another = |callback: &Callback, first: bool| {
+        let pair = |right: &str, other: &str| match first {
+            true => format!("{right}, {other}"),
+            false => format!("{other}, {right}"),
+        };
+        let mut callback = callback.called(if first {
+            "its key first"
+        } else {
+            "its key last"
+        });
+        let text = |secret: &str| quoted(secret);
+        let serial =
+            |serial: &str, key: &str| format!("{{ serial = \"{serial}\", key = {} }}", quoted(key));
+        let (mine, other) = (fresh::public_key(), fresh::other_public_key());
+        for (right, other) in [
+            (text(fresh::SECRET), text("a secret of before")),
+            (text(fresh::SECRET_HEX), text("00112233")),
+            (text(fresh::SECRET_WHSEC), text("whsec_AAAA")),
+            (serial(fresh::SERIAL, mine), serial("PUB_KEY_ID_0", other)),
+            (quoted(mine), quoted(other)),
+        ] {
+            for list in [
+                format!("[{right}]"),
+                format!("[\"an older secret\", {right}]"),
+            ] {
+                callback.keys = callback
+                    .keys
+                    .replace(&list, &format!("[{}]", pair(&right, &other)));
+            }
+        }
+        assert_eq!(
+            callback.keys.matches("[\"").count() + callback.keys.matches("[{").count(),
+            1
+        );
+        callback.keys += "event = \"none\"\n";
+        callback.keys = callback.keys.replace("event = \"header:X-Nonce\"\n", "");
+        callback.event = None;
+        callback
+    };
+    let both = genuine
+        .iter()
+        .flat_map(|callback| [true, false].map(|first| with_another(callback, first)));
+    let mut both: Vec<Callback> = both.collect();
+    // While a secret is changed the provider signs with both, in either order.
+    for (header, separator, prefix) in [
+        ("Stripe-Signature", ",", "v1="),
+        ("Paddle-Signature", ";", "h1="),
+        ("webhook-signature", " ", "v1,"),
+    ] {
+        let has = |callback: &&Callback| callback.headers.iter().any(|(name, _)| name == header);
+        let mut callback = both
+            .iter()
+            .find(has)
+            .expect("such a callback")
+            .called("two signatures");
+        let value = callback.value(header);
+        *value = value.replacen(prefix, &format!("{prefix}00{separator}{prefix}"), 1);
+        both.push(callback);
+    }
+    let relay = relay(&both);
+    let mut till = relay.backend("till-7");
+    for (n, callback) in both.iter().enumerate() {
+        accepted(&relay, &mut till, n, callback);
+    }
+}
+
+#[test]
 fn an_empty_secret_never_verifies_anything() {
     let mut callback = fresh::github("{}");
     let tag = fresh::mac(b"", &[b"{}"]);
@@ -202,9 +273,11 @@ fn no_secret_and_no_signature_is_shown_anywhere() {
     let relay = Relay::with(&toml);
     let token = token(&format!("{CANARY}-tcp-0123456789"), "till-7");
     let mut till = relay.backend_with("till-7", &format!("token={token}"));
-    let mut signatures = Vec::new();
+    let (mut signatures, mut bodies) = (Vec::new(), Vec::new());
     for (n, callback) in callbacks.iter().enumerate() {
         accepted(&relay, &mut till, n, callback);
+        let text = String::from_utf8_lossy(&callback.body);
+        bodies.push(text.trim().to_owned());
         if callback.preset != "token" {
             let mut forgery = callback.called("another body");
             forgery.body.push(b'x');
@@ -243,6 +316,8 @@ fn no_secret_and_no_signature_is_shown_anywhere() {
             .iter()
             .any(|signature| text.contains(signature.as_str()));
         assert!(!shown, "the {place} shows a signature");
+        let shown = bodies.iter().any(|body| text.contains(body));
+        assert!(!shown, "the {place} shows a body");
     }
 }
 
