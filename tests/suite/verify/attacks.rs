@@ -166,6 +166,15 @@ fn a_signature_that_is_not_exactly_the_signature_is_refused() {
                 "of zeros",
                 swap(&value, |c| if c.is_ascii_hexdigit() { '0' } else { c }),
             );
+            // Base64 that says the same bytes: its last character has bits that say nothing, all of them 0.
+            if value.ends_with('=') {
+                let signed = value.trim_end_matches('=');
+                let (before, last) = signed.split_at(signed.len() - 1);
+                let next = char::from(last.as_bytes()[0] + 1);
+                let padding = &value[signed.len()..];
+                with("with a stray bit", format!("{before}{next}{padding}"));
+                with("without padding", signed.to_owned());
+            }
             with("with a prefix", format!("x{value}"));
             with("quoted", format!("\"{value}\""));
             with("begun otherwise", another_at(&value, 0));

@@ -391,7 +391,7 @@ pub fn wechatpay_v3_sealed(at: u64, plain: &str) -> Callback {
             "ciphertext": base64(&sealed),
         },
     });
-    wechatpay_v3_notice(at, &body.to_string()).key("api_v3_key", &quoted(API_V3_KEY))
+    wechatpay_v3_notice(at, body.to_string()).key("api_v3_key", &quoted(API_V3_KEY))
 }
 
 /// A provider that no preset knows: SHA-512 in upper-case hex, time and id in headers of their own.
