@@ -5,6 +5,7 @@
 mod api;
 mod bench;
 mod check;
+mod glibc;
 mod listen;
 mod outbox;
 mod place;

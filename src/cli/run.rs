@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use super::{ConfigFile, EXIT_CONFIG, EXIT_FAILURE, Failure, print};
+use super::{ConfigFile, EXIT_CONFIG, EXIT_FAILURE, Failure, glibc, print};
 
 pub const HELP: &str = "\
 Example:
@@ -29,8 +29,15 @@ Signals:
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 pub fn run(file: &ConfigFile) -> Result<(), Failure> {
+    // First of all: what has to be closed on exec is not open yet.
+    let set_up = glibc::set_up();
     let config = file.load()?;
     let logging = Logging::start(&config.log).map_err(Failure::config)?;
+    if let Err(error) = set_up {
+        log::info!(
+            "sessions will take more memory: cannot start again with glibc set up for it: {error}"
+        );
+    }
     for warning in &config.warnings {
         log::warn!("{warning}"); // it names its place
     }

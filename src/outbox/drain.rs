@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use super::clock::Clock;
 use super::inbox::{HeldReceipt, Inbox, News};
 use super::lanes::{LANES_MAX, Lane, Lanes};
+use super::pace::Pace;
 use super::rows::{self, Row, State};
 use super::verdict::{Verdict, backoff};
 use super::writer::{Op, Settlement};
@@ -55,6 +56,7 @@ pub struct Drain {
     pub courier: Courier,
     pub clock: Clock,
     pub settings: config::Outbox,
+    pub pace: Pace,
     /// How long a redelivery may wait for its session to take it.
     pub patience: Duration,
     pub metrics: Arc<Metrics>,
@@ -83,7 +85,10 @@ impl Drain {
         loop {
             let now = Instant::now();
             let wake = match self.has_room() {
-                true => self.lanes.next_wake(now),
+                true => self
+                    .lanes
+                    .next_wake(now)
+                    .map(|wake| wake.max(self.pace.wake(now))),
                 false => None, // a receipt will come
             };
             let refill = self.next_refill(now);
@@ -100,11 +105,15 @@ impl Drain {
                 self.refill();
             }
             for _ in 0..self.lanes.ready() {
-                if !self.has_room() {
-                    break;
+                let most = match self.has_room() {
+                    true => self.pace.room(Instant::now()),
+                    false => 0,
+                };
+                if most == 0 {
+                    break; // who is ready stays so, and keeps his turn
                 }
                 if let Some(backend) = self.lanes.take_ready() {
-                    self.serve(&backend);
+                    self.serve(&backend, most.min(BATCH));
                 }
             }
         }
@@ -212,8 +221,8 @@ impl Drain {
 
     // ---- out -------------------------------------------------------------------------------------------------------
 
-    /// Sends `backend` what it may have now.
-    fn serve(&mut self, backend: &BackendId) {
+    /// Sends `backend` what it may have now, `most` at most.
+    fn serve(&mut self, backend: &BackendId, most: usize) {
         let credit = self.courier.credit(backend);
         let Some(lane) = self.lanes.get(backend) else {
             return;
@@ -235,7 +244,7 @@ impl Drain {
         debug_assert!(lane.out.len() >= lane.flights, "under way and not out");
         let unwritten = lane.out.len().saturating_sub(lane.flights);
         let room = match unwritten < UNWRITTEN_MAX {
-            true => window.saturating_sub(lane.flights).min(BATCH),
+            true => window.saturating_sub(lane.flights).min(most),
             false => 0, // what is written will wake it
         };
         if room == 0 {
@@ -317,7 +326,9 @@ impl Drain {
             progress: Arc::clone(&progress),
         };
         self.flights.insert(notification.id, flight);
-        let deadline = Instant::now() + self.patience;
+        let now = Instant::now();
+        self.pace.take(now);
+        let deadline = now + self.patience;
         let receipts = Arc::clone(&self.inbox) as Arc<dyn Receipts>;
         let parcel = Parcel::new(Arc::new(notification), deadline, receipts).tracked(progress);
         self.courier.take(Box::new(parcel));

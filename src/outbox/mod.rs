@@ -23,6 +23,7 @@
 //! | `rows`, `filter`, `sums` | the statements |
 //! | `writer`, `group` | the one thread that changes anything; group commit |
 //! | `drain`, `lanes`, `inbox` | the one thread that delivers; whom to look at when; what it is told |
+//! | `pace` | how fast it may go |
 //! | `verdict` | what a receipt means |
 //! | `figures` | counts, and the disk's health |
 //! | `clock` | a time that does not run backward |
@@ -38,6 +39,7 @@ mod filter;
 mod group;
 mod inbox;
 mod lanes;
+mod pace;
 mod rows;
 mod sums;
 #[cfg(test)]
@@ -64,6 +66,7 @@ pub use self::writer::{Order, Ordered, ROWS_AT_ONCE, What};
 use self::clock::Clock;
 use self::drain::Drain;
 use self::figures::Figures;
+use self::pace::Pace;
 use self::writer::{GROUP_MAX, Limits, Op, Store, Writer};
 use crate::config;
 use crate::courier::Courier;
@@ -248,6 +251,7 @@ impl Outbox {
             courier,
             clock,
             settings: config.clone(),
+            pace: Pace::per_second(config.drain_rate),
             patience,
             metrics: Arc::clone(&metrics),
             lanes: Default::default(),

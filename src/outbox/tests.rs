@@ -45,6 +45,7 @@ impl House {
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
             max_tries: 100,
+            drain_rate: 1_000_000,
             expire: Duration::from_secs(3600),
             keep: Duration::from_secs(3600),
             max_messages: 1000,

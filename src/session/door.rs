@@ -21,7 +21,7 @@ use crate::thread::Crew;
 use crate::tls::{Alert, Identity, Records};
 use crate::wire;
 
-/// A session's stack, in bytes. Measured over 200 sessions with traffic: the deepest path, a token's check, reaches 11,000.
+/// A session's stack, in bytes. Measured: the deepest path, the answer to a provider, reaches 7,000, in a debug build 25,000.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// The stack of a TLS handshake, in bytes. Measured in a release build: six pages, 24,576.

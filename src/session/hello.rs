@@ -1,4 +1,6 @@
-//! The first line of a connection: who is it, and may they. Pure; the session acts on what comes out.
+//! The first line of a connection: who is it, and may they. The session acts on what comes out.
+
+use std::sync::Arc;
 
 use super::token::Access;
 use crate::notification::BackendId;
@@ -42,7 +44,7 @@ fn bad_hello(words: impl Into<String>) -> Refusal {
 ///
 /// # Errors
 /// It is no HELLO, or not one that may enter. All of them end the connection.
-pub fn judge(line: &Line<'_>, access: &Access) -> Result<Hello, Refusal> {
+pub fn judge(line: &Line<'_>, access: &Arc<Access>) -> Result<Hello, Refusal> {
     if line.verb != "HELLO" {
         return Err(bad_hello("the first line must be HELLO 1 id=<backend id>"));
     }
@@ -67,7 +69,7 @@ pub fn judge(line: &Line<'_>, access: &Access) -> Result<Hello, Refusal> {
         Some(text) => credit(text)
             .ok_or_else(|| bad_hello(format!("max is a number from 0 to {CREDIT_MAX}")))?,
     };
-    if !access.verifies(&id, line.text("token").as_deref()) {
+    if !access.verifies_apart(&id, line.text("token").as_deref()) {
         return Err(Refusal {
             code: "bad-token",
             words: "the token does not fit the id; payrelay token ID prints the right one".into(),

@@ -1,4 +1,4 @@
-//! A session's mailbox: a bounded channel of parcels, a word or two of command, the way out, and the bell that wakes the
+//! A session's mailbox: a bounded queue of parcels, a word or two of command, the way out, and the bell that wakes the
 //! thread.
 //!
 //! Whoever sends never waits: a full mailbox is an answer. The session's thread never looks without having been rung,
@@ -49,14 +49,11 @@ pub enum NotTaken {
     Shut(Box<Parcel>),
 }
 
-/// The two ends of a session's channel, and its bell.
+/// What waits for a session, and its bell.
 #[derive(Debug)]
 pub struct Mailbox {
-    inlet: Sender<Box<Parcel>>,
-    outlet: Receiver<Box<Parcel>>,
-    /// The oldest, when it was looked at and left: crossbeam's channel cannot be peeked into.
-    oldest: Mutex<Option<Box<Parcel>>>,
-    /// In the channel or in `oldest`; counted before it is put in.
+    queue: Mutex<Queue>,
+    /// In the queue; counted before it is put in.
     waiting: AtomicUsize,
     capacity: usize,
     /// Nothing may be put in any more. Held to read while something is put in or handed over, so that whoever shuts the
@@ -69,17 +66,47 @@ pub struct Mailbox {
     asleep: AtomicBool,
 }
 
+/// What waits, oldest first. The lock around it is held over moves of memory only.
+#[derive(Debug, Default)]
+struct Queue {
+    /// The oldest, when it was looked at and left: crossbeam's channel cannot be peeked into.
+    oldest: Option<Box<Parcel>>,
+    /// There while something is in it. crossbeam allocates all slots at once, 1.7 KiB for 64 of them, and of thousands of
+    /// sessions few have anything waiting.
+    channel: Option<(Sender<Box<Parcel>>, Receiver<Box<Parcel>>)>,
+}
+
+impl Queue {
+    /// Puts `parcel` at the end, or gives it back if `capacity` are in the channel.
+    fn put(&mut self, parcel: Box<Parcel>, capacity: usize) -> Result<(), Box<Parcel>> {
+        let (inlet, _) = self.channel.get_or_insert_with(|| bounded(capacity));
+        inlet
+            .try_send(parcel)
+            .map_err(crossbeam_channel::TrySendError::into_inner)
+    }
+
+    /// Takes the oldest out.
+    fn take(&mut self) -> Option<Box<Parcel>> {
+        if let Some(parcel) = self.oldest.take() {
+            return Some(parcel);
+        }
+        let (_, outlet) = self.channel.as_ref()?;
+        let parcel = outlet.try_recv().ok();
+        if outlet.is_empty() {
+            self.channel = None;
+        }
+        parcel
+    }
+}
+
 impl Mailbox {
-    /// An empty mailbox for `capacity` parcels. A slot is a pointer: crossbeam allocates them all at once.
+    /// An empty mailbox for `capacity` parcels.
     ///
     /// # Errors
     /// No file descriptor is left for the bell.
     pub fn new(capacity: usize, outgoing: Outgoing) -> io::Result<Self> {
-        let (inlet, outlet) = bounded(capacity);
         Ok(Self {
-            inlet,
-            outlet,
-            oldest: Mutex::new(None),
+            queue: Mutex::default(),
             waiting: AtomicUsize::new(0),
             capacity,
             shut: RwLock::new(false),
@@ -126,10 +153,11 @@ impl Mailbox {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(NotTaken::Full(parcel));
         }
-        // Cannot be full: `waiting` counts at least what the channel holds.
-        if let Err(refused) = self.inlet.try_send(parcel) {
+        // Cannot be full: `waiting` counts at least what the queue holds.
+        let put = self.queue.lock().put(parcel, self.capacity);
+        if let Err(parcel) = put {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(NotTaken::Full(refused.into_inner()));
+            return Err(NotTaken::Full(parcel));
         }
         drop(shut);
         self.ring();
@@ -210,8 +238,7 @@ impl Mailbox {
 
     /// The oldest parcel.
     pub fn take(&self) -> Option<Box<Parcel>> {
-        let mut oldest = self.oldest.lock();
-        let parcel = oldest.take().or_else(|| self.outlet.try_recv().ok())?;
+        let parcel = self.queue.lock().take()?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(parcel)
     }
@@ -221,14 +248,14 @@ impl Mailbox {
     #[expect(clippy::vec_box)] // they are boxes already
     pub fn expire(&self, now: Instant) -> (Vec<Box<Parcel>>, Option<Instant>) {
         let mut expired = Vec::new();
-        let mut oldest = self.oldest.lock();
+        let mut queue = self.queue.lock();
         loop {
-            let Some(parcel) = oldest.take().or_else(|| self.outlet.try_recv().ok()) else {
+            let Some(parcel) = queue.take() else {
                 return (expired, None);
             };
             if parcel.deadline > now {
                 let next = parcel.deadline;
-                *oldest = Some(parcel);
+                queue.oldest = Some(parcel);
                 return (expired, Some(next));
             }
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -381,6 +408,25 @@ mod tests {
             old.push(parcel(4, later, &ledger)),
             Err(NotTaken::Shut(_))
         ));
+    }
+
+    #[test]
+    fn an_empty_mailbox_holds_no_channel_whether_it_was_used_or_not() {
+        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let mailbox = mailbox(4);
+        let has_channel = || mailbox.queue.lock().channel.is_some();
+        assert!(!has_channel());
+        for n in 1..=4 {
+            assert!(mailbox.push(parcel(n, later, &ledger)).is_ok());
+        }
+        assert!(has_channel());
+        let _ = mailbox.expire(now); // the oldest is looked at
+        assert_eq!(order(&mailbox), [1, 2, 3, 4]);
+        assert!(!has_channel());
+        assert!(mailbox.push(parcel(5, now, &ledger)).is_ok());
+        assert_eq!(mailbox.expire(now).0.len(), 1);
+        assert!(!has_channel());
     }
 
     #[test]

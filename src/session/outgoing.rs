@@ -13,6 +13,9 @@ use crate::notification::NotificationId;
 use crate::parcel::{Parcel, Reply, Sent};
 use crate::wire;
 
+/// An idle session keeps room for this many MSG in flight, of 80 bytes each.
+const IN_FLIGHT_KEPT: usize = 4;
+
 /// The link with its MSG.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -76,6 +79,10 @@ impl Outgoing {
         });
         self.link.data(now, notification);
         parcel.reply.sent(Sent::now(self.session));
+        if self.in_flight.capacity() == 0 {
+            // Of thousands of sessions most never have more than one, and a first push would make room for four.
+            self.in_flight.reserve_exact(1);
+        }
         self.in_flight.push_back(InFlight {
             reply: parcel.reply,
             sent: now,
@@ -123,7 +130,9 @@ impl Outgoing {
         if self.in_flight.front()?.due > now {
             return None;
         }
-        self.in_flight.pop_front()
+        let flying = self.in_flight.pop_front();
+        self.give_memory_back();
+        flying
     }
 
     /// When the next MSG in flight falls due. Somebody may send one the moment after, so it is never far away.
@@ -145,7 +154,7 @@ impl Outgoing {
 
     fn give_memory_back(&mut self) {
         // Thousands of sessions are idle most of the time, and were busy once.
-        if self.in_flight.is_empty() && self.in_flight.capacity() > 16 {
+        if self.in_flight.is_empty() && self.in_flight.capacity() > IN_FLIGHT_KEPT {
             self.in_flight = VecDeque::new();
         }
     }
@@ -206,6 +215,20 @@ mod tests {
         assert!(outgoing.overdue(at(1899)).is_none());
         assert!(outgoing.overdue(at(1900)).is_some());
         assert!(!outgoing.touch(id, at(1900)), "forgotten");
+    }
+
+    #[test]
+    fn an_idle_session_keeps_little_room_for_what_is_in_flight() {
+        let now = Instant::now();
+        let (mut outgoing, _theirs) = outgoing(now);
+        outgoing.hand_over(parcel("r", now), now);
+        assert_eq!(outgoing.in_flight.capacity(), 1);
+        for _ in 0..20 {
+            outgoing.hand_over(parcel("r", now), now);
+        }
+        while outgoing.overdue(now + Duration::from_secs(1)).is_some() {}
+        assert_eq!(outgoing.in_flight(), 0);
+        assert!(outgoing.in_flight.capacity() <= IN_FLIGHT_KEPT);
     }
 
     #[test]

@@ -261,6 +261,61 @@ fn more_fields_than_anybody_sends_are_not_looked_at() {
 }
 
 #[test]
+fn a_value_does_not_hide_a_field_that_is_known_or_there() {
+    let fields = |value: &'static str, known: &[&str]| {
+        let all = [("a", value), ("more", "1")];
+        let all = all.map(|(name, value)| Ok((name.as_bytes().into(), value.as_bytes().into())));
+        fields::Fields::new(all.into_iter(), known).map(|_| ())
+    };
+    let hidden = |value| matches!(fields(value, &["amount"]), Err(Refused::Malformed(_)));
+    for value in [
+        "1&amount=2",
+        "&amount=",
+        "1&x&amount=2",
+        "1&more=2",
+        "1&more=2&x",
+    ] {
+        assert!(hidden(value), "{value}");
+    }
+    for value in [
+        "",
+        "amount=2",
+        "1&amount",
+        "1&amounts=2",
+        "1& amount=2",
+        "1&x=2",
+    ] {
+        assert!(!hidden(value), "{value}");
+    }
+    assert_eq!(fields("1&amount=2", &[]), Ok(()));
+}
+
+#[test]
+fn a_nonce_of_two_lines_is_refused_for_it_could_take_one_from_the_body() {
+    let engine = WechatpayV3 {
+        keys: Vec::new(),
+        tolerance: None,
+        api_v3_key: None,
+    };
+    let verify = |nonce| {
+        let request = Request {
+            headers: &[
+                ("wechatpay-timestamp", "1"),
+                ("wechatpay-nonce", nonce),
+                ("wechatpay-serial", "1"),
+                ("wechatpay-signature", "AAAA"),
+            ],
+            path_id: None,
+            query: "",
+            body: b"c",
+        };
+        engine.verify(&request, 1)
+    };
+    assert_eq!(verify("a"), Err(Refused::UnknownKey));
+    assert!(matches!(verify("a\nb"), Err(Refused::Malformed(_))));
+}
+
+#[test]
 fn elements_in_each_other_are_read_down_to_a_depth_and_no_further() {
     let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
     let read = |depth| xml::leaves(nested(depth).as_bytes(), |_| true);

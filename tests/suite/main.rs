@@ -20,6 +20,7 @@ mod descriptors;
 mod events;
 mod hostile_http;
 mod log;
+mod memory;
 mod outbox;
 mod outbox_backlog;
 mod outbox_crash;

@@ -123,9 +123,15 @@ fn a_refusal_is_stored_and_comes_back_when_the_backend_wants_it() {
     assert_eq!(refused.answer().told(), (200, "stored"));
     let again = till.expect("MSG id=* try=2 =*", b"later");
     let waited = began.elapsed();
-    again.nack("reason=still%20not");
     assert!(waited >= Duration::from_secs(1), "{waited:?}");
-    till.expect("MSG id=* try=3 =*", b"later").ack();
+    // What is redelivered may be refused as well.
+    let began = Instant::now();
+    again.nack("delay=1 reason=still%20not");
+    let again = till.expect("MSG id=* try=3 =*", b"later");
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    again.nack("reason=not%20even%20now");
+    till.expect("MSG id=* try=4 =*", b"later").ack();
     nothing_pending(&relay);
 }
 

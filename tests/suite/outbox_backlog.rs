@@ -1,9 +1,13 @@
-//! A backend that was away comes back to a backlog: it gets all of it, in order, and a second backend hardly notices.
+//! A backend that was away comes back to a backlog: it gets all of it, in order, no faster than `outbox.drain_rate`, and a
+//! second backend hardly notices.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::support::{Backend, Relay, Steady, eventually, heavy};
+use serde_json::Value;
+
+use super::outbox::{nothing_pending, stored, storing};
+use crate::support::{Backend, Relay, Steady, heavy};
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nmax_messages = 2000000\n";
 
@@ -52,11 +56,113 @@ fn a_backlog_is_delivered_in_order_beside_fresh_notifications() {
     let steady = Steady::start(&relay);
     let mut till = relay.backend_with("till-7", "max=64");
     take_in_order(&mut till, 3000, 6);
-    eventually("nothing is pending", || {
-        relay.metric("payrelay_outbox_messages{state=\"pending\"}") == 0.0
-    });
+    nothing_pending(&relay);
     till.settle();
     drop(steady);
+}
+
+/// When what was stored for `backend` was sent, by the relay's own account: in Unix milliseconds, in order.
+fn sent(relay: &Relay, backend: &str) -> Vec<u64> {
+    let listed = relay.admin(&format!("/outbox?backend={backend}&limit=1000"));
+    let listed: Value = serde_json::from_str(&listed.text()).expect("JSON");
+    let steps = |message: &Value| message["timeline"].as_array().cloned().unwrap_or_default();
+    let all = listed["messages"].as_array().expect("messages");
+    let sent = all.iter().flat_map(steps);
+    let sent = sent.filter(|step| step["what"] == "sent");
+    let mut times: Vec<u64> = sent.filter_map(|step| step["at"].as_u64()).collect();
+    times.sort_unstable();
+    times
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a clock").as_millis() as u64
+}
+
+#[test]
+fn a_backlog_is_sent_no_faster_than_the_drain_rate_and_fresh_ones_do_not_wait_for_it() {
+    let (count, rate) = (100, 50);
+    let relay = storing("", &format!("drain_rate = {rate}"));
+    for n in 0..count {
+        stored(&relay, "/notify/till-7", format!("{n}").as_bytes());
+    }
+    let began = unix_ms();
+    let mut till = relay.backend_with("till-7", "max=64");
+    for n in 0..count / 4 {
+        till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
+    }
+    // To the same backend: it is not in the line.
+    let fresh = relay.post("/notify/till-7", b"fresh");
+    let mut got = Vec::new();
+    while got.last().is_none_or(|body| body != b"fresh") {
+        let message = till.message();
+        got.push(message.frame.body().to_vec());
+        message.ack();
+    }
+    assert_eq!(fresh.answer().told(), (200, "delivered"));
+    assert!(got.len() < 50, "{} went before it", got.len());
+    for _ in count / 4 + got.len() - 1..count {
+        till.message().ack();
+    }
+    nothing_pending(&relay);
+    let times = sent(&relay, "till-7");
+    assert_eq!(times.len(), count);
+    // However busy the machine is: from its coming on, none was sent before its turn.
+    for (n, at) in times.iter().enumerate() {
+        let turn = (n * 1000 / rate) as u64;
+        let passed = at.saturating_sub(began);
+        assert!(passed + 5 >= turn, "number {n} was sent after {passed} ms");
+    }
+    till.settle();
+}
+
+#[test]
+fn backends_with_a_backlog_take_turns_whoever_came_first() {
+    let relay = storing("", "drain_rate = 100");
+    for (backend, count) in [("till-7", 150), ("till-8", 30)] {
+        for n in 0..count {
+            stored(
+                &relay,
+                &format!("/notify/{backend}"),
+                format!("{n}").as_bytes(),
+            );
+        }
+    }
+    // Half of that may be under way, so neither is held up by its own ACKs.
+    let mut first = relay.backend_with("till-7", "max=128");
+    first.message().ack();
+    let mut second = relay.backend_with("till-8", "max=128");
+    thread::scope(|scope| {
+        scope.spawn(move || (1..150).for_each(|_| drop(first.message().ack())));
+        scope.spawn(move || (0..30).for_each(|_| drop(second.message().ack())));
+    });
+    nothing_pending(&relay);
+    let (first, second) = (sent(&relay, "till-7"), sent(&relay, "till-8"));
+    assert_eq!((first.len(), second.len()), (150, 30));
+    let meanwhile = second[0]..second[29];
+    let meanwhile = first.iter().filter(|at| meanwhile.contains(at)).count();
+    assert!(
+        (10..90).contains(&meanwhile),
+        "while 30 went to the second, {meanwhile} went to the first"
+    );
+}
+
+#[test]
+fn waiting_for_its_turn_costs_no_processor() {
+    let relay = storing("", "drain_rate = 1");
+    for n in 0..10 {
+        stored(&relay, "/notify/till-7", format!("{n}").as_bytes());
+    }
+    let mut till = relay.backend_with("till-7", "max=64");
+    till.message().ack();
+    let cpu = || relay.metric("process_cpu_seconds_total");
+    let before = cpu();
+    assert!(before > 0.0, "the relay does not say what it has used");
+    for _ in 0..3 {
+        till.message().ack();
+    }
+    let used = cpu() - before;
+    assert!(used < 0.2, "{used} s of the processor for three messages");
 }
 
 /// The figures are only worth something on a machine that does nothing else.

@@ -333,6 +333,8 @@ fn a_full_disk_refuses_and_loses_nothing() {
             (503, "offline") => refusals += 1,
             told => panic!("{told:?}"),
         }
+        let bytes = ids.len() * body.len();
+        assert!(bytes < 3 << 20, "{bytes} bytes stored where 3 MiB fit");
     }
     assert!(ids.len() > 20, "{} stored", ids.len());
     assert!(relay.metric("payrelay_outbox_refusals_total") >= 10.0);

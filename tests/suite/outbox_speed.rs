@@ -70,12 +70,9 @@ fn stored_answers_per_sync_at_64_posting() {
     );
 }
 
-#[test]
-#[ignore = "a figure, worth something on a quiet machine only"]
-fn a_drain_to_one_backend_with_credit_64() {
-    let _alone = heavy();
-    let relay = Relay::with(CONFIG);
-    let count = 50_000;
+/// How many of `count` stored ones are delivered in a second to one backend with credit 64.
+fn drained_per_second(toml: &str, count: usize) -> f64 {
+    let relay = Relay::with(toml);
     thread::scope(|scope| {
         for _ in 0..32 {
             let mut http = relay.http();
@@ -91,9 +88,19 @@ fn a_drain_to_one_backend_with_credit_64() {
     for _ in 0..count / 32 * 32 {
         till.message().ack();
     }
-    let rate = count as f64 / began.elapsed().as_secs_f64();
-    eprintln!("{rate:.0} delivered/s");
-    assert!(rate >= in_release(5000.0), "{rate:.0}/s");
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn a_drain_to_one_backend_with_credit_64() {
+    let _alone = heavy();
+    let paced = drained_per_second(CONFIG, 50_000);
+    let flat_out = drained_per_second(&format!("{CONFIG}drain_rate = 1000000\n"), 50_000);
+    eprintln!("{paced:.0} delivered/s at the default pace, {flat_out:.0}/s without one");
+    assert!(paced >= in_release(5000.0), "{paced:.0}/s");
+    // The pace is what holds it back, and not the machine: a disk or a processor that is half as fast would do as well.
+    assert!(flat_out >= in_release(2.0 * paced), "{flat_out:.0}/s");
 }
 
 /// Nobody is anywhere.
@@ -114,6 +121,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
             retry_first: minute,
             retry_max: minute,
             max_tries: 100,
+            drain_rate: 10_000,
             expire: minute * 10_000,
             keep: minute,
             max_messages: 2_000_000,

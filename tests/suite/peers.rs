@@ -411,3 +411,43 @@ fn a_flood_of_failed_hellos_leaves_no_thread_and_no_memory_behind() {
     till.expect("MSG id=* =5", b"hello").ack();
     assert_eq!(answer.answer().told(), (200, "delivered"));
 }
+
+#[test]
+fn secrets_and_ids_are_changed_without_a_restart_and_who_is_connected_stays() {
+    const OTHER: &str = "another horse, another staple";
+    let tcp =
+        |secret: &str, ids: &str| format!("[tcp]\nsecrets = [\"{secret}\"]\nbackends = [{ids}]");
+    let relay = Relay::with(&tcp(SECRET, "\"till-7\", \"till-8\""));
+    let hello = |secret: &str, id: &str| format!("HELLO 1 id={id} token={}", token(secret, id));
+    let with =
+        |secret: &str, id: &str| relay.backend_with(id, &format!("token={}", token(secret, id)));
+    let mut till = with(SECRET, "till-7");
+    let (line, _) = refusal(&relay, &hello(OTHER, "till-8"));
+    assert!(line.starts_with("ERR code=bad-token "), "{line}");
+    let notify = |id: &str| {
+        status(
+            &mut from("127.0.0.1", &relay),
+            &format!("/notify/{id}"),
+            &[],
+        )
+    };
+    assert_eq!((notify("till-8"), notify("till-9")), (LET_IN, 404));
+
+    relay.rewrite(&tcp(OTHER, "\"till-7\", \"till-9\""));
+    relay.signal(Signal::HUP);
+    relay.log_contains("reloaded");
+    for (secret, id, code) in [
+        (SECRET, "till-7", "bad-token"),
+        (SECRET, "till-9", "bad-token"),
+        (OTHER, "till-8", "not-allowed"),
+    ] {
+        let (line, _) = refusal(&relay, &hello(secret, id));
+        assert!(
+            line.starts_with(&format!("ERR code={code} ")),
+            "{id}: {line}"
+        );
+    }
+    assert_eq!((notify("till-8"), notify("till-9")), (404, LET_IN));
+    till.settle();
+    with(OTHER, "till-9").settle();
+}

@@ -82,6 +82,9 @@ fn any_of_the_secrets_verifies_and_nothing_else_does() {
         format!("token={}", token(SECRETS[0], "till-8")),
         format!("token={}0", right),
         format!("token={}", &right[..63]),
+        // Right up to the middle, and right from there on.
+        format!("token={}{}", &right[..32], "0".repeat(32)),
+        format!("token={}{}", "0".repeat(32), &right[32..]),
     ];
     for keys in bad {
         let mut backend = Backend::raw(&relay);

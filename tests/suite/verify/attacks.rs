@@ -166,6 +166,15 @@ fn a_signature_that_is_not_exactly_the_signature_is_refused() {
                 "of zeros",
                 swap(&value, |c| if c.is_ascii_hexdigit() { '0' } else { c }),
             );
+            // Base64 that says the same bytes: its last character has bits that say nothing, all of them 0.
+            if value.ends_with('=') {
+                let signed = value.trim_end_matches('=');
+                let (before, last) = signed.split_at(signed.len() - 1);
+                let next = char::from(last.as_bytes()[0] + 1);
+                let padding = &value[signed.len()..];
+                with("with a stray bit", format!("{before}{next}{padding}"));
+                with("without padding", signed.to_owned());
+            }
             with("with a prefix", format!("x{value}"));
             with("quoted", format!("\"{value}\""));
             with("begun otherwise", another_at(&value, 0));
@@ -226,6 +235,49 @@ fn a_missing_or_repeated_header_is_refused() {
         forgeries
     };
     assert!(all_refused(forge) >= 150);
+}
+
+#[test]
+fn what_is_there_twice_and_differs_is_refused() {
+    let at = now();
+    let routes = [
+        fresh::stripe(at, "{}"),
+        fresh::paddle(at, "{}"),
+        fresh::shopify("{}"),
+    ];
+    let relay = relay(&routes);
+    let mut till = relay.backend("till-7");
+    // Two times, and the signature is right for one of them: a backend that checks the age might take the other.
+    for (n, header, prefix, separator) in [
+        (0, "Stripe-Signature", "t=", ','),
+        (1, "Paddle-Signature", "ts=", ';'),
+    ] {
+        let value = routes[n].clone().value(header).clone();
+        for other in [at - 1, at] {
+            for value in [
+                format!("{prefix}{other}{separator}{value}"),
+                format!("{value}{separator}{prefix}{other}"),
+            ] {
+                let mut forgery = routes[n].called(&format!("two times: {value}"));
+                *forgery.value(header) = value;
+                refused(&relay, n, &forgery);
+            }
+        }
+    }
+    // Shopify's header has an older name, too.
+    let (genuine, right) = (&routes[2], routes[2].headers[0].1.as_str());
+    for other in ["", "AAAA", &right.to_lowercase()] {
+        for (new, old) in [(right, other), (other, right)] {
+            let mut forgery = genuine.called(&format!("{new:?} and {old:?}"));
+            *forgery.value("shopify-hmac-sha256") = new.to_owned();
+            refused(&relay, 2, &forgery.header("x-shopify-hmac-sha256", old));
+        }
+    }
+    till.settle();
+    let both = genuine
+        .called("twice the same")
+        .header("X-Shopify-Hmac-Sha256", right);
+    accepted(&relay, &mut till, 2, &both);
 }
 
 #[test]

@@ -74,9 +74,10 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-pub fn stripe(at: u64, body: &str) -> Callback {
+pub fn stripe(at: u64, body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     let at = at.to_string();
-    let tag = mac(SECRET.as_bytes(), &[at.as_bytes(), b".", body.as_bytes()]);
+    let tag = mac(SECRET.as_bytes(), &[at.as_bytes(), b".", body]);
     Callback::new("stripe", "fresh")
         .key("secrets", &listed(SECRET))
         .header("Content-Type", "application/json")
@@ -88,10 +89,11 @@ pub fn stripe(at: u64, body: &str) -> Callback {
         .event("evt_1")
 }
 
-pub fn standard_webhooks(at: u64, body: &str) -> Callback {
+pub fn standard_webhooks(at: u64, body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     let (id, at) = ("msg_1", at.to_string());
     let secret = STANDARD.decode(&SECRET_WHSEC[6..]).expect("base64");
-    let parts = [id.as_bytes(), b".", at.as_bytes(), b".", body.as_bytes()];
+    let parts = [id.as_bytes(), b".", at.as_bytes(), b".", body];
     let tag = mac(&secret, &parts);
     Callback::new("standard-webhooks", "fresh")
         .key("secrets", &listed(SECRET_WHSEC))
@@ -102,9 +104,10 @@ pub fn standard_webhooks(at: u64, body: &str) -> Callback {
         .event(id)
 }
 
-pub fn paddle(at: u64, body: &str) -> Callback {
+pub fn paddle(at: u64, body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     let at = at.to_string();
-    let tag = mac(SECRET.as_bytes(), &[at.as_bytes(), b":", body.as_bytes()]);
+    let tag = mac(SECRET.as_bytes(), &[at.as_bytes(), b":", body]);
     Callback::new("paddle", "fresh")
         .key("secrets", &listed(SECRET))
         .header("Paddle-Signature", &format!("ts={at};h1={}", hex(&tag)))
@@ -112,10 +115,11 @@ pub fn paddle(at: u64, body: &str) -> Callback {
         .event("evt_1")
 }
 
-pub fn square(body: &str) -> Callback {
+pub fn square(body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     // The address has the id of the backend that the tests post to.
     let url = b"https://pay.example/square/till-7";
-    let tag = mac(SECRET.as_bytes(), &[url, body.as_bytes()]);
+    let tag = mac(SECRET.as_bytes(), &[url, body]);
     Callback::new("square", "fresh")
         .key("secrets", &listed(SECRET))
         .key("url", "\"https://pay.example/square/{id}\"")
@@ -124,8 +128,9 @@ pub fn square(body: &str) -> Callback {
         .event("evt_1")
 }
 
-pub fn shopify(body: &str) -> Callback {
-    let tag = mac(SECRET.as_bytes(), &[body.as_bytes()]);
+pub fn shopify(body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
+    let tag = mac(SECRET.as_bytes(), &[body]);
     Callback::new("shopify", "fresh")
         .key("secrets", &listed(SECRET))
         .header("shopify-hmac-sha256", &base64(&tag))
@@ -134,8 +139,9 @@ pub fn shopify(body: &str) -> Callback {
         .event("wh-1")
 }
 
-pub fn razorpay(body: &str) -> Callback {
-    let tag = mac(SECRET.as_bytes(), &[body.as_bytes()]);
+pub fn razorpay(body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
+    let tag = mac(SECRET.as_bytes(), &[body]);
     Callback::new("razorpay", "fresh")
         .key(
             "secrets",
@@ -147,8 +153,9 @@ pub fn razorpay(body: &str) -> Callback {
         .event("rzp-1")
 }
 
-pub fn github(body: &str) -> Callback {
-    let tag = mac(SECRET.as_bytes(), &[body.as_bytes()]);
+pub fn github(body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
+    let tag = mac(SECRET.as_bytes(), &[body]);
     Callback::new("github", "fresh")
         .key("secrets", &listed(SECRET))
         .header("X-Hub-Signature-256", &format!("sha256={}", hex(&tag)))
@@ -157,8 +164,9 @@ pub fn github(body: &str) -> Callback {
         .event("gh-1")
 }
 
-pub fn adyen_platform(body: &str) -> Callback {
-    let tag = mac(&unhex(SECRET_HEX), &[body.as_bytes()]);
+pub fn adyen_platform(body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
+    let tag = mac(&unhex(SECRET_HEX), &[body]);
     Callback::new("adyen-platform", "fresh")
         .key("secrets", &listed(SECRET_HEX))
         .header("HmacSignature", &base64(&tag))
@@ -344,9 +352,10 @@ pub fn document(fields: &[(String, String)]) -> String {
     format!("<xml>\n{}</xml>", elements.concat())
 }
 
-pub fn wechatpay_v3_notice(at: u64, body: &str) -> Callback {
+pub fn wechatpay_v3_notice(at: u64, body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     let (at, nonce) = (at.to_string(), "EcZ9Cmy4Xyx1i6RlJQzLcCyEqDa26NBz");
-    let message = format!("{at}\n{nonce}\n{body}\n");
+    let message = [at.as_bytes(), b"\n", nonce.as_bytes(), b"\n", body, b"\n"].concat();
     Callback::new("wechatpay-v3", "fresh")
         .key(
             "keys",
@@ -358,7 +367,7 @@ pub fn wechatpay_v3_notice(at: u64, body: &str) -> Callback {
         .header("Wechatpay-Timestamp", &at)
         .header("Wechatpay-Nonce", nonce)
         .header("Wechatpay-Serial", SERIAL)
-        .header("Wechatpay-Signature", &rsa(message.as_bytes()))
+        .header("Wechatpay-Signature", &rsa(&message))
         .body(body)
 }
 
@@ -382,14 +391,16 @@ pub fn wechatpay_v3_sealed(at: u64, plain: &str) -> Callback {
             "ciphertext": base64(&sealed),
         },
     });
-    wechatpay_v3_notice(at, &body.to_string()).key("api_v3_key", &quoted(API_V3_KEY))
+    wechatpay_v3_notice(at, body.to_string()).key("api_v3_key", &quoted(API_V3_KEY))
 }
 
 /// A provider that no preset knows: SHA-512 in upper-case hex, time and id in headers of their own.
-pub fn custom(at: u64, body: &str) -> Callback {
+pub fn custom(at: u64, body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     let at = at.to_string();
     let key = hmac::Key::new(hmac::HMAC_SHA512, SECRET.as_bytes());
-    let tag = hmac::sign(&key, format!("v0:n-1:{at}:{body}").as_bytes());
+    let message = [b"v0:n-1:", at.as_bytes(), b":", body].concat();
+    let tag = hmac::sign(&key, &message);
     Callback::new("hmac", "fresh")
         .key("secrets", &listed(SECRET))
         .key(
@@ -405,7 +416,8 @@ pub fn custom(at: u64, body: &str) -> Callback {
         .event("n-1")
 }
 
-pub fn token(body: &str) -> Callback {
+pub fn token(body: impl AsRef<[u8]>) -> Callback {
+    let body = body.as_ref();
     Callback::new("token", "fresh")
         .key("secrets", &listed(SECRET))
         .key("token", "\"header:X-Token\"")

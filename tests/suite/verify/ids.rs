@@ -127,10 +127,18 @@ fn an_id_that_is_not_there_or_twice_is_no_id_although_the_signature_is_right() {
         .replace(fresh::API_V3_KEY, "0123456789abcdef0123456789abcdef");
     let open = fresh::wechatpay_v3_notice(at, r#"{"game":"till-7"}"#)
         .key("api_v3_key", &quoted(fresh::API_V3_KEY));
-    for callback in [other, open] {
+    // Or sealed as nobody said it would be: the key opens it, but what was it sealed with?
+    let sealed = fresh::wechatpay_v3_sealed(at, r#"{"game":"till-7"}"#);
+    let text = String::from_utf8(sealed.body.clone()).expect("JSON");
+    let mut strange =
+        fresh::wechatpay_v3_notice(at, text.replace("AEAD_AES_256_GCM", "AEAD_SM4_GCM"));
+    strange.keys = sealed.keys;
+    for callback in [other, open, strange] {
         assert_eq!(
             told(&relay(&callback, "opened:/game"), &callback),
-            (400, "no-id".to_owned())
+            (400, "no-id".to_owned()),
+            "{}",
+            callback.name
         );
     }
 }
@@ -168,6 +176,22 @@ fn what_nobody_signed_holds_the_id_only_by_leave() {
     relay.log_contains("route[0].id: the signature does not cover this");
     let mut till = relay.backend("till-7");
     arrives(&relay, &mut till, &callback);
+}
+
+#[test]
+fn a_number_that_nobody_signed_makes_no_payment_a_duplicate() {
+    // Shopify does not sign the header that its events are known by: whoever has one genuine callback could send it under
+    // the number of the next, and that would never be heard of.
+    let genuine = |body: &str| fresh::shopify(body).called(body);
+    let (old, new) = (genuine("{\"id\":1}"), genuine("{\"id\":2}"));
+    let relay = super::relay(std::slice::from_ref(&old));
+    let mut till = relay.backend("till-7");
+    super::accepted(&relay, &mut till, 0, &old);
+    super::accepted(&relay, &mut till, 0, &new);
+    // A retry is the same in all that is signed, and is known again.
+    let answer = super::post(&relay, 0, &new).answer();
+    assert_eq!(answer.told(), (200, "duplicate"));
+    till.settle();
 }
 
 #[test]

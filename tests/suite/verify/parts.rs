@@ -43,6 +43,9 @@ fn a_field_of_alipay_that_is_changed_added_doubled_or_dropped_is_refused() {
         ("&empty=", ""),
         ("&sign=", "&sign=x&sign="),
         ("&sign=", "&Sign="),
+        // Base64 in other ways: the same bytes to whoever is lenient.
+        ("&sign=", "&sign=%20"),
+        ("&sign=", "&sign=%0A"),
         ("sign%5Ftype=RSA2", "sign%5Ftype=RSA"),
         ("sign%5Ftype=RSA2", "sign_type=RSA2&sign_type=RSA2"),
         // Two fields become one whose value reads like both: the signed text is the same, the fields are not.
@@ -58,11 +61,31 @@ fn a_field_of_alipay_that_is_changed_added_doubled_or_dropped_is_refused() {
             "&subject=Tom%20%26%20Jerry%20%3D%205&total%5Famount=88%2E00",
             "&subject=Tom%20%26%20Jerry%20%3D%205%26total_amount%3D88.00",
         ),
+        // The same with the first of them in the name.
+        (
+            "&notify%5Fid=notify%2D1&out%5Ftrade%5Fno=till%2D7",
+            "&notify_id%3Dnotify-1%26out_trade_no=till-7",
+        ),
     ] {
         let mut forgery = genuine.called(&format!("{old} -> {new}"));
         forgery.replace(old, new);
         refused(&relay, 0, &forgery);
     }
+    // 256 bytes end in "==" and four bits that say nothing.
+    for (change, new) in [("less padding", "%3D"), ("no padding", "")] {
+        let mut forgery = genuine.called(change);
+        forgery.replace("%3D%3D", new);
+        refused(&relay, 0, &forgery);
+    }
+    let text = String::from_utf8(genuine.body.clone()).expect("ASCII");
+    let (before, last) = text
+        .strip_suffix("%3D%3D")
+        .and_then(|signed| signed.split_at_checked(signed.len() - 1))
+        .expect("a signature of 256 bytes");
+    let next = char::from(last.as_bytes()[0] + 1);
+    assert!("BRhx".contains(next), "A, Q, g and w have no stray bits");
+    let stray = format!("{before}{next}%3D%3D");
+    refused(&relay, 0, &genuine.called("a stray bit").body(stray));
     let mut forgery = with_type.called("without sign_type");
     forgery.replace("&sign%5Ftype=RSA2", "");
     refused(&relay, 0, &forgery);
@@ -125,12 +148,16 @@ fn a_field_of_wechat_pay_v2_that_is_changed_added_doubled_or_dropped_is_refused(
         ),
         (amount, "<Total_fee><![CDATA[8800]]></Total_fee>"),
         (amount, "<total_fee>&amount;</total_fee>"),
+        (amount, "<total_fee>8800&amount;</total_fee>"),
+        (amount, "<more><total_fee>8800</total_fee></more>"),
         (amount, "<total_fee>&#0;8800</total_fee>"),
         ("<xml>", "<!DOCTYPE xml><xml>"),
         ("<xml>", "<xml a=\"1\">"),
         ("<xml>", "<xml>8800"),
         ("<xml>", "<?xml version=\"1.0\" encoding=\"GBK\"?><xml>"),
         ("</xml>", "</xml><xml></xml>"),
+        ("</xml>", "</xml><xml><fee_type></fee_type></xml>"),
+        ("</xml>", "8800</xml>"),
         ("</xml>", "</xml>8800"),
         ("</xml>", ""),
         ("<![CDATA[MD5]]>", "<![CDATA[HMAC-SHA256]]>"),
@@ -168,6 +195,10 @@ fn a_field_of_wechat_pay_v2_that_is_changed_added_doubled_or_dropped_is_refused(
                 .body(format!("{before}<x><![CDATA[{after}")),
         );
     }
+    let mut other = genuine.called("another root");
+    other.replace("<xml>", "<pay>");
+    other.replace("</xml>", "</pay>");
+    refused(&relay, 0, &other);
     let mut gbk = genuine.called("GBK bytes");
     gbk.body.splice(40..40, [0xd6, 0xa7]);
     refused(&relay, 0, &gbk);
@@ -247,6 +278,34 @@ fn every_item_of_adyen_must_be_signed_and_say_each_thing_once() {
         forgery.replace(old, new);
         refused(&relay, 0, &forgery);
     }
+    let plain = fresh::adyen_notice(std::slice::from_ref(&one));
+    let text = String::from_utf8(plain.body.clone()).expect("ASCII");
+    let (before, rest) = text.split_once("hmacSignature\":\"").expect("a signature");
+    let (sign, after) = rest.split_once('"').expect("its end");
+    for other in [
+        String::new(),
+        sign[..8].to_owned(),
+        sign.trim_end_matches('=').to_owned(),
+        sign.to_lowercase(),
+        sign.to_uppercase(),
+        format!("{sign} "),
+        format!(" {sign}"),
+        format!("{sign}{sign}"),
+        // Its last character but the padding has two bits that say nothing.
+        format!("{}{}=", &sign[..42], char::from(sign.as_bytes()[42] + 1)),
+        fresh::base64(&[0; 32]),
+    ] {
+        let body = format!("{before}hmacSignature\":\"{other}\"{after}");
+        refused(
+            &relay,
+            0,
+            &plain
+                .called(&format!("its signature is {other:?}"))
+                .body(body),
+        );
+    }
+    let many = |count: usize| fresh::adyen_notice(&vec![one.clone(); count]);
+    refused(&relay, 0, &many(65).called("65 items"));
     // merchantAccountCode takes the reference with it, and the reference becomes nothing: one colon less, one more in it.
     let mut forgery = fresh::adyen_notice(&[fresh::adyen_item("PSP0001", "a:b", 8800, "true")])
         .called("another cut");
@@ -267,6 +326,7 @@ fn every_item_of_adyen_must_be_signed_and_say_each_thing_once() {
         refused(&relay, 0, &genuine.called("another body").body(body));
     }
     till.settle();
+    accepted(&relay, &mut till, 0, &many(64).called("64 items"));
     // What nobody signs may be anything, and reaches the backend as it came.
     let mut odd = fresh::adyen_notice(&[one]).called("another date");
     odd.replace("2026-11-24", "1999-01-01");
@@ -276,17 +336,19 @@ fn every_item_of_adyen_must_be_signed_and_say_each_thing_once() {
 #[test]
 fn where_one_part_of_a_message_ends_cannot_be_moved() {
     let at = now();
+    let standard = |signed: &str| {
+        let secret = base64::Engine::decode(
+            &base64::engine::general_purpose::STANDARD,
+            &fresh::SECRET_WHSEC[6..],
+        );
+        let tag = fresh::mac(&secret.expect("base64"), &[signed.as_bytes()]);
+        format!("v1,{}", fresh::base64(&tag))
+    };
     // Standard Webhooks: an id with a point in it could take the time from the body.
     let mut moved = fresh::standard_webhooks(at, "x").called("an id with a separator in it");
     *moved.value("webhook-id") = format!("msg_1.{at}");
     moved.body = b"x".to_vec();
-    let parts = format!("msg_1.{at}.{at}.x");
-    let secret = base64::Engine::decode(
-        &base64::engine::general_purpose::STANDARD,
-        &fresh::SECRET_WHSEC[6..],
-    );
-    let tag = fresh::mac(&secret.expect("base64"), &[parts.as_bytes()]);
-    *moved.value("webhook-signature") = format!("v1,{}", fresh::base64(&tag));
+    *moved.value("webhook-signature") = standard(&format!("msg_1.{at}.{at}.x"));
     // Square: the id in the address and the body after it.
     let body = "7{}";
     let tag = fresh::mac(
@@ -311,9 +373,29 @@ fn where_one_part_of_a_message_ends_cannot_be_moved() {
             .body(body)
     };
     let good = glued(&at.to_string(), "{}");
-    let relay = relay(&[moved.clone(), square.clone(), good.clone()]);
+    let after = |body: &str| {
+        let tag = fresh::mac(
+            fresh::SECRET.as_bytes(),
+            &[body.as_bytes(), at.to_string().as_bytes()],
+        );
+        let mut callback = glued("", "").called("the time after the body");
+        callback.keys = callback
+            .keys
+            .replace("{timestamp}{body}", "{body}{timestamp}");
+        *callback.value("X-Time") = at.to_string();
+        *callback.value("X-Sign") = fresh::hex(&tag);
+        callback.body(body)
+    };
+    // An empty id: as signed, but no provider sends it, and all of them would be one event.
+    let mut nameless = fresh::standard_webhooks(at, "x").called("an empty id");
+    *nameless.value("webhook-id") = String::new();
+    *nameless.value("webhook-signature") = standard(&format!(".{at}.x"));
+    let relay = relay(&[moved.clone(), square.clone(), good.clone(), after("{}")]);
     let mut till = relay.backend("till-7");
     refused(&relay, 0, &moved);
+    refused(&relay, 0, &nameless);
+    refused(&relay, 3, &after("{}1"));
+    accepted(&relay, &mut till, 3, &after("{}"));
     refused(&relay, 1, &square);
     refused(&relay, 2, &glued(&at.to_string(), "1{}"));
     accepted(&relay, &mut till, 2, &good);
@@ -337,5 +419,79 @@ fn where_one_part_of_a_message_ends_cannot_be_moved() {
             .told(),
         (401, "bad-signature")
     );
+    // It signs the address as it was told it, which may be written in another way than the id.
+    let path = "/1/till%2D7";
+    let signed = |url: &str| {
+        let tag = fresh::mac(fresh::SECRET.as_bytes(), &[url.as_bytes(), b"{}"]);
+        fresh::base64(&tag)
+    };
+    let post = |url: &str| {
+        let headers = [("x-square-hmacsha256-signature", &*signed(url))];
+        relay.post_with(path, &headers, b"{}")
+    };
+    assert_eq!(
+        post("https://pay.example/square/till-7").answer().told(),
+        (401, "bad-signature")
+    );
     till.settle();
+    let answer = post("https://pay.example/square/till%2D7");
+    till.message().ack();
+    assert_eq!(answer.answer().told(), (200, "delivered"));
+}
+
+#[test]
+fn what_is_signed_is_bytes_and_not_text() {
+    let at = now();
+    // GBK, NUL, a byte that no encoding has, and every kind of line end.
+    const BODY: &[u8] = b"\xd6\xa7\xb8\xb6 \0 \xff {\"a\": 1.0}\r\n\n\r ";
+    let whole = |body: &[u8]| {
+        let mut callbacks = vec![
+            fresh::stripe(at, body),
+            fresh::standard_webhooks(at, body),
+            fresh::paddle(at, body),
+            fresh::square(body),
+            fresh::shopify(body),
+            fresh::razorpay(body),
+            fresh::github(body),
+            fresh::adyen_platform(body),
+            fresh::wechatpay_v3_notice(at, body),
+            fresh::custom(at, body),
+        ];
+        for callback in &mut callbacks {
+            callback.event = None;
+        }
+        callbacks
+    };
+    let genuine = whole(BODY);
+    assert!(genuine.iter().all(Callback::signs_whole_body));
+    let relay = relay(&genuine);
+    let mut till = relay.backend("till-7");
+    for (n, callback) in genuine.iter().enumerate() {
+        let change = |old: u8, new: u8| -> Vec<u8> {
+            let bytes = BODY.iter();
+            bytes
+                .map(|byte| if *byte == old { new } else { *byte })
+                .collect()
+        };
+        for (name, body) in [
+            // To whoever reads text these are the same.
+            ("another byte that is no text", change(0xff, 0xfe)),
+            (
+                "as text",
+                String::from_utf8_lossy(BODY).into_owned().into_bytes(),
+            ),
+            ("with a byte order mark", [b"\xef\xbb\xbf", BODY].concat()),
+            ("another after the NUL", change(b'a', b'b')),
+            (
+                "up to the NUL",
+                BODY[..BODY.iter().position(|b| *b == 0).expect("NUL")].to_vec(),
+            ),
+            ("other line ends", change(b'\r', b'\n')),
+            ("without its last space", BODY[..BODY.len() - 1].to_vec()),
+        ] {
+            refused(&relay, n, &callback.called(name).body(body));
+        }
+        till.settle();
+        accepted(&relay, &mut till, n, callback);
+    }
 }

@@ -132,6 +132,54 @@ fn a_secret_is_changed_without_a_restart_and_both_count_meanwhile() {
 }
 
 #[test]
+fn any_of_a_routes_keys_may_have_signed() {
+    let at = now();
+    let another = |preset: &str| match preset {
+        "standard-webhooks" => quoted("whsec_AAAA"),
+        "adyen" | "adyen-platform" => quoted("00112233"),
+        "alipay" => quoted(fresh::other_public_key()),
+        "wechatpay-v3" => format!(
+            "{{ serial = \"PUB_KEY_ID_0\", key = {} }}",
+            quoted(fresh::other_public_key())
+        ),
+        _ => quoted("a secret of before"),
+    };
+    let mut both = Vec::new();
+    for genuine in fresh::all(at) {
+        let other = another(genuine.preset);
+        for (name, end, list) in [
+            ("its key first", "]\n", format!(", {other}]\n")),
+            ("its key last", " = [", format!(" = [{other}, ")),
+        ] {
+            let mut callback = genuine.called(name);
+            callback.keys = callback.keys.replacen(end, &list, 1);
+            both.push(callback);
+        }
+    }
+    // While a secret is changed the provider signs with both, in either order.
+    for (header, separator, prefix) in [
+        ("Stripe-Signature", ",", "v1="),
+        ("Paddle-Signature", ";", "h1="),
+        ("webhook-signature", " ", "v1,"),
+    ] {
+        let has = |callback: &&Callback| callback.headers.iter().any(|(name, _)| name == header);
+        let mut callback = both
+            .iter()
+            .find(has)
+            .expect("such a callback")
+            .called("two signatures");
+        let value = callback.value(header);
+        *value = value.replacen(prefix, &format!("{prefix}00{separator}{prefix}"), 1);
+        both.push(callback);
+    }
+    let relay = relay(&both);
+    let mut till = relay.backend("till-7");
+    for (n, callback) in both.iter().enumerate() {
+        accepted(&relay, &mut till, n, callback);
+    }
+}
+
+#[test]
 fn an_empty_secret_never_verifies_anything() {
     let mut callback = fresh::github("{}");
     let tag = fresh::mac(b"", &[b"{}"]);
@@ -202,9 +250,11 @@ fn no_secret_and_no_signature_is_shown_anywhere() {
     let relay = Relay::with(&toml);
     let token = token(&format!("{CANARY}-tcp-0123456789"), "till-7");
     let mut till = relay.backend_with("till-7", &format!("token={token}"));
-    let mut signatures = Vec::new();
+    let (mut signatures, mut bodies) = (Vec::new(), Vec::new());
     for (n, callback) in callbacks.iter().enumerate() {
         accepted(&relay, &mut till, n, callback);
+        let text = String::from_utf8_lossy(&callback.body);
+        bodies.push(text.trim().to_owned());
         if callback.preset != "token" {
             let mut forgery = callback.called("another body");
             forgery.body.push(b'x');
@@ -243,6 +293,8 @@ fn no_secret_and_no_signature_is_shown_anywhere() {
             .iter()
             .any(|signature| text.contains(signature.as_str()));
         assert!(!shown, "the {place} shows a signature");
+        let shown = bodies.iter().any(|body| text.contains(body));
+        assert!(!shown, "the {place} shows a body");
     }
 }
 

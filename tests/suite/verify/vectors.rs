@@ -172,7 +172,7 @@ fn the_sealed_text_of_the_vectors_opens_and_its_corruptions_do_not() {
     let notice = |nonce: &str, aad: &str, ciphertext: &str| {
         super::fresh::wechatpay_v3_notice(
             super::fresh::now(),
-            &serde_json::json!({
+            serde_json::json!({
                 "id": "sealed",
                 "resource": {
                     "algorithm": "AEAD_AES_256_GCM",
