@@ -34,10 +34,10 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 /// What a pipe that takes anything takes whole, without waiting; PIPE_BUF of Linux.
 const PIPE_BYTES: usize = 4096;
 
-/// How long whoever reads standard error may take to make room. Threads that serve many wait for it, so it is short.
+/// How long whoever reads standard error may take to make room: 10 ms. Threads that serve many wait for it, so it is short.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
-    tv_nsec: 50_000_000,
+    tv_nsec: 10_000_000,
 };
 
 /// No patience at all, for whoever had some and has not read since.

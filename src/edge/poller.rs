@@ -304,10 +304,12 @@ impl Watch {
         if let Some(by) = waiting.standing.whole_by {
             return by;
         }
-        let written = waiting.seat.guest().map(|guest| guest.exchange.stage());
-        match written {
-            Some(Stage::Written(at)) => at + self.house.idle_max,
-            _ => waiting.standing.answer_due,
+        let (idle_max, answer_due) = (self.house.idle_max, waiting.standing.answer_due);
+        match waiting.seat.guest().map(|guest| guest.exchange.stage()) {
+            Some(Stage::Written(at)) => at + idle_max,
+            // It may go out the next moment, and then leaves nobody more time than that.
+            Some(Stage::Owed) => answer_due.min(Instant::now() + idle_max),
+            Some(Stage::Clear | Stage::Left | Stage::Last) | None => answer_due,
         }
     }
 

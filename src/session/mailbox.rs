@@ -66,6 +66,9 @@ pub struct Mailbox {
     asleep: AtomicBool,
 }
 
+/// The two ends of a channel.
+type Ends<T> = (Sender<T>, Receiver<T>);
+
 /// What waits, oldest first. The lock around it is held over moves of memory only.
 #[derive(Debug, Default)]
 struct Queue {
@@ -73,7 +76,7 @@ struct Queue {
     oldest: Option<Box<Parcel>>,
     /// There while something is in it. crossbeam allocates all slots at once, 1.7 KiB for 64 of them, and of thousands of
     /// sessions few have anything waiting.
-    channel: Option<(Sender<Box<Parcel>>, Receiver<Box<Parcel>>)>,
+    channel: Option<Ends<Box<Parcel>>>,
 }
 
 impl Queue {

@@ -247,6 +247,23 @@ fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_i
 }
 
 #[test]
+fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
+    let (hand, tickets) = unbounded();
+    let limits = Limits {
+        answer_deadline: 3 * PATIENCE,
+        ..limits()
+    };
+    let house = open_with(limits, 20, Hand(hand), Duration::from_millis(100));
+    let mut client = house.client();
+    client.post("x");
+    let (_, ticket) = next(&tickets);
+    client.wait_taken();
+    ticket.pay(&reply("late"));
+    assert_eq!(client.answer().body, "late");
+    client.expect_end();
+}
+
+#[test]
 fn whoever_is_owed_an_answer_is_never_evicted() {
     let (house, tickets) = open_hand(Limits {
         max_connections: 2,

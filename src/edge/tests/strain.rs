@@ -35,7 +35,7 @@ fn what_came_in_time_is_served_however_late_it_is_looked_at() {
         asked: ask,
         go_on: told,
     };
-    let short = Duration::from_millis(200);
+    let short = Duration::from_secs(1);
     let house = open_with(
         Limits {
             max_connections: 100,
