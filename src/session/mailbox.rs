@@ -66,9 +66,6 @@ pub struct Mailbox {
     asleep: AtomicBool,
 }
 
-/// The two ends of a channel.
-type Ends<T> = (Sender<T>, Receiver<T>);
-
 /// What waits, oldest first. The lock around it is held over moves of memory only.
 #[derive(Debug, Default)]
 struct Queue {
@@ -76,8 +73,10 @@ struct Queue {
     oldest: Option<Box<Parcel>>,
     /// There while something is in it. crossbeam allocates all slots at once, 1.7 KiB for 64 of them, and of thousands of
     /// sessions few have anything waiting.
-    channel: Option<Ends<Box<Parcel>>>,
+    channel: Option<Channel>,
 }
+
+type Channel = (Sender<Box<Parcel>>, Receiver<Box<Parcel>>);
 
 impl Queue {
     /// Puts `parcel` at the end, or gives it back if `capacity` are in the channel.
