@@ -137,7 +137,8 @@ impl House {
 
 #[test]
 fn a_bus_is_offered_one_and_after_its_ack_the_others() {
-    let house = House::open(|_| {});
+    // Long enough to store all of them before any is tried.
+    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
     for _ in 0..5 {
         assert!(house.store("a", false, None).is_ok());
     }
