@@ -44,12 +44,11 @@ pub(super) fn receive(seat: Seat, house: &Arc<House>, crew: &Arc<Crew>) {
     };
     let mut standing = Standing::new(guest);
     let peers = house.peers();
-    let is_proxy = peers.trusted_proxies.contains(guest.peer.ip());
+    let says_for_whom = standing.introduce(&peers);
     if let Some(poller) = house.poller(guest)
-        && !(is_proxy && peers.proxy_protocol)
-        && (is_proxy || peers.allow.admit(guest.peer.ip()))
+        && !says_for_whom
+        && (standing.speaks_for_others || peers.allow.admit(guest.peer.ip()))
     {
-        standing.speaks_for_others = is_proxy;
         standing.has_arrived = true;
         standing.whole_by = Some(guest.since + house.limits.request_deadline);
         return poller.watch(seat, standing);
@@ -203,15 +202,13 @@ impl Conn<'_> {
     /// Learns who has connected, and whether they may.
     fn arrive(&mut self, deadline: Instant) -> Result<(), Stop> {
         let peers = self.house.peers();
-        let is_proxy = peers.trusted_proxies.contains(self.standing.peer.ip());
-        if is_proxy && peers.proxy_protocol {
+        if self.standing.introduce(&peers) {
             match self.ear.hear_proxy(&mut self.standing.input, deadline) {
                 Ok(source) => self.standing.peer = source.unwrap_or(self.standing.peer),
                 Err(Unheard::NoHeader) => return Err(Refusal::NoProxyHeader.into()),
                 Err(Unheard::Gone) => return Err(Stop::Quietly),
             }
         }
-        self.standing.speaks_for_others = is_proxy && !peers.proxy_protocol;
         if self.standing.speaks_for_others {
             return Ok(());
         }

@@ -80,6 +80,14 @@ impl Standing {
         }
     }
 
+    /// Learns whom it comes for: itself, or, if it is a proxy that is believed, others. `true`: it says for whom before
+    /// anything else.
+    pub fn introduce(&mut self, peers: &Peers) -> bool {
+        let is_proxy = peers.trusted_proxies.contains(self.peer.ip());
+        self.speaks_for_others = is_proxy && !peers.proxy_protocol;
+        is_proxy && peers.proxy_protocol
+    }
+
     /// Whether `peer` may come, by today's list.
     ///
     /// # Errors
