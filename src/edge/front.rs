@@ -30,8 +30,9 @@ const OWN_FDS: usize = 2;
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// The most threads that wait for connections together.
-const POLLERS_MAX: usize = 8;
+/// The most threads that wait for connections together: as many as judge at once by default (`http.workers`). Beyond that they
+/// would only send each other's requests through the pool.
+const POLLERS_MAX: usize = 4;
 
 /// The most descriptors that a front takes for itself.
 pub fn own_fds() -> usize {
