@@ -80,20 +80,27 @@ fn what_takes_longer_gets_a_thread_and_gives_it_back() {
                     format!("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
                 client.send(&head).send(&large[..9]);
                 let deadline = Instant::now() + PATIENCE;
-                let named = |name: &str| {
+                let thread = || {
                     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
-                    tasks
-                        .filter_map(|task| {
-                            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
-                        })
-                        .any(|comm| comm.trim() == name)
+                    tasks.filter_map(Result::ok).find(|task| {
+                        let comm = std::fs::read_to_string(task.path().join("comm"));
+                        comm.is_ok_and(|comm| comm.trim() == "http-conn-0")
+                    })
                 };
-                while !named("http-conn-0") {
+                let its_thread = loop {
+                    if let Some(thread) = thread() {
+                        break thread.file_name();
+                    }
                     assert!(Instant::now() < deadline, "no thread for a large body");
                     std::thread::yield_now();
-                }
+                };
                 client.send(&large[9..]);
                 assert_eq!(client.answer().body.len(), "POST /x ".len() + length);
+                // It stays for the next one.
+                client.send(&head).send(&large);
+                assert_eq!(client.answer().body.len(), "POST /x ".len() + length);
+                let now = thread().expect("its thread has gone").file_name();
+                assert_eq!(now, its_thread, "a thread for each large body");
                 let chunked = "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
                 assert_eq!(client.send(chunked).answer().body, "POST /x a");
                 // The second comes with the first, and is not overlooked.
