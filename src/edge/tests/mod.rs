@@ -47,6 +47,20 @@ impl Handler for Echo {
     }
 }
 
+/// Panics at `/fall`, and echoes the rest.
+struct Clumsy;
+
+impl Handler for Clumsy {
+    fn is_quick(&self) -> bool {
+        true
+    }
+
+    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+        assert_ne!(request.target, "/fall");
+        Echo.handle(request, ticket);
+    }
+}
+
 /// Says when it is asked, and answers from another thread when it is told to.
 struct Gate {
     asked: Sender<()>,

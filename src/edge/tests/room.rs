@@ -113,17 +113,6 @@ fn a_flood_of_idle_connections_locks_nobody_out() {
 
 #[test]
 fn a_handler_that_panics_costs_its_own_connection_only() {
-    struct Clumsy;
-    impl Handler for Clumsy {
-        fn is_quick(&self) -> bool {
-            true
-        }
-
-        fn handle(&self, request: &Request<'_>, ticket: Ticket) {
-            assert_ne!(request.target, "/fall");
-            Echo.handle(request, ticket);
-        }
-    }
     let house = open(limits(), 10, Clumsy);
     let mut unlucky = house.client();
     unlucky.send("GET /fall HTTP/1.1\r\nHost: h\r\n\r\n");

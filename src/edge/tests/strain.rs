@@ -27,14 +27,20 @@ impl Handler for Slow {
     }
 }
 
-#[test]
-fn what_came_in_time_is_served_however_late_it_is_looked_at() {
+/// The handler, what it is asked, and what lets it go on.
+fn slow() -> (Slow, Receiver<()>, Sender<()>) {
     let (ask, asked) = unbounded();
     let (tell, told) = unbounded();
     let slow = Slow {
         asked: ask,
         go_on: told,
     };
+    (slow, asked, tell)
+}
+
+#[test]
+fn what_came_in_time_is_served_however_late_it_is_looked_at() {
+    let (slow, asked, tell) = slow();
     let short = Duration::from_secs(1);
     let house = open_with(
         Limits {
@@ -74,12 +80,7 @@ fn what_came_in_time_is_served_however_late_it_is_looked_at() {
 
 #[test]
 fn who_waits_for_us_is_not_sent_away_for_a_newcomer() {
-    let (ask, asked) = unbounded();
-    let (tell, told) = unbounded();
-    let slow = Slow {
-        asked: ask,
-        go_on: told,
-    };
+    let (slow, asked, tell) = slow();
     let pollers = front::pollers();
     let house = open(
         Limits {

@@ -139,17 +139,6 @@ fn who_never_asks_is_closed_in_time_and_who_stops_within_a_request_is_told() {
 
 #[test]
 fn a_handler_that_panics_leaves_the_others_waiting_as_before() {
-    struct Clumsy;
-    impl Handler for Clumsy {
-        fn is_quick(&self) -> bool {
-            true
-        }
-
-        fn handle(&self, request: &Request<'_>, ticket: Ticket) {
-            assert_ne!(request.target, "/fall");
-            Echo.handle(request, ticket);
-        }
-    }
     let house = open(limits(), 30, Clumsy);
     let mut others: Vec<_> = (0..8).map(|_| house.client()).collect();
     for other in &mut others {
