@@ -291,9 +291,12 @@ impl Client {
     }
 }
 
-/// Runs `work` in a process of its own, for it counts or limits what the whole process has.
+/// Runs `work` in a process of its own, for it counts or limits what the whole process has. All its
+/// threads share one heap that is large from the start, so that under a limit of address space only
+/// what is asked for in whole mappings is refused, as stacks are.
 pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
     const MARK: &str = "PAYRELAY_TEST_ALONE";
+    const HEAP: &str = "glibc.malloc.arena_max=1:glibc.malloc.top_pad=16777216";
     if std::env::var_os(MARK).is_some() {
         return work();
     }
@@ -301,6 +304,7 @@ pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
     let output = Command::new(this)
         .args(["--exact", "--nocapture", test])
         .env(MARK, "1")
+        .env("GLIBC_TUNABLES", HEAP)
         .output()
         .expect("a process");
     assert!(
