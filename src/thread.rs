@@ -46,6 +46,12 @@ pub fn spawn(
     Ok(JoinOnDrop(Some(handle)))
 }
 
+/// Lets others go first that are ready to run, if there are any: for long work that nobody waits for, between two pieces of
+/// it. Linux lets who is running finish its slice, milliseconds in which a request that has just come in would wait.
+pub fn give_way() {
+    std::thread::yield_now();
+}
+
 fn join(handle: JoinHandle<()>) {
     let name = handle.thread().name().unwrap_or("?").to_owned();
     if let Err(panic) = handle.join() {

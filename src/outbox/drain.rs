@@ -3,7 +3,7 @@
 //! What waits stays on disk; in memory is what is under way. Redeliveries go the way of fresh notifications, and never take
 //! more than half of a session's credit, so that fresh ones find room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use crossbeam_channel::Sender;
 use rusqlite::Connection;
 
 use super::clock::Clock;
+use super::due::{Due, Then};
 use super::inbox::{HeldReceipt, Inbox, News};
 use super::lanes::{LANES_MAX, Lane, Lanes};
 use super::pace::Pace;
-use super::rows::{self, Row, State};
+use super::rows::{self, Payload, Row, State};
 use super::verdict::{Verdict, backoff};
 use super::writer::{Op, Settlement};
 use crate::config;
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
 use crate::parcel::{Parcel, Progress, Receipts, Sent};
 use crate::session::CREDIT_DEFAULT;
+use crate::thread::give_way;
 
 /// The most redeliveries under way to one backend, whatever its credit.
 const WINDOW_MAX: usize = 128;
@@ -139,6 +141,7 @@ impl Drain {
         self.paused = news.pause;
         for (id, receipt) in news.receipts {
             self.landed(id, receipt);
+            give_way();
         }
         for held in news.held {
             self.let_go(held);
@@ -150,6 +153,9 @@ impl Drain {
             }
             if let Some(lane) = self.lanes.get(backend) {
                 lane.out.remove(&seq);
+                if written.due.is_some() {
+                    lane.ahead.clear();
+                }
                 // What was not to be read while it was unwritten may be all there is.
                 if lane.out.is_empty() && lane.is_unscheduled() {
                     self.lanes.make_ready(backend);
@@ -187,6 +193,7 @@ impl Drain {
         let pending = known || rows::is_pending(&self.reading, backend.as_str()).unwrap_or(true);
         if pending && let Some(lane) = self.lanes.open(backend) {
             lane.step = 0;
+            lane.there = true;
             self.lanes.make_ready(backend);
         }
     }
@@ -227,10 +234,12 @@ impl Drain {
         let Some(lane) = self.lanes.get(backend) else {
             return;
         };
-        let window = match (lane.step, credit) {
-            // Nobody was there the last time, or the credit is not known yet, or none is given: one goes ahead.
-            (1.., _) | (0, Some(0)) => 1,
-            (0, credit) => credit.unwrap_or(CREDIT_DEFAULT).div_ceil(2).min(WINDOW_MAX),
+        let window = match credit {
+            // Nobody was there the last time, or nobody is known to be, or no credit is given: one goes ahead.
+            _ if lane.step > 0 => 1,
+            Some(0) => 1,
+            None if !lane.there => 1,
+            _ => credit.unwrap_or(CREDIT_DEFAULT).div_ceil(2).min(WINDOW_MAX),
         };
         if credit == Some(0) {
             // Nobody tells when it is given.
@@ -250,63 +259,57 @@ impl Drain {
         if room == 0 {
             return;
         }
-        let (now_ms, limit) = (self.clock.now_ms(), lane.out.len() + room);
-        let found = rows::due(&self.reading, backend.as_str(), now_ms, limit);
+        let now_ms = self.clock.now_ms();
+        let bytes = FLIGHT_BYTES_MAX.saturating_sub(self.flight_bytes);
+        let most = room.min(FLIGHTS_MAX.saturating_sub(self.flights.len()));
+        let found = rows::at_once(&self.reading, |reading| {
+            Due::read(reading, lane, backend, now_ms, most, bytes)
+        });
         let found = match found {
             Ok(found) => found,
             Err(error) => return self.cannot_read(backend, &error),
         };
-        let mut fresh = found;
-        fresh.retain(|seq| !lane.out.contains(seq));
-        fresh.truncate(room);
-        let more = fresh.len() == room;
-        for seq in fresh {
-            if !self.has_room() {
-                return self.lanes.make_ready(backend);
-            }
-            if let Err(error) = self.send(backend, seq) {
-                return self.cannot_read(backend, &error);
-            }
+        for (row, payload) in found.rows {
+            self.send(backend, row, payload);
+            give_way();
         }
-        if more {
-            let full = self
-                .lanes
-                .get(backend)
-                .is_some_and(|lane| lane.flights >= window || lane.step > 0);
-            if !full {
-                self.lanes.make_ready(backend);
+        match found.then {
+            Then::More => {
+                let full = self
+                    .lanes
+                    .get(backend)
+                    .is_some_and(|lane| lane.flights >= window || lane.step > 0);
+                if !full {
+                    self.lanes.make_ready(backend);
+                }
             }
-            return;
-        }
-        match rows::next_due(&self.reading, backend.as_str(), now_ms) {
-            Ok(Some(due)) => {
+            Then::At(due) => {
                 let wait = self.clock.until(due);
                 self.lanes.wake_by(backend, Instant::now() + wait);
             }
-            Ok(None) => {
+            Then::Never => {
                 self.lanes.set_wake(backend, None);
                 self.lanes.close_dormant(backend);
             }
-            Err(error) => self.cannot_read(backend, &error),
         }
     }
 
     fn cannot_read(&mut self, backend: &BackendId, error: &rusqlite::Error) {
         log::error!("the outbox cannot be read: {error}");
+        if let Some(lane) = self.lanes.get(backend) {
+            lane.ahead.clear();
+        }
         self.lanes
             .set_wake(backend, Some(Instant::now() + AFTER_A_READ_ERROR));
     }
 
-    fn send(&mut self, backend: &BackendId, seq: i64) -> rusqlite::Result<()> {
-        let Some(row) = rows::row(&self.reading, seq)? else {
-            return Ok(()); // dropped meanwhile
-        };
-        let payload = rows::payload(&self.reading, &row)?;
+    fn send(&mut self, backend: &BackendId, row: Row, payload: Option<Payload>) {
         let notification = payload.and_then(|payload| row.notification(payload));
         let Some(lane) = self.lanes.get(backend) else {
-            return Ok(());
+            return;
         };
-        lane.out.insert(seq);
+        let is_new = lane.out.insert(row.seq);
+        debug_assert!(is_new, "sent, and not out");
         let Some(notification) = notification else {
             let dead = Verdict {
                 state: State::Dead,
@@ -314,8 +317,7 @@ impl Drain {
                 what: "dead",
                 why: "damaged on disk: it is not what was stored".into(),
             };
-            self.settle(backend.clone(), row, dead, None);
-            return Ok(());
+            return self.settle(backend.clone(), row, dead, None);
         };
         lane.flights += 1;
         self.flight_bytes += row.bytes as usize;
@@ -332,7 +334,6 @@ impl Drain {
         let receipts = Arc::clone(&self.inbox) as Arc<dyn Receipts>;
         let parcel = Parcel::new(Arc::new(notification), deadline, receipts).tracked(progress);
         self.courier.take(Box::new(parcel));
-        Ok(())
     }
 
     // ---- back ------------------------------------------------------------------------------------------------------
@@ -364,6 +365,7 @@ impl Drain {
                 lane.out.insert(row.seq);
                 if !gone {
                     lane.step = 0;
+                    lane.there = true;
                 }
             }
             let verdict = self.judge(&receipt, row.tries + 1);
@@ -376,6 +378,9 @@ impl Drain {
                 max = max.min(BUS_DOWN_MAX);
             }
             let random = self.next_random();
+            if let Some(lane) = self.lanes.get(&backend) {
+                lane.ahead = VecDeque::new(); // what has come back comes before them
+            }
             self.lanes
                 .away(&backend, now, |step| backoff(first, max, step, random));
         } else {

@@ -18,10 +18,16 @@ pub struct Lane {
     wake: Option<Instant>,
     /// How often in a row nobody was there, or nobody had room. Above 0 one is sent ahead of the others.
     pub step: u32,
+    /// It was heard of since it was last away, if it ever was. Before that one is sent ahead of the others as well: were it to
+    /// come while several go out, the first of them would come back, and those behind them would be there before them.
+    pub there: bool,
     /// How many are under way.
     pub flights: usize,
     /// Under way, or settled and not on disk yet: these are not to be read again.
     pub out: HashSet<i64>,
+    /// The next to be sent, as they stood on disk when they were last looked for. Emptied when another may have come before
+    /// them, or when nobody is there.
+    pub ahead: VecDeque<i64>,
     ready: bool,
 }
 
@@ -107,6 +113,7 @@ impl Lanes {
         // What went out together comes back together, and is one failure.
         if lane.wake.is_none_or(|wake| wake <= now) {
             lane.step = lane.step.saturating_add(1);
+            lane.there = false;
             let step = lane.step;
             lane.ready = false;
             self.ready.retain(|ready| ready != backend);

@@ -32,6 +32,7 @@
 
 mod clock;
 mod drain;
+mod due;
 mod error;
 mod figures;
 mod file;

@@ -3,6 +3,8 @@
 //! No thread, no clock and no policy here: what is to be done is decided elsewhere. Every change of state is noted in
 //! [`Sums`](super::sums::Sums), which are written with the same transaction.
 
+use std::collections::VecDeque;
+
 use aws_lc_rs::digest;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
@@ -206,6 +208,18 @@ pub fn insert(c: &Connection, new: &New<'_>, sums: &mut Sums) -> rusqlite::Resul
     Ok(seq)
 }
 
+/// Does what `read` does in one transaction: as of one moment, and with the file's lock taken once.
+pub fn at_once<T>(
+    c: &Connection,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    c.prepare_cached("BEGIN")?.execute([])?;
+    let done = read(c);
+    let ended = c.prepare_cached("COMMIT")?.execute([]);
+    let done = done?;
+    ended.map(|_| done)
+}
+
 /// The row called `seq`.
 pub fn row(c: &Connection, seq: i64) -> rusqlite::Result<Option<Row>> {
     c.prepare_cached(&format!(
@@ -269,13 +283,23 @@ pub fn release_held(c: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The numbers of the pending rows of `backend` that may be sent at `now`, those first that are to be sent first.
-pub fn due(c: &Connection, backend: &str, now: i64, limit: usize) -> rusqlite::Result<Vec<i64>> {
+/// The numbers of the pending rows of `backend` that may be sent at `now` and that `take` takes, those first that are to be
+/// sent first; `limit` at most.
+pub fn due(
+    c: &Connection,
+    backend: &str,
+    now: i64,
+    limit: usize,
+    take: impl Fn(i64) -> bool,
+) -> rusqlite::Result<VecDeque<i64>> {
+    // Without a LIMIT: SQLite compiles a statement anew for each other value of one.
     c.prepare_cached(
         "SELECT seq FROM notification INDEXED BY pending WHERE state = 0 AND backend = ?1 AND due <= ?2 \
-         ORDER BY due, seq LIMIT ?3",
+         ORDER BY due, seq",
     )?
-    .query_map(params![backend, now, limit as i64], |row| row.get(0))?
+    .query_map(params![backend, now], |row| row.get(0))?
+    .filter(|seq| seq.as_ref().map_or(true, |&seq| take(seq)))
+    .take(limit)
     .collect()
 }
 

@@ -20,6 +20,7 @@ use super::sums::Sums;
 use crate::bus::Arrivals;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, EventKey, Notification, unix_ms};
+use crate::thread::give_way;
 use crate::timeline::Timeline;
 
 /// The most changes in one commit.
@@ -211,7 +212,10 @@ impl Writer {
             }
             let done = match op {
                 Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &figures),
-                Op::Settle(settlement) => outcome.settle(&tx, settlement, now, limits),
+                Op::Settle(settlement) => {
+                    give_way();
+                    outcome.settle(&tx, settlement, now, limits)
+                }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
                 Op::Stop => {
                     outcome.stop = true;

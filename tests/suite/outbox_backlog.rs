@@ -173,8 +173,8 @@ fn a_backlog_of_100_000_leaves_another_backends_p99_within_twice_of_calm() {
     let count = 100_000;
     let relay = Relay::with(CONFIG);
     fill(&relay, count, 20);
-    let steady = Steady::start(&relay);
-    let calm = p99(&steady.next_latencies(2000));
+    let steady = Steady::start_every(&relay, Duration::from_millis(1));
+    let calm = p99(&steady.next_latencies(10_000));
     let mut till = relay.backend_with("till-7", "max=64");
     let draining = thread::scope(|scope| {
         let taking = scope.spawn(move || take_in_order(&mut till, count, 20));

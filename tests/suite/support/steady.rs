@@ -31,9 +31,23 @@ struct Seen {
     problem: Option<String>,
 }
 
+impl Progress {
+    /// Waits until `turn`, or until it is stopped: which of them it was.
+    fn is_stopped_by(&self, turn: Instant) -> bool {
+        let mut seen = self.seen.lock();
+        while !seen.stop && !self.more.wait_until(&mut seen, turn).timed_out() {}
+        seen.stop
+    }
+}
+
 impl Steady {
-    /// Begins, and waits for the first answer.
+    /// Begins, and waits for the first answer. The next request goes out when the last one is answered.
     pub fn start(relay: &Relay) -> Self {
+        Self::start_every(relay, Duration::ZERO)
+    }
+
+    /// The same with one request in each `interval`, whatever the answers take: a load that does not give way.
+    pub fn start_every(relay: &Relay, interval: Duration) -> Self {
         let mut backend = relay.backend("steady");
         let socket = backend.shutdown_handle();
         let acknowledges = thread::spawn(move || {
@@ -49,7 +63,9 @@ impl Steady {
         let to = relay.gate();
         let posts = thread::spawn(move || {
             let request = post_request("/notify/steady", &[("Connection", "close")], b"steady");
-            while !theirs.seen.lock().stop {
+            let mut turn = Instant::now();
+            while !theirs.is_stopped_by(turn) {
+                turn += interval;
                 let outcome = RawHttp::connect(to.clone()).exchange(&request);
                 let mut seen = theirs.seen.lock();
                 match outcome {
@@ -113,6 +129,7 @@ impl Drop for Steady {
             self.still_served();
         }
         self.progress.seen.lock().stop = true;
+        self.progress.more.notify_all();
         // The poster first: its last request still needs the backend.
         if let Some(posts) = self.threads.pop() {
             let _ = posts.join();

@@ -1,0 +1,69 @@
+//! What a backend is to be sent next, read from the disk; what waits behind that is read ahead by its number only.
+
+use rusqlite::Connection;
+
+use super::lanes::Lane;
+use super::rows::{self, Payload, Row, State};
+use crate::notification::BackendId;
+
+/// How many numbers of rows are read ahead for one backend: what is under way to it is passed over once for so many.
+const AHEAD: usize = 256;
+
+/// What a backend is to be sent now, as it is on disk.
+pub struct Due {
+    /// To be sent now; without a payload: damaged.
+    pub rows: Vec<(Row, Option<Payload>)>,
+    pub then: Then,
+}
+
+/// What there is beyond that.
+pub enum Then {
+    /// There may be more that can be sent now.
+    More,
+    /// The next one is due then, in the outbox's time.
+    At(i64),
+    /// Nothing.
+    Never,
+}
+
+impl Due {
+    /// Reads what `backend` is to be sent next: `most` at most, and no more than `bytes` of them and one.
+    pub fn read(
+        reading: &Connection,
+        lane: &mut Lane,
+        backend: &BackendId,
+        now_ms: i64,
+        most: usize,
+        bytes: usize,
+    ) -> rusqlite::Result<Self> {
+        let mut is_all = false;
+        if lane.ahead.is_empty() {
+            let out = &lane.out;
+            let is_in = |seq| !out.contains(&seq);
+            lane.ahead = rows::due(reading, backend.as_str(), now_ms, AHEAD, is_in)?;
+            is_all = lane.ahead.len() < AHEAD;
+        }
+        let (mut found, mut size) = (Vec::new(), 0);
+        while found.len() < most && size < bytes {
+            let Some(seq) = lane.ahead.pop_front() else {
+                break;
+            };
+            // Meanwhile it may have been dropped, or may have expired.
+            let Some(row) = rows::row(reading, seq)? else {
+                continue;
+            };
+            if row.state == State::Pending && row.due <= now_ms {
+                size += row.bytes as usize;
+                let payload = rows::payload(reading, &row)?;
+                found.push((row, payload));
+            }
+        }
+        let then = match is_all && lane.ahead.is_empty() {
+            false => Then::More,
+            true => {
+                rows::next_due(reading, backend.as_str(), now_ms)?.map_or(Then::Never, Then::At)
+            }
+        };
+        Ok(Self { rows: found, then })
+    }
+}
