@@ -15,7 +15,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use work::Work;
+use work::{Count, Work};
 
 /// The work is done so many times, and so many times more.
 const FEW: u32 = 200;
@@ -86,7 +86,7 @@ fn compare() -> ExitCode {
         );
     }
     let (mut worse, mut better) = (Vec::new(), false);
-    for work in work::all() {
+    for work in counted() {
         let cost = measure(&work);
         println!("{:<42} {}", work.name, shown(cost));
         let Some(&before) = base.get(work.name) else {
@@ -149,11 +149,18 @@ fn compare() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The work whose count can be held to a record.
+fn counted() -> Vec<Work> {
+    let mut all = work::all();
+    all.retain(|work| work.count != Count::Varies);
+    all
+}
+
 const HOW_TO_RECORD: &str = "record them with: cargo bench --bench instructions -- --record";
 
 fn record() -> ExitCode {
     let mut recorded = read_baseline();
-    let costs: Costs = work::all()
+    let costs: Costs = counted()
         .iter()
         .map(|work| {
             let cost = measure(work);
@@ -177,7 +184,10 @@ fn shown(cost: Cost) -> String {
 
 fn measure(work: &Work) -> Cost {
     let least = |count: fn(&str, u32) -> [f64; 2]| {
-        let rounds = if work.steady { 1 } else { ROUNDS };
+        let rounds = match work.count {
+            Count::Same => 1,
+            _ => ROUNDS,
+        };
         let rounds = (0..rounds).map(|_| {
             let (few, more) = (count(work.name, FEW), count(work.name, FEW + MORE));
             [0, 1].map(|at| (more[at] - few[at]) / f64::from(MORE))

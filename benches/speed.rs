@@ -1,4 +1,4 @@
-//! How long the work of the codec, the session and the registry takes: `cargo bench --bench speed`.
+//! How long the work of the codec, the session, the registry and the verifiers takes: `cargo bench --bench speed`.
 //!
 //! Times move with the machine and with what else runs on it. What guards against a slower relay is the count of
 //! instructions, in `instructions`.

@@ -5,28 +5,28 @@ use std::hint::black_box;
 use payrelay::notification::{IdMint, NotificationId};
 use payrelay::wire::{Line, line};
 
-use super::Work;
+use super::{Count, Work};
 
 pub const WORK: [Work; 4] = [
     Work {
         name: "codec: an ACK is read",
         prepare: read_ack,
-        steady: true,
+        count: Count::Same,
     },
     Work {
         name: "codec: a HELLO is read",
         prepare: read_hello,
-        steady: true,
+        count: Count::Same,
     },
     Work {
         name: "codec: a MSG line is read",
         prepare: read_msg,
-        steady: true,
+        count: Count::Same,
     },
     Work {
         name: "codec: a MSG line is written",
         prepare: write_msg,
-        steady: true,
+        count: Count::Same,
     },
 ];
 

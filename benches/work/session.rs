@@ -19,23 +19,23 @@ use payrelay::peers::Failures;
 use payrelay::session::token::Access;
 use payrelay::session::{Door, House, Registry};
 
-use super::Work;
+use super::{Count, Work};
 
 pub const WORK: [Work; 3] = [
     Work {
         name: "session: 1 KiB there and its ACK back",
         prepare: || round_trip(1 << 10),
-        steady: false,
+        count: Count::Near,
     },
     Work {
         name: "session: 64 KiB there and its ACK back",
         prepare: || round_trip(64 << 10),
-        steady: false,
+        count: Count::Near,
     },
     Work {
         name: "registry: a parcel for nobody",
         prepare: for_nobody,
-        steady: true,
+        count: Count::Same,
     },
 ];
 
