@@ -3,12 +3,13 @@
 //! The fuzzer knows genuine callbacks (its seeds) and no key. So an input that is believed must be one of them, in all that
 //! the engine promises to have checked, whatever was done to the rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use payrelay::config::Config;
 use payrelay::verify::{Refused, Request, RsaKey, Verifier, form, xml};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::genuine::{Genuine, NOW, genuine};
 
@@ -170,31 +171,42 @@ pub fn wechatpay_v3(data: &[u8]) {
 
 /// Whatever Adyen's check believes has, in every item, the genuine values that are signed.
 pub fn adyen(data: &[u8]) {
+    // In what Adyen does not sign the relay does not look for UTF-8, for halves of a surrogate pair or for numbers that are too
+    // large, nor for anything else; so here it is not looked at either.
+    type Object<'a> = BTreeMap<String, &'a RawValue>;
     let items = |body: &[u8]| -> Option<BTreeSet<Vec<String>>> {
-        // In what Adyen does not sign the relay does not look for UTF-8, nor for anything else.
-        let notice: Value = serde_json::from_str(&String::from_utf8_lossy(body)).ok()?;
-        let items = notice["notificationItems"].as_array()?.iter();
-        let values = items.map(|item| {
-            let item = &item["NotificationRequestItem"];
-            let text = |value: &Value| match value {
-                Value::Null => String::new(),
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
+        let body = String::from_utf8_lossy(body);
+        let notice: Object<'_> = serde_json::from_str(&body).ok()?;
+        let items: Vec<Object<'_>> =
+            serde_json::from_str(notice.get("notificationItems")?.get()).ok()?;
+        let values = items.iter().map(|item| {
+            let item = item.get("NotificationRequestItem")?.get();
+            let item: Object<'_> = serde_json::from_str(item).ok()?;
+            let amount: Object<'_> = match item.get("amount") {
+                Some(amount) => serde_json::from_str(amount.get()).ok()?,
+                None => Object::new(),
             };
-            [
+            let text = |object: &Object<'_>, name| match object.get(name) {
+                None => Some(String::new()),
+                Some(value) => match serde_json::from_str(value.get()).ok()? {
+                    Value::Null => Some(String::new()),
+                    Value::String(text) => Some(text),
+                    other => Some(other.to_string()),
+                },
+            };
+            let names = [
                 "pspReference",
                 "originalReference",
                 "merchantAccountCode",
                 "merchantReference",
                 "eventCode",
                 "success",
-            ]
-            .map(|name| text(&item[name]))
-            .into_iter()
-            .chain(["value", "currency"].map(|name| text(&item["amount"][name])))
-            .collect()
+            ];
+            let values = names.map(|name| text(&item, name));
+            let amounts = ["value", "currency"].map(|name| text(&amount, name));
+            values.into_iter().chain(amounts).collect()
         });
-        Some(values.collect())
+        values.collect()
     };
     let Some(input) = Input::read(data) else {
         return;

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::keys::MacKey;
 use super::{Refused, Request};
@@ -22,16 +24,41 @@ pub struct Adyen {
     pub keys: Vec<MacKey>,
 }
 
+/// Values with their names. Without this serde would take a list of them in the order of a struct's fields as well, which no
+/// backend reads so.
+#[derive(Default)]
+struct Named<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_map(NamedVisitor(PhantomData))
+    }
+}
+
+struct NamedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
+    type Value = Named<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Named)
+    }
+}
+
 #[derive(Deserialize)]
 struct Notice<'a> {
     #[serde(borrow, rename = "notificationItems")]
-    items: Vec<Wrapped<'a>>,
+    items: Vec<Named<Wrapped<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct Wrapped<'a> {
     #[serde(borrow, rename = "NotificationRequestItem")]
-    item: Item<'a>,
+    item: Named<Item<'a>>,
 }
 
 /// A key that is there twice is an error: the backend might take the other.
@@ -47,13 +74,13 @@ struct Item<'a> {
     #[serde(borrow, default)]
     merchant_reference: Scalar<'a>,
     #[serde(borrow, default)]
-    amount: Amount<'a>,
+    amount: Named<Amount<'a>>,
     #[serde(borrow, default)]
     event_code: Scalar<'a>,
     #[serde(borrow, default)]
     success: Scalar<'a>,
     #[serde(borrow, default)]
-    additional_data: Additional<'a>,
+    additional_data: Named<Additional<'a>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -122,8 +149,8 @@ impl Item<'_> {
             &self.original_reference,
             &self.merchant_account_code,
             &self.merchant_reference,
-            &self.amount.value,
-            &self.amount.currency,
+            &self.amount.0.value,
+            &self.amount.0.currency,
             &self.event_code,
             &self.success,
         ]
@@ -134,7 +161,7 @@ impl Item<'_> {
 impl Adyen {
     /// Whether the keys signed every item of the notice; says what makes it this event.
     pub(super) fn verify(&self, request: &Request<'_>) -> Result<String, Refused> {
-        let notice: Notice<'_> = serde_json::from_slice(request.body).map_err(|_| {
+        let Named::<Notice<'_>>(notice) = serde_json::from_slice(request.body).map_err(|_| {
             Refused::Malformed("the body is no notice of Adyen, or has a key twice")
         })?;
         if notice.items.is_empty() {
@@ -146,7 +173,7 @@ impl Adyen {
             return Err(Refused::TooMany("items"));
         }
         let mut event = String::new();
-        for Wrapped { item } in &notice.items {
+        for Named(Wrapped { item: Named(item) }) in &notice.items {
             self.verify_item(item)?;
             let [psp_reference, .., event_code, success] = item.signed();
             let comma = if event.is_empty() { "" } else { "," };
@@ -165,7 +192,7 @@ impl Adyen {
                 "a colon where its signature cannot tell it from a separator",
             ));
         }
-        let signature = &*item.additional_data.signature.0;
+        let signature = &*item.additional_data.0.signature.0;
         if signature.is_empty() {
             return Err(Refused::Missing(
                 "additionalData.hmacSignature of every item".into(),

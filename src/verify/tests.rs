@@ -247,6 +247,65 @@ fn no_debug_output_shows_a_secret() {
     );
 }
 
+/// The signature of the vector for what has the same values in other places, or more beside them.
+#[test]
+fn the_values_of_adyen_count_where_their_names_are_and_nowhere_else() {
+    let secret = vector("adyen-standard", "secret_hex");
+    let adyen = Adyen {
+        keys: vec![MacKey::from_hex(Digest::Sha256.algorithm(), &secret).expect("a key")],
+    };
+    let verify = |body: &str| {
+        let request = Request {
+            headers: &[],
+            path_id: None,
+            query: "",
+            body: body.as_bytes(),
+        };
+        adyen.verify(&request)
+    };
+    let genuine = vector("adyen-standard", "body");
+    let event = verify(&genuine);
+    assert!(event.is_ok(), "{event:?}");
+    // Half a surrogate pair where nobody signed: whoever reads it, all that is signed is what it was.
+    let unsigned = genuine.replacen('{', "{\"x\":\"\\ud999\",", 1);
+    assert_eq!(verify(&unsigned), event);
+    let body: serde_json::Value = serde_json::from_str(&genuine).expect("JSON");
+    let item = &body["notificationItems"][0]["NotificationRequestItem"];
+    let value = |name: &str| item[name].clone();
+    let amount = &item["amount"];
+    let signature = &item["additionalData"]["hmacSignature"];
+    let listed = serde_json::json!([
+        value("pspReference"),
+        value("originalReference"),
+        value("merchantAccountCode"),
+        value("merchantReference"),
+        [amount["value"], amount["currency"]],
+        value("eventCode"),
+        value("success"),
+        [signature],
+    ]);
+    let with = |name: &str, value: serde_json::Value| {
+        let mut item = item.clone();
+        item[name] = value;
+        serde_json::json!({"notificationItems": [{"NotificationRequestItem": item}]})
+    };
+    assert_eq!(verify(&with("reason", "x".into()).to_string()), event);
+    for listed in [
+        serde_json::json!([[[listed]]]),
+        serde_json::json!({"notificationItems": [[listed]]}),
+        serde_json::json!({"notificationItems": [{"NotificationRequestItem": listed}]}),
+        serde_json::json!([[{"NotificationRequestItem": item}]]),
+        with(
+            "amount",
+            serde_json::json!([amount["value"], amount["currency"]]),
+        ),
+        with("additionalData", serde_json::json!([signature])),
+    ] {
+        let refused = verify(&listed.to_string());
+        assert!(matches!(refused, Err(Refused::Malformed(_))), "{listed}");
+    }
+}
+
 #[test]
 fn more_fields_than_anybody_sends_are_not_looked_at() {
     let fields = |count: usize| {
