@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
@@ -46,10 +46,30 @@ pub fn spawn(
     Ok(JoinOnDrop(Some(handle)))
 }
 
-/// Lets others go first that are ready to run, if there are any: for long work that nobody waits for, between two pieces of
-/// it. Linux lets who is running finish its slice, milliseconds in which a request that has just come in would wait.
-pub fn give_way() {
-    std::thread::yield_now();
+/// For how long a thread that gives way may work before it does so again, at most. A request takes three or four times as long.
+const BURST_MAX: Duration = Duration::from_micros(100);
+
+/// The manners of a thread with long work that nobody waits for.
+///
+/// Linux lets who is running finish its slice, milliseconds in which a request that has just come in would wait. And who
+/// gives way too often may get nothing at all while others are busy all the time.
+#[derive(Debug, Default)]
+pub struct Courtesy {
+    /// Until then it need not give way.
+    paid_until: Option<Instant>,
+}
+
+impl Courtesy {
+    /// Between two pieces of the work: lets others go first that are ready to run, if there are any. For as long as that has
+    /// taken, and [`BURST_MAX`] at most, it does not do so again: a part of its share is left to it, and nobody waits for long.
+    pub fn give_way(&mut self) {
+        let before = Instant::now();
+        if self.paid_until.is_none_or(|until| until <= before) {
+            std::thread::yield_now();
+            let after = Instant::now();
+            self.paid_until = Some(after + (after - before).min(BURST_MAX));
+        }
+    }
 }
 
 fn join(handle: JoinHandle<()>) {

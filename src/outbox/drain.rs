@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
 use crate::parcel::{Parcel, Progress, Receipts, Sent};
 use crate::session::CREDIT_DEFAULT;
-use crate::thread::give_way;
+use crate::thread::Courtesy;
 
 /// The most redeliveries under way to one backend, whatever its credit.
 const WINDOW_MAX: usize = 128;
@@ -66,6 +66,7 @@ pub struct Drain {
     pub flights: HashMap<NotificationId, Flight>,
     pub flight_bytes: usize,
     pub paused: bool,
+    pub courtesy: Courtesy,
     /// Bits for the jitter.
     pub random: u64,
     /// The backend up to which the disk was asked for those left out.
@@ -141,7 +142,7 @@ impl Drain {
         self.paused = news.pause;
         for (id, receipt) in news.receipts {
             self.landed(id, receipt);
-            give_way();
+            self.courtesy.give_way();
         }
         for held in news.held {
             self.let_go(held);
@@ -271,7 +272,7 @@ impl Drain {
         };
         for (row, payload) in found.rows {
             self.send(backend, row, payload);
-            give_way();
+            self.courtesy.give_way();
         }
         match found.then {
             Then::More => {

@@ -240,6 +240,7 @@ impl Outbox {
             metrics: Arc::clone(&metrics),
             owed: Vec::new(),
             complained: None,
+            courtesy: thread::Courtesy::default(),
         };
         let started = |error| fail(OpenCause::Thread(error));
         let writer =
@@ -259,6 +260,7 @@ impl Outbox {
             flights: Default::default(),
             flight_bytes: 0,
             paused: false,
+            courtesy: thread::Courtesy::default(),
             random: random | 1,
             refilled: (None, String::new()),
         };

@@ -20,7 +20,7 @@ use super::sums::Sums;
 use crate::bus::Arrivals;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, EventKey, Notification, unix_ms};
-use crate::thread::give_way;
+use crate::thread::Courtesy;
 use crate::timeline::Timeline;
 
 /// The most changes in one commit.
@@ -127,6 +127,7 @@ pub struct Writer {
     /// Not taken by the disk, to be tried again. No more than the drain has under way.
     pub owed: Vec<Settlement>,
     pub complained: Option<Instant>,
+    pub courtesy: Courtesy,
 }
 
 impl Writer {
@@ -213,7 +214,7 @@ impl Writer {
             let done = match op {
                 Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &figures),
                 Op::Settle(settlement) => {
-                    give_way();
+                    self.courtesy.give_way();
                     outcome.settle(&tx, settlement, now, limits)
                 }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
