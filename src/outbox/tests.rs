@@ -222,6 +222,34 @@ fn what_comes_back_unsent_goes_before_what_was_read_ahead() {
     assert_eq!(house.parcel().notification.id, ids[0]);
 }
 
+#[test]
+fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
+    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let window = CREDIT_DEFAULT.div_ceil(2);
+    let first = house.store("a", true, None).expect("room");
+    for _ in 0..window * 2 {
+        assert!(house.store("a", false, None).is_ok());
+    }
+    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    let under_way: Vec<_> = (0..window).map(|_| house.parcel()).collect();
+    house.outbox.let_go(HeldReceipt {
+        seq: first,
+        receipt: Receipt::Busy,
+        sent: None,
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while house.rows()[0].due != 0 {
+        assert!(Instant::now() < deadline, "nobody lets go of it");
+        std::thread::yield_now();
+    }
+    // By the time that one more is on disk, the drain has been told of the one before.
+    assert!(house.store("b", true, None).is_ok());
+    for parcel in under_way {
+        parcel.settle(Receipt::Ack);
+    }
+    assert_eq!(house.parcel().notification.id, house.rows()[0].id);
+}
+
 /// While a try is being noted its row is not to be read; once it is noted, somebody must look again.
 #[test]
 fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {

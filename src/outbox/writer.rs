@@ -206,6 +206,7 @@ impl Writer {
                 return Err(error);
             }
         };
+        let somebody_waits = group.iter().any(|op| !matches!(op, Op::Settle(_)));
         for op in group {
             if failed.is_some() {
                 outcome.give_up(vec![op]);
@@ -214,7 +215,9 @@ impl Writer {
             let done = match op {
                 Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &figures),
                 Op::Settle(settlement) => {
-                    self.courtesy.give_way();
+                    if !somebody_waits {
+                        self.courtesy.give_way();
+                    }
                     outcome.settle(&tx, settlement, now, limits)
                 }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),

@@ -141,7 +141,7 @@ function hosts.push()
           if bytes ~= "" then session:feed(bytes) end
           if why and why ~= "timeout" then session:broke(why) end
         end
-        socket.sleep(1 / 60)
+        socket.select(tcp and { tcp }, nil, 1 / 60)
       until client:closed()
     end,
   }
