@@ -121,7 +121,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
             retry_first: minute,
             retry_max: minute,
             max_tries: 100,
-            drain_rate: 10_000,
+            drain_rate: 6_000,
             expire: minute * 10_000,
             keep: minute,
             max_messages: 2_000_000,

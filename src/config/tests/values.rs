@@ -146,7 +146,7 @@ fn the_defaults_are_these() {
     assert_eq!(outbox.expire, Duration::from_secs(7 * 86_400));
     assert_eq!(outbox.keep, Duration::from_secs(3600));
     assert_eq!((outbox.max_tries, outbox.max_messages), (100, 1_000_000));
-    assert_eq!(outbox.drain_rate, 10_000);
+    assert_eq!(outbox.drain_rate, 6_000);
     assert_eq!(outbox.max_bytes, 4 << 30);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9100");
     assert_eq!(config.admin.token, None);
