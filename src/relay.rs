@@ -32,6 +32,7 @@ use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, Works};
 use crate::peers::Failures;
+use crate::readiness;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
 use crate::tls::{BadIdentity, Identity};
@@ -46,6 +47,9 @@ const ADMIN_CONNECTIONS_MAX: usize = 16;
 
 /// The admin port's own descriptors: whoever wants to know why nobody gets in must get in.
 const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
+
+/// What is open whatever is connected, but for the front's and the lanes'.
+const OWN_FDS: usize = FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS + readiness::FDS;
 
 /// The admin port takes no bodies to speak of.
 const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
@@ -459,9 +463,8 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
         + own_fds()
         + 3 * LANES
         + 2 * config.tcp.max_connections
-        + ADMIN_FDS
-        + OUTBOX_FDS
-        + 2 * FDS_RESERVED;
+        + OWN_FDS
+        + FDS_RESERVED;
     let granted = raise_limit(wanted as u64);
     if granted < wanted as u64 {
         log::warn!(
@@ -469,7 +472,7 @@ fn share_out_descriptors(config: &Config) -> FdBudget {
              connections beyond that are refused; raise LimitNOFILE (ulimit -n) or lower tcp.max_connections"
         );
     }
-    FdBudget::for_process(FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS)
+    FdBudget::for_process(OWN_FDS)
 }
 
 fn random() -> io::Result<u64> {

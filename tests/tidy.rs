@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("peers", &[]),
     ("thread", &[]),
     ("fds", &[]),
+    ("readiness", &[]),
     ("claims", &[]),
     ("timeline", &[]),
     ("wire", &[]),
@@ -27,12 +28,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tls", &["config"]),
     ("accept", &["thread", "fds"]),
     ("bus", &["notification", "thread", "wire", "parcel", "metrics", "config"]),
-    ("session", &["notification", "peers", "thread", "fds", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
+    ("session", &["notification", "peers", "thread", "fds", "readiness", "wire", "parcel", "metrics", "config", "tls", "accept", "bus"]),
     ("courier", &["notification", "parcel", "bus", "session"]),
     ("outbox", &["notification", "thread", "timeline", "parcel", "metrics", "config", "bus", "session", "courier"]),
     ("delivery", &["notification", "thread", "parcel", "trace", "metrics", "bus", "session", "courier", "outbox"]),
     ("http", &["notification", "peers", "thread", "claims", "metrics", "verify", "config", "session", "delivery"]),
-    ("edge", &["peers", "thread", "fds", "claims", "accept", "tls"]),
+    ("edge", &["peers", "thread", "fds", "readiness", "claims", "accept", "tls"]),
     ("admin", &["notification", "timeline", "trace", "metrics", "config", "bus", "outbox", "edge"]),
 ];
 

@@ -20,6 +20,7 @@ use super::poller::{self, Poller};
 use super::refusal::Refusal;
 use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
+use crate::readiness;
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 use crate::tls::Identity;
 
@@ -36,7 +37,7 @@ const POLLERS_MAX: usize = 4;
 
 /// The most descriptors that a front takes for itself.
 pub fn own_fds() -> usize {
-    OWN_FDS + pollers() * poller::FDS
+    OWN_FDS + pollers() * readiness::FDS
 }
 
 /// How many threads wait for connections together. Half of the cores are for backends and for what else runs.
@@ -110,7 +111,7 @@ impl Front {
             true => pollers(),
             false => 0,
         };
-        let own = OWN_FDS + pollers * poller::FDS;
+        let own = OWN_FDS + pollers * readiness::FDS;
         let own = fds.try_take(own).ok_or(Errno::MFILE)?;
         let pollers = (0..pollers).map(|_| Poller::new().map(Arc::new));
         let pollers = pollers.collect::<io::Result<Vec<_>>>()?;

@@ -8,15 +8,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use rustix::io::Errno;
 
 use super::alarms::Alarms;
 use super::conn;
@@ -26,27 +22,18 @@ use super::guests::Seat;
 use super::house::House;
 use super::socket::{Received, receive_now};
 use super::standing::{Look, Standing, TOGETHER_BYTES_MAX};
+use crate::readiness::{Readiness, Ready};
 use crate::thread::{Crew, JoinOnDrop, spawn};
-
-/// The descriptors of one: what it waits with, and its bell.
-pub const FDS: usize = 2;
 
 /// Its stack, in bytes: it judges requests as a connection's own thread does.
 const STACK_BYTES: usize = 256 * 1024;
-
-/// How many connections are looked at before the system is asked again.
-const EVENTS_MAX: usize = 64;
-
-/// Stands for the bell among the numbers of connections, which count from 0.
-const BELL: u64 = u64::MAX;
 
 /// How long to wait after the system did not let us wait for connections.
 const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
 
 /// The way to the thread that waits.
 pub struct Poller {
-    epoll: OwnedFd,
-    bell: OwnedFd,
+    readiness: Readiness,
     inbox: Mutex<Inbox>,
 }
 
@@ -80,17 +67,8 @@ impl Poller {
     /// # Errors
     /// No descriptors are left.
     pub fn new() -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &bell,
-            epoll::EventData::new_u64(BELL),
-            epoll::EventFlags::IN,
-        )?;
         Ok(Self {
-            epoll,
-            bell,
+            readiness: Readiness::new()?,
             inbox: Mutex::default(),
         })
     }
@@ -137,13 +115,8 @@ impl Poller {
         let first = inbox.new.len() == 1;
         drop(inbox);
         if first {
-            self.ring();
+            self.readiness.ring();
         }
-    }
-
-    fn ring(&self) {
-        // It fails only when it has been rung 2^64 times.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }
 
@@ -156,7 +129,7 @@ pub struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.poller.inbox.lock().stopped = true;
-        self.poller.ring();
+        self.poller.readiness.ring();
     }
 }
 
@@ -176,21 +149,11 @@ struct Watch {
 
 impl Watch {
     fn run(&mut self) {
-        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let mut ready = Ready::default();
         loop {
-            let timeout = self.alarms.next().map(|when| {
-                let wait = when.saturating_duration_since(Instant::now());
-                Timespec {
-                    tv_sec: wait.as_secs() as _,
-                    tv_nsec: wait.subsec_nanos() as _,
-                }
-            });
-            match epoll::wait(
-                &self.poller.epoll,
-                spare_capacity(&mut events),
-                timeout.as_ref(),
-            ) {
-                Ok(_) | Err(Errno::INTR) => {}
+            match self.poller.readiness.wait(&mut ready, self.alarms.next()) {
+                Ok(true) if self.hear().is_err() => return,
+                Ok(_) => {}
                 Err(error) => {
                     if self.trouble.begins() {
                         log::error!("{}: epoll: {error}; trying on", self.house.name);
@@ -198,16 +161,8 @@ impl Watch {
                     self.house.guests.wait_change(AFTER_AN_ERROR);
                 }
             }
-            for event in events.drain(..) {
-                let event: epoll::Event = event;
-                match event.data.u64() {
-                    BELL => {
-                        if self.hear().is_err() {
-                            return;
-                        }
-                    }
-                    number => self.look_at(number, Self::came),
-                }
+            for number in ready.numbers() {
+                self.look_at(number, Self::came);
             }
             self.keep_alarms();
         }
@@ -215,7 +170,6 @@ impl Watch {
 
     /// Takes in who has come. An error: it is over.
     fn hear(&mut self) -> Result<(), ()> {
-        let _ = rustix::io::read(&self.poller.bell, &mut [0; 8]); // there is nothing but the count in it
         let mut inbox = self.poller.inbox.lock();
         if inbox.stopped {
             let late = std::mem::take(&mut inbox.new);
@@ -243,12 +197,8 @@ impl Watch {
             Next::Thread => return self.on_its_own(waiting),
             Next::Close => return drop(waiting),
         }
-        let added = epoll::add(
-            &self.poller.epoll,
-            guest.channel.stream(),
-            epoll::EventData::new_u64(guest.number),
-            epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
-        );
+        let stream = guest.channel.stream();
+        let added = self.poller.readiness.add(stream, guest.number);
         if let Err(error) = added {
             if self.trouble.begins() {
                 log::error!(
@@ -273,7 +223,7 @@ impl Watch {
         }
         if let Some(guest) = waiting.seat.guest() {
             // By hand: whoever holds an answer may keep the socket open for longer.
-            let _ = epoll::delete(&self.poller.epoll, guest.channel.stream());
+            self.poller.readiness.remove(guest.channel.stream());
         }
         match next {
             Next::Wait | Next::Close => drop(waiting),

@@ -1,6 +1,5 @@
 //! The backends' entrance: accepts, counts, and gives each connection a thread.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
+use super::acks::{self, AckReader};
 use super::link::Link;
-use super::mailbox::{Command, Mailbox};
+use super::mailbox::{Command, Mailbox, Mailboxes};
 use super::outgoing::Outgoing;
 use super::serve::{House, Session};
 use crate::accept::Acceptor;
@@ -38,6 +37,8 @@ pub struct Door {
     acceptor: Acceptor,
     sealed: Option<Acceptor>,
     sessions: Arc<Sessions>,
+    // After the sessions.
+    _acks: acks::Running,
 }
 
 impl std::fmt::Debug for Door {
@@ -59,12 +60,17 @@ impl Door {
         house: Arc<House>,
         fds: FdBudget,
     ) -> io::Result<Self> {
+        let mailboxes = Arc::new(Mailboxes::default());
+        let reader = AckReader::new(Arc::clone(&mailboxes), Arc::clone(&house.metrics))?;
+        let reader = Arc::new(reader);
+        let acks = reader.start()?;
         let sessions = Arc::new(Sessions {
             house,
+            reader,
             fds,
             crew: Crew::start("session-reaper")?,
             next: AtomicU64::new(1),
-            mailboxes: Mutex::default(),
+            mailboxes,
         });
         let theirs = Arc::clone(&sessions);
         let acceptor = Acceptor::start("tcp-accept", listener, move |stream, peer| {
@@ -82,6 +88,7 @@ impl Door {
             acceptor,
             sealed: sealed.transpose()?,
             sessions,
+            _acks: acks,
         })
     }
 
@@ -110,7 +117,7 @@ impl Door {
     /// Lets nobody in any more, and tells every session to say BYE and finish what is in flight.
     pub fn drain(&self) {
         self.close();
-        self.sessions.command_all(Command::Drain);
+        self.sessions.mailboxes.command_all(Command::Drain);
     }
 
     /// Waits until all sessions have ended, or `deadline`; says whether they all have.
@@ -122,7 +129,7 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.close();
-        self.sessions.command_all(Command::Close);
+        self.sessions.mailboxes.command_all(Command::Close);
         // The members hold what the crew is part of, so it must not be dropped by the last of them.
         self.sessions.crew.join_all();
     }
@@ -130,11 +137,11 @@ impl Drop for Door {
 
 struct Sessions {
     house: Arc<House>,
+    reader: Arc<AckReader>,
     fds: FdBudget,
     crew: Crew,
     next: AtomicU64,
-    /// Of every session, those that have not said HELLO included.
-    mailboxes: Mutex<HashMap<u64, Arc<Mailbox>>>,
+    mailboxes: Arc<Mailboxes>,
 }
 
 impl Sessions {
@@ -156,7 +163,7 @@ impl Sessions {
             return self.refuse(&socket, sealed, "out of file descriptors");
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.mailboxes.lock().insert(number, Arc::clone(&mailbox));
+        self.mailboxes.insert(number, Arc::clone(&mailbox));
         let enrolled = Enrolled {
             number,
             sessions: Arc::clone(self),
@@ -170,6 +177,7 @@ impl Sessions {
             peer,
             mailbox,
             house,
+            Arc::clone(&self.reader),
         ));
         let name = format!("session-{number}");
         let spawned = if sealed {
@@ -230,13 +238,6 @@ impl Sessions {
         let mut hello = [0; HELLO_BYTES_MAX];
         let _ = recv(&socket, &mut hello[..], RecvFlags::DONTWAIT);
     }
-
-    fn command_all(&self, command: Command) {
-        let mailboxes: Vec<_> = self.mailboxes.lock().values().cloned().collect();
-        for mailbox in mailboxes {
-            mailbox.command(command);
-        }
-    }
 }
 
 /// Takes a session off the list when its thread ends, on a panic too.
@@ -249,8 +250,6 @@ struct Enrolled {
 
 impl Drop for Enrolled {
     fn drop(&mut self) {
-        // The lock goes first: with the last hold on a mailbox its descriptors are closed.
-        let mailbox = self.sessions.mailboxes.lock().remove(&self.number);
-        drop(mailbox);
+        self.sessions.mailboxes.remove(self.number);
     }
 }

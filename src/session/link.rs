@@ -81,6 +81,11 @@ impl Link {
         }
     }
 
+    /// What it writes to.
+    pub fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
     /// Lets `write` append a frame.
     pub fn frame(&mut self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
         if self.is_flushed() {
@@ -117,6 +122,38 @@ impl Link {
                 .push_back(Piece::Body(Arc::clone(notification)));
             self.frame(now, |out| out.push(b'\n'));
         }
+    }
+
+    /// Writes `line`, the head and the body of `notification` and the LF after them at once, as far as the socket takes them
+    /// now. What waits to be written before them, or has to be sealed, takes the longer way over copies.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        line: &[u8],
+        notification: &Arc<Notification>,
+    ) -> io::Result<()> {
+        let parts = [line, &notification.head, &notification.body, b"\n"];
+        let gone = match self.is_flushed() && self.records.is_none() {
+            true => rustix::io::writev(&self.socket, &parts.map(IoSlice::new)),
+            false => Ok(0),
+        };
+        let gone = match gone {
+            Ok(gone) => gone,
+            Err(Errno::INTR | Errno::AGAIN) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let whole: usize = parts.iter().map(|part| part.len()).sum();
+        if gone == whole {
+            self.progress = now;
+            return Ok(());
+        }
+        self.frame(now, |out| out.extend_from_slice(line));
+        self.data(now, notification);
+        self.forget(gone);
+        self.flush(now)
     }
 
     /// Whether everything has been written.
@@ -299,6 +336,21 @@ mod tests {
         (Link::new(socket, None, Instant::now()), theirs)
     }
 
+    fn notification(head: Vec<u8>, body: Vec<u8>) -> Arc<Notification> {
+        Arc::new(Notification {
+            id: IdMint::new(0).mint(0),
+            backend: BackendId::parse("a").expect("an id"),
+            route: "r".into(),
+            verified: "none".into(),
+            event: None,
+            event_proven: false,
+            at_unix_ms: 0,
+            tries: 1,
+            head,
+            body,
+        })
+    }
+
     #[test]
     fn a_peer_that_never_quite_catches_up_costs_what_it_has_not_read_and_no_more() {
         let (mut link, mut peer) = link();
@@ -322,21 +374,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_socket_takes_in_part_goes_on_where_it_stopped() {
+        for (head_bytes, body_bytes) in [(0, 4 << 20), (2 << 20, 4 << 20), (4 << 20, 9)] {
+            let (mut link, mut peer) = link();
+            let now = Instant::now();
+            let bytes = |count: usize| (0..count).map(|n| (n >> 5) as u8).collect();
+            let (head, body): (Vec<u8>, Vec<u8>) = (bytes(head_bytes), bytes(body_bytes));
+            let expected = [b"MSG\n".as_slice(), &head, &body, b"\n"].concat();
+            let notification = notification(head, body);
+            link.send(now, b"MSG\n", &notification)
+                .expect("an open socket");
+            assert!(!link.is_flushed(), "more than a socket takes at once");
+            let mut read = vec![0; expected.len()];
+            let mut at = 0;
+            while at < read.len() {
+                at += peer.read(&mut read[at..]).expect("there is more");
+                link.flush(now).expect("an open socket");
+            }
+            assert!(read == expected, "{head_bytes} and {body_bytes} bytes");
+            assert!(link.is_flushed());
+        }
+    }
+
+    #[test]
     fn bytes_are_counted_as_they_go_and_large_bodies_apart() {
         let (mut link, mut peer) = link();
         let now = Instant::now();
-        let notification = Arc::new(Notification {
-            id: IdMint::new(0).mint(0),
-            backend: BackendId::parse("a").expect("an id"),
-            route: "r".into(),
-            verified: "none".into(),
-            event: None,
-            event_proven: false,
-            at_unix_ms: 0,
-            tries: 1,
-            head: b"head".to_vec(),
-            body: (0..1 << 20).map(|n: u32| (n >> 5) as u8).collect(),
-        });
+        let body = (0..1 << 20).map(|n: u32| (n >> 5) as u8).collect();
+        let notification = notification(b"head".to_vec(), body);
         let mut expected = Vec::new();
         for _ in 0..3 {
             link.frame(now, |out| out.extend_from_slice(b"line\n"));

@@ -1,11 +1,13 @@
-//! A session's mailbox: a bounded queue of parcels, a word or two of command, the way out, and the bell that wakes the
-//! thread.
+//! A session's mailbox: a bounded queue of parcels, a word or two of command, the way out, the way in while it is lent, and the
+//! bell that wakes the thread.
 //!
 //! Whoever sends never waits: a full mailbox is an answer. The session's thread never looks without having been rung,
 //! and is rung only when it sleeps.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::acks::WayIn;
 use super::outgoing::Outgoing;
 use crate::parcel::Parcel;
 
@@ -49,6 +52,37 @@ pub enum NotTaken {
     Shut(Box<Parcel>),
 }
 
+/// The mailboxes of all sessions, those that have not said HELLO included, by the sessions' numbers.
+#[derive(Debug, Default)]
+pub struct Mailboxes(Mutex<HashMap<u64, Arc<Mailbox>>>);
+
+impl Mailboxes {
+    /// A session begins.
+    pub fn insert(&self, number: u64, mailbox: Arc<Mailbox>) {
+        self.0.lock().insert(number, mailbox);
+    }
+
+    /// A session has ended.
+    pub fn remove(&self, number: u64) {
+        // The lock goes first: with the last hold on a mailbox its descriptors are closed.
+        let mailbox = self.0.lock().remove(&number);
+        drop(mailbox);
+    }
+
+    /// The mailbox of session `number`, if it has not ended.
+    pub fn get(&self, number: u64) -> Option<Arc<Mailbox>> {
+        self.0.lock().get(&number).map(Arc::clone)
+    }
+
+    /// Tells every session the same.
+    pub fn command_all(&self, command: Command) {
+        let mailboxes: Vec<_> = self.0.lock().values().map(Arc::clone).collect();
+        for mailbox in mailboxes {
+            mailbox.command(command);
+        }
+    }
+}
+
 /// What waits for a session, and its bell.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -61,6 +95,8 @@ pub struct Mailbox {
     shut: RwLock<bool>,
     commands: AtomicU8,
     outgoing: Mutex<Outgoing>,
+    /// Locked before `outgoing`, if both are.
+    way_in: Mutex<WayIn>,
     bell: OwnedFd,
     /// The thread sleeps, or is about to: the next sender must ring.
     asleep: AtomicBool,
@@ -113,6 +149,7 @@ impl Mailbox {
             capacity,
             shut: RwLock::new(false),
             commands: AtomicU8::new(0),
+            way_in: Mutex::new(WayIn::new(Arc::clone(outgoing.link.socket()))),
             outgoing: Mutex::new(outgoing),
             bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             asleep: AtomicBool::new(false),
@@ -133,8 +170,7 @@ impl Mailbox {
             && !*self.shut.read()
         {
             let now = Instant::now();
-            outgoing.hand_over(*parcel, now);
-            let broken = outgoing.flush(now).is_err();
+            let broken = outgoing.send(*parcel, now).is_err();
             // What is left, and what is broken, is for the thread to see to.
             if broken || !outgoing.link.is_flushed() {
                 drop(outgoing);
@@ -225,6 +261,11 @@ impl Mailbox {
     /// The way out, for the session's own thread.
     pub fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock()
+    }
+
+    /// The way in, for whoever of the two threads reads.
+    pub fn way_in(&self) -> MutexGuard<'_, WayIn> {
+        self.way_in.lock()
     }
 
     /// Turns waiting parcels into MSG as far as `outgoing`, which is this mailbox's own, lets them.

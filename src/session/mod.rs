@@ -2,9 +2,11 @@
 //!
 //! Outside this room a backend is a name in the [`Registry`]: no socket, no mailbox and no lock leaves it.
 
+mod acks;
 mod door;
 mod end;
 mod hello;
+mod lend;
 mod link;
 mod mailbox;
 mod outgoing;

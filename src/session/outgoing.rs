@@ -9,12 +9,15 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use crate::notification::NotificationId;
+use crate::notification::{Notification, NotificationId};
 use crate::parcel::{Parcel, Reply, Sent};
 use crate::wire;
 
 /// An idle session keeps room for this many MSG in flight, of 80 bytes each.
 const IN_FLIGHT_KEPT: usize = 4;
+
+/// Room for the line of a usual MSG, in bytes.
+const LINE_BYTES_USUAL: usize = 256;
 
 /// The link with its MSG.
 #[derive(Debug)]
@@ -64,27 +67,35 @@ impl Outgoing {
     /// Makes `parcel` a MSG, to be flushed.
     pub fn hand_over(&mut self, parcel: Parcel, now: Instant) {
         let notification = &parcel.notification;
-        self.link.frame(now, |out| {
-            let mut line = wire::line(out, "MSG")
-                .plain("id", notification.id)
-                .plain("try", notification.tries)
-                .arg("route", &notification.route)
-                .arg("verified", &notification.verified);
-            if let Some(event) = &notification.event {
-                line = line.arg("event", event);
-            }
-            line.plain("at", notification.at_unix_ms)
-                .plain("h", notification.head.len())
-                .end_with_data(notification.head.len() + notification.body.len());
-        });
+        self.link.frame(now, |out| line(out, notification));
         self.link.data(now, notification);
-        parcel.reply.sent(Sent::now(self.session));
+        self.is_sent(parcel.reply, now);
+    }
+
+    /// Makes `parcel` a MSG, and writes of it what the socket takes now.
+    ///
+    /// # Errors
+    /// The connection is broken; the MSG counts as in flight all the same.
+    pub fn send(&mut self, parcel: Parcel, now: Instant) -> io::Result<()> {
+        let Parcel {
+            notification,
+            reply,
+            ..
+        } = parcel;
+        let mut out = Vec::with_capacity(LINE_BYTES_USUAL);
+        line(&mut out, &notification);
+        self.is_sent(reply, now); // before it can be read
+        self.link.send(now, &out, &notification)
+    }
+
+    fn is_sent(&mut self, reply: Reply, now: Instant) {
+        reply.sent(Sent::now(self.session));
         if self.in_flight.capacity() == 0 {
             // Of thousands of sessions most never have more than one, and a first push would make room for four.
             self.in_flight.reserve_exact(1);
         }
         self.in_flight.push_back(InFlight {
-            reply: parcel.reply,
+            reply,
             sent: now,
             due: now + self.ack_timeout,
         });
@@ -160,6 +171,21 @@ impl Outgoing {
     }
 }
 
+/// Writes the line of a MSG.
+fn line(out: &mut Vec<u8>, notification: &Notification) {
+    let mut line = wire::line(out, "MSG")
+        .plain("id", notification.id)
+        .plain("try", notification.tries)
+        .arg("route", &notification.route)
+        .arg("verified", &notification.verified);
+    if let Some(event) = &notification.event {
+        line = line.arg("event", event);
+    }
+    line.plain("at", notification.at_unix_ms)
+        .plain("h", notification.head.len())
+        .end_with_data(notification.head.len() + notification.body.len());
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -168,7 +194,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::notification::{BackendId, IdMint, Notification, Receipt};
+    use crate::notification::{BackendId, IdMint, Receipt};
     use crate::parcel::Receipts;
 
     struct Nobody;

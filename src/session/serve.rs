@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
+use super::acks::AckReader;
 use super::end::End;
+use super::lend::Lending;
 use super::mailbox::{Command, Mailbox};
 use super::outgoing::Outgoing;
 use super::registry::{Registry, Seated};
@@ -81,6 +83,7 @@ pub struct Session {
     pub(super) inbound: Vec<u8>,
     /// Data of no use, its LF included, still to be read past.
     pub(super) skip: usize,
+    pub(super) lending: Lending,
     pub(super) backend: Option<BackendId>,
     pub(super) phase: Phase,
     end: End,
@@ -101,6 +104,7 @@ impl Session {
         peer: SocketAddr,
         mailbox: Arc<Mailbox>,
         house: Arc<House>,
+        reader: Arc<AckReader>,
     ) -> Self {
         let now = Instant::now();
         let sealed = mailbox.outgoing().link.is_sealed();
@@ -112,6 +116,7 @@ impl Session {
             mailbox,
             inbound: Vec::new(),
             skip: 0,
+            lending: Lending::new(reader),
             backend: None,
             phase: Phase::Greeting {
                 until: now + house.tcp.hello_deadline,
@@ -144,13 +149,17 @@ impl Session {
     /// One round: write what there is, sleep, do what has come. `None`: the connection is over.
     fn turn(&mut self) -> Option<()> {
         if self.write().is_none() {
+            self.take_back();
+            self.consume_rest();
             self.hear_last_words();
             return None;
         }
         let woken = self.sleep()?;
         self.now = Instant::now();
+        self.look_at_loan();
         self.look_at_commands()?;
         if woken.readable {
+            self.take_back(); // a connection that broke is reported in any case
             self.read()?;
         }
         // Here and not where the HELLO is read: formatting is deep, and a stack keeps for ever the pages it ever used.
@@ -382,6 +391,7 @@ impl Session {
     /// Makes sure that nobody finds this session any more, and nothing waits for it in vain.
     fn vacate(&mut self, end: End) {
         self.end = end;
+        self.take_back();
         self.mailbox.outgoing().open = false;
         if let Some(id) = &self.backend
             && self.house.registry.remove(id, self.number)
@@ -403,6 +413,7 @@ impl Drop for Session {
         if !matches!(self.phase, Phase::Leaving(_)) {
             self.vacate(end);
         }
+        self.take_back();
         let lost = self.mailbox.outgoing().take_in_flight();
         if let Some(id) = &self.backend {
             self.house.metrics.session_closed(end.word());

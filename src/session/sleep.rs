@@ -17,6 +17,7 @@ pub struct Woken {
 impl Session {
     #[inline(never)] // its stack is not needed beneath an ACK
     pub(super) fn sleep(&mut self) -> Option<Woken> {
+        self.lend_or_keep();
         let mut interest = PollFlags::empty();
         let due;
         let hungry;
@@ -25,7 +26,7 @@ impl Session {
             // A peer that asks without reading the answers is not listened to until it has read some.
             // Nor is one that waits for OK: it has nothing to say yet.
             let attaching = matches!(self.phase, Phase::Attaching { .. });
-            if !outgoing.link.is_flooded() && !attaching {
+            if !self.lending.is_lent() && !outgoing.link.is_flooded() && !attaching {
                 interest |= PollFlags::IN;
             }
             if outgoing.link.wants_write() {
@@ -35,26 +36,31 @@ impl Session {
             due = self.next_due(&outgoing);
         }
         let due = due.min(self.stuck_parcel_due(hungry).unwrap_or(due));
-        let patience = if self.mailbox.may_sleep(hungry) {
+        let patience = if self.mailbox.may_sleep(hungry) && !self.lending.is_due(&self.mailbox) {
             due.saturating_duration_since(Instant::now())
         } else {
             Duration::ZERO
         };
         let mut both = [
-            PollFd::new(&self.socket, interest),
             PollFd::from_borrowed_fd(self.mailbox.bell(), PollFlags::IN),
+            PollFd::new(&self.socket, interest),
         ];
+        // Whoever reads hears of the end.
+        let watched = match self.lending.is_lent() && interest.is_empty() {
+            true => &mut both[..1],
+            false => &mut both[..],
+        };
         let timeout = Timespec {
             tv_sec: patience.as_secs() as _,
             tv_nsec: patience.subsec_nanos() as _,
         };
-        let slept = poll(&mut both, Some(&timeout));
+        let slept = poll(watched, Some(&timeout));
         let (readable, rung) = match slept {
             Ok(_) => (
-                both[0]
+                both[1]
                     .revents()
                     .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-                !both[1].revents().is_empty(),
+                !both[0].revents().is_empty(),
             ),
             Err(Errno::INTR) => (false, false),
             Err(error) => {

@@ -79,6 +79,7 @@ impl Session {
         if matches!(self.phase, Phase::Greeting { .. }) {
             return self.greet(line);
         }
+        self.lending.heard(line.verb);
         match line.verb {
             "ACK" => self.acknowledged(line),
             "NACK" => self.refused(line),

@@ -42,3 +42,4 @@ mod tls;
 mod tls_backends;
 mod tls_cli;
 mod verify;
+mod wakeups;

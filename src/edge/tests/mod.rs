@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::*;
 use crate::fds::FdBudget;
+use crate::readiness;
 use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES, spawn};
 
 /// How long a test waits for what must happen.
@@ -153,7 +154,7 @@ pub(super) fn open_shared(
 
 /// What a front takes beside its two descriptors, on this machine; the tests' figures leave it out.
 fn poller_fds() -> usize {
-    front::pollers() * poller::FDS
+    front::pollers() * readiness::FDS
 }
 
 impl House {

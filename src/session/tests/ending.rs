@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::room::{Heard, PATIENCE, Room};
 use crate::notification::{NotificationId, Receipt};
 use crate::parcel::Receipts;
+use crate::session::acks::AckReader;
 use crate::session::link::Link;
 use crate::session::mailbox::{Command, Mailbox};
 use crate::session::outgoing::Outgoing;
@@ -82,12 +83,14 @@ fn a_hello_that_crosses_the_bye_is_not_at_fault() {
     theirs.shutdown(Shutdown::Write).expect("an open socket");
     mailbox.command(Command::Drain);
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let reader = AckReader::new(Arc::default(), Arc::clone(&room.house.metrics)).expect("an epoll");
     Box::new(Session::new(
         1,
         socket,
         peer,
         mailbox,
         Arc::clone(&room.house),
+        Arc::new(reader),
     ))
     .run();
     let mut said = String::new();

@@ -1,6 +1,7 @@
 //! Sessions over real sockets: what no single part of this room can promise alone.
 
 mod ending;
+mod lend;
 mod order;
 mod room;
 mod talk;

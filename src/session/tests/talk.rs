@@ -100,11 +100,21 @@ fn an_ack_is_heard_while_a_large_body_is_on_its_way() {
 
 #[test]
 fn a_peer_that_asks_without_reading_is_not_listened_to() {
+    asks_without_reading("A\n");
+}
+
+#[test]
+fn nor_is_one_that_acknowledges_what_it_does_not_have() {
+    asks_without_reading("ACK id=00000000000000000000000000\n");
+    asks_without_reading("PING a=\n"); // a number of them fills what is read at once
+}
+
+fn asks_without_reading(asking: &str) {
     let room = Room::new();
     let mut client = room.narrow_client();
     client.say("HELLO 1 id=a");
     assert!(client.line().starts_with("OK "));
-    let asking = "A\n".repeat(8 * 1024);
+    let asking = asking.repeat(8 * 1024 / asking.len());
     client
         .socket
         .set_write_timeout(Some(Duration::from_millis(500)))
