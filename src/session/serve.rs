@@ -1,4 +1,5 @@
-//! One session from accept to close: a thread that sleeps on its socket and its bell (see `sleep`).
+//! One session from accept to close: a thread that sleeps on its socket and its bell (see `sleep`), or on its bell alone while
+//! another reads the ACKs (see `lend`).
 //!
 //! The life of a session has three phases: it greets until a HELLO is accepted, serves, and leaves. Only this file closes
 //! a socket. It never waits for anything but `poll`.
