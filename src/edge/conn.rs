@@ -78,7 +78,7 @@ pub(super) fn start(seat: Seat, standing: Standing, house: &Arc<House>, crew: &C
             Stage::Clear => true,
             Stage::Written(_) => has_begun,
             Stage::Owed => guest.exchange.forfeit(),
-            Stage::Left | Stage::Last => false,
+            Stage::Sending | Stage::Left | Stage::Last => false,
         };
         if asks {
             house.turn_away(&guest.channel, Refusal::NoResources);
@@ -303,7 +303,9 @@ impl Conn<'_> {
         }
         // Either the answer is long overdue, or the peer has been idle for a while; but not yet for long enough.
         match self.guest.exchange.stage() {
-            Stage::Clear | Stage::Owed | Stage::Left | Stage::Last => Received::TimedOut,
+            Stage::Clear | Stage::Owed | Stage::Sending | Stage::Left | Stage::Last => {
+                Received::TimedOut
+            }
             Stage::Written(at) => self
                 .ear
                 .receive_until(&mut self.standing.input, at + self.house.idle_max),

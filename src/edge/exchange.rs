@@ -5,11 +5,14 @@
 //! or the connection is to end, is there something to do for the one who serves it: here called the connection's thread.
 
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::channel::{Channel, Sent};
+
+/// How long a send that cannot wait may take. It ends long before, unless its thread panics.
+const SENDING_MAX: Duration = Duration::from_secs(5);
 
 /// Where a connection's current exchange stands.
 #[derive(Debug, Default)]
@@ -27,6 +30,9 @@ enum State {
     Handed,
     /// The answer is owed, and the connection's thread may be waiting for the next request.
     Owed,
+    /// Whoever has the answer is sending it this very moment, without the lock: the peer may have read it, and have asked
+    /// the next thing, before the sender's thread is let on.
+    Sending(Meanwhile),
     /// It has been written, and the connection goes on.
     Written(Instant),
     /// It is not yet written as a whole: this is left; nothing, if only the channel still has some of it.
@@ -35,6 +41,30 @@ enum State {
     Last,
     /// The connection's thread has answered in the owing one's place.
     Forfeited,
+}
+
+impl State {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::None => Stage::Clear,
+            Self::Handed | Self::Owed => Stage::Owed,
+            Self::Sending(_) => Stage::Sending,
+            Self::Written(at) => Stage::Written(*at),
+            Self::Left(..) => Stage::Left,
+            Self::Last | Self::Forfeited => Stage::Last,
+        }
+    }
+}
+
+/// What the connection's thread does while the answer is being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    /// It is with the handler, or waits for just that.
+    Waits,
+    /// It may be waiting for the next request.
+    WaitsForPeer,
+    /// It has more from the peer than it can use yet, sees to other things, and is to be called.
+    ToBeCalled,
 }
 
 /// What becomes of the connection after the answer.
@@ -53,6 +83,8 @@ pub enum Paid {
     GoesOn,
     /// The connection's thread sees to the rest, or to the end.
     Ends,
+    /// It went out, as far as it goes without waiting, and the connection's thread is to be called.
+    Call,
     /// The deadline was first.
     TooLate,
 }
@@ -77,6 +109,8 @@ pub enum Stage {
     Clear,
     /// The answer is owed.
     Owed,
+    /// It is being sent.
+    Sending,
     /// It went out at this moment; the connection goes on.
     Written(Instant),
     /// Some of it is still to be written.
@@ -100,6 +134,10 @@ impl Exchange {
                 *state = State::Owed;
                 true
             }
+            State::Sending(_) => {
+                *state = State::Sending(Meanwhile::WaitsForPeer);
+                true
+            }
             State::Owed | State::Written(_) => true,
             State::None | State::Left(..) | State::Last | State::Forfeited => false,
         }
@@ -107,13 +145,17 @@ impl Exchange {
 
     /// Where it stands.
     pub fn stage(&self) -> Stage {
-        match *self.state.lock() {
-            State::None => Stage::Clear,
-            State::Handed | State::Owed => Stage::Owed,
-            State::Written(at) => Stage::Written(at),
-            State::Left(..) => Stage::Left,
-            State::Last | State::Forfeited => Stage::Last,
+        self.state.lock().stage()
+    }
+
+    /// Where it stands, for a thread that has more from the peer and serves others meanwhile: if the answer is being sent,
+    /// it will be called when that is over.
+    pub fn stage_or_call(&self) -> Stage {
+        let mut state = self.state.lock();
+        if let State::Sending(meanwhile) = &mut *state {
+            *meanwhile = Meanwhile::ToBeCalled;
         }
+        state.stage()
     }
 
     /// Waits until the answer is written, or `deadline`.
@@ -129,6 +171,15 @@ impl Exchange {
                     {
                         *state = State::Forfeited;
                         return Found::Forfeited;
+                    }
+                }
+                State::Sending(meanwhile) => {
+                    *meanwhile = Meanwhile::Waits;
+                    let by = Instant::now() + SENDING_MAX;
+                    if self.answered.wait_until(&mut state, by).timed_out()
+                        && let State::Sending(_) = *state
+                    {
+                        *state = State::Last; // who knows how much of it went out
                     }
                 }
                 State::Written(at) => return Found::Written(*at),
@@ -154,32 +205,47 @@ impl Exchange {
         was_owed
     }
 
-    /// Sends `answer` over `channel`, as far as it goes without waiting, if one is still owed. `begins_to_wait` is called when
-    /// the connection goes on, before its thread can see that it does.
-    pub fn pay(
+    /// The caller is about to send the answer, if one is still owed; `false`: none is. Nobody else sends until
+    /// [`Exchange::has_sent`]. No lock is held meanwhile. Measured: the peer that reads the answer is often let run before the
+    /// thread that has sent it, and whoever then reads what it asks next would wait for that thread.
+    pub fn begin_to_send(&self) -> bool {
+        let mut state = self.state.lock();
+        let meanwhile = match *state {
+            State::Handed => Meanwhile::Waits,
+            State::Owed => Meanwhile::WaitsForPeer,
+            State::None
+            | State::Sending(_)
+            | State::Written(_)
+            | State::Left(..)
+            | State::Last
+            | State::Forfeited => return false,
+        };
+        *state = State::Sending(meanwhile);
+        true
+    }
+
+    /// So much of `answer` was `sent` over `channel` as it took without waiting. `begins_to_wait` is called when the connection
+    /// goes on, before its thread can see that it does, with whether more has come from the peer already.
+    pub fn has_sent(
         &self,
-        channel: &Channel,
+        sent: Sent,
         mut answer: Vec<u8>,
         fate: Fate,
-        begins_to_wait: impl FnOnce(),
+        channel: &Channel,
+        begins_to_wait: impl FnOnce(bool),
     ) -> Paid {
-        // Held over a send that cannot wait: nobody but this connection's own thread wants it.
         let mut state = self.state.lock();
-        let peer_is_waited_for = match *state {
-            State::Handed => false,
-            State::Owed => true,
-            State::None | State::Written(_) | State::Left(..) | State::Last | State::Forfeited => {
-                return Paid::TooLate;
-            }
+        let State::Sending(meanwhile) = *state else {
+            return Paid::TooLate;
         };
-        *state = match channel.send_now(&answer) {
+        *state = match sent {
             // Its thread is woken by ending what the peer sends, so nothing can follow.
-            Sent::Part(sent) if peer_is_waited_for => {
+            Sent::Part(sent) if meanwhile == Meanwhile::WaitsForPeer => {
                 State::Left(answer.split_off(sent), Fate::Close)
             }
             Sent::Part(sent) => State::Left(answer.split_off(sent), fate),
             Sent::Whole if fate == Fate::Keep => {
-                begins_to_wait();
+                begins_to_wait(meanwhile == Meanwhile::ToBeCalled);
                 State::Written(Instant::now())
             }
             Sent::Whole | Sent::Gone => State::Last,
@@ -187,14 +253,16 @@ impl Exchange {
         let goes_on = matches!(*state, State::Written(_));
         drop(state);
         self.answered.notify_one();
-        if goes_on {
-            return Paid::GoesOn;
+        match meanwhile {
+            Meanwhile::ToBeCalled => Paid::Call,
+            Meanwhile::Waits | Meanwhile::WaitsForPeer if goes_on => Paid::GoesOn,
+            Meanwhile::Waits => Paid::Ends,
+            Meanwhile::WaitsForPeer => {
+                // Its thread then finds what is left to do.
+                channel.shutdown(Shutdown::Read);
+                Paid::Ends
+            }
         }
-        if peer_is_waited_for {
-            // Its thread then finds what is left to do.
-            channel.shutdown(Shutdown::Read);
-        }
-        Paid::Ends
     }
 
     /// What was left has been written after all.

@@ -41,7 +41,15 @@ pub struct Poller {
 struct Inbox {
     /// Bounded by the connections: each is in one place only.
     new: Vec<Waiting>,
+    /// Whose answer has been sent that was being sent when they were looked at; each once for that look.
+    called: Vec<u64>,
     stopped: bool,
+}
+
+impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.called.is_empty()
+    }
 }
 
 /// A connection without a thread.
@@ -111,8 +119,19 @@ impl Poller {
             drop(inbox);
             return; // the seat with it: everything ends
         }
+        let first = inbox.is_empty();
         inbox.new.push(waiting);
-        let first = inbox.new.len() == 1;
+        drop(inbox);
+        if first {
+            self.readiness.ring();
+        }
+    }
+
+    /// The answer to connection `number`, which was being sent when it was looked at, has been.
+    pub fn call(&self, number: u64) {
+        let mut inbox = self.inbox.lock();
+        let first = inbox.is_empty();
+        inbox.called.push(number);
         drop(inbox);
         if first {
             self.readiness.ring();
@@ -168,7 +187,7 @@ impl Watch {
         }
     }
 
-    /// Takes in who has come. An error: it is over.
+    /// Takes in who has come, and looks at who is called. An error: it is over.
     fn hear(&mut self) -> Result<(), ()> {
         let mut inbox = self.poller.inbox.lock();
         if inbox.stopped {
@@ -178,7 +197,11 @@ impl Watch {
             return Err(());
         }
         let new = std::mem::take(&mut inbox.new);
+        let called = std::mem::take(&mut inbox.called);
         drop(inbox);
+        for number in called {
+            self.look_at(number, Self::came);
+        }
         for waiting in new {
             self.welcome(waiting);
         }
@@ -258,7 +281,7 @@ impl Watch {
         match waiting.seat.guest().map(|guest| guest.exchange.stage()) {
             Some(Stage::Written(at)) => at + idle_max,
             // It may go out the next moment, and then leaves nobody more time than that.
-            Some(Stage::Owed) => answer_due.min(Instant::now() + idle_max),
+            Some(Stage::Owed | Stage::Sending) => answer_due.min(Instant::now() + idle_max),
             Some(Stage::Clear | Stage::Left | Stage::Last) | None => answer_due,
         }
     }
@@ -311,10 +334,20 @@ impl Watch {
             // Nothing is kept for whom nothing has come.
             std::mem::swap(&mut standing.input, &mut self.input);
         }
-        let received = receive_now(guest.channel.stream(), &mut standing.input);
-        let stage = guest.exchange.stage();
+        // What was put off is here already.
+        let here = standing.is_put_off.then_some(Received::Bytes(0));
+        let received = receive_now(guest.channel.stream(), &mut standing.input).or(here);
+        let stage = match received {
+            Some(Received::Bytes(_)) => guest.exchange.stage_or_call(),
+            Some(_) | None => guest.exchange.stage(),
+        };
+        standing.is_put_off = false;
         let next = match (received, stage) {
             (None, _) => Next::Wait,
+            (Some(Received::Bytes(_)), Stage::Sending) => {
+                standing.is_put_off = true;
+                Next::Wait
+            }
             (Some(Received::Bytes(_)), Stage::Clear | Stage::Written(_)) => {
                 match standing.serve_at_once(guest, &self.house) {
                     Look::Waits => Next::Wait,
@@ -325,7 +358,7 @@ impl Watch {
             // One thing after another.
             (Some(Received::Bytes(_)), Stage::Owed | Stage::Left | Stage::Last) => Next::Thread,
             (Some(Received::End | Received::TimedOut | Received::Broken), stage) => match stage {
-                Stage::Owed | Stage::Left => Next::Thread,
+                Stage::Owed | Stage::Sending | Stage::Left => Next::Thread,
                 Stage::Last => Next::Close,
                 Stage::Clear | Stage::Written(_) if is_fresh || guest.is_gone() => Next::Close,
                 // It is told that its request is cut short.

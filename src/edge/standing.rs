@@ -39,6 +39,8 @@ pub struct Standing {
     pub whole_by: Option<Instant>,
     /// When the answer to the last request must be there.
     pub answer_due: Instant,
+    /// What is in `input` came while the answer to the last request was being sent, and is looked at once that is over.
+    pub is_put_off: bool,
     /// How far the head of what is in `input` has been looked at.
     scan: HeadScan,
     /// Where it lies, and how many bytes the request has in all.
@@ -75,6 +77,7 @@ impl Standing {
             is_kept: false,
             whole_by: None,
             answer_due: guest.since,
+            is_put_off: false,
             scan: HeadScan::default(),
             whole: None,
         }
@@ -196,6 +199,7 @@ impl Standing {
     pub fn at_rest(self) -> Self {
         Self {
             input: Vec::new(),
+            is_put_off: false,
             ..self
         }
     }

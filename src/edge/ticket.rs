@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::channel::Sent;
 use super::exchange::{Fate, Paid};
 use super::framing::Shape;
 use super::guests::Guest;
@@ -43,9 +44,15 @@ impl Ticket {
     }
 
     fn write(&mut self, reply: &Reply) {
-        let Some(guest) = self.guest.take() else {
-            return;
-        };
+        if let Some(sending) = self.begin(reply) {
+            let sent = sending.send();
+            sending.end(sent);
+        }
+    }
+
+    /// The first of three steps to answer; `None`: no answer is owed any more.
+    pub(super) fn begin(&mut self, reply: &Reply) -> Option<Sending<'_>> {
+        let guest = self.guest.take()?;
         let fate = match self.shape.keep_alive && !self.house.guests.is_closing() {
             true => Fate::Keep,
             false => Fate::Close,
@@ -55,13 +62,51 @@ impl Ticket {
             (Fate::Keep, true) => After::SayKeep,
             (Fate::Close, _) => After::SayClose,
         };
-        let mut out = Vec::new();
-        reply::render(&mut out, reply, after, self.shape.is_head);
+        let mut answer = Vec::new();
+        reply::render(&mut answer, reply, after, self.shape.is_head);
+        let owed = guest.exchange.begin_to_send();
+        owed.then_some(Sending {
+            guest,
+            house: &self.house,
+            answer,
+            fate,
+        })
+    }
+}
 
-        let guests = &self.house.guests;
-        let begins = || guest.waits(guests.epoch(), false);
-        if guest.exchange.pay(&guest.channel, out, fate, begins) == Paid::GoesOn {
-            guests.has_begun_to_wait(&guest);
+/// An answer that is being sent.
+pub(super) struct Sending<'a> {
+    guest: Arc<Guest>,
+    house: &'a House,
+    answer: Vec<u8>,
+    fate: Fate,
+}
+
+impl Sending<'_> {
+    /// The second step. Does not wait.
+    pub(super) fn send(&self) -> Sent {
+        self.guest.channel.send_now(&self.answer)
+    }
+
+    /// The last step: what came of it.
+    pub(super) fn end(self, sent: Sent) {
+        let Self {
+            guest,
+            house,
+            answer,
+            fate,
+        } = self;
+        let begins = |begun| guest.waits(house.guests.epoch(), begun);
+        let paid = guest
+            .exchange
+            .has_sent(sent, answer, fate, &guest.channel, begins);
+        if matches!(paid, Paid::GoesOn | Paid::Call) {
+            house.guests.has_begun_to_wait(&guest);
+        }
+        if paid == Paid::Call
+            && let Some(poller) = house.poller(&guest)
+        {
+            poller.call(guest.number);
         }
     }
 }
@@ -91,13 +136,17 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::{Duration, Instant};
 
+    use crossbeam_channel::unbounded;
+
     use super::*;
     use crate::edge::channel::Channel;
-    use crate::edge::exchange::Found;
+    use crate::edge::exchange::{Found, Stage};
     use crate::edge::framing::Body;
     use crate::edge::guests::{Admission, Guests, Seat};
+    use crate::edge::tests::{alone, wait_asleep};
     use crate::edge::{Handler, IDLE_MAX, Limits, Request};
     use crate::fds::FdBudget;
+    use crate::thread::{SMALL_STACK_BYTES, spawn};
 
     struct Nobody;
 
@@ -161,6 +210,33 @@ mod tests {
             head: Vec::new(),
             body: b"paid".to_vec(),
         }
+    }
+
+    #[test]
+    fn what_is_being_sent_is_not_owed_and_is_waited_for() {
+        alone(
+            "edge::ticket::tests::what_is_being_sent_is_not_owed_and_is_waited_for",
+            || {
+                let (_seat, guest, mut ticket, mut client) = handed().expect("a connection");
+                let reply = reply();
+                let sending = ticket.begin(&reply).expect("it is owed");
+                assert_eq!(guest.exchange.stage(), Stage::Sending);
+                assert!(!guest.exchange.forfeit());
+                let theirs = Arc::clone(&guest);
+                let (say, said) = unbounded();
+                let past = Instant::now();
+                let waiter = spawn("settler", SMALL_STACK_BYTES, move || {
+                    let _ = say.send(theirs.exchange.settle(past));
+                });
+                wait_asleep("settler");
+                assert!(said.is_empty());
+                let sent = sending.send();
+                sending.end(sent);
+                assert!(matches!(said.recv(), Ok(Found::Written(_))));
+                assert!(received(&mut client).ends_with("paid"));
+                drop(waiter);
+            },
+        );
     }
 
     fn received(client: &mut TcpStream) -> String {

@@ -95,6 +95,78 @@ fn pipelined_requests_are_answered_in_order_one_at_a_time() {
 }
 
 #[test]
+fn what_is_asked_while_the_answer_is_being_sent_keeps_nobody_waiting() {
+    alone(
+        "edge::tests::late::what_is_asked_while_the_answer_is_being_sent_keeps_nobody_waiting",
+        || {
+            let (house, tickets) = open_hand(limits());
+            let (mut client, mut other) = (house.client(), house.client());
+            house.wait_connections(2);
+            let threads = entries("/proc/self/task");
+            for _ in 0..3 {
+                client.post("1");
+                let (_, mut ticket) = next(&tickets);
+                let one = reply("one");
+                let sending = ticket.begin(&one).expect("it is owed");
+                let sent = sending.send();
+                // It has its answer, and the thread that sent it is not let on for a while.
+                assert_eq!(client.answer().body, "one");
+                client.post("2").wait_taken();
+                for body in ["a", "b"] {
+                    other.post(body);
+                    let (heard, ticket) = next(&tickets);
+                    assert_eq!(heard, body, "before the end of the answer to 1");
+                    ticket.pay(&reply(body));
+                    assert_eq!(other.answer().body, body);
+                }
+                assert_eq!(entries("/proc/self/task"), threads);
+                sending.end(sent);
+                let (body, ticket) = next(&tickets);
+                assert_eq!(body, "2");
+                ticket.pay(&reply("two"));
+                assert_eq!(client.answer().body, "two");
+            }
+        },
+    );
+}
+
+#[test]
+fn what_is_asked_while_a_large_answer_is_being_sent_is_served_behind_it() {
+    let (house, tickets) = open_hand(limits());
+    let large = large();
+    let mut client = house.client();
+    client.post("1");
+    let (_, mut ticket) = next(&tickets);
+    let one = reply(large.clone());
+    let sending = ticket.begin(&one).expect("it is owed");
+    let sent = sending.send();
+    client.post("2").wait_taken();
+    sending.end(sent);
+    assert!(client.answer().body.as_bytes() == large, "not whole");
+    let (body, ticket) = next(&tickets);
+    assert_eq!(body, "2");
+    ticket.pay(&reply("two"));
+    assert_eq!(client.answer().body, "two");
+}
+
+#[test]
+fn an_answer_that_is_being_sent_when_its_peer_ends_is_sent_once() {
+    let (house, tickets) = open_hand(limits());
+    let mut client = house.client();
+    client.post("1");
+    let (_, mut ticket) = next(&tickets);
+    let one = reply("one");
+    let sending = ticket.begin(&one).expect("it is owed");
+    client.end_sending();
+    client.wait_taken();
+    let sent = sending.send();
+    sending.end(sent);
+    assert_eq!(client.answer().body, "one");
+    client.expect_end();
+    house.wait_descriptors(18);
+}
+
+#[test]
 fn a_client_that_has_ended_its_sending_gets_its_answer_late() {
     let (house, tickets) = open_hand(limits());
     let mut client = house.client();
