@@ -20,14 +20,14 @@
 //! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
 //! | [`courier`] | the way to a backend, wherever it is |
 //! | [`bus`] | how parcels reach other nodes |
-//! | [`session`] | accept, one thread per socket, one for the ACKs of all, mailboxes, the registry |
+//! | [`session`] | accept, one thread per socket, the reading of ACKs for all, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
 //! | [`logging`] | where log lines go |
 //! | [`accept`] | a listener's thread |
 //! | [`claims`] | a request as the edge hands it over, and the means to answer it |
-//! | [`readiness`] | one thread that waits for many sockets |
+//! | [`readiness`] | one thread that waits for many sockets, and looks at others' beside them |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`thread`] | named threads, joined |

@@ -25,7 +25,7 @@ use crate::config::{Config, Undelivered};
 use crate::courier::Courier;
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::edge::listen;
-use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds};
+use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds, pollers};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Places, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
@@ -49,7 +49,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 16;
 const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
 
 /// What is open whatever is connected, but for the front's and the lanes'.
-const OWN_FDS: usize = FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS + readiness::FDS;
+const OWN_FDS: usize = FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS;
 
 /// The admin port takes no bodies to speak of.
 const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
@@ -188,7 +188,7 @@ impl Relay {
             metrics: Arc::clone(&metrics),
         });
         let sealed = sealed.zip(certificates.tcp.clone());
-        let door = Door::open(tcp, sealed, Arc::clone(&house), fds.clone())
+        let door = Door::open(tcp, sealed, Arc::clone(&house), fds.clone(), pollers())
             .map_err(system("the backends' door"))?;
 
         let providers = Front::start(
@@ -210,6 +210,11 @@ impl Relay {
         )
         .map(Arc::new)
         .map_err(system("the providers' front"))?;
+        for reader in door.readers() {
+            providers
+                .look_after(reader)
+                .map_err(system("the reading of ACKs"))?;
+        }
 
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
@@ -461,6 +466,7 @@ fn open_outbox(
 fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
         + own_fds()
+        + pollers() * readiness::FDS
         + 3 * LANES
         + 2 * config.tcp.max_connections
         + OWN_FDS

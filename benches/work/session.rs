@@ -16,8 +16,10 @@ use payrelay::metrics::Metrics;
 use payrelay::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use payrelay::parcel::{Parcel, Receipts};
 use payrelay::peers::Failures;
+use payrelay::readiness::Turns;
 use payrelay::session::token::Access;
 use payrelay::session::{Door, House, Registry};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{Count, Work};
 
@@ -76,6 +78,9 @@ fn round_trip(body_bytes: usize) -> Box<dyn FnMut()> {
         notification.at_unix_ms
     );
     let mut frame = vec![0; line.len() + body_bytes + 1];
+    // As the thread does that waits for providers.
+    let reader = door.readers().next().expect("a reader");
+    let mut turns = Turns::default();
     Box::new(move || {
         let _open = &door;
         let deadline = Instant::now() + PATIENCE;
@@ -84,6 +89,9 @@ fn round_trip(body_bytes: usize) -> Box<dyn FnMut()> {
         backend.read_exact(&mut frame).expect("a frame");
         assert!(frame.starts_with(line.as_bytes()));
         backend.write_all(ack.as_bytes()).expect("open");
+        let mut acked = [PollFd::new(reader.readiness(), PollFlags::IN)];
+        poll(&mut acked, None).expect("an epoll");
+        turns.take(&*reader);
         let mut byte = [0];
         receipt.read_exact(&mut byte).expect("a receipt");
         assert_eq!(byte, [1], "an ACK");
@@ -131,7 +139,7 @@ fn door(registry: &Arc<Registry>) -> Door {
     };
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = TcpListener::bind(loopback).expect("a port");
-    Door::open(listener, None, Arc::new(house), FdBudget::with(100)).expect("a door")
+    Door::open(listener, None, Arc::new(house), FdBudget::with(100), 1).expect("a door")
 }
 
 fn notification(to: &str, body_bytes: usize) -> Arc<Notification> {

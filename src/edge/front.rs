@@ -20,7 +20,7 @@ use super::poller::{self, Poller};
 use super::refusal::Refusal;
 use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
-use crate::readiness;
+use crate::readiness::{self, Sideline};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 use crate::tls::Identity;
 
@@ -41,7 +41,7 @@ pub fn own_fds() -> usize {
 }
 
 /// How many threads wait for connections together. Half of the cores are for backends and for what else runs.
-pub(super) fn pollers() -> usize {
+pub fn pollers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, POLLERS_MAX)
 }
@@ -160,6 +160,17 @@ impl Front {
             crew,
             _fds: own,
         })
+    }
+
+    /// From now on one of the threads that wait for connections looks at `sideline` too, and of several each at its share.
+    ///
+    /// # Errors
+    /// There is no such thread, since the handler takes its time (unsupported); or the system has no memory for one more.
+    pub fn look_after(&self, sideline: Arc<dyn Sideline>) -> io::Result<()> {
+        let pollers = &self.house.pollers;
+        let next = pollers.iter().min_by_key(|poller| poller.sidelines());
+        let next = next.ok_or(io::ErrorKind::Unsupported)?;
+        next.look_after(sideline)
     }
 
     /// Where it listens.

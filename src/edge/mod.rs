@@ -55,7 +55,7 @@ use crate::peers::Networks;
 
 pub use crate::claims::Reply;
 
-pub use front::{Entrance, Front, own_fds};
+pub use front::{Entrance, Front, own_fds, pollers};
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER, write_head};
 pub use refusal::{Malformed, Refusal};
 pub use socket::listen;

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::alarms::Alarms;
 use super::conn;
@@ -22,7 +22,7 @@ use super::guests::Seat;
 use super::house::House;
 use super::socket::{Received, receive_now};
 use super::standing::{Look, Standing, TOGETHER_BYTES_MAX};
-use crate::readiness::{Readiness, Ready};
+use crate::readiness::{Readiness, Ready, Sideline, Turns};
 use crate::thread::{Crew, JoinOnDrop, spawn};
 
 /// Its stack, in bytes: it judges requests as a connection's own thread does.
@@ -31,10 +31,24 @@ const STACK_BYTES: usize = 256 * 1024;
 /// How long to wait after the system did not let us wait for connections.
 const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
 
+/// The first sideline's number; the others' are below, and far above any guest's.
+const SIDELINES_TO: u64 = u64::MAX - 1;
+
+/// Who has a number above it is a sideline.
+const SIDELINES_FROM: u64 = u64::MAX / 2;
+
+/// For how many requests a sideline gets one turn more: it keeps pace with whatever comes.
+const REQUESTS_A_TURN: usize = 8;
+
+/// How long a sideline waits at most while requests are looked at, but for the one that takes longer.
+pub(super) const SIDELINE_MAX: Duration = Duration::from_millis(1);
+
 /// The way to the thread that waits.
 pub struct Poller {
     readiness: Readiness,
     inbox: Mutex<Inbox>,
+    /// Known to `readiness` by [`SIDELINES_TO`] and the numbers below it.
+    sidelines: RwLock<Vec<Arc<dyn Sideline>>>,
 }
 
 #[derive(Default)]
@@ -78,7 +92,29 @@ impl Poller {
         Ok(Self {
             readiness: Readiness::new()?,
             inbox: Mutex::default(),
+            sidelines: RwLock::default(),
         })
+    }
+
+    /// How many sidelines it has.
+    pub fn sidelines(&self) -> usize {
+        self.sidelines.read().len()
+    }
+
+    fn sideline(&self, place: usize) -> Option<Arc<dyn Sideline>> {
+        self.sidelines.read().get(place).map(Arc::clone)
+    }
+
+    /// From now on the thread looks at `sideline` too.
+    ///
+    /// # Errors
+    /// The system has no memory for one more, or may not watch so many.
+    pub fn look_after(&self, sideline: Arc<dyn Sideline>) -> io::Result<()> {
+        let mut sidelines = self.sidelines.write();
+        let number = SIDELINES_TO - sidelines.len() as u64;
+        self.readiness.add(sideline.readiness(), number)?;
+        sidelines.push(sideline);
+        Ok(())
     }
 
     /// Starts the thread, called `name`, for the connections of `house`. What needs a thread of its own joins `crew`.
@@ -97,6 +133,8 @@ impl Poller {
             crew: Arc::clone(crew),
             waiting: HashMap::new(),
             alarms: Alarms::default(),
+            looked: 0,
+            turn_due: Instant::now(),
             trouble: Episode::default(),
             input: Vec::with_capacity(TOGETHER_BYTES_MAX),
         };
@@ -160,6 +198,10 @@ struct Watch {
     /// By the guests' numbers.
     waiting: HashMap<u64, Waiting>,
     alarms: Alarms,
+    /// How many guests have been looked at since the sidelines' turn.
+    looked: usize,
+    /// When the sidelines have waited for long enough while guests are looked at.
+    turn_due: Instant,
     /// The system does not let us wait.
     trouble: Episode,
     /// What is received into, first. Never without spare capacity.
@@ -168,11 +210,15 @@ struct Watch {
 
 impl Watch {
     fn run(&mut self) {
-        let mut ready = Ready::default();
+        let (mut ready, mut turns) = (Ready::default(), Turns::default());
         loop {
             match self.poller.readiness.wait(&mut ready, self.alarms.next()) {
-                Ok(true) if self.hear().is_err() => return,
-                Ok(_) => {}
+                Ok(rung) => {
+                    self.turn_due = Instant::now() + SIDELINE_MAX;
+                    if rung && self.hear(&mut turns).is_err() {
+                        return;
+                    }
+                }
                 Err(error) => {
                     if self.trouble.begins() {
                         log::error!("{}: epoll: {error}; trying on", self.house.name);
@@ -180,15 +226,46 @@ impl Watch {
                     self.house.guests.wait_change(AFTER_AN_ERROR);
                 }
             }
-            for number in ready.numbers() {
-                self.look_at(number, Self::came);
-            }
+            self.look_at_all(&ready, &mut turns);
             self.keep_alarms();
         }
     }
 
+    /// Looks at those from whom something has come: all guests, and then a few of each sideline. So a request overtakes the
+    /// answers that go out; and providers who have read theirs come one by one, and not all at once.
+    fn look_at_all(&mut self, ready: &Ready, turns: &mut Turns) {
+        for number in ready.numbers().filter(|number| *number < SIDELINES_FROM) {
+            self.look_at(number, Self::came);
+            self.give_overdue_turn(turns);
+        }
+        let looked = std::mem::take(&mut self.looked);
+        for number in ready.numbers().filter(|number| *number > SIDELINES_FROM) {
+            let Some(sideline) = self.poller.sideline((SIDELINES_TO - number) as usize) else {
+                continue;
+            };
+            let mut more = 1 + looked / REQUESTS_A_TURN;
+            while more > 0 && turns.take(&*sideline) {
+                more -= 1;
+            }
+        }
+    }
+
+    /// A guest was looked at. Gives all sidelines a turn if they have waited for long.
+    fn give_overdue_turn(&mut self, turns: &mut Turns) {
+        self.looked += 1;
+        if Instant::now() < self.turn_due {
+            return;
+        }
+        for place in 0..self.poller.sidelines() {
+            if let Some(sideline) = self.poller.sideline(place) {
+                turns.take(&*sideline);
+            }
+        }
+        self.turn_due = Instant::now() + SIDELINE_MAX;
+    }
+
     /// Takes in who has come, and looks at who is called. An error: it is over.
-    fn hear(&mut self) -> Result<(), ()> {
+    fn hear(&mut self, turns: &mut Turns) -> Result<(), ()> {
         let mut inbox = self.poller.inbox.lock();
         if inbox.stopped {
             let late = std::mem::take(&mut inbox.new);
@@ -204,6 +281,7 @@ impl Watch {
         }
         for waiting in new {
             self.welcome(waiting);
+            self.give_overdue_turn(turns);
         }
         Ok(())
     }

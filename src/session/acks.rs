@@ -1,9 +1,11 @@
-//! One thread reads for all sessions whose backends say nothing but ACK.
+//! One reader reads for many sessions whose backends say nothing but ACK.
 //!
-//! A session's thread lends this one its socket's way in while it sleeps, and is not woken for an ACK. Measured: a thread
+//! A session's thread lends it its socket's way in while it sleeps, and is not woken for an ACK. Measured: a thread
 //! woken for each costs more than the ACK does, and on a busy machine it is woken late. Whatever else comes is given back as
 //! it is, with the socket, and the session's own thread sees to it: every other verb, a frame that is wrong, the end of
 //! the connection. So what takes longer, or has to be answered, keeps no other session waiting.
+//!
+//! The reader has no thread either: it is a sideline of the one that waits for the providers, whose requests the ACKs answer.
 //!
 //! Of the two threads one reads at a time: the one that [`WayIn`] names, behind whose lock all reading is done here.
 
@@ -11,31 +13,28 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::mailbox::{Command, Mailbox, Mailboxes};
 use crate::metrics::Metrics;
 use crate::notification::{NotificationId, Receipt};
-use crate::readiness::{Readiness, Ready};
-use crate::thread::{self, JoinOnDrop, SMALL_STACK_BYTES};
+use crate::readiness::{Readiness, Sideline};
 use crate::wire::Line;
 
 /// What one look takes from a socket at most, in bytes: a hundred ACKs.
 const READ_BYTES: usize = 4096;
 
-/// How long to wait after the system did not let us wait for sockets.
-const AFTER_AN_ERROR: Duration = Duration::from_millis(100);
-
-/// The thread that reads, to sessions.
+/// Who reads, to sessions.
 #[derive(Debug)]
 pub struct AckReader {
     readiness: Readiness,
     mailboxes: Arc<Mailboxes>,
-    stopping: AtomicBool,
+    /// What is received into, between two looks empty. One thread looks, so nobody waits for it.
+    input: Mutex<Vec<u8>>,
     metrics: Arc<Metrics>,
 }
 
@@ -60,7 +59,7 @@ pub struct News {
 }
 
 impl AckReader {
-    /// Reads, once started, for the sessions in `mailboxes`.
+    /// Reads for sessions in `mailboxes`, once a thread looks at it.
     ///
     /// # Errors
     /// No descriptors are left.
@@ -68,21 +67,8 @@ impl AckReader {
         Ok(Self {
             readiness: Readiness::new()?,
             mailboxes,
-            stopping: AtomicBool::new(false),
+            input: Mutex::new(Vec::with_capacity(READ_BYTES)),
             metrics,
-        })
-    }
-
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system has no room for another thread.
-    pub fn start(self: &Arc<Self>) -> io::Result<Running> {
-        let reader = Arc::clone(self);
-        let thread = thread::spawn("session-acks", SMALL_STACK_BYTES, move || reader.run())?;
-        Ok(Running {
-            reader: Arc::clone(self),
-            _thread: thread,
         })
     }
 
@@ -112,31 +98,8 @@ impl AckReader {
         }
     }
 
-    fn run(&self) {
-        let mut ready = Ready::default();
-        let mut input = Vec::with_capacity(READ_BYTES);
-        while !self.stopping.load(Ordering::SeqCst) {
-            if let Err(error) = self.readiness.wait(&mut ready, None) {
-                log::error!("session-acks: epoll: {error}; trying on");
-                std::thread::sleep(AFTER_AN_ERROR);
-            }
-            for number in ready.numbers() {
-                let Some(mailbox) = self.mailboxes.get(number) else {
-                    continue; // it ended, after the system had told of it
-                };
-                // What it makes panic ends that session only.
-                let looked = catch_unwind(AssertUnwindSafe(|| self.look(&mailbox, &mut input)));
-                if looked.is_err() {
-                    input = Vec::with_capacity(READ_BYTES);
-                    self.give_back(&mut mailbox.way_in());
-                    mailbox.command(Command::Close);
-                }
-            }
-        }
-    }
-
     /// Something has come, or an end.
-    fn look(&self, mailbox: &Mailbox, input: &mut Vec<u8>) {
+    fn look_at(&self, mailbox: &Mailbox, input: &mut Vec<u8>) {
         // Held over a read and over receipts, which cannot wait: the session's own thread is to go on where this one stops.
         let mut way_in = mailbox.way_in();
         if !way_in.is_lent {
@@ -202,6 +165,26 @@ impl AckReader {
     }
 }
 
+impl Sideline for AckReader {
+    fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    fn look(&self, number: u64) {
+        let Some(mailbox) = self.mailboxes.get(number) else {
+            return; // it ended, after the system had told of it
+        };
+        let mut input = self.input.lock();
+        // What it makes panic ends that session only.
+        let looked = catch_unwind(AssertUnwindSafe(|| self.look_at(&mailbox, &mut input)));
+        if looked.is_err() {
+            *input = Vec::with_capacity(READ_BYTES);
+            self.give_back(&mut mailbox.way_in());
+            mailbox.command(Command::Close);
+        }
+    }
+}
+
 impl WayIn {
     /// To `socket`, from which the session's own thread reads.
     pub fn new(socket: Arc<OwnedFd>) -> Self {
@@ -224,18 +207,5 @@ impl WayIn {
             heard: self.heard.take(),
             back: (!self.is_lent).then(|| std::mem::take(&mut self.rest)),
         }
-    }
-}
-
-/// The reader's thread. Dropping it waits for it.
-pub struct Running {
-    reader: Arc<AckReader>,
-    _thread: JoinOnDrop,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.reader.stopping.store(true, Ordering::SeqCst);
-        self.reader.readiness.ring();
     }
 }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
-use super::acks::{self, AckReader};
+use super::acks::AckReader;
 use super::link::Link;
 use super::mailbox::{Command, Mailbox, Mailboxes};
 use super::outgoing::Outgoing;
 use super::serve::{House, Session};
 use crate::accept::Acceptor;
 use crate::fds::{FdBudget, FdPermit};
+use crate::readiness::{self, Sideline};
 use crate::thread::Crew;
 use crate::tls::{Alert, Identity, Records};
 use crate::wire;
@@ -37,8 +39,8 @@ pub struct Door {
     acceptor: Acceptor,
     sealed: Option<Acceptor>,
     sessions: Arc<Sessions>,
-    // After the sessions.
-    _acks: acks::Running,
+    // Given back after the sessions, who hold the readers.
+    _permit: FdPermit,
 }
 
 impl std::fmt::Debug for Door {
@@ -50,7 +52,7 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// Lets backends in through `listener`, and through `sealed` with TLS.
+    /// Lets backends in through `listener`, and through `sealed` with TLS. There are so many `readers` of ACKs, one at least.
     ///
     /// # Errors
     /// The system has no room for another thread or descriptor.
@@ -59,14 +61,19 @@ impl Door {
         sealed: Option<(TcpListener, Arc<Identity>)>,
         house: Arc<House>,
         fds: FdBudget,
+        readers: usize,
     ) -> io::Result<Self> {
         let mailboxes = Arc::new(Mailboxes::default());
-        let reader = AckReader::new(Arc::clone(&mailboxes), Arc::clone(&house.metrics))?;
-        let reader = Arc::new(reader);
-        let acks = reader.start()?;
+        let readers = readers.max(1);
+        let own = fds.try_take(readers * readiness::FDS);
+        let own = own.ok_or(Errno::MFILE)?;
+        let readers = (0..readers)
+            .map(|_| AckReader::new(Arc::clone(&mailboxes), Arc::clone(&house.metrics)))
+            .map(|reader| reader.map(Arc::new));
+        let readers = readers.collect::<io::Result<_>>()?;
         let sessions = Arc::new(Sessions {
             house,
-            reader,
+            readers,
             fds,
             crew: Crew::start("session-reaper")?,
             next: AtomicU64::new(1),
@@ -88,8 +95,14 @@ impl Door {
             acceptor,
             sealed: sealed.transpose()?,
             sessions,
-            _acks: acks,
+            _permit: own,
         })
+    }
+
+    /// Who reads the ACKs, for as long as a thread looks at them: nobody here does.
+    pub fn readers(&self) -> impl Iterator<Item = Arc<dyn Sideline>> {
+        let readers = self.sessions.readers.iter();
+        readers.map(|reader| Arc::clone(reader) as Arc<dyn Sideline>)
     }
 
     /// Where it listens for TLS, if it does.
@@ -137,7 +150,8 @@ impl Drop for Door {
 
 struct Sessions {
     house: Arc<House>,
-    reader: Arc<AckReader>,
+    /// Each for its share of the sessions, by their numbers.
+    readers: Vec<Arc<AckReader>>,
     fds: FdBudget,
     crew: Crew,
     next: AtomicU64,
@@ -177,7 +191,7 @@ impl Sessions {
             peer,
             mailbox,
             house,
-            Arc::clone(&self.reader),
+            Arc::clone(&self.readers[number as usize % self.readers.len()]),
         ));
         let name = format!("session-{number}");
         let spawned = if sealed {

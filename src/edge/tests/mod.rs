@@ -2,6 +2,7 @@
 
 mod late;
 mod room;
+mod sideline;
 mod storm;
 mod strain;
 mod talk;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -17,15 +18,55 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::parcel::{Parcel, Receipts};
 use crate::peers::Failures;
+use crate::readiness::{Ready, Sideline};
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
+use crate::thread::{self, JoinOnDrop, SMALL_STACK_BYTES};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A thread that reads ACKs, as the one does that waits for providers where there are any.
+struct Reading {
+    reader: Arc<dyn Sideline>,
+    stopping: Arc<AtomicBool>,
+    _thread: JoinOnDrop,
+}
+
+impl Reading {
+    fn start(reader: Arc<dyn Sideline>) -> Self {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (theirs, told) = (Arc::clone(&reader), Arc::clone(&stopping));
+        let read = move || {
+            let mut ready = Ready::default();
+            while !told.load(Ordering::SeqCst) {
+                let waited = theirs.readiness().wait(&mut ready, None);
+                waited.expect("an epoll");
+                for number in ready.numbers() {
+                    theirs.look(number);
+                }
+            }
+        };
+        let thread = thread::spawn("reader", SMALL_STACK_BYTES, read);
+        Self {
+            reader,
+            stopping,
+            _thread: thread.expect("a thread"),
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.reader.readiness().ring();
+    }
+}
+
 /// A door with its house, and one who sends.
 pub struct Room {
     door: Option<Door>,
+    _readers: Vec<Reading>,
     pub house: Arc<House>,
     pub sender: Arc<Shipper>,
 }
@@ -75,10 +116,13 @@ impl Room {
             metrics: Arc::new(Metrics::new()),
         });
         let listener = TcpListener::bind(loopback).expect("a port");
-        let door = Door::open(listener, None, Arc::clone(&house), FdBudget::with(20_000));
+        let fds = FdBudget::with(20_000);
+        let door = Door::open(listener, None, Arc::clone(&house), fds, 1).expect("a door");
+        let readers = door.readers().map(Reading::start).collect();
         let (told, receipts) = unbounded();
         Self {
-            door: Some(door.expect("a door")),
+            door: Some(door),
+            _readers: readers,
             house,
             sender: Arc::new(Shipper {
                 registry,
