@@ -164,21 +164,37 @@ pub trait Sideline: Send + Sync {
 const TURN: usize = 4;
 
 /// Looks at sidelines.
-pub struct Turns(Ready);
+pub struct Turns {
+    few: Ready,
+    many: Ready,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Ready::with_room(TURN))
+        Self {
+            few: Ready::with_room(TURN),
+            many: Ready::default(),
+        }
     }
 }
 
 impl Turns {
     /// Looks at a few sockets of `sideline`; says whether there may be more.
     pub fn take(&mut self, sideline: &dyn Sideline) -> bool {
-        sideline.readiness().look(&mut self.0);
-        for number in self.0.numbers() {
-            sideline.look(number);
-        }
-        self.0.events.len() == TURN
+        look_at(sideline, &mut self.few) == TURN
     }
+
+    /// Looks at some dozens: for a thread that has nothing else to do.
+    pub fn take_many(&mut self, sideline: &dyn Sideline) {
+        look_at(sideline, &mut self.many);
+    }
+}
+
+/// Looks at as many sockets of `sideline` as `ready` has room for; says how many those were.
+fn look_at(sideline: &dyn Sideline, ready: &mut Ready) -> usize {
+    sideline.readiness().look(ready);
+    for number in ready.numbers() {
+        sideline.look(number);
+    }
+    ready.events.len()
 }

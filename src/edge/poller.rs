@@ -40,6 +40,10 @@ const SIDELINES_FROM: u64 = u64::MAX / 2;
 /// For how many requests a sideline gets one turn more: it keeps pace with whatever comes.
 const REQUESTS_A_TURN: usize = 8;
 
+/// After so many turns without a request they are larger: no request seems to be on its way, as on the node to which others'
+/// notifications go, and small turns would cost it a twentieth of its time.
+const IDLE_TURNS_MAX: usize = 16;
+
 /// How long a sideline waits at most while requests are looked at, but for the one that takes longer.
 pub(super) const SIDELINE_MAX: Duration = Duration::from_millis(1);
 
@@ -134,6 +138,7 @@ impl Poller {
             waiting: HashMap::new(),
             alarms: Alarms::default(),
             looked: 0,
+            idle_turns: 0,
             turn_due: Instant::now(),
             trouble: Episode::default(),
             input: Vec::with_capacity(TOGETHER_BYTES_MAX),
@@ -200,6 +205,8 @@ struct Watch {
     alarms: Alarms,
     /// How many guests have been looked at since the sidelines' turn.
     looked: usize,
+    /// How many times in a row nobody had been.
+    idle_turns: usize,
     /// When the sidelines have waited for long enough while guests are looked at.
     turn_due: Instant,
     /// The system does not let us wait.
@@ -239,10 +246,18 @@ impl Watch {
             self.give_overdue_turn(turns);
         }
         let looked = std::mem::take(&mut self.looked);
+        self.idle_turns = match looked {
+            0 => self.idle_turns.saturating_add(1),
+            _ => 0,
+        };
         for number in ready.numbers().filter(|number| *number > SIDELINES_FROM) {
             let Some(sideline) = self.poller.sideline((SIDELINES_TO - number) as usize) else {
                 continue;
             };
+            if self.idle_turns > IDLE_TURNS_MAX {
+                turns.take_many(&*sideline);
+                continue;
+            }
             let mut more = 1 + looked / REQUESTS_A_TURN;
             while more > 0 && turns.take(&*sideline) {
                 more -= 1;

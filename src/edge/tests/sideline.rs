@@ -224,6 +224,23 @@ fn a_request_that_a_sideline_brings_about_goes_before_the_rest_of_it() {
 }
 
 #[test]
+fn a_sideline_that_is_alone_for_a_while_has_larger_turns() {
+    let mut setup = Setup::new(200, 2);
+    setup.hold();
+    let stream = setup.clients[1].stream.try_clone();
+    let asks = stream.expect("a descriptor");
+    // Behind eighteen small turns, and at the beginning of the first large one.
+    setup.well.asks.lock().insert(75, asks);
+    setup.well.fill();
+    setup.go.send(()).expect("it waits");
+    let story = setup.story(201);
+    let place = |wanted: &Done| story.iter().position(|done| done == wanted);
+    let asked = place(&Done::Request("/asked".into())).expect("a request");
+    let brought = place(&Done::Look(75)).expect("a look");
+    assert!(asked - brought > 20, "{story:?}");
+}
+
+#[test]
 fn requests_that_take_long_do_not_keep_a_sideline_waiting_till_their_end() {
     let mut setup = Setup::new(12, 7);
     setup.hold();
