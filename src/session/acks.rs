@@ -137,7 +137,7 @@ impl AckReader {
     /// Does what the whole lines of `bytes` say, up to the first that is for the session's own thread; how many bytes that are,
     /// and whether there is no such line.
     fn understand(&self, mailbox: &Mailbox, bytes: &[u8], now: Instant) -> (usize, bool) {
-        let mut at = 0;
+        let (mut at, mut has_ponged) = (0, false);
         loop {
             let (line, used) = match Line::find(&bytes[at..]) {
                 Ok(Some(found)) => found,
@@ -157,7 +157,9 @@ impl AckReader {
                     self.metrics.ack_after(after);
                     flying.reply.settle(Receipt::Ack);
                 }
-                "PONG" if line.data_bytes.is_none() => {} // it was heard, which is all there is to it
+                // It was heard, which is all there is to it. Nobody is asked for two at once, and a flood of them is to keep
+                // nobody else waiting.
+                "PONG" if line.data_bytes.is_none() && !has_ponged => has_ponged = true,
                 _ => return (at, false),
             }
             at += used;

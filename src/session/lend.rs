@@ -110,9 +110,7 @@ impl Session {
         if let Some(rest) = news.back {
             self.lending.is_lent = false;
             self.lending.is_behind = !rest.is_empty();
-            if rest.is_empty() {
-                self.lending.acks = 0; // an end, for this thread to read
-            }
+            self.lending.acks = 0; // it has said something else, or come to its end
             self.inbound = rest; // nothing lay there while it was lent
         }
     }

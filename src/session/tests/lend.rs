@@ -1,10 +1,18 @@
 //! What one thread reads for all sessions, and what it leaves to each session's own.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::room::{PATIENCE, Room};
 use crate::notification::{Again, Nack, Receipt};
+use crate::readiness::Sideline;
+use crate::session::acks::AckReader;
+use crate::session::link::Link;
+use crate::session::mailbox::{Mailbox, Mailboxes};
+use crate::session::outgoing::Outgoing;
 
 #[test]
 fn what_comes_with_acks_in_one_write_is_heard_in_its_place() {
@@ -113,4 +121,27 @@ fn who_says_nothing_but_pong_is_alive() {
         assert_eq!(client.line(), "PING"); // and not BYE, after two and a half heartbeats
         client.say("PONG");
     }
+}
+
+#[test]
+fn who_says_pong_again_and_again_is_given_back() {
+    let mailboxes = Arc::new(Mailboxes::default());
+    let reader = AckReader::new(Arc::clone(&mailboxes), Arc::default()).expect("an epoll");
+    let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+    ours.set_nonblocking(true).expect("an option");
+    let link = Link::new(Arc::new(OwnedFd::from(ours)), None, Instant::now());
+    let mailbox = Mailbox::new(4, Outgoing::new(link, PATIENCE)).map(Arc::new);
+    let mailbox = mailbox.expect("an eventfd");
+    mailboxes.insert(1, Arc::clone(&mailbox));
+    assert!(reader.lend(1, &mailbox));
+    for _ in 0..3 {
+        theirs.write_all(b"PONG\n").expect("room");
+        reader.look(1);
+        assert!(mailbox.way_in().is_lent());
+    }
+    theirs.write_all(b"PONG\nPONG\nPONG\n").expect("room");
+    reader.look(1);
+    let news = reader.take_back(&mailbox);
+    assert!(news.heard.is_some());
+    assert_eq!(news.back.as_deref(), Some(&b"PONG\nPONG\n"[..]));
 }
