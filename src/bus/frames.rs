@@ -28,7 +28,7 @@ use std::time::Duration;
 use super::{DATA_BYTES_MAX, Data, Stamp};
 use crate::notification::{Again, BackendId, Nack, Notification, NotificationId, Receipt};
 use crate::parcel::Sent;
-use crate::wire::{self, Line};
+use crate::wire::{self, Line, LineWriter};
 
 /// What can be heard.
 #[derive(Debug)]
@@ -188,9 +188,8 @@ fn stamps(data: &[u8]) -> Vec<(BackendId, Stamp)> {
     text.lines().filter_map(one).collect()
 }
 
-/// Writes a notification for another node; `origin` hears what became of it and waits for `ttl`.
-pub fn msg(out: &mut Vec<u8>, notification: &Notification, origin: &str, ttl: Duration) {
-    out.reserve(512 + notification.head.len() + notification.body.len());
+/// Begins the line of a MSG, to a node or to a backend: what both are told of `notification`.
+pub fn msg_line<'a>(out: &'a mut Vec<u8>, notification: &Notification) -> LineWriter<'a> {
     let mut line = wire::line(out, "MSG")
         .plain("id", notification.id)
         .plain("try", notification.tries)
@@ -201,6 +200,12 @@ pub fn msg(out: &mut Vec<u8>, notification: &Notification, origin: &str, ttl: Du
     }
     line.plain("at", notification.at_unix_ms)
         .plain("h", notification.head.len())
+}
+
+/// Writes a notification for another node; `origin` hears what became of it and waits for `ttl`.
+pub fn msg(out: &mut Vec<u8>, notification: &Notification, origin: &str, ttl: Duration) {
+    out.reserve(512 + notification.head.len() + notification.body.len());
+    msg_line(out, notification)
         .arg("origin", origin)
         .plain("ttl", ttl.as_millis())
         .end_with_data(notification.head.len() + notification.body.len());

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::events::{Channel, Event, Events};
+pub use self::frames::msg_line;
 pub use self::memory::MemoryBus;
 pub use self::redis::{RedisBus, StartError};
 pub use self::roll::{NodeRoll, Roll};

@@ -3,10 +3,9 @@
 //! malloc keeps what a thread frees for that thread's next use, seven pieces of every size up to 1,032 bytes. A session's
 //! thread frees the notifications that others have allocated, if it reads the ACKs itself, and never needs their like: what it
 //! kept was 8 KiB after five small bodies, and could become 200, times thousands of sessions. What is left of a HELLO alone
-//! would be 1.5. And every stack begins with room for the variables of
-//! libraries that would be loaded later into name spaces of their own: 0.8 KiB, which is what a session may need to stay
-//! within two pages. glibc takes these settings only from the environment, when a program starts. So the relay starts
-//! itself once more, in the same process.
+//! would be 1.5. And every stack begins with room for the variables of libraries that would be loaded later into name spaces of
+//! their own: 0.8 KiB, which is what a session may need to stay within two pages. glibc takes these settings only from the
+//! environment, when a program starts. So the relay starts itself once more, in the same process.
 
 use std::env;
 use std::io;

@@ -1,4 +1,4 @@
-//! When a session lends its socket's way in to the thread that reads ACKs for all, and what it does when it has it back.
+//! When a session lends its socket's way in to the one who reads ACKs for many, and what it does when it has it back.
 //!
 //! A backend that says more than ACK is heard by its session's own thread until it has said nothing else for a while. So is
 //! one whose connection is sealed, in its greeting, or at its end.

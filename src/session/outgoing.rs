@@ -9,9 +9,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
+use crate::bus::msg_line;
 use crate::notification::{Notification, NotificationId};
 use crate::parcel::{Parcel, Reply, Sent};
-use crate::wire;
 
 /// An idle session keeps room for this many MSG in flight, of 80 bytes each.
 const IN_FLIGHT_KEPT: usize = 4;
@@ -173,17 +173,7 @@ impl Outgoing {
 
 /// Writes the line of a MSG.
 fn line(out: &mut Vec<u8>, notification: &Notification) {
-    let mut line = wire::line(out, "MSG")
-        .plain("id", notification.id)
-        .plain("try", notification.tries)
-        .arg("route", &notification.route)
-        .arg("verified", &notification.verified);
-    if let Some(event) = &notification.event {
-        line = line.arg("event", event);
-    }
-    line.plain("at", notification.at_unix_ms)
-        .plain("h", notification.head.len())
-        .end_with_data(notification.head.len() + notification.body.len());
+    msg_line(out, notification).end_with_data(notification.head.len() + notification.body.len());
 }
 
 #[cfg(test)]
@@ -196,6 +186,7 @@ mod tests {
     use super::*;
     use crate::notification::{BackendId, IdMint, Receipt};
     use crate::parcel::Receipts;
+    use crate::wire;
 
     struct Nobody;
 

@@ -1,4 +1,4 @@
-//! What one thread reads for all sessions, and what it leaves to each session's own.
+//! What the reader of ACKs reads for sessions, and what it leaves to each session's own thread.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
