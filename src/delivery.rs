@@ -22,11 +22,11 @@ use self::dedupe::{Dedupe, Entered, Joined};
 use self::table::Wait;
 use self::waits::{Conclusion, Waits};
 use crate::bus::{Claim, Ledger};
-use crate::courier::Courier;
+use crate::dispatcher::Dispatcher;
+use crate::envelope::{Envelope, Receipts};
 use crate::metrics::Metrics;
 use crate::notification::{EventKey, Notification, NotificationId, Outcome};
 use crate::outbox::Outbox;
-use crate::parcel::{Parcel, Receipts};
 use crate::thread::{self, JoinOnDrop};
 use crate::trace::{Record, Trace};
 
@@ -35,7 +35,7 @@ pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
 
 /// What deliveries are made with.
 pub struct Setting {
-    pub courier: Courier,
+    pub dispatcher: Dispatcher,
     /// How long a provider waits for an ACK.
     pub ack_deadline: Duration,
     /// What may wait for all backends together; one may have as much of it as is still free, so that a silent one gets half
@@ -54,7 +54,7 @@ pub struct Setting {
 /// Hands notifications to backends and concludes what came of it.
 pub struct Delivery {
     waits: Arc<Waits>,
-    courier: Courier,
+    dispatcher: Dispatcher,
     ack_deadline: Duration,
     in_flight_max: usize,
     _stop: Sender<()>, // dropped first: it ends the timer
@@ -76,7 +76,7 @@ impl Delivery {
     /// The system has no room for another thread.
     pub fn start(setting: Setting) -> io::Result<Self> {
         let Setting {
-            courier,
+            dispatcher,
             ack_deadline,
             in_flight_max,
             outbox,
@@ -94,7 +94,7 @@ impl Delivery {
         })?;
         Ok(Self {
             waits,
-            courier,
+            dispatcher,
             ack_deadline,
             in_flight_max,
             _stop: stop,
@@ -119,16 +119,16 @@ impl Delivery {
             return self.waits.conclude(*wait, Conclusion::of(Outcome::Busy));
         }
         let receipts = Arc::clone(&self.waits) as Arc<dyn Receipts>;
-        let parcel = Box::new(Parcel::new(notification, deadline, receipts).tracked(progress));
+        let envelope = Box::new(Envelope::new(notification, deadline, receipts).tracked(progress));
         match (self.waits.ledger(), key) {
             (Some(ledger), Some(key)) => {
-                let (waits, courier) = (Arc::clone(&self.waits), self.courier.clone());
+                let (waits, dispatcher) = (Arc::clone(&self.waits), self.dispatcher.clone());
                 ledger.claim(
                     &key,
-                    Box::new(move |claim| claimed(&waits, &courier, id, claim, parcel)),
+                    Box::new(move |claim| claimed(&waits, &dispatcher, id, claim, envelope)),
                 );
             }
-            (None, _) | (_, None) => self.courier.take(parcel),
+            (None, _) | (_, None) => self.dispatcher.take(envelope),
         }
     }
 
@@ -198,17 +198,17 @@ impl Delivery {
     }
 }
 
-/// The other nodes have said whose the event is that `parcel` is about.
+/// The other nodes have said whose the event is that `envelope` is about.
 fn claimed(
     waits: &Arc<Waits>,
-    courier: &Courier,
+    dispatcher: &Dispatcher,
     id: NotificationId,
     claim: Claim,
-    parcel: Box<Parcel>,
+    envelope: Box<Envelope>,
 ) {
     match claim {
         // Its wait may be over by now, and then whoever ended it has stored it: it would come twice.
-        Claim::Mine | Claim::Unknown if waits.claimed(id, claim) => courier.take(parcel),
+        Claim::Mine | Claim::Unknown if waits.claimed(id, claim) => dispatcher.take(envelope),
         Claim::Mine | Claim::Unknown => {}
         Claim::Kept => waits.conclude_here(id, Outcome::Duplicate, "known to another node"),
         Claim::Taken => waits.conclude_here(id, Outcome::Busy, "another node has it under way"),

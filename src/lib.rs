@@ -18,8 +18,8 @@
 //! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
 //! | [`delivery`] | who waits for which notification until when, and which events are settled |
 //! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
-//! | [`courier`] | the way to a backend, wherever it is |
-//! | [`bus`] | how parcels reach other nodes |
+//! | [`dispatcher`] | the way to a backend, wherever it is |
+//! | [`bus`] | how envelopes reach other nodes |
 //! | [`session`] | accept, one thread per socket, the reading of ACKs for all, mailboxes, the registry |
 //! | [`admin`] | health and metrics |
 //! | [`metrics`] | what is counted |
@@ -35,7 +35,7 @@
 //! | [`timeline`] | what happened to one notification, step by step |
 //! | [`tls`] | certificates, and the records of a connection |
 //! | [`peers`] | networks, and who has failed how often |
-//! | [`parcel`] | a notification on its way, and the reply owed for it |
+//! | [`envelope`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
 //!
 //! # Invariants
@@ -44,7 +44,7 @@
 //!   makes it true.
 //! - No byte from the network reaches tiny_http that the edge has not read whole, bounded and re-written.
 //! - Nobody who judges a request waits for a backend, and no sender waits for a session: a full queue is an answer.
-//! - A wait stands before its parcel is sent; whoever takes the wait out of the table answers. A parcel that is dropped
+//! - A wait stands before its envelope is sent; whoever takes the wait out of the table answers. An envelope that is dropped
 //!   says so. So every provider is answered exactly once.
 //! - Imports point down the table, never up; a lock is never held across I/O, a send or a log line.
 
@@ -53,16 +53,16 @@ pub mod admin;
 pub mod bus;
 pub mod claims;
 pub mod config;
-pub mod courier;
 pub mod delivery;
+pub mod dispatcher;
 pub mod edge;
+pub mod envelope;
 pub mod fds;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notification;
 pub mod outbox;
-pub mod parcel;
 pub mod peers;
 pub mod readiness;
 pub mod relay;

@@ -22,8 +22,8 @@ use crate::bus::events::Hub;
 use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
-use crate::courier::Courier;
 use crate::delivery::{self, Delivery, EVENTS_MAX};
+use crate::dispatcher::Dispatcher;
 use crate::edge::listen;
 use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds, pollers};
 use crate::fds::{FdBudget, raise_limit};
@@ -121,19 +121,19 @@ impl Relay {
         let inbox = Arc::new(Inbox::default());
         let arrivals = Arc::clone(&inbox) as Arc<dyn Arrivals>;
         let bus = start_bus(&config, &instance, &registry, &hub, arrivals, &metrics)?;
-        let courier = Courier::new(Arc::clone(&registry), Arc::clone(&bus) as _);
+        let dispatcher = Dispatcher::new(Arc::clone(&registry), Arc::clone(&bus) as _);
         let events = Events::new(hub, Arc::clone(&bus), config.http.max_body);
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
-        let (outbox, works) = match open_outbox(&config, inbox, &courier, &metrics, random)? {
+        let (outbox, works) = match open_outbox(&config, inbox, &dispatcher, &metrics, random)? {
             Some((outbox, works)) => (Some(outbox), Some(works)),
             None => (None, None),
         };
         let trace = Arc::new(Trace::default());
         let stores = config.delivery.undelivered == Undelivered::Store;
         let delivery = Delivery::start(delivery::Setting {
-            courier,
+            dispatcher,
             ack_deadline: config.delivery.ack_deadline,
             in_flight_max: config.http.max_in_flight,
             outbox: outbox.clone().filter(|_| stores),
@@ -440,7 +440,7 @@ fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> 
 fn open_outbox(
     config: &Config,
     inbox: Arc<Inbox>,
-    courier: &Courier,
+    dispatcher: &Dispatcher,
     metrics: &Arc<Metrics>,
     random: u64,
 ) -> Result<Option<(Arc<Outbox>, Works)>, StartError> {
@@ -455,7 +455,7 @@ fn open_outbox(
         patience: config.tcp.ack_timeout,
         queue: config.http.max_in_flight,
         inbox,
-        courier: courier.clone(),
+        dispatcher: dispatcher.clone(),
         metrics: Arc::clone(metrics),
         random,
     };

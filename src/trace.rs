@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::envelope::Sent;
 use crate::notification::{BackendId, Notification, NotificationId, Outcome};
-use crate::parcel::Sent;
 use crate::timeline::Timeline;
 
 /// How many are remembered; some 130 bytes each, or 220 with an event.

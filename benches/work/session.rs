@@ -11,10 +11,10 @@ use parking_lot::RwLock;
 use payrelay::bus::events::Hub;
 use payrelay::bus::{Bus, Events, MemoryBus};
 use payrelay::config::Config;
+use payrelay::envelope::{Envelope, Receipts};
 use payrelay::fds::FdBudget;
 use payrelay::metrics::Metrics;
 use payrelay::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
-use payrelay::parcel::{Parcel, Receipts};
 use payrelay::peers::Failures;
 use payrelay::readiness::Turns;
 use payrelay::session::token::Access;
@@ -35,7 +35,7 @@ pub const WORK: [Work; 3] = [
         count: Count::Near,
     },
     Work {
-        name: "registry: a parcel for nobody",
+        name: "registry: an envelope for nobody",
         prepare: for_nobody,
         count: Count::Same,
     },
@@ -84,8 +84,8 @@ fn round_trip(body_bytes: usize) -> Box<dyn FnMut()> {
     Box::new(move || {
         let _open = &door;
         let deadline = Instant::now() + PATIENCE;
-        let parcel = Parcel::new(Arc::clone(&notification), deadline, Arc::clone(&receipts));
-        registry.send(Box::new(parcel)).expect("it is here");
+        let envelope = Envelope::new(Arc::clone(&notification), deadline, Arc::clone(&receipts));
+        registry.send(Box::new(envelope)).expect("it is here");
         backend.read_exact(&mut frame).expect("a frame");
         assert!(frame.starts_with(line.as_bytes()));
         backend.write_all(ack.as_bytes()).expect("open");
@@ -108,8 +108,10 @@ fn for_nobody() -> Box<dyn FnMut()> {
     let notification = notification("game-01", 1024);
     Box::new(move || {
         let deadline = Instant::now() + PATIENCE;
-        let parcel = Parcel::new(Arc::clone(&notification), deadline, Arc::clone(&receipts));
-        registry.send(Box::new(parcel)).expect_err("nobody is here");
+        let envelope = Envelope::new(Arc::clone(&notification), deadline, Arc::clone(&receipts));
+        registry
+            .send(Box::new(envelope))
+            .expect_err("nobody is here");
     })
 }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Stamp;
+use crate::envelope::{self, Reply};
 use crate::notification::{BackendId, NotificationId, Receipt, unix_us};
-use crate::parcel::{self, Reply};
 
 /// The most that may be abroad at once. What nobody answers stays until `tcp.ack_timeout` is over, so at the default
 /// `http.max_in_flight` (256 in 4 s) and `tcp.ack_timeout` (60 s) about 4,000 can be; 150 bytes each.
@@ -109,7 +109,7 @@ impl Abroad {
         backend: &BackendId,
         id: NotificationId,
         receipt: Receipt,
-        msg: Option<parcel::Sent>,
+        msg: Option<envelope::Sent>,
     ) -> bool {
         let mut known = false;
         let settled = self.table.lock().with(backend, id, |sent| {
@@ -209,8 +209,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::envelope::Receipts;
     use crate::notification::{IdMint, Nack};
-    use crate::parcel::Receipts;
 
     #[derive(Default)]
     struct Ledger(Mutex<Vec<Receipt>>);

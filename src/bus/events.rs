@@ -28,8 +28,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::{Bus, MemoryBus, Reach, Ready, Sessions, Stamp, Told, Topic};
+use crate::envelope::{Envelope, Reply};
 use crate::notification::BackendId;
-use crate::parcel::{Parcel, Reply};
 
 /// The longest name of a channel, in bytes: with it, a line of the protocol has room for the other keys.
 pub const CHANNEL_BYTES_MAX: usize = 128;
@@ -430,7 +430,7 @@ impl Hub {
 struct Nobody;
 
 impl Sessions for Nobody {
-    fn hand_over(&self, _parcel: Box<Parcel>) -> bool {
+    fn hand_over(&self, _envelope: Box<Envelope>) -> bool {
         false
     }
 
@@ -448,7 +448,7 @@ impl Sessions for Nobody {
 
     fn witness(&self, _stamp: Stamp) {}
 
-    fn give_way(&self, _backend: &BackendId, _stamp: Stamp) -> Vec<Box<Parcel>> {
+    fn give_way(&self, _backend: &BackendId, _stamp: Stamp) -> Vec<Box<Envelope>> {
         Vec::new()
     }
 }

@@ -26,8 +26,8 @@
 use std::time::Duration;
 
 use super::{DATA_BYTES_MAX, Data, Stamp};
+use crate::envelope::Sent;
 use crate::notification::{Again, BackendId, Nack, Notification, NotificationId, Receipt};
-use crate::parcel::Sent;
 use crate::wire::{self, Line, LineWriter};
 
 /// What can be heard.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::events::Hub;
 use super::roll::{NodeRoll, Roll};
 use super::{Arrivals, Bus, Channel, Data, Forward, Ledger, Reach, Ready, Sessions, Told, Topic};
+use crate::envelope::{Envelope, Reply};
 use crate::metrics::BusReadings;
 use crate::notification::Receipt;
-use crate::parcel::{Parcel, Reply};
 
 /// One node, no Redis.
 pub struct MemoryBus {
@@ -43,9 +43,9 @@ impl MemoryBus {
 }
 
 impl Forward for MemoryBus {
-    fn forward(&self, parcel: Box<Parcel>) {
-        // A parcel comes here when its backend is not on this node, and there is no other.
-        parcel.settle(Receipt::Gone);
+    fn forward(&self, envelope: Box<Envelope>) {
+        // An envelope comes here when its backend is not on this node, and there is no other.
+        envelope.settle(Receipt::Gone);
     }
 }
 

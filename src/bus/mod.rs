@@ -3,7 +3,7 @@
 //! Two carriers keep the same promises and pass the same tests: [`MemoryBus`] for a node that is alone, [`RedisBus`] for
 //! several. This room knows no socket of a backend: what it needs of the node's sessions, they implement as [`Sessions`].
 //!
-//! *Invariant:* no verb here waits. What takes time is told later, through the reply of a parcel or a callback, and that
+//! *Invariant:* no verb here waits. What takes time is told later, through the reply of an envelope or a callback, and that
 //! never comes later than a few seconds: a carrier that has died says so.
 
 mod abroad;
@@ -24,24 +24,24 @@ pub use self::frames::msg_line;
 pub use self::memory::MemoryBus;
 pub use self::redis::{RedisBus, StartError};
 pub use self::roll::{NodeRoll, Roll};
+use crate::envelope::{Envelope, Reply};
 use crate::metrics::BusReadings;
 use crate::notification::{BackendId, EventKey};
-use crate::parcel::{Parcel, Reply};
 
 /// The largest message that the bus carries besides its head line, in bytes: the largest body that can be configured
 /// (64 MiB), and the headers forwarded with it.
 pub const DATA_BYTES_MAX: usize = (64 << 20) + (64 << 10);
 
-/// Carries parcels to other nodes.
+/// Carries envelopes to other nodes.
 pub trait Forward: Send + Sync {
-    /// Carries `parcel` to the node that holds its backend's session. Its reply is told whatever comes of it; at once,
+    /// Carries `envelope` to the node that holds its backend's session. Its reply is told whatever comes of it; at once,
     /// if no node holds it or the bus is down.
-    fn forward(&self, parcel: Box<Parcel>);
+    fn forward(&self, envelope: Box<Envelope>);
 }
 
-/// Carries parcels, data and events between nodes, and to this node where that is their way.
+/// Carries envelopes, data and events between nodes, and to this node where that is their way.
 pub trait Bus: Forward {
-    /// Carries a backend's data to another backend on another node. `reply` is told as a parcel's is: `Ack` when it has
+    /// Carries a backend's data to another backend on another node. `reply` is told as an envelope's is: `Ack` when it has
     /// been written to the session.
     fn carry(&self, data: Data, reply: Reply);
 
@@ -127,8 +127,8 @@ pub type Stamp = u64;
 
 /// The sessions of this node, as the bus knows them.
 pub trait Sessions: Send + Sync {
-    /// Hands `parcel` to its backend's session; the reply is told in any case. Whether there was a session.
-    fn hand_over(&self, parcel: Box<Parcel>) -> bool;
+    /// Hands `envelope` to its backend's session; the reply is told in any case. Whether there was a session.
+    fn hand_over(&self, envelope: Box<Envelope>) -> bool;
 
     /// Hands `data` to its backend's session; the reply is told in any case. Whether there was a session.
     fn pass_on(&self, data: &Data, reply: Reply) -> bool;
@@ -144,7 +144,7 @@ pub trait Sessions: Send + Sync {
 
     /// A newer session of `backend` is on another node: the one here that has `stamp` gives way. What waited for it comes
     /// back.
-    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Parcel>>;
+    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>>;
 }
 
 /// Wants to know when a backend has come, on any node: there may be something kept for it.

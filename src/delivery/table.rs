@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::Answer;
 use crate::bus::Claim;
+use crate::envelope::Progress;
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, Receipt};
-use crate::parcel::Progress;
 use crate::trace::Record;
 
 /// How many deadlines of concluded waits may be kept, beyond as many as there are waits, before they are cleared out.
@@ -35,7 +35,7 @@ impl Wait {
         }
     }
 
-    /// What its parcel shares with it.
+    /// What its envelope shares with it.
     pub fn shared(&self) -> (NotificationId, Arc<Notification>, Arc<Progress>) {
         (
             self.notification.id,

@@ -1,4 +1,4 @@
-//! Delivery between a provider and a bus that are the test's own: every parcel comes into the test's hands.
+//! Delivery between a provider and a bus that are the test's own: every envelope comes into the test's hands.
 
 use crossbeam_channel::Receiver;
 
@@ -14,24 +14,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An ACK deadline that is over in a test.
 const SOON: Duration = Duration::from_millis(50);
 
-/// Hands every parcel to the test, unless it is told to settle them itself.
+/// Hands every envelope to the test, unless it is told to settle them itself.
 struct Hand {
-    parcels: Sender<Box<Parcel>>,
+    envelopes: Sender<Box<Envelope>>,
     at_once: Option<Receipt>,
 }
 
 impl Forward for Hand {
-    fn forward(&self, parcel: Box<Parcel>) {
+    fn forward(&self, envelope: Box<Envelope>) {
         match &self.at_once {
-            Some(receipt) => parcel.settle(receipt.clone()),
-            None => assert!(self.parcels.try_send(parcel).is_ok()),
+            Some(receipt) => envelope.settle(receipt.clone()),
+            None => assert!(self.envelopes.try_send(envelope).is_ok()),
         }
     }
 }
 
 struct House {
     delivery: Delivery,
-    parcels: Receiver<Box<Parcel>>,
+    envelopes: Receiver<Box<Envelope>>,
     mint: IdMint,
     metrics: Arc<Metrics>,
 }
@@ -42,14 +42,14 @@ impl House {
     }
 
     fn open_with(ack_deadline: Duration, in_flight_max: usize, at_once: Option<Receipt>) -> Self {
-        let (put, parcels) = bounded(1000);
+        let (put, envelopes) = bounded(1000);
         let bus = Arc::new(Hand {
-            parcels: put,
+            envelopes: put,
             at_once,
         });
         let metrics = Arc::new(Metrics::new());
         let delivery = Delivery::start(Setting {
-            courier: Courier::new(Arc::default(), bus),
+            dispatcher: Dispatcher::new(Arc::default(), bus),
             ack_deadline,
             in_flight_max,
             outbox: None,
@@ -60,7 +60,7 @@ impl House {
         });
         Self {
             delivery: delivery.expect("a timer"),
-            parcels,
+            envelopes,
             mint: IdMint::new(0),
             metrics,
         }
@@ -88,8 +88,8 @@ impl House {
         paid
     }
 
-    fn parcel(&self) -> Box<Parcel> {
-        self.parcels.try_recv().expect("a parcel")
+    fn envelope(&self) -> Box<Envelope> {
+        self.envelopes.try_recv().expect("an envelope")
     }
 
     fn metric(&self, start: &str) -> u64 {
@@ -122,11 +122,11 @@ fn each_receipt_has_its_outcome() {
     ] {
         let paid = house.deliver("a");
         assert!(paid.is_empty() && house.delivery.in_flight() == 1);
-        house.parcel().settle(receipt);
+        house.envelope().settle(receipt);
         assert_eq!((answer(&paid), house.delivery.in_flight()), (outcome, 0));
     }
     let paid = house.deliver("a");
-    drop(house.parcel()); // in silence, as a session that panics would
+    drop(house.envelope()); // in silence, as a session that panics would
     assert_eq!(answer(&paid), Outcome::Offline);
 }
 
@@ -154,12 +154,12 @@ fn silence_is_answered_at_the_deadline_and_not_again_by_a_late_ack() {
         (0, 0)
     );
     for _ in &answers {
-        house.parcel().settle(Receipt::Ack);
+        house.envelope().settle(Receipt::Ack);
     }
     assert_eq!(house.metric("payrelay_receipts_total{result=\"late\"}"), 3);
     // The table is as it was: the next one is served like the first.
     let paid = house.deliver("a");
-    house.parcel().settle(Receipt::Ack);
+    house.envelope().settle(Receipt::Ack);
     assert_eq!(answer(&paid), Outcome::Delivered);
 }
 
@@ -175,10 +175,10 @@ fn silent_backends_leave_room_for_the_others() {
     }
     assert!(waiting.iter().all(Receiver::is_empty));
     let served = house.deliver("d");
-    let first = house.parcel();
-    std::iter::from_fn(|| house.parcels.try_recv().ok())
+    let first = house.envelope();
+    std::iter::from_fn(|| house.envelopes.try_recv().ok())
         .last()
-        .expect("d's parcel")
+        .expect("d's envelope")
         .settle(Receipt::Ack);
     assert_eq!(answer(&served), Outcome::Delivered);
     // Every other one was dropped, so told; what is free again may be used by anybody.
@@ -196,10 +196,10 @@ fn silent_backends_leave_room_for_the_others() {
 fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
     let house = House::open(PATIENCE, 10);
     let _lasting = house.deliver("silent");
-    let _parcel = house.parcel();
+    let _envelope = house.envelope();
     for _ in 0..1000 {
         let paid = house.deliver("quick");
-        house.parcel().settle(Receipt::Ack);
+        house.envelope().settle(Receipt::Ack);
         assert_eq!(answer(&paid), Outcome::Delivered);
     }
     let sizes = house.delivery.waits.sizes();
@@ -211,15 +211,15 @@ fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
 fn a_drain_takes_nothing_new_and_waits_for_what_is_under_way() {
     let house = House::open(PATIENCE, 10);
     let (first, second) = (house.deliver("a"), house.deliver("a"));
-    let (parcel, untaken) = (house.parcel(), house.parcel());
+    let (envelope, untaken) = (house.envelope(), house.envelope());
     house.delivery.begin_drain();
     assert_eq!(answer(&house.deliver("a")), Outcome::Draining);
-    assert!(house.parcels.is_empty());
+    assert!(house.envelopes.is_empty());
     drop(untaken);
     assert_eq!(answer(&second), Outcome::Draining);
     assert!(!house.delivery.wait_empty(Instant::now() + SOON));
     let paid = thread::spawn("ack", thread::SMALL_STACK_BYTES, move || {
-        parcel.settle(Receipt::Ack);
+        envelope.settle(Receipt::Ack);
     });
     assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
     assert_eq!(answer(&first), Outcome::Delivered);
@@ -230,7 +230,7 @@ fn a_drain_takes_nothing_new_and_waits_for_what_is_under_way() {
 fn a_drain_ends_with_the_last_deadline() {
     let house = House::open(SOON, 10);
     let paid = house.deliver("a");
-    let _parcel = house.parcel();
+    let _envelope = house.envelope();
     house.delivery.begin_drain();
     assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
     assert_eq!(answer(&paid), Outcome::TimedOut);
@@ -240,9 +240,9 @@ fn a_drain_ends_with_the_last_deadline() {
 fn stopping_lets_every_answer_go() {
     let house = House::open(PATIENCE, 10);
     let paid = house.deliver("a");
-    let parcel = house.parcel();
+    let envelope = house.envelope();
     drop(house.delivery);
-    drop(parcel);
+    drop(envelope);
     // Whoever brought it has it back in one way or the other, and no thread is left to wait for.
     assert_eq!(answer(&paid), Outcome::Offline);
 }

@@ -15,10 +15,10 @@ use super::dedupe::{Dedupe, Joined};
 use super::table::Sizes;
 use super::table::{Table, Wait};
 use crate::bus::{Claim, Ledger};
+use crate::envelope::Receipts;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
 use crate::outbox::{HeldReceipt, Outbox, Undelivered};
-use crate::parcel::Receipts;
 use crate::trace::{Record, Trace};
 
 /// How a wait ends.
@@ -333,7 +333,7 @@ impl Waits {
         (late, next.map(|(deadline, _)| deadline))
     }
 
-    /// `wait` is taken out while its parcel is out. In one go with the taking: its receipt may come the moment after.
+    /// `wait` is taken out while its envelope is out. In one go with the taking: its receipt may come the moment after.
     fn set_aside(&self, table: &mut Table, wait: &Wait) {
         if self.outbox.is_some() {
             table.hold(wait);

@@ -11,8 +11,8 @@ use super::*;
 use crate::bus::MemoryBus;
 use crate::claims::Reply;
 use crate::config::Config;
-use crate::courier::Courier;
 use crate::delivery;
+use crate::dispatcher::Dispatcher;
 use crate::session::Registry;
 
 /// How long a test waits for what must happen.
@@ -51,7 +51,7 @@ impl House {
             Arc::new(()),
         );
         let delivery = Delivery::start(delivery::Setting {
-            courier: Courier::new(registry, Arc::new(bus)),
+            dispatcher: Dispatcher::new(registry, Arc::new(bus)),
             ack_deadline: PATIENCE,
             in_flight_max: 10,
             outbox: None,

@@ -19,10 +19,10 @@ use super::rows::{self, Payload, Row, State};
 use super::verdict::{Verdict, backoff};
 use super::writer::{Op, Settlement};
 use crate::config;
-use crate::courier::Courier;
+use crate::dispatcher::Dispatcher;
+use crate::envelope::{Envelope, Progress, Receipts, Sent};
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
-use crate::parcel::{Parcel, Progress, Receipts, Sent};
 use crate::session::CREDIT_DEFAULT;
 use crate::thread::Courtesy;
 
@@ -55,7 +55,7 @@ pub struct Drain {
     pub inbox: Arc<Inbox>,
     pub ops: Sender<Op>,
     pub reading: Connection,
-    pub courier: Courier,
+    pub dispatcher: Dispatcher,
     pub clock: Clock,
     pub settings: config::Outbox,
     pub pace: Pace,
@@ -231,7 +231,7 @@ impl Drain {
 
     /// Sends `backend` what it may have now, `most` at most.
     fn serve(&mut self, backend: &BackendId, most: usize) {
-        let credit = self.courier.credit(backend);
+        let credit = self.dispatcher.credit(backend);
         let Some(lane) = self.lanes.get(backend) else {
             return;
         };
@@ -333,8 +333,8 @@ impl Drain {
         self.pace.take(now);
         let deadline = now + self.patience;
         let receipts = Arc::clone(&self.inbox) as Arc<dyn Receipts>;
-        let parcel = Parcel::new(Arc::new(notification), deadline, receipts).tracked(progress);
-        self.courier.take(Box::new(parcel));
+        let envelope = Envelope::new(Arc::new(notification), deadline, receipts).tracked(progress);
+        self.dispatcher.take(Box::new(envelope));
     }
 
     // ---- back ------------------------------------------------------------------------------------------------------

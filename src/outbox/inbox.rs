@@ -7,15 +7,15 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use crate::bus::Arrivals;
+use crate::envelope::{Receipts, Sent};
 use crate::notification::{BackendId, NotificationId, Receipt};
-use crate::parcel::{Receipts, Sent};
 
 /// Names beyond this are not remembered one by one; then every backend is looked at.
 const NAMES_MAX: usize = 4096;
 
 /// What has come since the drain last looked.
 ///
-/// Each list is bounded by what is under way: a receipt comes once for each parcel, a written row once for each change.
+/// Each list is bounded by what is under way: a receipt comes once for each envelope, a written row once for each change.
 #[derive(Debug, Default)]
 pub struct News {
     /// Of redeliveries.

@@ -70,10 +70,10 @@ use self::figures::Figures;
 use self::pace::Pace;
 use self::writer::{GROUP_MAX, Limits, Op, Store, Writer};
 use crate::config;
-use crate::courier::Courier;
+use crate::dispatcher::Dispatcher;
+use crate::envelope::Sent;
 use crate::metrics::{Metrics, OutboxReadings};
 use crate::notification::{Again, EventKey, Notification, NotificationId, unix_ms};
-use crate::parcel::Sent;
 use crate::thread::{self, JoinOnDrop};
 use crate::timeline::Timeline;
 
@@ -187,7 +187,7 @@ pub struct Setting {
     pub queue: usize,
     /// What the bus tells of arrivals.
     pub inbox: Arc<Inbox>,
-    pub courier: Courier,
+    pub dispatcher: Dispatcher,
     pub metrics: Arc<Metrics>,
     /// Bits of this process's own.
     pub random: u64,
@@ -204,7 +204,7 @@ impl Outbox {
             patience,
             queue,
             inbox,
-            courier,
+            dispatcher,
             metrics,
             random,
         } = setting;
@@ -250,7 +250,7 @@ impl Outbox {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
             reading: draining,
-            courier,
+            dispatcher,
             clock,
             settings: config.clone(),
             pace: Pace::per_second(config.drain_rate),

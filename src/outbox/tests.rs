@@ -7,19 +7,19 @@ use crossbeam_channel::Receiver;
 
 use super::*;
 use crate::bus::{Arrivals, Forward};
+use crate::envelope::{Envelope, Sent};
 use crate::notification::{BackendId, IdMint, Nack, Receipt};
-use crate::parcel::{Parcel, Sent};
 use crate::session::CREDIT_DEFAULT;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Hands every parcel to the test.
-struct Hand(Sender<Box<Parcel>>);
+/// Hands every envelope to the test.
+struct Hand(Sender<Box<Envelope>>);
 
 impl Forward for Hand {
-    fn forward(&self, parcel: Box<Parcel>) {
-        let _ = self.0.send(parcel); // a test that is over does not listen
+    fn forward(&self, envelope: Box<Envelope>) {
+        let _ = self.0.send(envelope); // a test that is over does not listen
     }
 }
 
@@ -28,7 +28,7 @@ struct House {
     works: Option<Works>,
     outbox: Arc<Outbox>,
     inbox: Arc<Inbox>,
-    parcels: Receiver<Box<Parcel>>,
+    envelopes: Receiver<Box<Envelope>>,
     mint: IdMint,
     path: PathBuf,
     _folder: Arc<tempfile::TempDir>,
@@ -53,7 +53,7 @@ impl House {
             max_bytes: 1 << 30,
         };
         change(&mut config);
-        let (put, parcels) = bounded(1000);
+        let (put, envelopes) = bounded(1000);
         let inbox = Arc::new(Inbox::default());
         let path = config.path.clone();
         let opened = Outbox::open(Setting {
@@ -61,7 +61,7 @@ impl House {
             patience: PATIENCE,
             queue: 100,
             inbox: Arc::clone(&inbox),
-            courier: Courier::new(Arc::default(), Arc::new(Hand(put))),
+            dispatcher: Dispatcher::new(Arc::default(), Arc::new(Hand(put))),
             metrics: Arc::default(),
             random: 7,
         });
@@ -70,7 +70,7 @@ impl House {
             works: Some(works),
             outbox,
             inbox,
-            parcels,
+            envelopes,
             mint: IdMint::new(0),
             path,
             _folder: folder,
@@ -108,8 +108,8 @@ impl House {
         told.recv_timeout(PATIENCE).expect("an answer")
     }
 
-    fn parcel(&self) -> Box<Parcel> {
-        self.parcels.recv_timeout(PATIENCE).expect("a parcel")
+    fn envelope(&self) -> Box<Envelope> {
+        self.envelopes.recv_timeout(PATIENCE).expect("an envelope")
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -144,16 +144,19 @@ fn a_bus_is_offered_one_and_after_its_ack_the_others() {
         assert!(house.store("a", false, None).is_ok());
     }
     // Nobody is there: after the wait one is tried, and comes back untried.
-    let first = house.parcel();
+    let first = house.envelope();
     assert_eq!(
         (first.notification.tries, &*first.notification.body),
         (1, &b"body"[..])
     );
     let first_id = first.notification.id;
     first.settle(Receipt::Gone);
-    let second = house.parcel();
+    let second = house.envelope();
     assert_eq!(second.notification.id, first_id);
-    assert!(house.parcels.is_empty(), "nobody has said that it is there");
+    assert!(
+        house.envelopes.is_empty(),
+        "nobody has said that it is there"
+    );
     second.settle(Receipt::Gone);
     assert!(
         house
@@ -165,10 +168,10 @@ fn a_bus_is_offered_one_and_after_its_ack_the_others() {
     house.inbox.here(&BackendId::parse("a").expect("an id"));
     let mut ids = Vec::new();
     while ids.len() < 5 {
-        let parcel = house.parcel();
-        let id = parcel.notification.id;
-        parcel.reply.sent(Sent::now(1));
-        parcel.settle(Receipt::Ack);
+        let envelope = house.envelope();
+        let id = envelope.notification.id;
+        envelope.reply.sent(Sent::now(1));
+        envelope.settle(Receipt::Ack);
         ids.push(id);
     }
     let rows = house.states(&[State::Done; 5]);
@@ -184,7 +187,7 @@ fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
     let store = || house.store("a", false, None).expect("room");
     let seqs: Vec<i64> = (0..window + 3).map(|_| store()).collect();
     house.inbox.here(&BackendId::parse("a").expect("an id"));
-    let under_way: Vec<_> = (0..window).map(|_| house.parcel()).collect();
+    let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
     // Of those behind them, which the drain knows by then, one expires and one is dropped.
     let other = Connection::open(&house.path).expect("sqlite");
     for (change, seq) in [
@@ -193,17 +196,17 @@ fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
     ] {
         assert_eq!(other.execute(change, [seqs[seq]]), Ok(1));
     }
-    for parcel in under_way {
-        parcel.settle(Receipt::Ack);
+    for envelope in under_way {
+        envelope.settle(Receipt::Ack);
     }
-    let last = house.parcel();
+    let last = house.envelope();
     let rows = house.rows();
     assert_eq!(rows.last().map(|row| row.id), Some(last.notification.id));
     last.settle(Receipt::Ack);
     let mut states = vec![State::Done; window + 2];
     states[window] = State::Dead;
     house.states(&states);
-    assert!(house.parcels.is_empty());
+    assert!(house.envelopes.is_empty());
 }
 
 #[test]
@@ -214,12 +217,15 @@ fn what_comes_back_unsent_goes_before_what_was_read_ahead() {
         assert!(house.store("a", false, None).is_ok());
     }
     house.inbox.here(&BackendId::parse("a").expect("an id"));
-    let first: Vec<_> = (0..window).map(|_| house.parcel()).collect();
-    let ids: Vec<_> = first.iter().map(|parcel| parcel.notification.id).collect();
-    for parcel in first {
-        parcel.settle(Receipt::Gone);
+    let first: Vec<_> = (0..window).map(|_| house.envelope()).collect();
+    let ids: Vec<_> = first
+        .iter()
+        .map(|envelope| envelope.notification.id)
+        .collect();
+    for envelope in first {
+        envelope.settle(Receipt::Gone);
     }
-    assert_eq!(house.parcel().notification.id, ids[0]);
+    assert_eq!(house.envelope().notification.id, ids[0]);
 }
 
 #[test]
@@ -231,7 +237,7 @@ fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
         assert!(house.store("a", false, None).is_ok());
     }
     house.inbox.here(&BackendId::parse("a").expect("an id"));
-    let under_way: Vec<_> = (0..window).map(|_| house.parcel()).collect();
+    let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
     house.outbox.let_go(HeldReceipt {
         seq: first,
         receipt: Receipt::Busy,
@@ -244,10 +250,10 @@ fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
     }
     // By the time that one more is on disk, the drain has been told of the one before.
     assert!(house.store("b", true, None).is_ok());
-    for parcel in under_way {
-        parcel.settle(Receipt::Ack);
+    for envelope in under_way {
+        envelope.settle(Receipt::Ack);
     }
-    assert_eq!(house.parcel().notification.id, house.rows()[0].id);
+    assert_eq!(house.envelope().notification.id, house.rows()[0].id);
 }
 
 /// While a try is being noted its row is not to be read; once it is noted, somebody must look again.
@@ -258,15 +264,15 @@ fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {
     assert!(house.store("a", false, None).is_ok());
     here();
     let other = Connection::open(&house.path).expect("sqlite");
-    let parcel = house.parcel();
+    let envelope = house.envelope();
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
-    parcel.reply.sent(Sent::now(1));
-    parcel.settle(Receipt::Gone);
+    envelope.reply.sent(Sent::now(1));
+    envelope.settle(Receipt::Gone);
     // Several times `retry_first`: the drain has looked, and found nothing that it may read.
-    let early = house.parcels.recv_timeout(Duration::from_millis(500));
+    let early = house.envelopes.recv_timeout(Duration::from_millis(500));
     assert!(early.is_err());
     other.execute_batch("ROLLBACK").expect("free");
-    assert_eq!(house.parcel().notification.tries, 2);
+    assert_eq!(house.envelope().notification.tries, 2);
 }
 
 #[test]
@@ -275,16 +281,16 @@ fn what_is_held_waits_for_its_session() {
     let seq = house.store("a", true, None).expect("room");
     house.inbox.here(&BackendId::parse("a").expect("an id"));
     assert!(house.store("b", false, None).is_ok());
-    assert_eq!(house.parcel().notification.backend.as_str(), "b");
+    assert_eq!(house.envelope().notification.backend.as_str(), "b");
     let sent = Some(Sent::now(3));
     house.outbox.let_go(HeldReceipt {
         seq,
         receipt: Receipt::Expired,
         sent,
     });
-    let mut again = house.parcel();
+    let mut again = house.envelope();
     while again.notification.backend.as_str() == "b" {
-        again = house.parcel();
+        again = house.envelope();
     }
     assert_eq!(again.notification.tries, 2);
     again.reply.sent(Sent::now(4));
@@ -338,7 +344,7 @@ fn what_the_disk_has_changed_is_a_dead_letter_and_not_a_payment() {
     house.inbox.here(&BackendId::parse("a").expect("an id"));
     let rows = house.states(&[State::Pending, State::Dead]);
     assert!(rows[1].why.starts_with("damaged"), "{}", rows[1].why);
-    assert!(house.parcels.is_empty());
+    assert!(house.envelopes.is_empty());
 }
 
 #[test]
@@ -359,9 +365,9 @@ fn it_goes_on_after_a_stop_where_it_was() {
     let all = house.outbox.keys(PATIENCE, 10, |key, _| keys.push(key));
     assert!(all.is_ok() && keys.len() == 2);
     // Nobody has it in hand any more.
-    let parcel = house.parcel();
-    assert_eq!(parcel.notification.backend.as_str(), "a");
-    parcel.settle(Receipt::Ack);
+    let envelope = house.envelope();
+    assert_eq!(envelope.notification.backend.as_str(), "a");
+    envelope.settle(Receipt::Ack);
     let rows = house.states(&[State::Done, State::Dead]);
     assert_eq!(rows[0].seq, seq);
 }
@@ -392,6 +398,6 @@ fn orders_change_what_they_name() {
     assert_eq!(dropped.freed.len(), 1);
     let retried = order(What::Retry, Some("b"));
     assert_eq!((retried.changed, retried.freed.len()), (1, 0));
-    assert_eq!(house.parcel().notification.backend.as_str(), "b");
+    assert_eq!(house.envelope().notification.backend.as_str(), "b");
     house.states(&[State::Pending, State::Pending]);
 }

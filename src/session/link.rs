@@ -12,7 +12,7 @@ use rustix::net::{Shutdown, shutdown};
 use crate::notification::Notification;
 use crate::tls::{Opened, PIECES_MAX, Records};
 
-/// More than this many bytes unwritten, and the session takes no further parcel until the peer has read some.
+/// More than this many bytes unwritten, and the session takes no further envelope until the peer has read some.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
 /// More than this many bytes unwritten besides large bodies, and they are the peer's own doing: the answers to what it

@@ -1,4 +1,4 @@
-//! A session's mailbox: a bounded queue of parcels, a word or two of command, the way out, the way in while it is lent, and the
+//! A session's mailbox: a bounded queue of envelopes, a word or two of command, the way out, the way in while it is lent, and the
 //! bell that wakes the thread.
 //!
 //! Whoever sends never waits: a full mailbox is an answer. The session's thread never looks without having been rung,
@@ -17,9 +17,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::acks::WayIn;
 use super::outgoing::Outgoing;
-use crate::parcel::Parcel;
+use crate::envelope::Envelope;
 
-/// What a session's thread can be told from outside. Commands do not queue behind parcels, and none can be refused.
+/// What a session's thread can be told from outside. Commands do not queue behind envelopes, and none can be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Another session has taken the id over.
@@ -43,13 +43,13 @@ impl Commands {
     }
 }
 
-/// Why a parcel was not taken; it comes back.
+/// Why an envelope was not taken; it comes back.
 #[derive(Debug)]
 pub enum NotTaken {
     /// As many wait as may.
-    Full(Box<Parcel>),
+    Full(Box<Envelope>),
     /// The session is leaving: its id is free, or another session's.
-    Shut(Box<Parcel>),
+    Shut(Box<Envelope>),
 }
 
 /// The mailboxes of all sessions, those that have not said HELLO included, by the sessions' numbers.
@@ -106,39 +106,39 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct Queue {
     /// The oldest, when it was looked at and left: crossbeam's channel cannot be peeked into.
-    oldest: Option<Box<Parcel>>,
+    oldest: Option<Box<Envelope>>,
     /// There while something is in it. crossbeam allocates all slots at once, 1.7 KiB for 64 of them, and of thousands of
     /// sessions few have anything waiting.
     channel: Option<Channel>,
 }
 
-type Channel = (Sender<Box<Parcel>>, Receiver<Box<Parcel>>);
+type Channel = (Sender<Box<Envelope>>, Receiver<Box<Envelope>>);
 
 impl Queue {
-    /// Puts `parcel` at the end, or gives it back if `capacity` are in the channel.
-    fn put(&mut self, parcel: Box<Parcel>, capacity: usize) -> Result<(), Box<Parcel>> {
+    /// Puts `envelope` at the end, or gives it back if `capacity` are in the channel.
+    fn put(&mut self, envelope: Box<Envelope>, capacity: usize) -> Result<(), Box<Envelope>> {
         let (inlet, _) = self.channel.get_or_insert_with(|| bounded(capacity));
         inlet
-            .try_send(parcel)
+            .try_send(envelope)
             .map_err(crossbeam_channel::TrySendError::into_inner)
     }
 
     /// Takes the oldest out.
-    fn take(&mut self) -> Option<Box<Parcel>> {
-        if let Some(parcel) = self.oldest.take() {
-            return Some(parcel);
+    fn take(&mut self) -> Option<Box<Envelope>> {
+        if let Some(envelope) = self.oldest.take() {
+            return Some(envelope);
         }
         let (_, outlet) = self.channel.as_ref()?;
-        let parcel = outlet.try_recv().ok();
+        let envelope = outlet.try_recv().ok();
         if outlet.is_empty() {
             self.channel = None;
         }
-        parcel
+        envelope
     }
 }
 
 impl Mailbox {
-    /// An empty mailbox for `capacity` parcels.
+    /// An empty mailbox for `capacity` envelopes.
     ///
     /// # Errors
     /// No file descriptor is left for the bell.
@@ -156,21 +156,21 @@ impl Mailbox {
         })
     }
 
-    /// Sends `parcel`, or puts it in; gives it back when the mailbox is full or shut.
+    /// Sends `envelope`, or puts it in; gives it back when the mailbox is full or shut.
     ///
     /// When nothing waits and the socket is free, the caller writes the MSG itself: waking the session's thread for it
     /// would cost more than the write.
-    pub fn push(&self, parcel: Box<Parcel>) -> Result<(), NotTaken> {
+    pub fn push(&self, envelope: Box<Envelope>) -> Result<(), NotTaken> {
         if self.waiting() == 0
             && let Some(mut outgoing) = self.outgoing.try_lock()
             && outgoing.may_take()
             && outgoing.link.is_flushed()
             && self.waiting() == 0
-            // Asked last: an heir may be taking out what was put in before this parcel, so that nothing seems to wait.
+            // Asked last: an heir may be taking out what was put in before this envelope, so that nothing seems to wait.
             && !*self.shut.read()
         {
             let now = Instant::now();
-            let broken = outgoing.send(*parcel, now).is_err();
+            let broken = outgoing.send(*envelope, now).is_err();
             // What is left, and what is broken, is for the thread to see to.
             if broken || !outgoing.link.is_flushed() {
                 drop(outgoing);
@@ -178,24 +178,24 @@ impl Mailbox {
             }
             return Ok(());
         }
-        self.put(parcel)
+        self.put(envelope)
     }
 
-    /// Puts `parcel` in, or gives it back when the mailbox is full or shut.
-    fn put(&self, parcel: Box<Parcel>) -> Result<(), NotTaken> {
+    /// Puts `envelope` in, or gives it back when the mailbox is full or shut.
+    fn put(&self, envelope: Box<Envelope>) -> Result<(), NotTaken> {
         let shut = self.shut.read();
         if *shut {
-            return Err(NotTaken::Shut(parcel));
+            return Err(NotTaken::Shut(envelope));
         }
         if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.capacity {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(NotTaken::Full(parcel));
+            return Err(NotTaken::Full(envelope));
         }
         // Cannot be full: `waiting` counts at least what the queue holds.
-        let put = self.queue.lock().put(parcel, self.capacity);
-        if let Err(parcel) = put {
+        let put = self.queue.lock().put(envelope, self.capacity);
+        if let Err(envelope) = put {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(NotTaken::Full(parcel));
+            return Err(NotTaken::Full(envelope));
         }
         drop(shut);
         self.ring();
@@ -247,13 +247,13 @@ impl Mailbox {
     pub fn bequeath(&self, heir: &Mailbox) -> Vec<NotTaken> {
         self.shut();
         let mut left_over = Vec::new();
-        while let Some(parcel) = self.take() {
-            left_over.extend(heir.put(parcel).err());
+        while let Some(envelope) = self.take() {
+            left_over.extend(heir.put(envelope).err());
         }
         left_over
     }
 
-    /// How many parcels wait.
+    /// How many envelopes wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
@@ -268,41 +268,41 @@ impl Mailbox {
         self.way_in.lock()
     }
 
-    /// Turns waiting parcels into MSG as far as `outgoing`, which is this mailbox's own, lets them.
+    /// Turns waiting envelopes into MSG as far as `outgoing`, which is this mailbox's own, lets them.
     pub fn hand_over_waiting(&self, outgoing: &mut Outgoing, now: Instant) {
         let shut = self.shut.read();
         while !*shut && outgoing.may_take() {
-            let Some(parcel) = self.take() else {
+            let Some(envelope) = self.take() else {
                 return;
             };
-            outgoing.hand_over(*parcel, now);
+            outgoing.hand_over(*envelope, now);
         }
     }
 
-    /// The oldest parcel.
-    pub fn take(&self) -> Option<Box<Parcel>> {
-        let parcel = self.queue.lock().take()?;
+    /// The oldest envelope.
+    pub fn take(&self) -> Option<Box<Envelope>> {
+        let envelope = self.queue.lock().take()?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Some(parcel)
+        Some(envelope)
     }
 
     /// Takes out what its sender no longer waits for, so that a session that cannot take anything holds no bodies for
     /// nobody; says when to come back.
     #[expect(clippy::vec_box)] // they are boxes already
-    pub fn expire(&self, now: Instant) -> (Vec<Box<Parcel>>, Option<Instant>) {
+    pub fn expire(&self, now: Instant) -> (Vec<Box<Envelope>>, Option<Instant>) {
         let mut expired = Vec::new();
         let mut queue = self.queue.lock();
         loop {
-            let Some(parcel) = queue.take() else {
+            let Some(envelope) = queue.take() else {
                 return (expired, None);
             };
-            if parcel.deadline > now {
-                let next = parcel.deadline;
-                queue.oldest = Some(parcel);
+            if envelope.deadline > now {
+                let next = envelope.deadline;
+                queue.oldest = Some(envelope);
                 return (expired, Some(next));
             }
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            expired.push(parcel);
+            expired.push(envelope);
         }
     }
 
@@ -325,7 +325,7 @@ impl Mailbox {
 
     /// Whether the thread, having lain down, may sleep; `false` if something has come that it must look at first.
     ///
-    /// `hungry` says whether the thread would take a parcel if there were one.
+    /// `hungry` says whether the thread would take an envelope if there were one.
     pub fn may_sleep(&self, hungry: bool) -> bool {
         let something = self.commands.load(Ordering::SeqCst) != 0 || (hungry && self.waiting() > 0);
         if something {
@@ -359,8 +359,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::envelope::Receipts;
     use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
-    use crate::parcel::Receipts;
     use crate::session::link::Link;
 
     #[derive(Default)]
@@ -379,7 +379,7 @@ mod tests {
         Mailbox::new(capacity, outgoing).expect("an eventfd")
     }
 
-    fn parcel(n: u64, deadline: Instant, ledger: &Arc<Ledger>) -> Box<Parcel> {
+    fn envelope(n: u64, deadline: Instant, ledger: &Arc<Ledger>) -> Box<Envelope> {
         let notification = Notification {
             id: IdMint::new(0).mint(n),
             backend: BackendId::parse("a").expect("an id"),
@@ -393,24 +393,24 @@ mod tests {
             body: Vec::new(),
         };
         let receipts = Arc::clone(ledger) as Arc<dyn Receipts>;
-        Box::new(Parcel::new(Arc::new(notification), deadline, receipts))
+        Box::new(Envelope::new(Arc::new(notification), deadline, receipts))
     }
 
     fn order(mailbox: &Mailbox) -> Vec<u64> {
         std::iter::from_fn(|| mailbox.take())
-            .map(|parcel| parcel.notification.at_unix_ms)
+            .map(|envelope| envelope.notification.at_unix_ms)
             .collect()
     }
 
     #[test]
-    fn a_full_mailbox_gives_the_parcel_back_even_when_the_oldest_was_looked_at() {
+    fn a_full_mailbox_gives_the_envelope_back_even_when_the_oldest_was_looked_at() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let mailbox = mailbox(2);
-        assert!(mailbox.push(parcel(1, later, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(1, later, &ledger)).is_ok());
         assert_eq!(mailbox.expire(now).1, Some(later));
-        assert!(mailbox.push(parcel(2, later, &ledger)).is_ok());
-        let Err(NotTaken::Full(refused)) = mailbox.push(parcel(3, later, &ledger)) else {
+        assert!(mailbox.push(envelope(2, later, &ledger)).is_ok());
+        let Err(NotTaken::Full(refused)) = mailbox.push(envelope(3, later, &ledger)) else {
             panic!("there is no room for a third");
         };
         assert_eq!(refused.notification.at_unix_ms, 3);
@@ -423,7 +423,7 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let mailbox = mailbox(4);
         for (n, deadline) in [(1, now), (2, now), (3, later)] {
-            assert!(mailbox.push(parcel(n, deadline, &ledger)).is_ok());
+            assert!(mailbox.push(envelope(n, deadline, &ledger)).is_ok());
         }
         let (expired, next) = mailbox.expire(now);
         assert_eq!(
@@ -441,14 +441,14 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let (old, new) = (mailbox(4), mailbox(4));
         for n in 1..=3 {
-            assert!(old.push(parcel(n, later, &ledger)).is_ok());
+            assert!(old.push(envelope(n, later, &ledger)).is_ok());
         }
         let _ = old.expire(now); // the oldest is looked at, and must stay the oldest
         assert!(old.bequeath(&new).is_empty());
         assert_eq!((old.waiting(), order(&new)), (0, vec![1, 2, 3]));
         // Who comes after that finds out, and the heir.
         assert!(matches!(
-            old.push(parcel(4, later, &ledger)),
+            old.push(envelope(4, later, &ledger)),
             Err(NotTaken::Shut(_))
         ));
     }
@@ -461,13 +461,13 @@ mod tests {
         let has_channel = || mailbox.queue.lock().channel.is_some();
         assert!(!has_channel());
         for n in 1..=4 {
-            assert!(mailbox.push(parcel(n, later, &ledger)).is_ok());
+            assert!(mailbox.push(envelope(n, later, &ledger)).is_ok());
         }
         assert!(has_channel());
         let _ = mailbox.expire(now); // the oldest is looked at
         assert_eq!(order(&mailbox), [1, 2, 3, 4]);
         assert!(!has_channel());
-        assert!(mailbox.push(parcel(5, now, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(5, now, &ledger)).is_ok());
         assert_eq!(mailbox.expire(now).0.len(), 1);
         assert!(!has_channel());
     }
@@ -476,8 +476,8 @@ mod tests {
     fn dropping_a_mailbox_tells_every_sender() {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let mailbox = mailbox(4);
-        assert!(mailbox.push(parcel(1, now, &ledger)).is_ok());
-        assert!(mailbox.push(parcel(2, now, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(1, now, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(2, now, &ledger)).is_ok());
         drop(mailbox);
         assert_eq!(*ledger.0.lock(), [Receipt::Gone, Receipt::Gone]);
     }
@@ -487,7 +487,7 @@ mod tests {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let mailbox = mailbox(4);
         let mut count = [0; 8];
-        assert!(mailbox.push(parcel(1, now, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(1, now, &ledger)).is_ok());
         assert!(
             rustix::io::read(mailbox.bell(), &mut count).is_err(),
             "awake: no ring"
@@ -517,7 +517,7 @@ mod tests {
         (outgoing.open, outgoing.credit) = (true, 9);
         let mailbox = Mailbox::new(4, outgoing).expect("an eventfd");
         assert!(mailbox.lie_down().link.is_flushed(), "nothing to wait for");
-        let mut large = parcel(1, now + Duration::from_secs(9), &ledger);
+        let mut large = envelope(1, now + Duration::from_secs(9), &ledger);
         if let Some(notification) = Arc::get_mut(&mut large.notification) {
             notification.body = vec![0; 8 << 20];
         }
@@ -536,7 +536,7 @@ mod tests {
         let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let (old, new) = (mailbox(4), mailbox(4));
-        assert!(old.push(parcel(1, later, &ledger)).is_ok());
+        assert!(old.push(envelope(1, later, &ledger)).is_ok());
         // Its session has not heard of it yet, and the socket is free.
         old.shut();
         {
@@ -546,7 +546,7 @@ mod tests {
         }
         assert!(old.bequeath(&new).is_empty());
         assert!(matches!(
-            old.push(parcel(2, later, &ledger)),
+            old.push(envelope(2, later, &ledger)),
             Err(NotTaken::Shut(_))
         ));
         assert_eq!((old.outgoing().in_flight(), order(&new)), (0, vec![1]));

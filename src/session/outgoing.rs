@@ -1,6 +1,6 @@
 //! One session's way out: the link, what is in flight on it, and how much more may be.
 //!
-//! It stands behind a lock of its own, because two threads use it: the session's, and whoever brings a parcel while
+//! It stands behind a lock of its own, because two threads use it: the session's, and whoever brings an envelope while
 //! nothing stands in its way. The lock is held over a write that cannot wait; it is what orders the bytes on this one
 //! socket, and nobody else's.
 
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::link::Link;
 use crate::bus::msg_line;
+use crate::envelope::{Envelope, Reply, Sent};
 use crate::notification::{Notification, NotificationId};
-use crate::parcel::{Parcel, Reply, Sent};
 
 /// An idle session keeps room for this many MSG in flight, of 80 bytes each.
 const IN_FLIGHT_KEPT: usize = 4;
@@ -64,24 +64,24 @@ impl Outgoing {
         self.open && self.in_flight.len() < self.credit && !self.link.is_backed_up()
     }
 
-    /// Makes `parcel` a MSG, to be flushed.
-    pub fn hand_over(&mut self, parcel: Parcel, now: Instant) {
-        let notification = &parcel.notification;
+    /// Makes `envelope` a MSG, to be flushed.
+    pub fn hand_over(&mut self, envelope: Envelope, now: Instant) {
+        let notification = &envelope.notification;
         self.link.frame(now, |out| line(out, notification));
         self.link.data(now, notification);
-        self.is_sent(parcel.reply, now);
+        self.is_sent(envelope.reply, now);
     }
 
-    /// Makes `parcel` a MSG, and writes of it what the socket takes now.
+    /// Makes `envelope` a MSG, and writes of it what the socket takes now.
     ///
     /// # Errors
     /// The connection is broken; the MSG counts as in flight all the same.
-    pub fn send(&mut self, parcel: Parcel, now: Instant) -> io::Result<()> {
-        let Parcel {
+    pub fn send(&mut self, envelope: Envelope, now: Instant) -> io::Result<()> {
+        let Envelope {
             notification,
             reply,
             ..
-        } = parcel;
+        } = envelope;
         let mut out = Vec::with_capacity(LINE_BYTES_USUAL);
         line(&mut out, &notification);
         self.is_sent(reply, now); // before it can be read
@@ -184,8 +184,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::envelope::Receipts;
     use crate::notification::{BackendId, IdMint, Receipt};
-    use crate::parcel::Receipts;
     use crate::wire;
 
     struct Nobody;
@@ -201,7 +201,7 @@ mod tests {
         (Outgoing::new(link, Duration::from_secs(1)), theirs)
     }
 
-    fn parcel(route: &str, now: Instant) -> Parcel {
+    fn envelope(route: &str, now: Instant) -> Envelope {
         let notification = Notification {
             id: IdMint::new(u64::MAX).mint(u64::MAX),
             backend: BackendId::parse("a").expect("an id"),
@@ -214,7 +214,7 @@ mod tests {
             head: vec![b'h'; 32 * 1024],
             body: Vec::new(),
         };
-        Parcel::new(Arc::new(notification), now, Arc::new(Nobody))
+        Envelope::new(Arc::new(notification), now, Arc::new(Nobody))
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let (mut outgoing, _theirs) = outgoing(start);
-        outgoing.hand_over(parcel("r", start), start);
+        outgoing.hand_over(envelope("r", start), start);
         let id = outgoing.in_flight[0].reply.id();
         assert!(outgoing.touch(id, at(900)));
         assert_eq!(
@@ -238,10 +238,10 @@ mod tests {
     fn an_idle_session_keeps_little_room_for_what_is_in_flight() {
         let now = Instant::now();
         let (mut outgoing, _theirs) = outgoing(now);
-        outgoing.hand_over(parcel("r", now), now);
+        outgoing.hand_over(envelope("r", now), now);
         assert_eq!(outgoing.in_flight.capacity(), 1);
         for _ in 0..20 {
-            outgoing.hand_over(parcel("r", now), now);
+            outgoing.hand_over(envelope("r", now), now);
         }
         while outgoing.overdue(now + Duration::from_secs(1)).is_some() {}
         assert_eq!(outgoing.in_flight(), 0);
@@ -253,7 +253,7 @@ mod tests {
         let now = Instant::now();
         let (mut outgoing, mut theirs) = outgoing(now);
         // The limits of config::route, http::route and of the numbers; every byte that is escaped is three.
-        outgoing.hand_over(parcel(&"{".repeat(64), now), now);
+        outgoing.hand_over(envelope(&"{".repeat(64), now), now);
         outgoing.flush(now).expect("an open socket");
         let mut bytes = vec![0; wire::LINE_BYTES_MAX + 1];
         theirs.read_exact(&mut bytes).expect("line and data");

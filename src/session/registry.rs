@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::mailbox::{Command, Mailbox, NotTaken};
 use crate::bus::{Data, Sessions, Stamp};
+use crate::envelope::{Envelope, Reply};
 use crate::notification::{BackendId, Receipt, unix_us};
-use crate::parcel::{Parcel, Reply};
 use crate::wire;
 
 /// The node's sessions by backend id.
@@ -31,13 +31,13 @@ struct Seat {
     mailbox: Arc<Mailbox>,
 }
 
-/// Why a parcel was not taken; it comes back.
+/// Why an envelope was not taken; it comes back.
 #[derive(Debug)]
 pub enum NotSent {
     /// No session here has that id.
-    Absent(Box<Parcel>),
+    Absent(Box<Envelope>),
     /// The session's mailbox is full.
-    Full(Box<Parcel>),
+    Full(Box<Envelope>),
 }
 
 /// Why data was not passed on.
@@ -59,21 +59,21 @@ pub enum Seated {
 }
 
 impl Registry {
-    /// Puts `parcel` in the mailbox of its backend's session.
+    /// Puts `envelope` in the mailbox of its backend's session.
     ///
     /// # Errors
     /// The backend is not here, or its mailbox is full.
-    pub fn send(&self, mut parcel: Box<Parcel>) -> Result<(), NotSent> {
+    pub fn send(&self, mut envelope: Box<Envelope>) -> Result<(), NotSent> {
         loop {
-            let Some(mailbox) = self.mailbox(&parcel.notification.backend) else {
-                return Err(NotSent::Absent(parcel));
+            let Some(mailbox) = self.mailbox(&envelope.notification.backend) else {
+                return Err(NotSent::Absent(envelope));
             };
-            match mailbox.push(parcel) {
+            match mailbox.push(envelope) {
                 Ok(()) => return Ok(()),
-                Err(NotTaken::Full(parcel)) => return Err(NotSent::Full(parcel)),
+                Err(NotTaken::Full(envelope)) => return Err(NotSent::Full(envelope)),
                 // It left after the look. Whoever shuts a mailbox takes its seat away first, so the next look finds
                 // another one, or none.
-                Err(NotTaken::Shut(back)) => parcel = back,
+                Err(NotTaken::Shut(back)) => envelope = back,
             }
         }
     }
@@ -151,7 +151,7 @@ impl Registry {
         self.len() == 0
     }
 
-    /// How many parcels wait in all mailboxes together.
+    /// How many envelopes wait in all mailboxes together.
     pub fn waiting(&self) -> usize {
         let seats = self.seats.lock();
         seats
@@ -164,15 +164,15 @@ impl Registry {
 
 /// What the bus asks of the sessions here.
 impl Sessions for Registry {
-    fn hand_over(&self, parcel: Box<Parcel>) -> bool {
-        match self.send(parcel) {
+    fn hand_over(&self, envelope: Box<Envelope>) -> bool {
+        match self.send(envelope) {
             Ok(()) => true,
-            Err(NotSent::Full(parcel)) => {
-                parcel.settle(Receipt::Busy);
+            Err(NotSent::Full(envelope)) => {
+                envelope.settle(Receipt::Busy);
                 true
             }
-            Err(NotSent::Absent(parcel)) => {
-                parcel.settle(Receipt::Gone);
+            Err(NotSent::Absent(envelope)) => {
+                envelope.settle(Receipt::Gone);
                 false
             }
         }
@@ -204,7 +204,7 @@ impl Sessions for Registry {
         seats.newest = seats.newest.max(stamp);
     }
 
-    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Parcel>> {
+    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
         let older = {
             let mut seats = self.seats.lock();
             if seats.by_id.get(backend).map(|seat| seat.stamp) != Some(stamp) {

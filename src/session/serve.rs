@@ -181,12 +181,12 @@ impl Session {
 
     // ---- out -------------------------------------------------------------------------------------------------------
 
-    /// Turns waiting parcels into MSG, as far as the credit goes, and writes what the socket takes.
+    /// Turns waiting envelopes into MSG, as far as the credit goes, and writes what the socket takes.
     fn write(&mut self) -> Option<()> {
         if self.mailbox.waiting() > 0 {
             let (expired, _) = self.mailbox.expire(self.now);
-            for parcel in expired {
-                parcel.settle(Receipt::Expired); // not sent for nothing
+            for envelope in expired {
+                envelope.settle(Receipt::Expired); // not sent for nothing
             }
         }
         let mut outgoing = self.mailbox.outgoing();

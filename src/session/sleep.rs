@@ -35,7 +35,7 @@ impl Session {
             hungry = outgoing.may_take();
             due = self.next_due(&outgoing);
         }
-        let due = due.min(self.stuck_parcel_due(hungry).unwrap_or(due));
+        let due = due.min(self.stuck_envelope_due(hungry).unwrap_or(due));
         let patience = if self.mailbox.may_sleep(hungry) && !self.lending.is_due(&self.mailbox) {
             due.saturating_duration_since(Instant::now())
         } else {
@@ -91,14 +91,14 @@ impl Session {
         }
     }
 
-    /// When the oldest parcel that cannot be taken expires.
-    fn stuck_parcel_due(&self, hungry: bool) -> Option<Instant> {
+    /// When the oldest envelope that cannot be taken expires.
+    fn stuck_envelope_due(&self, hungry: bool) -> Option<Instant> {
         if hungry || self.mailbox.waiting() == 0 {
             return None;
         }
         let (expired, next) = self.mailbox.expire(self.now);
-        for parcel in expired {
-            parcel.settle(Receipt::Expired);
+        for envelope in expired {
+            envelope.settle(Receipt::Expired);
         }
         next
     }

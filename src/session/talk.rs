@@ -16,9 +16,9 @@ use super::registry::NotTold;
 use super::serve::{Phase, Session};
 use crate::bus::events::ListenerId;
 use crate::bus::{Channel, Data, Event, Events, Reach, Ready};
+use crate::envelope::{Receipts, Reply};
 use crate::metrics::BusMetrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
-use crate::parcel::{Receipts, Reply};
 use crate::wire::{self, FrameError, Line};
 
 /// The longest `ref` that is said back, in bytes, unescaped: three times as long when escaped, it still fits a line.

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use payrelay::config;
-use payrelay::courier::Courier;
+use payrelay::dispatcher::Dispatcher;
+use payrelay::envelope::Envelope;
 use payrelay::notification::{BackendId, EventKey, IdMint, Notification, unix_ms};
 use payrelay::outbox::{Inbox, Outbox, Setting, Undelivered};
-use payrelay::parcel::Parcel;
 use payrelay::timeline::Timeline;
 
 use crate::support::{Relay, eventually, heavy};
@@ -107,8 +107,8 @@ fn a_drain_to_one_backend_with_credit_64() {
 struct Nowhere;
 
 impl payrelay::bus::Forward for Nowhere {
-    fn forward(&self, parcel: Box<Parcel>) {
-        parcel.settle(payrelay::notification::Receipt::Gone);
+    fn forward(&self, envelope: Box<Envelope>) {
+        envelope.settle(payrelay::notification::Receipt::Gone);
     }
 }
 
@@ -130,7 +130,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
         patience: minute,
         queue: 4096,
         inbox: Arc::new(Inbox::default()),
-        courier: Courier::new(Arc::default(), Arc::new(Nowhere)),
+        dispatcher: Dispatcher::new(Arc::default(), Arc::new(Nowhere)),
         metrics: Arc::default(),
         random: 7,
     });

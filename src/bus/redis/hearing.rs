@@ -1,4 +1,4 @@
-//! What is done with what is heard: parcels to sessions, receipts to whoever waits, the verdict over two sessions of one id.
+//! What is done with what is heard: envelopes to sessions, receipts to whoever waits, the verdict over two sessions of one id.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,9 +13,9 @@ use crate::bus::events::Hub;
 use crate::bus::frames::{self, Frame};
 use crate::bus::roll::RollCalls;
 use crate::bus::{Arrivals, Sessions, Stamp, Topic};
+use crate::envelope::{Envelope, Progress, Receipts, Reply};
 use crate::metrics::BusMetrics;
 use crate::notification::{BackendId, NotificationId, Receipt};
-use crate::parcel::{Parcel, Progress, Receipts, Reply};
 
 /// Backends in one ROLL.
 const ROLL_MAX: usize = 1000;
@@ -51,9 +51,9 @@ impl Hearing {
     }
 
     fn give_way(&self, backend: &BackendId, ours: Stamp) {
-        for parcel in self.sessions.give_way(backend, ours) {
+        for envelope in self.sessions.give_way(backend, ours) {
             // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
-            parcel.settle(Receipt::Gone);
+            envelope.settle(Receipt::Gone);
         }
         // Its session has no seat to give up any more, and so will not ask.
         self.asks.note(Topic::Backend(backend.clone()));
@@ -145,9 +145,9 @@ impl Ear for Hearing {
                     let deadline = Instant::now() + ttl;
                     let progress = Arc::new(Progress::default());
                     let receipts = self.back(origin, backend, Some(Arc::clone(&progress)));
-                    let parcel = Parcel::new(Arc::new(notification), deadline, receipts);
-                    let parcel = parcel.tracked(progress);
-                    !self.sessions.hand_over(Box::new(parcel))
+                    let envelope = Envelope::new(Arc::new(notification), deadline, receipts);
+                    let envelope = envelope.tracked(progress);
+                    !self.sessions.hand_over(Box::new(envelope))
                 }
                 Some(Frame::Data { id, data, origin }) => {
                     let reply = Reply::new(id, self.back(origin, backend, None));

@@ -48,9 +48,9 @@ use super::{
     Arrivals, Bus, Data, Forward, Ledger, Reach, Ready, Sessions, Told, Topic, Unreachable,
 };
 use crate::config;
+use crate::envelope::{Envelope, Reply};
 use crate::metrics::{BusMetrics, BusReadings};
 use crate::notification::{BackendId, Receipt};
-use crate::parcel::{Parcel, Reply};
 
 /// A stack for the redis crate's parser and TLS.
 const STACK_BYTES: usize = 256 * 1024;
@@ -222,7 +222,11 @@ impl RedisBus {
         }
         self.metrics.forwarded();
         let bytes = link::publish(&self.names.to("to:", to.as_str()), write);
-        if self.post.send(bytes, Then::Parcel(to.clone(), id)).is_err() {
+        if self
+            .post
+            .send(bytes, Then::Envelope(to.clone(), id))
+            .is_err()
+        {
             self.abroad.told(to, id, Receipt::Busy, None);
             self.abroad.heard_by(to, id, 1);
         }
@@ -230,12 +234,12 @@ impl RedisBus {
 }
 
 impl Forward for RedisBus {
-    fn forward(&self, parcel: Box<Parcel>) {
-        let Parcel {
+    fn forward(&self, envelope: Box<Envelope>) {
+        let Envelope {
             notification,
             deadline,
             reply,
-        } = *parcel;
+        } = *envelope;
         let ttl = deadline.saturating_duration_since(Instant::now());
         self.send(&notification.backend, reply, self.ack_timeout, |out| {
             frames::msg(out, &notification, &self.names.instance, ttl);

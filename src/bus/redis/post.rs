@@ -26,7 +26,7 @@ pub enum Then {
     /// It says what became of a notification. If the node it is for does not hear, it is said again.
     Again(Word),
     /// It is the number of nodes that heard of this notification.
-    Parcel(BackendId, NotificationId),
+    Envelope(BackendId, NotificationId),
     /// Somebody wants to see it.
     Reply(Box<dyn FnOnce(Result<Value, Unreachable>) + Send>),
 }

@@ -364,7 +364,7 @@ fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) -> Option
             word.unheard += 1;
             return Some(word);
         }
-        Then::Parcel(backend, id) => match value {
+        Then::Envelope(backend, id) => match value {
             Ok(value) => tools.abroad.heard_by(&backend, id, link::count(&value)),
             Err(Unreachable) => tools.abroad.failed(&backend, id),
         },

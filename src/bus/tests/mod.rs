@@ -33,7 +33,7 @@ on_every_carrier! {
     promises::a_backend_is_reached_when_it_is_told_so_and_not_when_it_has_left,
     promises::a_notification_arrives_as_it_was,
     promises::notifications_arrive_in_the_order_sent,
-    promises::a_parcel_that_is_dropped_says_so,
+    promises::an_envelope_that_is_dropped_says_so,
     promises::data_is_carried_as_it_is,
     promises::every_arrival_is_heard_on_every_node,
     promises::the_roll_names_everybody_once,

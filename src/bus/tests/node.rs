@@ -13,11 +13,11 @@ use crate::bus::{
     Arrivals, Bus, Channel, Data, Events, MemoryBus, Reach, RedisBus, Roll, Sessions, Stamp, Topic,
 };
 use crate::config::{self, Secret};
+use crate::envelope::{Envelope, Receipts, Reply};
 use crate::metrics::Metrics;
 use crate::notification::{
     BackendId, IdMint, Notification, NotificationId, Receipt, unix_ms, unix_us,
 };
-use crate::parcel::{Parcel, Receipts, Reply};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,8 +57,8 @@ pub enum Manners {
 /// The sessions of a node.
 pub struct Lodge {
     seats: Mutex<Seats>,
-    got: Sender<Box<Parcel>>,
-    parcels: Receiver<Box<Parcel>>,
+    got: Sender<Box<Envelope>>,
+    envelopes: Receiver<Box<Envelope>>,
     told: Sender<Data>,
     pub data: Receiver<Data>,
 }
@@ -71,20 +71,20 @@ struct Seats {
 
 impl Lodge {
     fn new() -> Self {
-        let (got, parcels) = unbounded();
+        let (got, envelopes) = unbounded();
         let (told, data) = unbounded();
         Self {
             seats: Mutex::default(),
             got,
-            parcels,
+            envelopes,
             told,
             data,
         }
     }
 
-    /// The next parcel that came for somebody who keeps them.
-    pub fn parcel(&self) -> Box<Parcel> {
-        self.parcels.recv_timeout(PATIENCE).expect("a parcel")
+    /// The next envelope that came for somebody who keeps them.
+    pub fn envelope(&self) -> Box<Envelope> {
+        self.envelopes.recv_timeout(PATIENCE).expect("an envelope")
     }
 
     pub fn seat(&self, id: &BackendId, manners: Manners) {
@@ -105,12 +105,12 @@ impl Lodge {
 }
 
 impl Sessions for Lodge {
-    fn hand_over(&self, parcel: Box<Parcel>) -> bool {
-        match self.manners(&parcel.notification.backend) {
-            Some(Manners::Says(receipt)) => parcel.settle(receipt),
-            Some(Manners::Keeps) => self.got.send(parcel).expect("the test is there"),
+    fn hand_over(&self, envelope: Box<Envelope>) -> bool {
+        match self.manners(&envelope.notification.backend) {
+            Some(Manners::Says(receipt)) => envelope.settle(receipt),
+            Some(Manners::Keeps) => self.got.send(envelope).expect("the test is there"),
             None => {
-                parcel.settle(Receipt::Gone);
+                envelope.settle(Receipt::Gone);
                 return false;
             }
         }
@@ -149,7 +149,7 @@ impl Sessions for Lodge {
         seats.newest = seats.newest.max(stamp);
     }
 
-    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Parcel>> {
+    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
         let mut seats = self.seats.lock();
         if seats.by_id.get(backend).map(|(stamp, _)| *stamp) == Some(stamp) {
             seats.by_id.remove(backend);
@@ -314,17 +314,17 @@ impl Node {
     /// Delivers as a node does: to its own session, or to the others.
     pub fn deliver(&self, notification: Notification) -> NotificationId {
         let notification_id = notification.id;
-        let parcel = Parcel::new(
+        let envelope = Envelope::new(
             Arc::new(notification),
             Instant::now() + PATIENCE,
             Arc::clone(&self.ledger) as _,
         );
-        let parcel = Box::new(parcel);
-        match self.lodge.manners(&parcel.notification.backend) {
+        let envelope = Box::new(envelope);
+        match self.lodge.manners(&envelope.notification.backend) {
             Some(_) => {
-                self.lodge.hand_over(parcel);
+                self.lodge.hand_over(envelope);
             }
-            None => self.bus.forward(parcel),
+            None => self.bus.forward(envelope),
         }
         notification_id
     }

@@ -1,4 +1,4 @@
-//! Parcels, data, arrivals and the roll.
+//! Envelopes, data, arrivals and the roll.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,8 +98,8 @@ pub fn a_notification_arrives_as_it_was(pair: &Pair) {
             ..sent
         };
         a.deliver(sent);
-        let parcel = b.lodge.parcel();
-        let got = &parcel.notification;
+        let envelope = b.lodge.envelope();
+        let got = &envelope.notification;
         assert_eq!(
             (got.id, &got.backend, &got.route, &got.verified),
             (wanted.id, &wanted.backend, &wanted.route, &wanted.verified)
@@ -109,9 +109,9 @@ pub fn a_notification_arrives_as_it_was(pair: &Pair) {
             (&wanted.event, wanted.at_unix_ms, wanted.tries)
         );
         assert!(got.head == wanted.head && got.body == wanted.body);
-        let left = parcel.deadline.saturating_duration_since(Instant::now());
+        let left = envelope.deadline.saturating_duration_since(Instant::now());
         assert!(left > Duration::from_secs(10), "{left:?} of its 20 s");
-        parcel.settle(Receipt::Ack);
+        envelope.settle(Receipt::Ack);
         assert_eq!(a.receipt(), (wanted.id, Receipt::Ack));
     }
 }
@@ -125,9 +125,9 @@ pub fn notifications_arrive_in_the_order_sent(pair: &Pair) {
     let got: Vec<_> = sent
         .iter()
         .map(|_| {
-            let parcel = b.lodge.parcel();
-            let id = parcel.notification.id;
-            parcel.settle(Receipt::Ack);
+            let envelope = b.lodge.envelope();
+            let id = envelope.notification.id;
+            envelope.settle(Receipt::Ack);
             id
         })
         .collect();
@@ -137,10 +137,10 @@ pub fn notifications_arrive_in_the_order_sent(pair: &Pair) {
     }
 }
 
-pub fn a_parcel_that_is_dropped_says_so(pair: &Pair) {
+pub fn an_envelope_that_is_dropped_says_so(pair: &Pair) {
     pair.b().seat("till", Manners::Keeps);
     let sent = pair.a().deliver(pair.a().notification("till"));
-    drop(pair.b().lodge.parcel());
+    drop(pair.b().lodge.envelope());
     assert_eq!(pair.a().receipt(), (sent, Receipt::Gone));
 }
 

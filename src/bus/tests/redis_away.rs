@@ -116,15 +116,15 @@ fn what_was_answered_while_redis_was_away_is_told_when_it_is_back() {
     pair.b().seat("till", Manners::Keeps);
     let (a, b) = (pair.a(), pair.b());
     let sent: Vec<_> = (0..20).map(|_| a.deliver(a.notification("till"))).collect();
-    let parcels: Vec<_> = sent.iter().map(|_| b.lodge.parcel()).collect();
+    let envelopes: Vec<_> = sent.iter().map(|_| b.lodge.envelope()).collect();
     if let Some(server) = &mut pair.server {
         server.kill();
     }
     eventually("both have noticed", || {
         pair.nodes().iter().all(|node| node.bus.unwell().is_some())
     });
-    for parcel in parcels {
-        parcel.settle(Receipt::Ack);
+    for envelope in envelopes {
+        envelope.settle(Receipt::Ack);
     }
     if let Some(server) = &mut pair.server {
         server.launch();

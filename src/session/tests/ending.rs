@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::room::{Heard, PATIENCE, Room};
+use crate::envelope::Receipts;
 use crate::notification::{NotificationId, Receipt};
-use crate::parcel::Receipts;
 use crate::session::acks::AckReader;
 use crate::session::link::Link;
 use crate::session::mailbox::{Command, Mailbox};
@@ -28,7 +28,7 @@ impl Receipts for Bomb {
 fn a_panic_ends_one_session_and_nobody_waits_for_it() {
     let room = Room::new();
     let mut client = room.backend("HELLO 1 id=a max=2");
-    let bomb = room.sender.parcel_for("a", "r", b"x", Arc::new(Bomb));
+    let bomb = room.sender.envelope_for("a", "r", b"x", Arc::new(Bomb));
     let bomb_id = bomb.notification.id;
     room.house.registry.send(bomb).expect("a place for it");
     let flying = room.sender.send("a", b"y");

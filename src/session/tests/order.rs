@@ -14,12 +14,12 @@ use crate::notification::Receipt;
 const SENDERS: usize = 6;
 const EACH: usize = 300;
 
-/// How many parcels may be without a receipt: as many as the queue holds, so that none is refused.
+/// How many envelopes may be without a receipt: as many as the queue holds, so that none is refused.
 fn gate() -> (Sender<()>, Receiver<()>) {
     bounded(64)
 }
 
-/// Every sender sends its parcels one after the other, numbered, in sizes from nothing to more than a socket takes.
+/// Every sender sends its envelopes one after the other, numbered, in sizes from nothing to more than a socket takes.
 fn send_all(room: &Room, seed: usize, gate: &Sender<()>) {
     std::thread::scope(|scope| {
         for sender in 0..SENDERS {
@@ -33,8 +33,8 @@ fn send_all(room: &Room, seed: usize, gate: &Sender<()>) {
                     };
                     gate.send(()).expect("the test takes receipts");
                     let route = format!("{sender}/{n}");
-                    let parcel = room.sender.parcel("a", &route, &vec![0; size]);
-                    let sent = room.house.registry.send(parcel);
+                    let envelope = room.sender.envelope("a", &route, &vec![0; size]);
+                    let sent = room.house.registry.send(envelope);
                     sent.expect("the backend is there, with a place for it");
                 }
             });

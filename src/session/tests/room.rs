@@ -13,10 +13,10 @@ use socket2::{Domain, Socket, Type};
 use crate::bus::events::Hub;
 use crate::bus::{Bus, Events, MemoryBus};
 use crate::config;
+use crate::envelope::{Envelope, Receipts};
 use crate::fds::FdBudget;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
-use crate::parcel::{Parcel, Receipts};
 use crate::peers::Failures;
 use crate::readiness::{Ready, Sideline};
 use crate::session::token::Access;
@@ -178,18 +178,18 @@ impl Receipts for Ledger {
 }
 
 impl Shipper {
-    pub fn parcel(&self, to: &str, route: &str, body: &[u8]) -> Box<Parcel> {
+    pub fn envelope(&self, to: &str, route: &str, body: &[u8]) -> Box<Envelope> {
         let receipts = Arc::clone(&self.ledger) as Arc<dyn Receipts>;
-        self.parcel_for(to, route, body, receipts)
+        self.envelope_for(to, route, body, receipts)
     }
 
-    pub fn parcel_for(
+    pub fn envelope_for(
         &self,
         to: &str,
         route: &str,
         body: &[u8],
         receipts: Arc<dyn Receipts>,
-    ) -> Box<Parcel> {
+    ) -> Box<Envelope> {
         let notification = Notification {
             id: self.mint.mint(1_764_000_000_000),
             backend: BackendId::parse(to).expect("an id"),
@@ -203,14 +203,14 @@ impl Shipper {
             body: body.to_vec(),
         };
         let deadline = Instant::now() + 10 * PATIENCE;
-        Box::new(Parcel::new(Arc::new(notification), deadline, receipts))
+        Box::new(Envelope::new(Arc::new(notification), deadline, receipts))
     }
 
     /// Sends what must find a place.
     pub fn send(&self, to: &str, body: &[u8]) -> NotificationId {
-        let parcel = self.parcel(to, "r", body);
-        let id = parcel.notification.id;
-        self.registry.send(parcel).expect("a place for it");
+        let envelope = self.envelope(to, "r", body);
+        let id = envelope.notification.id;
+        self.registry.send(envelope).expect("a place for it");
         id
     }
 

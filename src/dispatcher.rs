@@ -4,35 +4,35 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::bus::Forward;
+use crate::envelope::Envelope;
 use crate::notification::{BackendId, Receipt};
-use crate::parcel::Parcel;
 use crate::session::{NotSent, Registry};
 
-/// Takes parcels to backends. Fresh notifications and redeliveries go the same way.
+/// Takes envelopes to backends. Fresh notifications and redeliveries go the same way.
 #[derive(Clone)]
-pub struct Courier {
+pub struct Dispatcher {
     registry: Arc<Registry>,
     bus: Arc<dyn Forward>,
 }
 
-impl fmt::Debug for Courier {
+impl fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Courier").finish_non_exhaustive()
+        f.debug_struct("Dispatcher").finish_non_exhaustive()
     }
 }
 
-impl Courier {
-    /// A courier who looks in `registry` first and then asks `bus`.
+impl Dispatcher {
+    /// A dispatcher who looks in `registry` first and then asks `bus`.
     pub fn new(registry: Arc<Registry>, bus: Arc<dyn Forward>) -> Self {
         Self { registry, bus }
     }
 
-    /// Takes `parcel` on its way. Its reply is told what comes of it, in this call or later. Never waits.
-    pub fn take(&self, parcel: Box<Parcel>) {
-        match self.registry.send(parcel) {
+    /// Takes `envelope` on its way. Its reply is told what comes of it, in this call or later. Never waits.
+    pub fn take(&self, envelope: Box<Envelope>) {
+        match self.registry.send(envelope) {
             Ok(()) => {}
-            Err(NotSent::Full(parcel)) => parcel.settle(Receipt::Busy),
-            Err(NotSent::Absent(parcel)) => self.bus.forward(parcel),
+            Err(NotSent::Full(envelope)) => envelope.settle(Receipt::Busy),
+            Err(NotSent::Absent(envelope)) => self.bus.forward(envelope),
         }
     }
 

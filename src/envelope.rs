@@ -1,6 +1,6 @@
 //! A notification on its way to a session, together with the one who waits to hear what became of it.
 //!
-//! A parcel cannot be lost in silence: whoever drops it tells its sender [`Receipt::Gone`].
+//! An envelope cannot be lost in silence: whoever drops it tells its sender [`Receipt::Gone`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::notification::{Notification, NotificationId, Receipt, unix_ms};
 
 /// Where receipts go: the delivery that waits on this node, or the bus on its way to another.
 pub trait Receipts: Send + Sync {
-    /// Tells what became of `id`. Called once for each parcel.
+    /// Tells what became of `id`. Called once for each envelope.
     fn receipt(&self, id: NotificationId, receipt: Receipt);
 }
 
-/// Whether a parcel became a MSG: known to its sender while it is on its way, and after.
+/// Whether an envelope became a MSG: known to its sender while it is on its way, and after.
 ///
 /// A notification that no backend was sent has not been tried, however often it was offered.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Progress {
 
 /// A notification to hand over, and the reply owed for it.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct Envelope {
     /// What to hand over.
     pub notification: Arc<Notification>,
     /// When its sender stops waiting: not worth handing over after that.
@@ -65,7 +65,7 @@ pub struct Parcel {
     pub reply: Reply,
 }
 
-impl Parcel {
+impl Envelope {
     /// Packs `notification` for a sender who waits until `deadline`.
     pub fn new(
         notification: Arc<Notification>,
@@ -86,13 +86,13 @@ impl Parcel {
         self
     }
 
-    /// Ends the parcel with `receipt`.
+    /// Ends the envelope with `receipt`.
     pub fn settle(self, receipt: Receipt) {
         self.reply.settle(receipt);
     }
 }
 
-/// The reply owed for a parcel: kept while a session has the notification in flight, without holding its body.
+/// The reply owed for an envelope: kept while a session has the notification in flight, without holding its body.
 pub struct Reply {
     id: NotificationId,
     receipts: Option<Arc<dyn Receipts>>,
