@@ -25,7 +25,8 @@
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
 //! | [`logging`] | where log lines go |
-//! | [`accept`] | a listener's thread |
+//! | [`listener`] | the accept loop of every listener |
+//! | [`log_once`] | one log line a cause in ten seconds |
 //! | [`claims`] | a request as the edge hands it over, and the means to answer it |
 //! | [`readiness`] | one thread that waits for many sockets, and looks at others' beside them |
 //! | [`fds`] | who may open how many descriptors |
@@ -48,7 +49,6 @@
 //!   says so. So every provider is answered exactly once.
 //! - Imports point down the table, never up; a lock is never held across I/O, a send or a log line.
 
-pub mod accept;
 pub mod admin;
 pub mod bus;
 pub mod claims;
@@ -59,6 +59,8 @@ pub mod edge;
 pub mod envelope;
 pub mod fds;
 pub mod http;
+pub mod listener;
+pub mod log_once;
 pub mod logging;
 pub mod metrics;
 pub mod notification;

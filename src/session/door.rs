@@ -15,8 +15,8 @@ use super::link::Link;
 use super::mailbox::{Command, Mailbox, Mailboxes};
 use super::outgoing::Outgoing;
 use super::serve::{House, Session};
-use crate::accept::Acceptor;
 use crate::fds::{FdBudget, FdPermit};
+use crate::listener::Listener;
 use crate::readiness::{self, Sideline};
 use crate::thread::Crew;
 use crate::tls::{Alert, Identity, Records};
@@ -36,8 +36,8 @@ const HELLO_BYTES_MAX: usize = 2048;
 
 /// The listener for backends and the sessions behind it.
 pub struct Door {
-    acceptor: Acceptor,
-    sealed: Option<Acceptor>,
+    acceptor: Listener,
+    sealed: Option<Listener>,
     sessions: Arc<Sessions>,
     // Given back after the sessions, who hold the readers.
     _permit: FdPermit,
@@ -80,12 +80,12 @@ impl Door {
             mailboxes,
         });
         let theirs = Arc::clone(&sessions);
-        let acceptor = Acceptor::start("tcp-accept", listener, move |stream, peer| {
+        let acceptor = Listener::start("tcp-accept", listener, move |stream, peer| {
             theirs.let_in(stream, None, peer);
         })?;
         let sealed = sealed.map(|(listener, identity)| {
             let theirs = Arc::clone(&sessions);
-            Acceptor::start("tcp-tls-accept", listener, move |stream, peer| {
+            Listener::start("tcp-tls-accept", listener, move |stream, peer| {
                 if let Some(records) = identity.records() {
                     theirs.let_in(stream, Some(records), peer);
                 }
@@ -107,7 +107,7 @@ impl Door {
 
     /// Where it listens for TLS, if it does.
     pub fn sealed_addr(&self) -> Option<SocketAddr> {
-        self.sealed.as_ref().map(Acceptor::addr)
+        self.sealed.as_ref().map(Listener::addr)
     }
 
     fn close(&self) {
