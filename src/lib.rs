@@ -24,9 +24,9 @@
 //! | [`admin`] | health and metrics |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
-//! | [`logging`] | where log lines go |
+//! | [`logging`] | where log lines go: a bounded queue and a thread that writes |
+//! | [`log_once`] | repeated log lines: one now and then, with a count |
 //! | [`listener`] | the accept loop of every listener |
-//! | [`log_once`] | one log line a cause in ten seconds |
 //! | [`claims`] | a request as the edge hands it over, and the means to answer it |
 //! | [`readiness`] | one thread that waits for many sockets, and looks at others' beside them |
 //! | [`fds`] | who may open how many descriptors |

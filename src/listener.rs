@@ -133,12 +133,10 @@ impl Accept {
                 Err(_) if self.closing.has_begun() => return,
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => {
-                    if let Some(left_out) = failures.occurred() {
-                        log::error!(
-                            "{}: cannot accept connections: {error}; trying again ({left_out} earlier failures not logged)",
-                            self.name
-                        );
-                    }
+                    let name = &self.name;
+                    failures.error(format_args!(
+                        "{name}: cannot accept connections: {error}; trying again"
+                    ));
                     // The connection stays in the backlog, so accept would fail again at once, in a tight loop.
                     self.closing.wait(pause);
                     pause = (pause * 2).min(PAUSE_MAX);

@@ -14,6 +14,7 @@ mod process;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -80,6 +81,8 @@ pub struct Readings {
     pub fd_budget_free: usize,
     /// File descriptors the relay may hand to connections at all.
     pub fd_budget: usize,
+    /// Lines that the log could not take, since the start.
+    pub log_lines_lost: u64,
     /// Of the bus.
     pub bus: BusReadings,
     /// What is in the outbox, if there is one.
@@ -366,12 +369,19 @@ struct ReadingGauges {
     http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
+    log_lines_lost: Counter,
     bus: BusGauges,
 }
 
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
         let bus = BusGauges::register(registry);
+        let log_lines_lost = Counter::default();
+        registry.register(
+            "payrelay_log_lines_lost",
+            "Lines that the log could not take: its disk is full, or its reader too slow",
+            log_lines_lost.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -395,6 +405,7 @@ impl ReadingGauges {
                 "payrelay_fd_budget",
                 "File descriptors set aside for connections",
             ),
+            log_lines_lost,
             bus,
         }
     }
@@ -407,6 +418,8 @@ impl ReadingGauges {
         self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
+        let lost = self.log_lines_lost.inner();
+        lost.fetch_max(readings.log_lines_lost, Ordering::Relaxed);
         self.bus.set(&readings.bus);
     }
 }

@@ -247,6 +247,7 @@ impl Relay {
                 http_in_flight: carrying.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
+                log_lines_lost: crate::logging::lost_lines(),
                 outbox: counting.as_ref().map(|outbox| outbox.readings()),
                 bus: hearing.readings(),
             }),

@@ -1,4 +1,4 @@
-//! Named threads, joined on drop, their panics surfaced.
+//! Named threads, joined on drop.
 //!
 //! Two shapes: [`JoinOnDrop`] for a thread that lives as long as its owner, and [`Crew`] for threads that come and go,
 //! one per connection. Nothing in the house is detached.
@@ -73,15 +73,8 @@ impl Courtesy {
 }
 
 fn join(handle: JoinHandle<()>) {
-    let name = handle.thread().name().unwrap_or("?").to_owned();
-    if let Err(panic) = handle.join() {
-        let words = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        log::error!("thread {name} panicked: {words}");
-    }
+    // The panic of a thread is in the log already, where and when it happened.
+    let _ = handle.join();
 }
 
 /// Threads that come and go. A member that ends is joined soon after by the crew's reaper, so that its stack goes back.

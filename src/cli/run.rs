@@ -65,7 +65,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     for signal in signals.forever() {
         match signal {
             SIGHUP => running = reload(file.path(), running, &relay, &logging),
-            SIGUSR1 => reopen(&logging),
+            SIGUSR1 => logging.reopen(),
             _ => {
                 second_ends.store(true, Ordering::SeqCst);
                 break;
@@ -73,6 +73,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
         }
     }
     relay.drain(Instant::now() + DRAIN_DEADLINE);
+    logging.flush();
     Ok(())
 }
 
@@ -119,19 +120,10 @@ fn reload(path: &Path, running: Config, relay: &Relay, logging: &Logging) -> Con
     for note in &reloaded.needs_restart {
         log::warn!("{}: {note}", path.display());
     }
-    if let Err(error) = logging.reload(&reloaded.config.log) {
-        log::error!("{error}; logging goes on where it was");
-    }
+    logging.reload(&reloaded.config.log);
     for bad in relay.reload(&reloaded.config) {
         log::error!("{}: {bad}; the certificate in use stays", path.display());
     }
     log::info!("{}: reloaded", path.display());
     reloaded.config
-}
-
-fn reopen(logging: &Logging) {
-    match logging.reopen() {
-        Ok(()) => log::info!("log opened again"),
-        Err(error) => log::error!("{error}; logging goes on where it was"),
-    }
 }

@@ -53,7 +53,7 @@ impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
     /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls` and
-    /// `tcp.tls`, who may come and how often they may fail, `log.level` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
+    /// `tcp.tls`, who may come and how often they may fail, `log` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
@@ -85,7 +85,7 @@ impl Config {
         if let (Some(mine), Some(new)) = (&mut config.tcp.tls, &new.tcp.tls) {
             mine.files.clone_from(&new.files);
         }
-        config.log.level = new.log.level;
+        config.log.clone_from(&new.log);
         config.admin.token.clone_from(&new.admin.token);
         config.warnings.clone_from(&new.warnings);
         let needs_restart = config
@@ -110,7 +110,7 @@ impl Config {
             outbox,
             redis,
             admin,
-            log,
+            log: _,
             routes: _,
             warnings: _,
         } = self;
@@ -152,7 +152,6 @@ impl Config {
             listen: admin_listen,
             token: _,
         } = admin;
-        let super::Log { level: _, file } = log;
         [
             ("node", *node != new.node),
             ("http.listen", *http_listen != new.http.listen),
@@ -206,7 +205,6 @@ impl Config {
             ("outbox", *outbox != new.outbox),
             ("redis", *redis != new.redis),
             ("admin.listen", *admin_listen != new.admin.listen),
-            ("log.file", *file != new.log.file),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

@@ -1,40 +1,79 @@
 //! Lines arrive whole, in the right file, whatever happens to the file.
 
 use super::*;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
 
-fn record(lines: &Lines, target: &str, level: Level, message: &str) {
-    lines.log(
-        &Record::builder()
-            .target(target)
-            .level(level)
-            .args(format_args!("{message}"))
-            .build(),
-    );
-}
+use log::LevelFilter;
 
 /// A log that is not the process's own. Only the level is: every test here sets the same.
-fn in_file(path: &Path) -> (Logging, Lines) {
-    log::set_max_level(LevelFilter::Info);
-    let output = Arc::new(Mutex::new(Output::open(Some(path)).expect("an open log")));
-    let lines = Lines::to(Arc::clone(&output));
-    (Logging { output }, lines)
+struct OwnLog {
+    logging: Logging,
+    lines: Lines,
+    _running: Running,
+}
+
+impl OwnLog {
+    fn at(path: &Path) -> Self {
+        log::set_max_level(LevelFilter::Info);
+        let running = Running::start(Some(path.to_owned())).expect("an open log");
+        let logging = running.handle(Some(path.to_owned()));
+        Self {
+            lines: Lines(Arc::clone(&logging.queue)),
+            logging,
+            _running: running,
+        }
+    }
+
+    fn say(&self, target: &str, level: Level, message: &str) {
+        self.lines.log(
+            &Record::builder()
+                .target(target)
+                .level(level)
+                .args(format_args!("{message}"))
+                .build(),
+        );
+    }
+
+    fn error(&self, message: &str) {
+        self.say("payrelay", Level::Error, message);
+    }
+
+    /// Waits until everything is written, and everything that was to be opened is open.
+    fn written(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.logging.queue.interrupts() || !self.logging.queue.wait_disposed(FLUSH_MAX) {
+            assert!(Instant::now() < deadline, "the log hangs");
+            std::thread::yield_now();
+        }
+    }
+
+    fn reload(&self, file: &Path) {
+        self.logging.reload(&config::Log {
+            level: LevelFilter::Info,
+            file: Some(file.to_owned()),
+        });
+    }
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).expect("a log file")
+    fs::read_to_string(path).expect("a log file")
 }
 
 #[test]
 fn a_record_is_one_line_with_time_level_and_thread() {
-    let room = tempfile::tempdir().expect("a folder");
-    let path = room.path().join("relay.log");
-    let (_logging, lines) = in_file(&path);
-    record(&lines, "payrelay::session", Level::Info, "a\nb\u{1b}[31m");
-    record(&lines, "tiny_http", Level::Error, "foreign");
-    record(&lines, "tiny_http", Level::Info, "unheard");
-    record(&lines, "payrelayish", Level::Info, "unheard");
-    record(&lines, "payrelay", Level::Debug, "unheard");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("relay.log");
+    let log = OwnLog::at(&path);
+    log.say("payrelay::session", Level::Info, "a\nb\u{1b}[31m");
+    log.say("tiny_http", Level::Error, "foreign");
+    log.say("tiny_http", Level::Info, "unheard");
+    log.say("payrelayish", Level::Info, "unheard");
+    log.say("payrelay", Level::Debug, "unheard");
+    log.written();
     let text = read(&path);
     let have: Vec<&str> = text.lines().collect();
     assert_eq!(have.len(), 2, "{text}");
@@ -45,11 +84,7 @@ fn a_record_is_one_line_with_time_level_and_thread() {
     assert_eq!(rest, format!(r"[INFO] ({name}) a\nb\u{{1b}}[31m"));
     assert!(have[1].ends_with("tiny_http: foreign"), "{text}");
     assert_eq!(
-        std::fs::metadata(&path)
-            .expect("there")
-            .permissions()
-            .mode()
-            & 0o137,
+        fs::metadata(&path).expect("there").permissions().mode() & 0o137,
         0
     );
 }
@@ -63,32 +98,35 @@ fn times_are_utc_in_rfc_3339() {
         (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
         (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
     ] {
-        assert_eq!(Utc(ms).to_string(), text);
+        assert_eq!(line::Utc(ms).to_string(), text);
     }
 }
 
 #[test]
 fn a_long_message_is_cut() {
-    let room = tempfile::tempdir().expect("a folder");
-    let path = room.path().join("relay.log");
-    let (_logging, lines) = in_file(&path);
-    record(&lines, "payrelay", Level::Error, &"é".repeat(100_000));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("relay.log");
+    let log = OwnLog::at(&path);
+    log.error(&"é".repeat(100_000));
+    log.written();
     let text = read(&path);
-    assert!(text.len() < LINE_BYTES_MAX + 200);
+    assert!(text.len() < line::LINE_BYTES_MAX + 200);
     assert!(text.ends_with("…\n") || text.ends_with("é\n"));
 }
 
 #[test]
 fn after_a_rotation_lines_go_to_the_new_file() {
-    let room = tempfile::tempdir().expect("a folder");
-    let path = room.path().join("relay.log");
-    let moved = room.path().join("relay.log.1");
-    let (logging, lines) = in_file(&path);
-    record(&lines, "payrelay", Level::Error, "before");
-    std::fs::rename(&path, &moved).expect("moved");
-    record(&lines, "payrelay", Level::Error, "between");
-    logging.reopen().expect("reopened");
-    record(&lines, "payrelay", Level::Error, "after");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("relay.log");
+    let moved = folder.path().join("relay.log.1");
+    let log = OwnLog::at(&path);
+    log.error("before");
+    log.written();
+    fs::rename(&path, &moved).expect("moved");
+    log.error("between");
+    log.logging.reopen();
+    log.error("after");
+    log.written();
     let old = read(&moved);
     assert!(old.contains("before") && old.contains("between"));
     let new = read(&path);
@@ -97,40 +135,107 @@ fn after_a_rotation_lines_go_to_the_new_file() {
 
 #[test]
 fn a_file_that_cannot_be_reopened_is_kept() {
-    let room = tempfile::tempdir().expect("a folder");
-    let folder = room.path().join("logs");
-    std::fs::create_dir(&folder).expect("a folder");
-    let path = folder.join("relay.log");
-    let (logging, lines) = in_file(&path);
-    let moved = room.path().join("moved");
-    std::fs::rename(&folder, &moved).expect("moved");
-    let error = logging.reopen().expect_err("its folder is gone");
-    assert!(error.to_string().contains("relay.log"), "{error}");
-    record(&lines, "payrelay", Level::Error, "still here");
+    let folder = tempfile::tempdir().expect("a folder");
+    let logs = folder.path().join("logs");
+    fs::create_dir(&logs).expect("a folder");
+    let log = OwnLog::at(&logs.join("relay.log"));
+    let moved = folder.path().join("moved");
+    fs::rename(&logs, &moved).expect("moved");
+    log.logging.reopen();
+    log.error("still here");
+    log.written();
     assert!(read(&moved.join("relay.log")).contains("still here"));
 }
 
 #[test]
 fn a_full_disk_loses_lines_and_says_how_many() {
-    let room = tempfile::tempdir().expect("a folder");
-    let path = room.path().join("relay.log");
-    let (logging, lines) = in_file(Path::new("/dev/full"));
-    record(&lines, "payrelay", Level::Error, "one");
-    record(&lines, "payrelay", Level::Error, "two");
-    logging
-        .reload(&config::Log {
-            level: LevelFilter::Info,
-            file: Some(path.clone()),
-        })
-        .expect("the new file opens");
-    record(&lines, "payrelay", Level::Error, "three");
-    record(&lines, "payrelay", Level::Error, "four");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("relay.log");
+    let log = OwnLog::at(Path::new("/dev/full"));
+    log.error("one");
+    log.error("two");
+    log.reload(&path);
+    log.error("three");
+    log.error("four");
+    log.written();
     let text = read(&path);
     let have: Vec<&str> = text.lines().collect();
     assert_eq!(have.len(), 3, "{text}");
     assert!(have[0].contains("2 lines"), "{text}");
+    assert!(have[0].contains("No space left"), "{text}");
     assert!(
         have[1].ends_with("three") && have[2].ends_with("four"),
         "{text}"
+    );
+    assert_eq!(log.logging.queue.lost(), 2);
+}
+
+/// A pipe that nobody reads is full after 64 KiB, and the queue after that.
+#[test]
+fn lines_that_do_not_fit_are_counted_where_they_are_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .expect("a pipe");
+    let log = OwnLog::at(&path);
+    let mut said = 0_u64;
+    while log.logging.queue.lost() < 1000 {
+        log.say("payrelay", Level::Info, &format!("line {said}"));
+        said += 1;
+    }
+    // A quarter of the queue is kept for what matters.
+    log.error("the error");
+    let lost = log.logging.queue.lost();
+    assert_eq!(lost, 1000);
+    let reader = OpenOptions::new().read(true).open(&path).expect("a reader");
+    let mut lines = BufReader::new(reader)
+        .lines()
+        .map(|line| line.expect("a line"));
+    for n in 0..said - lost {
+        let line = lines.next().expect("a line");
+        assert!(line.ends_with(&format!(") line {n}")), "{n}: {line}");
+    }
+    let told = lines.next().expect("a line");
+    assert!(
+        told.contains("[WARN] (log) 1000 lines of the log before this one were lost"),
+        "{told}"
+    );
+    assert!(lines.next().expect("a line").ends_with("the error"));
+}
+
+#[test]
+fn lines_that_a_reader_does_not_take_go_to_the_next_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pipe");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .expect("a pipe");
+    let log = OwnLog::at(&path);
+    let _hanging = File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("a reader");
+    for n in 0..2000 {
+        log.error(&format!("line {n} {}", "x".repeat(100)));
+    }
+    let fresh = folder.path().join("relay.log");
+    log.reload(&fresh);
+    log.written();
+    let text = read(&fresh);
+    assert_eq!(log.logging.queue.lost(), 0);
+    assert!(text.lines().count() > 500, "{} lines", text.lines().count());
+    assert!(text.lines().all(|line| line.ends_with('x')));
+    assert!(
+        text.lines()
+            .last()
+            .is_some_and(|line| line.contains("line 1999 "))
     );
 }

@@ -136,6 +136,7 @@ fn readings_show_as_they_are_at_the_scrape() {
         http_in_flight: 3,
         fd_budget_free: 5,
         fd_budget: 6,
+        log_lines_lost: 7,
         outbox: Some(OutboxReadings {
             pending: 9,
             done: 1,
@@ -151,6 +152,7 @@ fn readings_show_as_they_are_at_the_scrape() {
         "payrelay_http_in_flight 3",
         "payrelay_fd_budget_free 5",
         "payrelay_fd_budget 6",
+        "payrelay_log_lines_lost_total 7",
         "payrelay_outbox_messages{backend=\"till-7\",state=\"pending\"} 5",
         "payrelay_outbox_messages{backend=\"till-7\",state=\"dead\"} 2",
         "payrelay_outbox_messages{backend=\"(other)\",state=\"pending\"} 3",

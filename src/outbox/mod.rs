@@ -72,6 +72,7 @@ use self::writer::{GROUP_MAX, Limits, Op, Store, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::Sent;
+use crate::log_once::LogOnce;
 use crate::metrics::{Metrics, OutboxReadings};
 use crate::notification::{Again, EventKey, Notification, NotificationId, unix_ms};
 use crate::thread::{self, JoinOnDrop};
@@ -239,7 +240,8 @@ impl Outbox {
             },
             metrics: Arc::clone(&metrics),
             owed: Vec::new(),
-            complained: None,
+            full: LogOnce::new(),
+            failed: LogOnce::new(),
             courtesy: thread::Courtesy::default(),
         };
         let started = |error| fail(OpenCause::Thread(error));

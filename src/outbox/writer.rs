@@ -18,6 +18,7 @@ use super::inbox::{Inbox, Written};
 use super::rows::{self, Change, State};
 use super::sums::Sums;
 use crate::bus::Arrivals;
+use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, EventKey, Notification, unix_ms};
 use crate::thread::Courtesy;
@@ -31,9 +32,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How many rows one round of housekeeping, or one order of an operator, changes.
 pub const ROWS_AT_ONCE: usize = 256;
-
-/// How often the log says that the outbox takes nothing.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What the thread is asked to do.
 pub enum Op {
@@ -126,7 +124,8 @@ pub struct Writer {
     pub metrics: Arc<Metrics>,
     /// Not taken by the disk, to be tried again. No more than the drain has under way.
     pub owed: Vec<Settlement>,
-    pub complained: Option<Instant>,
+    pub full: LogOnce,
+    pub failed: LogOnce,
     pub courtesy: Courtesy,
 }
 
@@ -236,7 +235,6 @@ impl Writer {
     }
 
     fn tell(&mut self, outcome: Outcome) {
-        let mut full = 0;
         let written = outcome.settled.into_iter().map(|settlement| Written {
             seq: settlement.seq,
             due: (settlement.state == State::Pending).then_some(settlement.due),
@@ -249,19 +247,14 @@ impl Writer {
         for (store, result) in outcome.stored {
             if let Err(reason) = result {
                 self.metrics.outbox_refused(reason.as_str());
-                full += 1;
+                self.full.error(format_args!(
+                    "the outbox is full (outbox.max_messages, outbox.max_bytes): a notification is refused"
+                ));
             }
             (store.then)(result);
         }
         for (to, ordered) in outcome.ordered {
             let _ = to.send(Ok(ordered)); // whoever asked may have gone
-        }
-        if full > 0 {
-            self.complain(|| {
-                format!(
-                    "the outbox is full (outbox.max_messages, outbox.max_bytes): {full} notifications were refused just now"
-                )
-            });
         }
     }
 
@@ -277,7 +270,7 @@ impl Writer {
             self.figures.set_broken();
         }
         let ailment = self.figures.ailment().unwrap_or_default();
-        self.complain(|| format!("the outbox {ailment}"));
+        self.failed.error(format_args!("the outbox {ailment}"));
         for (store, _) in outcome.stored {
             self.metrics.outbox_refused(reason.as_str());
             (store.then)(Err(reason));
@@ -288,21 +281,11 @@ impl Writer {
         }
     }
 
-    fn complain(&mut self, words: impl FnOnce() -> String) {
-        let now = Instant::now();
-        let quiet = self
-            .complained
-            .is_some_and(|last| now.saturating_duration_since(last) < COMPLAIN_EVERY);
-        if !quiet {
-            log::error!("{}", words());
-            self.complained = Some(now);
-        }
-    }
-
     /// Lets expired ones die and deletes what has been done for long enough. Writes only if there is something.
     fn sweep(&mut self) {
         if let Err(error) = self.try_sweep() {
-            self.complain(|| format!("the outbox cannot be cleared up: {error}"));
+            self.failed
+                .error(format_args!("the outbox cannot be cleared up: {error}"));
         }
     }
 

@@ -1,37 +1,173 @@
-//! The log, when nobody reads it.
+//! The log, when nobody reads it or its disk is full: it costs lines, which are counted, and nothing else.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::support::Setup;
+use rustix::process::Signal;
 
-#[test]
-fn a_log_that_nobody_reads_costs_lines_and_no_answer() {
-    let relay = Setup::with("[log]\nlevel = \"debug\"").unread_log().start();
-    let log = File::open(relay.path("log")).expect("the log's other end");
+use crate::support::{DEADLINE, Mounted, Relay, Setup, eventually};
+
+const LOST: &str = "payrelay_log_lines_lost_total";
+
+/// More notifications than a log that hangs takes lines: 16,384 in the queue, and what a pipe of 64 KiB has room for.
+const MORE_THAN_FIT: usize = 25_000;
+
+/// How long a relay may take to stop: 10 s for what is in flight (there is nothing), half a second for the log, and a busy machine.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Every answer comes while `relay` loses log lines: genuine notifications, refused ones, and those of a backend that is away.
+fn everybody_is_answered_while_lines_are_lost(relay: &Relay) {
     let mut till = relay.backend("till-7");
     let mut provider = relay.http();
-    // A pipe takes 64 KiB, and each of these has a line of some 60 bytes at least.
-    for n in 0..3000 {
+    let mut deliver = |n: usize| {
         let body = format!("{n}");
+        let length = body.len();
         provider.send(
-            format!(
-                "POST /notify/till-7 HTTP/1.1\r\nHost: relay\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
+            format!("POST /notify/till-7 HTTP/1.1\r\nHost: relay\r\nContent-Length: {length}\r\n\r\n{body}")
+                .as_bytes(),
         );
         till.expect("MSG id=* =*", body.as_bytes()).ack();
         assert_eq!(provider.must_answer().told(), (200, "delivered"));
+    };
+    let mut done = 0;
+    while relay.metric(LOST) == 0.0 {
+        assert!(done < MORE_THAN_FIT, "no line was lost");
+        for n in done..done + 500 {
+            deliver(n);
+        }
+        done += 500;
     }
-    assert_eq!(relay.admin("/readyz").status, 200);
-    // Whoever reads again is told how much is missing.
-    let lines = BufReader::new(log).lines();
-    let mut lines = lines.map(|line| line.expect("a line of the log"));
-    let told = lines.by_ref().take(3000).any(|line| {
-        // Each makes a line, which tells of those before it.
-        provider.post("/notify/nobody", b"x");
-        line.contains("of the log before this one were lost")
+    // And from now on every line is lost.
+    for n in done..done + 500 {
+        deliver(n);
+    }
+    assert_eq!(
+        relay.post("/notify/nobody", b"x").answer().told(),
+        (503, "offline")
+    );
+    assert_eq!(
+        relay.post("/forged/till-7", b"x").answer().told(),
+        (401, "bad-signature")
+    );
+    assert_eq!(relay.readyz().status, 200, "{}", relay.readyz().text());
+    drop(till);
+    // A backend that comes and goes is logged at info, and served.
+    relay.backend("till-8").settle();
+}
+
+/// At level debug every notification has lines; one route refuses forged callbacks, which has a line too.
+fn debug_to(file: Option<&str>) -> String {
+    let file = file.map_or_else(String::new, |file| format!("file = \"{file}\""));
+    format!(
+        "[log]\nlevel = \"debug\"\n{file}\n\
+         [[route]]\npath = \"/notify/{{id}}\"\nverify = \"none\"\n\
+         [[route]]\npath = \"/forged/{{id}}\"\nverify = \"token\"\ntoken = \"query:token\"\nsecrets = [\"0123456789abcdef0123456789abcdef\"]\n"
+    )
+}
+
+/// The number of lines that the log says were lost, in its lines from `reader` on up to the first that says so.
+fn told_as_lost(reader: impl Read) -> u64 {
+    let mut lines = BufReader::new(reader).lines();
+    let told = lines.find_map(|line| {
+        let line = line.expect("a line of the log");
+        let (before, _) = line.split_once(" lines of the log before this one were lost")?;
+        assert!(line.contains("[WARN] (log) "), "{line}");
+        before.rsplit(' ').next()?.parse().ok()
     });
-    assert!(told, "no line says that others were lost");
+    told.expect("a line that says how many were lost")
+}
+
+fn stops(mut relay: Relay) {
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.wait_exit(STOP_MAX), Some(0));
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_costs_lines_and_no_answer() {
+    let relay = Setup::with(&debug_to(None)).unread_log().start();
+    everybody_is_answered_while_lines_are_lost(&relay);
+    let log = File::open(relay.path("log")).expect("the log's other end");
+    let told = told_as_lost(log);
+    assert!(told >= 500, "{told} lost");
+    assert!(told as f64 <= relay.metric(LOST), "{told}");
+}
+
+#[test]
+fn a_log_pipe_whose_reader_hangs_costs_lines_and_no_answer() {
+    let relay = Setup::with(&debug_to(Some("pipe"))).pipe("pipe").start();
+    let reader = OpenOptions::new().read(true).open(relay.path("pipe"));
+    let reader = reader.expect("a reader that does not read");
+    everybody_is_answered_while_lines_are_lost(&relay);
+    let told = told_as_lost(reader);
+    assert!(told >= 500, "{told} lost");
+    assert!(told as f64 <= relay.metric(LOST), "{told}");
+}
+
+#[test]
+fn a_log_on_a_full_disk_costs_lines_and_no_answer() {
+    let Some(disk) = Mounted::of("64k") else {
+        return;
+    };
+    let file = disk.path().join("relay.log");
+    let relay = Relay::with(&debug_to(Some(&file.to_string_lossy())));
+    everybody_is_answered_while_lines_are_lost(&relay);
+    let size = fs::metadata(&file).expect("the log").len();
+    assert!(size <= 64 * 1024, "{size} bytes");
+    // With room again the log goes on, and says what is missing.
+    disk.remount("size=4m");
+    eventually("the log says how many lines are missing", || {
+        relay.post("/notify/nobody", b"x").answer();
+        text(&file).contains("lines of the log before this one were lost: No space left")
+    });
+    let told = told_as_lost(File::open(&file).expect("the log"));
+    assert!(told >= 500, "{told} lost");
+    // What was cut in two by the end of the disk is no part of another line.
+    let text = text(&file);
+    let lines = text
+        .lines()
+        .filter(|line| line.contains("lines of the log"));
+    assert!(lines.clone().all(|line| line.starts_with("20")), "{text}");
+}
+
+#[test]
+fn a_relay_whose_log_hangs_stops_in_time() {
+    let relay = Setup::with(&debug_to(Some("pipe"))).pipe("pipe").start();
+    everybody_is_answered_while_lines_are_lost(&relay);
+    stops(relay);
+    let relay = Setup::with(&debug_to(None)).unread_log().start();
+    everybody_is_answered_while_lines_are_lost(&relay);
+    stops(relay);
+}
+
+#[test]
+fn a_log_that_hangs_can_be_led_elsewhere() {
+    let relay = Setup::with(&debug_to(Some("pipe"))).pipe("pipe").start();
+    everybody_is_answered_while_lines_are_lost(&relay);
+    relay.rewrite(&debug_to(Some("relay.log")));
+    relay.signal(Signal::HUP);
+    let file = relay.path("relay.log");
+    eventually("the new file says how many lines are missing", || {
+        relay.post("/notify/nobody", b"x").answer();
+        text(&file).contains("lines of the log before this one were lost")
+    });
+    // What had waited for the pipe's reader is in the new file too.
+    assert!(text(&file).lines().count() > 1000);
+}
+
+#[test]
+fn the_last_lines_are_written_before_the_end() {
+    let mut relay = Relay::with("[log]\nfile = \"relay.log\"");
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.wait_exit(DEADLINE), Some(0));
+    assert!(
+        text(&relay.path("relay.log"))
+            .trim_end()
+            .ends_with("drained")
+    );
+}
+
+fn text(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tempfile::TempDir;
 
-use crate::support::{DEADLINE, Process, Random, Relay, binary, eventually, strace};
+use crate::support::{DEADLINE, Mounted, Process, Random, Relay, binary, eventually, strace};
 
 const STORE: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nretry_first = \"100ms\"\n";
 
@@ -279,48 +277,12 @@ fn a_clock_that_goes_back_an_hour_holds_nothing_up() {
     );
 }
 
-/// A file system of `size` at a folder of its own; `None`, loudly, where one may not be mounted.
-struct Mounted(TempDir);
-
-impl Mounted {
-    fn of(size: &str) -> Option<Self> {
-        let folder = TempDir::with_prefix("payrelay-disk-").expect("a folder");
-        let options = format!("size={size},mode=0700");
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(folder.path());
-        match mount.status() {
-            Ok(status) if status.success() => Some(Self(folder)),
-            other => {
-                eprintln!(
-                    "NOT TESTED: a file system cannot be mounted here ({other:?}); run as root"
-                );
-                None
-            }
-        }
-    }
-
-    fn remount(&self, how: &str) {
-        let options = format!("remount,{how}");
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &options]).arg(self.0.path());
-        assert!(mount.status().expect("mount").success(), "{options}");
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_and_loses_nothing() {
     let Some(disk) = Mounted::of("3m") else {
         return;
     };
-    let path = disk.0.path().join("outbox.db");
+    let path = disk.path().join("outbox.db");
     let config = format!("{STORE}path = \"{}\"\n", path.display());
     let mut relay = Relay::with(&config);
     let body = vec![b'x'; 20_000];
@@ -367,7 +329,7 @@ fn a_disk_that_may_only_be_read_stops_the_start() {
     let Some(disk) = Mounted::of("3m") else {
         return;
     };
-    let path = disk.0.path().join("data/outbox.db");
+    let path = disk.path().join("data/outbox.db");
     let config = format!("{STORE}path = \"{}\"\n", path.display());
     let mut relay = Relay::with(&config);
     relay.signal(rustix::process::Signal::TERM);

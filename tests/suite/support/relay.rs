@@ -48,6 +48,7 @@ pub struct Setup {
     toml: String,
     nofile: Option<u32>,
     unread_log: bool,
+    pipe: Option<&'static str>,
     env: Vec<(&'static str, String)>,
     tls: bool,
 }
@@ -71,6 +72,12 @@ impl Setup {
     /// With a log that nobody reads: its standard error is the pipe `log` in its folder, which it keeps open itself.
     pub fn unread_log(mut self) -> Self {
         self.unread_log = true;
+        self
+    }
+
+    /// With a pipe of this name in its folder.
+    pub fn pipe(mut self, name: &'static str) -> Self {
+        self.pipe = Some(name);
         self
     }
 
@@ -313,6 +320,10 @@ impl Drop for Relay {
 fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
     let file = dir.join("relay.toml");
     fs::write(&file, overlay(BASE, &setup.toml)).expect("relay.toml is written");
+    if let Some(name) = setup.pipe {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join(name), mode).expect("a pipe");
+    }
     // exec keeps the process id, so signals and /proc still mean the relay.
     let script = match (setup.nofile, setup.unread_log) {
         (Some(files), _) => Some(format!("ulimit -n {files} && exec \"$0\" \"$@\"")),
