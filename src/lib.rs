@@ -31,6 +31,7 @@
 //! | [`readiness`] | one thread that waits for many sockets, and looks at others' beside them |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
+//! | [`systemd`] | sockets from the service manager, and what it is told |
 //! | [`thread`] | named threads, joined |
 //! | [`trace`] | what became of the latest notifications |
 //! | [`timeline`] | what happened to one notification, step by step |
@@ -69,6 +70,7 @@ pub mod peers;
 pub mod readiness;
 pub mod relay;
 pub mod session;
+pub mod systemd;
 pub mod thread;
 pub mod timeline;
 pub mod tls;

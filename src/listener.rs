@@ -4,12 +4,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::net::Shutdown;
 
 use crate::log_once::LogOnce;
 use crate::thread::{self, JoinOnDrop};
@@ -23,22 +24,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct Listener {
     addr: SocketAddr,
     closing: Arc<Closing>,
-    running: Mutex<Option<Running>>,
+    thread: Mutex<Option<JoinOnDrop>>,
 }
 
-/// The fields are dropped in this order: the thread has ended when the socket is closed.
+/// Wakes the accept thread for the last time: an eventfd, readable from [`Closing::begin`] on.
 #[derive(Debug)]
-struct Running {
-    thread: JoinOnDrop,
-    socket: Arc<TcpListener>,
-}
-
-/// Whether the listener is being closed; ends the thread's pause.
-#[derive(Debug, Default)]
-struct Closing {
-    begun: Mutex<bool>,
-    changed: Condvar,
-}
+struct Closing(OwnedFd);
 
 impl Listener {
     /// Starts a thread called `name` that passes each connection to `on_connection`, which must not block: the next
@@ -46,19 +37,20 @@ impl Listener {
     /// `socket`, so the caller sets them once, there.
     ///
     /// # Errors
-    /// The system has no room for another thread.
+    /// The system has no room for another thread or descriptor.
     pub fn start(
         name: &str,
         socket: TcpListener,
         on_connection: impl FnMut(TcpStream, SocketAddr) + Send + 'static,
     ) -> io::Result<Self> {
-        socket.set_nonblocking(false)?;
+        // Another process may accept from it too (a service manager that gave it to the process before this one): then a
+        // connection can be gone between poll and accept.
+        socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
-        let socket = Arc::new(socket);
-        let closing = Arc::new(Closing::default());
+        let closing = Arc::new(Closing::new()?);
         let accept = Accept {
             name: name.to_owned(),
-            socket: Arc::clone(&socket),
+            socket,
             closing: Arc::clone(&closing),
         };
         let thread = thread::spawn(name, thread::SMALL_STACK_BYTES, move || {
@@ -67,7 +59,7 @@ impl Listener {
         Ok(Self {
             addr,
             closing,
-            running: Mutex::new(Some(Running { thread, socket })),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -77,15 +69,11 @@ impl Listener {
     }
 
     /// Closes the listening socket and waits for the thread. Accepted connections stay open. A second call does nothing.
+    ///
+    /// The socket is not shut down: if a service manager holds it too, it goes on listening for the next process.
     pub fn close(&self) {
-        let Some(Running { thread, socket }) = self.running.lock().take() else {
-            return;
-        };
         self.closing.begin();
-        // Linux: ends a blocked accept, and refuses new connections from now on. Fails only if that has happened already.
-        let _ = rustix::net::shutdown(&socket, Shutdown::Both);
-        drop(thread);
-        drop(socket);
+        drop(self.thread.lock().take());
     }
 }
 
@@ -96,27 +84,42 @@ impl Drop for Listener {
 }
 
 impl Closing {
+    fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        Ok(Self(eventfd(0, flags)?))
+    }
+
     fn begin(&self) {
-        *self.begun.lock() = true;
-        self.changed.notify_all();
+        // Fails only if the count would overflow, and then it is readable already.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    fn has_begun(&self) -> bool {
-        *self.begun.lock()
+    /// Waits until `socket` has a connection; `false`: the closing has begun.
+    fn wait_for(&self, socket: &TcpListener) -> bool {
+        let mut both = [
+            PollFd::new(&self.0, PollFlags::IN),
+            PollFd::new(socket, PollFlags::IN),
+        ];
+        // Interrupted, or out of memory: accept says what is there.
+        let _ = poll(&mut both, None);
+        both[0].revents().is_empty()
     }
 
-    /// Returns after `pause`, or as soon as the closing begins.
-    fn wait(&self, pause: Duration) {
-        let mut begun = self.begun.lock();
-        if !*begun {
-            self.changed.wait_for(&mut begun, pause);
-        }
+    /// Waits for `pause`; `false`: the closing has begun.
+    fn pause(&self, pause: Duration) -> bool {
+        let mut one = [PollFd::new(&self.0, PollFlags::IN)];
+        let pause = Timespec {
+            tv_sec: pause.as_secs() as _,
+            tv_nsec: pause.subsec_nanos() as _,
+        };
+        let _ = poll(&mut one, Some(&pause));
+        one[0].revents().is_empty()
     }
 }
 
 struct Accept {
     name: String,
-    socket: Arc<TcpListener>,
+    socket: TcpListener,
     closing: Arc<Closing>,
 }
 
@@ -124,13 +127,12 @@ impl Accept {
     fn run(self, mut on_connection: impl FnMut(TcpStream, SocketAddr)) {
         let failures = LogOnce::default();
         let mut pause = PAUSE_FIRST;
-        loop {
+        while self.closing.wait_for(&self.socket) {
             match self.socket.accept() {
                 Ok((stream, peer)) => {
                     pause = PAUSE_FIRST;
                     on_connection(stream, peer);
                 }
-                Err(_) if self.closing.has_begun() => return,
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => {
                     let name = &self.name;
@@ -138,7 +140,9 @@ impl Accept {
                         "{name}: cannot accept connections: {error}; trying again"
                     ));
                     // The connection stays in the backlog, so accept would fail again at once, in a tight loop.
-                    self.closing.wait(pause);
+                    if !self.closing.pause(pause) {
+                        return;
+                    }
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
@@ -146,13 +150,15 @@ impl Accept {
     }
 }
 
-/// Whether accept failed because of the one connection that it was about to return. The next one may be fine.
+/// Whether accept failed because of the one connection that it was about to return, or because that is gone. The next one may be
+/// fine.
 fn concerns_one_peer(error: &io::Error) -> bool {
     // accept(2): Linux passes pending network errors of the new connection on as errors of accept.
     matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(
-            Errno::CONNABORTED
+            Errno::AGAIN
+                | Errno::CONNABORTED
                 | Errno::INTR
                 | Errno::PROTO
                 | Errno::PERM
@@ -206,11 +212,23 @@ mod tests {
     }
 
     #[test]
-    fn closing_ends_the_pause_after_a_failure() {
-        let closing = Closing::default();
+    fn closing_ends_the_pause_after_a_failure() -> io::Result<()> {
+        let closing = Closing::new()?;
         let began = Instant::now();
         closing.begin();
-        closing.wait(Duration::from_secs(3600));
-        assert!(closing.has_begun() && began.elapsed() < Duration::from_secs(3600));
+        assert!(!closing.pause(Duration::from_secs(3600)));
+        assert!(began.elapsed() < Duration::from_secs(3600));
+        Ok(())
+    }
+
+    #[test]
+    fn a_socket_that_another_process_holds_too_goes_on_listening() -> io::Result<()> {
+        let theirs = loopback()?;
+        let listener = Listener::start("accept", theirs.try_clone()?, |_, _| {})?;
+        listener.close();
+        let _client = TcpStream::connect(listener.addr())?;
+        theirs.set_nonblocking(false)?;
+        theirs.accept()?;
+        Ok(())
     }
 }

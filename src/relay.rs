@@ -4,7 +4,9 @@
 //! door, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
 //! order in which they are dropped.
 
+mod certificates;
 mod error;
+mod vitals;
 
 use std::fmt;
 use std::io;
@@ -16,7 +18,9 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::RwLock;
 
+pub use self::certificates::Certificates;
 pub use self::error::StartError;
+pub use self::vitals::{Condition, Vitals};
 use crate::admin::{Admin, Books};
 use crate::bus::events::Hub;
 use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
@@ -24,8 +28,8 @@ use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::dispatcher::Dispatcher;
-use crate::edge::listen;
 use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds, pollers};
+use crate::edge::{adopt, listen};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Places, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
@@ -35,7 +39,8 @@ use crate::peers::Failures;
 use crate::readiness;
 use crate::session::token::Access;
 use crate::session::{Door, House, Registry};
-use crate::tls::{BadIdentity, Identity};
+use crate::systemd::Sockets;
+use crate::tls::BadIdentity;
 use crate::trace::Trace;
 
 /// Descriptors kept for what takes no permit: the log and the configuration when they are opened again, figures read from
@@ -64,9 +69,6 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// more threads must wake for the same work (p99 a tenth higher).
 const LANES: usize = 2;
 
-/// What providers may speak inside TLS.
-const HTTP_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
-
 /// How much longer than `delivery.ack_deadline` an event is one node's before another may have it: to store what was not
 /// acknowledged, and for the word of it to reach Redis.
 const CLAIM_GRACE: Duration = Duration::from_secs(5);
@@ -90,20 +92,23 @@ pub struct Relay {
     // tiny_http says good-bye through the socket in it, so it goes after the pool.
     _bed: LaneBed,
     draining: Arc<AtomicBool>,
+    vitals: Arc<Vitals>,
     outbox: Option<Arc<Outbox>>,
     // Last: until all rooms above are closed somebody may tell what came of a notification.
     _works: Option<Works>,
 }
 
 impl Relay {
-    /// Starts everything that `config` asks for. When it returns, every port is open and answers.
+    /// Starts everything that `config` asks for. When it returns, every port is open and answers. A listener whose address is
+    /// that of one of `sockets` takes that instead of opening its own.
     ///
     /// # Errors
-    /// A port that is not to be had, or a system that is full.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    /// A port that is not to be had, one of `sockets` that no listener takes, or a system that is full.
+    pub fn start(config: Config, mut sockets: Sockets) -> Result<Self, StartError> {
         let system = |what| move |error| StartError::System(what, error);
         let certificates = Certificates::load(&config).map_err(StartError::Tls)?;
         // All ports first: a relay that cannot open one of them should touch nothing else.
+        let mut open = |key, addr| open(key, addr, &mut sockets);
         let tcp = open("tcp.listen", config.tcp.listen)?;
         let sealed = config.tcp.tls.as_ref();
         let sealed = sealed
@@ -111,6 +116,9 @@ impl Relay {
             .transpose()?;
         let http = open("http.listen", config.http.listen)?;
         let admin = open("admin.listen", config.admin.listen)?;
+        if let Some(addr) = sockets.left().next() {
+            return Err(StartError::NoListener(addr));
+        }
         let fds = share_out_descriptors(&config);
 
         let random = random().map_err(system("the random generator"))?;
@@ -187,7 +195,7 @@ impl Relay {
             instance: instance.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let sealed = sealed.zip(certificates.tcp.clone());
+        let sealed = sealed.zip(certificates.tcp());
         let door = Door::open(tcp, sealed, Arc::clone(&house), fds.clone(), pollers())
             .map_err(system("the backends' door"))?;
 
@@ -195,7 +203,7 @@ impl Relay {
             "http",
             Entrance {
                 listener: http,
-                tls: certificates.http.clone(),
+                tls: certificates.http(),
                 peers: peers(&config),
             },
             Limits {
@@ -218,8 +226,14 @@ impl Relay {
 
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
-        let stopping = Arc::clone(&draining);
-        let (storing, counting) = (outbox.clone(), outbox.clone());
+        let vitals = Vitals::new(
+            Arc::clone(&draining),
+            Arc::clone(&bus),
+            outbox.clone(),
+            Arc::clone(&registry),
+        );
+        let vitals = Arc::new(vitals);
+        let (asking, counting) = (Arc::clone(&vitals), outbox.clone());
         let (asked, told) = (Arc::clone(&delivery), Arc::clone(&delivery));
         let books = Books {
             outbox: outbox.clone(),
@@ -227,20 +241,12 @@ impl Relay {
             under_way: Box::new(move |key| asked.under_way(key)),
             forget: Box::new(move |key| told.forget(key)),
         };
-        let (hearing, ailing) = (Arc::clone(&bus), Arc::clone(&bus));
+        let hearing = Arc::clone(&bus);
         let admin_desk = Arc::new(Admin::new(
             instance,
             config.admin.token.clone(),
             metrics,
-            Box::new(move || {
-                let drain = stopping.load(Ordering::Relaxed).then(|| "draining".into());
-                let ailment = storing.as_ref().and_then(|outbox| outbox.unwell());
-                drain
-                    .into_iter()
-                    .chain(ailing.unwell())
-                    .chain(ailment)
-                    .collect()
-            }),
+            Box::new(move || asking.not_ready()),
             Box::new(move || Readings {
                 queue_depth: registry.waiting(),
                 http_connections: connections.upgrade().map_or(0, |front| front.connections()),
@@ -280,6 +286,7 @@ impl Relay {
             certificates,
             _bed: bed,
             draining,
+            vitals,
             outbox,
             _works: works,
         })
@@ -298,6 +305,11 @@ impl Relay {
             line.push_str(&format!(" tcp.tls={sealed}"));
         }
         line
+    }
+
+    /// What can be asked how the relay is, for as long as it runs.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
     }
 
     /// Takes over what can change while running: routes, secrets, allowed ids, the admin token, certificates.
@@ -396,45 +408,16 @@ fn peers(config: &Config) -> Peers {
     }
 }
 
-/// What the listeners show.
-#[derive(Debug)]
-pub struct Certificates {
-    http: Option<Arc<Identity>>,
-    tcp: Option<Arc<Identity>>,
-}
-
-impl Certificates {
-    /// Reads the files that `config` names.
-    ///
-    /// # Errors
-    /// One cannot be read or used.
-    pub fn load(config: &Config) -> Result<Self, BadIdentity> {
-        let load = |files, key, protocols| Identity::load(files, key, protocols).map(Arc::new);
-        let http = config.http.tls.as_ref();
-        let tcp = config.tcp.tls.as_ref().map(|tls| &tls.files);
-        Ok(Self {
-            http: http
-                .map(|files| load(files, "http.tls", HTTP_PROTOCOLS))
-                .transpose()?,
-            tcp: tcp.map(|files| load(files, "tcp.tls", &[])).transpose()?,
-        })
-    }
-
-    fn reload(&self, config: &Config) -> [Result<(), BadIdentity>; 2] {
-        let reload = |identity: &Option<Arc<Identity>>, files| match (identity, files) {
-            (Some(identity), Some(files)) => identity.reload(files),
-            _ => Ok(()),
-        };
-        let tcp = config.tcp.tls.as_ref().map(|tls| &tls.files);
-        [
-            reload(&self.http, config.http.tls.as_ref()),
-            reload(&self.tcp, tcp),
-        ]
-    }
-}
-
-fn open(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
-    listen(addr).map_err(|error| StartError::Listen(key, addr, error))
+fn open(
+    key: &'static str,
+    addr: SocketAddr,
+    sockets: &mut Sockets,
+) -> Result<TcpListener, StartError> {
+    let listener = match sockets.take(addr) {
+        Some(listener) => adopt(listener),
+        None => listen(addr),
+    };
+    listener.map_err(|error| StartError::Listen(key, addr, error))
 }
 
 /// The outbox, if undelivered notifications go there, or if some that went there once are waiting still.

@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("claims", &[]),
     ("timeline", &[]),
     ("wire", &[]),
+    ("systemd", &[]),
     ("envelope", &["notification"]),
     ("trace", &["notification", "envelope", "timeline"]),
     ("metrics", &["notification"]),

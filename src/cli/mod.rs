@@ -11,6 +11,7 @@ mod outbox;
 mod place;
 mod run;
 mod send;
+mod service;
 mod status;
 mod stop;
 mod text;

@@ -1,5 +1,6 @@
 //! `payrelay run`: the relay, and the signals that steer it.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +9,12 @@ use std::time::{Duration, Instant};
 use payrelay::config::Config;
 use payrelay::logging::Logging;
 use payrelay::relay::Relay;
+use payrelay::systemd::{Notifier, Sockets};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
+use super::service::Service;
 use super::{ConfigFile, EXIT_CONFIG, EXIT_FAILURE, Failure, glibc, print};
 
 pub const HELP: &str = "\
@@ -23,7 +26,10 @@ When every port is open it prints one line: ready node=… http=… tcp=… admi
 Signals:
   TERM, INT  drain: no new requests, backends are told, what is in flight finishes; 10 s at most. Again: end at once
   HUP        read the configuration again and take over what can change; on an error keep the old
-  USR1       open log.file again, after a rotation";
+  USR1       open log.file again, after a rotation
+
+Under systemd it says when it is ready, reloads and stops, and feeds the watchdog (Type=notify, WatchdogSec=), and takes
+the sockets of a socket unit with the same addresses as relay.toml. Without systemd nothing of that happens.";
 
 /// How long what is in flight has to finish after SIGTERM. Service managers wait for 90 s, orchestrators for 30.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,6 +37,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     // First of all: what has to be closed on exec is not open yet.
     let set_up = glibc::set_up();
+    let sockets = Sockets::take_from_environment().map_err(Failure::config)?;
     let config = file.load()?;
     let logging = Logging::start(&config.log).map_err(Failure::config)?;
     if let Err(error) = set_up {
@@ -44,7 +51,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     // Before the start: a signal that comes during it is heard after it, and SIGHUP does not end the process.
     let (mut signals, second_ends) = hear_signals()
         .map_err(|error| Failure::new(format_args!("cannot hear signals: {error}")))?;
-    let relay = Relay::start(config.clone()).map_err(|error| {
+    let relay = Relay::start(config.clone(), sockets).map_err(|error| {
         if config.log.file.is_some() {
             log::error!("{error}"); // whoever reads the file does not see standard error
         }
@@ -55,16 +62,17 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
             _ => Failure::with_code(code, error),
         }
     })?;
-    let ready = relay.ready_line();
-    log::info!("{ready}");
-    if let Err(failure) = print(format_args!("{ready}\n")) {
-        // Whoever started the relay need not listen to it.
-        log::warn!("{}", failure.words);
-    }
+    tell_ready(&relay.ready_line(), &config);
+    let service = Service::start(Notifier::from_environment(), relay.vitals())
+        .map_err(|error| Failure::new(format_args!("cannot start: {error}")))?;
     let mut running = config;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => running = reload(file.path(), running, &relay, &logging),
+            SIGHUP => {
+                let reloading = service.reloading();
+                running = reload(file.path(), running, &relay, &logging);
+                drop(reloading);
+            }
             SIGUSR1 => logging.reopen(),
             _ => {
                 second_ends.store(true, Ordering::SeqCst);
@@ -72,9 +80,23 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
             }
         }
     }
+    service.stopping();
     relay.drain(Instant::now() + DRAIN_DEADLINE);
     logging.flush();
     Ok(())
+}
+
+/// Prints the ready line, and writes it to the log. A person who reads both in one terminal gets it once.
+fn tell_ready(ready: &str, config: &Config) {
+    log::info!("{ready}");
+    let in_the_log = config.log.file.is_none() && log::log_enabled!(log::Level::Info);
+    if in_the_log && io::stdout().is_terminal() && io::stderr().is_terminal() {
+        return;
+    }
+    if let Err(failure) = print(format_args!("{ready}\n")) {
+        // Whoever started the relay need not listen to it.
+        log::warn!("{}", failure.words);
+    }
 }
 
 /// The signals as a queue, and the switch that makes a SIGTERM or SIGINT end the process where it stands.

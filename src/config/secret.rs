@@ -1,5 +1,5 @@
-//! Secrets: long enough to protect something, and never shown. They stand in the file itself, or `env:NAME` or `file:PATH`
-//! stands there and says where else they are.
+//! Secrets: long enough to protect something, and never shown. They stand in the file itself, or `env:NAME`, `file:PATH`
+//! or `credential:NAME` stands there and says where else they are.
 //!
 //! Whoever reads a field here must have hidden it first, so that no error carries its value.
 
@@ -25,6 +25,9 @@ const SECRETS_MAX: usize = 16;
 /// The most that is read of a file with a secret, in bytes; a chain of certificates fits.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// The variable with the folder of the service's credentials; systemd.exec(5).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// Why a secret is not where the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadSource {
@@ -32,6 +35,10 @@ pub enum BadSource {
     NoVariable(String),
     /// The variable is no UTF-8.
     VariableNotText(String),
+    /// Not the name of a credential.
+    CredentialName(String),
+    /// Nobody gave this process credentials.
+    NoCredentials(String),
     /// The file cannot be read.
     Unreadable(String, io::ErrorKind),
     /// It is a directory, a pipe or a device.
@@ -50,6 +57,15 @@ impl fmt::Display for BadSource {
                 "the environment has no variable {name}; it must be set where the relay (or this check) is started"
             ),
             Self::VariableNotText(name) => write!(f, "the variable {name} is not UTF-8"),
+            Self::CredentialName(name) => write!(
+                f,
+                "{name} is not a credential's name; write credential:NAME, with NAME as in LoadCredential=NAME:PATH of the unit"
+            ),
+            Self::NoCredentials(name) => write!(
+                f,
+                "the service manager gave no credentials; add LoadCredential={name}:PATH to the unit \
+                 ($CREDENTIALS_DIRECTORY must be set where the relay, or this check, is started)"
+            ),
             Self::Unreadable(path, kind) => write!(f, "the file {path} cannot be read ({kind})"),
             Self::NoFile(path) => write!(f, "{path} is not a regular file"),
             Self::FileTooBig(path) => {
@@ -137,6 +153,12 @@ fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
         }
         .map_err(Problem::Source);
     }
+    if let Some(name) = given.strip_prefix("credential:") {
+        let path = credential(name).map_err(Problem::Source)?;
+        // systemd lets the service's user alone read it, whatever the mode.
+        let (text, _) = contents(&path).map_err(Problem::Source)?;
+        return Ok((text, false));
+    }
     let Some(path) = given.strip_prefix("file:") else {
         return Ok((given.to_owned(), true));
     };
@@ -148,6 +170,17 @@ fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
         ));
     }
     Ok((text, false))
+}
+
+/// Where systemd has put what the unit calls `name` (`LoadCredential=`).
+fn credential(name: &str) -> Result<String, BadSource> {
+    if name.is_empty() || name.contains('/') {
+        return Err(BadSource::CredentialName(shown(name)));
+    }
+    match env::var(CREDENTIALS) {
+        Ok(folder) => Ok(format!("{folder}/{name}")),
+        Err(_) => Err(BadSource::NoCredentials(shown(name))),
+    }
 }
 
 /// The text of the file at `path` without its last line end, and its mode bits.

@@ -5,10 +5,12 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
 use super::channel::Channel;
@@ -24,7 +26,8 @@ use crate::readiness::{self, Sideline};
 use crate::thread::{Crew, JoinOnDrop, SMALL_STACK_BYTES, spawn};
 use crate::tls::Identity;
 
-/// What a front takes from the budget for itself: its listener, and the connection it is about to judge.
+/// What a front takes from the budget for itself: its listener, and the connection it is about to judge. What ends its accept thread is
+/// within the descriptors that the relay keeps in reserve.
 const OWN_FDS: usize = 2;
 
 /// The first and the longest pause after accept failed for want of descriptors or memory.
@@ -71,7 +74,8 @@ impl From<TcpListener> for Entrance {
 /// A listener with its connections. Dropping it closes it, cuts whatever is left and waits for every thread.
 pub struct Front {
     addr: SocketAddr,
-    listener: Arc<TcpListener>,
+    /// Ends the accept thread.
+    stop: Arc<OwnedFd>,
     house: Arc<House>,
     accept: Mutex<Option<JoinOnDrop>>,
     // Before the crew: it sends connections there.
@@ -121,7 +125,8 @@ impl Front {
             peers,
         } = entrance.into();
         let addr = listener.local_addr()?;
-        let listener = Arc::new(listener);
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let crew = Arc::new(Crew::start(&format!("{name}-reaper"))?);
         let house = Arc::new(House {
             name,
@@ -141,7 +146,8 @@ impl Front {
         let pollers = pollers.into_iter().enumerate().map(start);
         let pollers = pollers.collect::<io::Result<_>>()?;
         let porter = Porter {
-            listener: Arc::clone(&listener),
+            listener,
+            stop: Arc::clone(&stop),
             house: Arc::clone(&house),
             crew: Arc::clone(&crew),
             fds,
@@ -153,7 +159,7 @@ impl Front {
         })?;
         Ok(Self {
             addr,
-            listener,
+            stop,
             house,
             accept: Mutex::new(Some(accept)),
             _pollers: pollers,
@@ -192,8 +198,9 @@ impl Front {
     /// is answered 503 `draining`, and requests under way finish. Does not wait for any of them.
     pub fn close(&self) {
         self.house.guests.begin_closing();
-        // Linux: ends a blocked accept, and refuses from now on.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        // Not by a shutdown of the listener: a service manager that opened it keeps it for the next process. The write fails only
+        // when the count would overflow, and then the thread has been woken already.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
         let accept = self.accept.lock().take();
         drop(accept);
         self.house.guests.wake_idle();
@@ -227,7 +234,8 @@ impl Drop for Front {
 
 /// The accept thread.
 struct Porter {
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
+    stop: Arc<OwnedFd>,
     house: Arc<House>,
     crew: Arc<Crew>,
     fds: FdBudget,
@@ -241,12 +249,21 @@ impl Porter {
     fn work(mut self) {
         let mut pause = PAUSE_FIRST;
         loop {
+            let mut both = [
+                PollFd::new(&self.listener, PollFlags::IN),
+                PollFd::new(&self.stop, PollFlags::IN),
+            ];
+            // Interrupted: accept finds nothing.
+            let _ = poll(&mut both, None);
+            if self.house.guests.is_closing() {
+                return;
+            }
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     pause = PAUSE_FIRST;
                     self.receive(stream, peer);
                 }
-                Err(_) if self.house.guests.is_closing() => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => {
                     if self.want.begins() {

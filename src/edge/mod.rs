@@ -58,7 +58,7 @@ pub use crate::claims::Reply;
 pub use front::{Entrance, Front, own_fds, pollers};
 pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER, write_head};
 pub use refusal::{Malformed, Refusal};
-pub use socket::listen;
+pub use socket::{adopt, listen};
 pub use ticket::Ticket;
 
 /// How long a kept connection may be idle between two requests.

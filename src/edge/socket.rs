@@ -33,16 +33,31 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    set_options(&socket)?;
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Makes of `listener`, which somebody else opened, what [`listen`] gives.
+///
+/// # Errors
+/// The system does not take an option.
+pub fn adopt(listener: TcpListener) -> io::Result<TcpListener> {
+    let socket = Socket::from(listener);
+    set_options(&socket)?;
+    Ok(socket.into())
+}
+
+/// The options of a listener's connections.
+fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE),
     )?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    socket.bind(&SockAddr::from(addr))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 /// What a receive came to.

@@ -14,6 +14,8 @@ use crate::tls::BadIdentity;
 pub enum StartError {
     /// A listener cannot be opened: the key in the file, its address, and why.
     Listen(&'static str, SocketAddr, io::Error),
+    /// The service manager handed over a socket with this address, which no listener has.
+    NoListener(SocketAddr),
     /// A certificate or its key is not to be had.
     Tls(BadIdentity),
     /// There is no way to the HTTP pool, or the process may not open enough files for one.
@@ -31,6 +33,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen(..)
+            | Self::NoListener(_)
             | Self::Tls(_)
             | Self::Lanes(LanesError::Descriptors { .. })
             | Self::Bus(bus::StartError::Config(_)) => 78,
@@ -65,6 +68,11 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
+            Self::NoListener(addr) => write!(
+                f,
+                "the service manager handed over a socket on {addr}, and no listen = … has that address; \
+                 give the socket unit (ListenStream=) and this file the same addresses"
+            ),
             Self::Tls(error) => write!(f, "{error}"),
             Self::Lanes(error) => write!(f, "{error}"),
             Self::Outbox(error) => write!(f, "{error}"),

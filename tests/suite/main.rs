@@ -37,6 +37,7 @@ mod sends;
 mod session;
 mod shortage;
 mod stop;
+mod systemd;
 mod takeover;
 mod tls;
 mod tls_backends;

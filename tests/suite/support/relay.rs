@@ -49,6 +49,7 @@ pub struct Setup {
     nofile: Option<u32>,
     unread_log: bool,
     pipe: Option<&'static str>,
+    under: Option<&'static str>,
     env: Vec<(&'static str, String)>,
     tls: bool,
 }
@@ -78,6 +79,12 @@ impl Setup {
     /// With a pipe of this name in its folder.
     pub fn pipe(mut self, name: &'static str) -> Self {
         self.pipe = Some(name);
+        self
+    }
+
+    /// Started by another program, whose process becomes the relay: `strace -D …`.
+    pub fn under(mut self, program: &'static str) -> Self {
+        self.under = Some(program);
         self
     }
 
@@ -325,10 +332,11 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
         rustix::fs::mkfifoat(rustix::fs::CWD, dir.join(name), mode).expect("a pipe");
     }
     // exec keeps the process id, so signals and /proc still mean the relay.
-    let script = match (setup.nofile, setup.unread_log) {
-        (Some(files), _) => Some(format!("ulimit -n {files} && exec \"$0\" \"$@\"")),
-        (None, true) => Some("mkfifo log && exec \"$0\" \"$@\" 2<>log".to_owned()),
-        (None, false) => None,
+    let script = match (setup.nofile, setup.unread_log, setup.under) {
+        (Some(files), ..) => Some(format!("ulimit -n {files} && exec \"$0\" \"$@\"")),
+        (None, true, _) => Some("mkfifo log && exec \"$0\" \"$@\" 2<>log".to_owned()),
+        (None, false, Some(program)) => Some(format!("exec {program} \"$0\" \"$@\"")),
+        (None, false, None) => None,
     };
     let mut command = match script {
         None => binary(),
