@@ -52,7 +52,7 @@ impl Outbox {
             deaths: Family::default(),
             deliveries: Family::default(),
         };
-        for reason in ["full", "no-space", "disk", "busy"] {
+        for reason in ["full", "no-space", "disk", "file", "busy"] {
             let _ = all.refusals.get_or_create(&ReasonLabels { reason });
         }
         for reason in ["given-up", "expired"] {

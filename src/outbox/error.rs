@@ -32,6 +32,10 @@ pub enum OpenCause {
     Newer(i64),
     /// It is damaged; SQLite's words, or where.
     Corrupt(String),
+    /// The relay did not end in order, and the log that has the newest notifications is not beside it.
+    LogMissing,
+    /// Its log is there, and it is not, or is empty.
+    DatabaseMissing,
     /// The disk is full.
     Full,
     /// Anything else SQLite says.
@@ -49,6 +53,8 @@ impl OpenError {
             | OpenCause::NoDatabase
             | OpenCause::Foreign
             | OpenCause::Newer(_)
+            | OpenCause::LogMissing
+            | OpenCause::DatabaseMissing
             | OpenCause::Corrupt(_) => true,
             OpenCause::OtherRelay
             | OpenCause::Locked
@@ -102,6 +108,17 @@ impl fmt::Display for OpenError {
                     Rescue
                 )
             }
+            OpenCause::LogMissing => write!(
+                f,
+                "its -wal file is missing or is no log: it holds the newest notifications, which were answered ok. Nothing was \
+                 changed. Put that file back beside the database; if it is lost for good, go on without it: sqlite3 \
+                 \"{path}\" \"UPDATE total SET in_use = 0\""
+            ),
+            OpenCause::DatabaseMissing => write!(
+                f,
+                "it is missing or empty, but its -wal file is there and belongs to a database that was not closed. Nothing was \
+                 changed. Put the database back beside it, or move the -wal file away too"
+            ),
             OpenCause::Full => write!(f, "the disk is full; make room and start again"),
             OpenCause::Sqlite(error) => write!(f, "it cannot be opened: {error}"),
             OpenCause::Thread(error) => write!(f, "its threads do not start: {error}"),
@@ -130,8 +147,10 @@ pub enum NotStored {
     Full,
     /// The disk is full.
     NoSpace,
-    /// The disk does not take it: read-only, broken, locked by another program.
+    /// The disk does not take it: read-only, broken.
     Disk,
+    /// The file at `outbox.path` is not the one that the relay writes to.
+    File,
     /// More waits to be written than may.
     Busy,
 }
@@ -143,6 +162,7 @@ impl NotStored {
             Self::Full => "full",
             Self::NoSpace => "no-space",
             Self::Disk => "disk",
+            Self::File => "file",
             Self::Busy => "busy",
         }
     }

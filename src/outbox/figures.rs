@@ -58,6 +58,11 @@ impl Figures {
         self.count(State::Dead)
     }
 
+    /// How many there are in each state, in the order of [`State`].
+    pub fn totals(&self) -> [u64; 3] {
+        [self.pending(), self.done(), self.dead()]
+    }
+
     /// How many there are.
     pub fn kept(&self) -> u64 {
         self.pending() + self.done() + self.dead()

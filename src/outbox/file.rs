@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -12,13 +13,22 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::{OpenCause, OpenError};
 use super::rows;
+use super::watch::FileWatch;
 
 /// `payr`: what tells this database from other programs'.
 const APPLICATION_ID: i64 = 0x7061_7972;
 
 /// The schema, step by step: the file's version is how many of these it has seen. Never change one that was released;
 /// add another.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+
+/// SQLite's way to the files that lets no other process in and keeps the index of the log in memory. So no other program's
+/// reader keeps the log from being cut back, no other program writes, and there is no -shm file whose loss would matter: when
+/// a mapped -shm is truncated, the next access ends the process.
+const VFS: &str = "unix-excl";
+
+/// The header of a log (<https://sqlite.org/fileformat2.html#walformat>).
+pub const LOG_HEADER_BYTES: usize = 32;
 
 /// How long to wait for another program's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,11 +39,8 @@ const CHECK_BUDGET: Duration = Duration::from_millis(800);
 /// Instructions of SQLite's machine between two looks at the clock.
 const CHECK_OPS: i32 = 10_000;
 
-/// How much of the log is gathered before it goes to the database file, in pages of 4 KiB: few syncs for many commits.
-const CHECKPOINT_PAGES: i64 = 4096;
-
 /// The log is cut back to this after a burst, in bytes.
-const WAL_BYTES_KEPT: i64 = 64 << 20;
+const LOG_BYTES_KEPT: i64 = 64 << 20;
 
 /// The database as long as this relay has it.
 #[derive(Debug)]
@@ -44,8 +51,18 @@ pub struct Store {
     pub path: PathBuf,
     /// The latest of the outbox's own time that is on disk.
     pub last_ms: u64,
-    /// Held until the end: it keeps other relays out.
-    pub lock: File,
+    /// Whether the files stay what they are.
+    pub watch: FileWatch,
+    pub guard: Arc<FileGuard>,
+}
+
+/// To be kept until the last connection is closed.
+#[derive(Debug)]
+pub struct FileGuard {
+    /// Closed before a connection, it would take along SQLite's own locks: they are the process's, not the descriptor's.
+    database: File,
+    /// It keeps other relays out.
+    lock: File,
 }
 
 /// Opens the database at `path`, which need not be there.
@@ -63,22 +80,93 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
     };
     make_directory(directory).map_err(|error| fail(OpenCause::Directory(error)))?;
     let lock = lock(path).map_err(&fail)?;
-    make_file(path, directory).map_err(|error| {
-        fail(match error.kind() {
-            io::ErrorKind::StorageFull => OpenCause::Full,
-            io::ErrorKind::ReadOnlyFilesystem => OpenCause::ReadOnly,
-            _ => OpenCause::Directory(error),
-        })
+    let io = |error| fail(io_cause(error));
+    let real_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let log = Log::beside(&real_path).map_err(io)?;
+    if path.metadata().map_or(0, |file| file.len()) == 0 {
+        // To SQLite an empty file is a new database, and it would delete the log.
+        if log != Log::None {
+            return Err(fail(OpenCause::DatabaseMissing));
+        }
+        make(&real_path, directory).map_err(&fail)?;
+    }
+    let database = OpenOptions::new().read(true).write(true).open(path);
+    let database = database.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => fail(OpenCause::ReadOnly),
+        _ => io(error),
     })?;
+    let guard = Arc::new(FileGuard { database, lock });
     let mut writing = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(&fail)?;
-    inspect(&writing).map_err(&fail)?;
+    inspect(&writing, log).map_err(&fail)?;
     let last_ms = prepare(&mut writing).map_err(|error| fail(cause(error)))?;
+    let watch = FileWatch::new(path, &guard.database, &guard.lock).map_err(io)?;
     Ok(Store {
         writing,
         path: path.to_owned(),
         last_ms,
-        lock,
+        watch,
+        guard,
     })
+}
+
+/// Closes the database so that all of it is in one file, and notes that its log is not needed any more.
+///
+/// # Errors
+/// The disk does not take it; what was stored stays in database and log.
+pub fn close(writing: &Connection) -> rusqlite::Result<()> {
+    writing.execute("UPDATE total SET in_use = 0", [])?;
+    writing.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// What lies beside a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// Nothing, or an empty file.
+    None,
+    /// Something that is no log.
+    Broken,
+    /// A log.
+    There,
+}
+
+impl Log {
+    fn beside(path: &Path) -> io::Result<Self> {
+        let log = match File::open(log_path(path)) {
+            Ok(log) => log,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::None),
+            Err(error) => return Err(error),
+        };
+        let mut header = [0; LOG_HEADER_BYTES];
+        match log.metadata()?.len() {
+            0 => Ok(Self::None),
+            bytes if bytes <= LOG_HEADER_BYTES as u64 => Ok(Self::Broken),
+            _ => {
+                log.read_exact_at(&mut header, 0)?;
+                Ok(if is_log(&header) {
+                    Self::There
+                } else {
+                    Self::Broken
+                })
+            }
+        }
+    }
+}
+
+/// Whether a log begins so.
+pub fn is_log(header: &[u8; LOG_HEADER_BYTES]) -> bool {
+    // The last bit says how its check sums are made.
+    header[..4] == [0x37, 0x7f, 0x06, 0x82] || header[..4] == [0x37, 0x7f, 0x06, 0x83]
+}
+
+/// Where SQLite has the log of the database at `path`.
+pub fn log_path(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// A connection that only reads what the writing one has committed.
@@ -87,9 +175,27 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
 /// SQLite cannot open it.
 pub fn reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let reading = Connection::open_with_flags(path, flags)?;
+    let reading = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     reading.busy_timeout(BUSY_TIMEOUT)?;
+    // SQLite opens the log with the first read. Later, another file may lie there.
+    rows::totals(&reading)?;
     Ok(reading)
+}
+
+/// Whether the database at `path`, read anew from the disk, is sound and has `totals` notifications in each state; as far as
+/// can be seen in the time that the start takes for it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_sound(path: &Path, totals: [u64; 3]) -> rusqlite::Result<bool> {
+    let reading = reading(path)?;
+    if rows::totals(&reading)? != totals {
+        return Ok(false);
+    }
+    Ok(matches!(
+        check_for_a_while(&reading),
+        Ok(None | Some(Checked::Sound))
+    ))
 }
 
 fn make_directory(directory: &Path) -> io::Result<()> {
@@ -126,25 +232,47 @@ fn lock(path: &Path) -> Result<File, OpenCause> {
     }
 }
 
-fn make_file(path: &Path, directory: &Path) -> io::Result<()> {
-    let made = OpenOptions::new()
+/// Makes the database at `path`, which lies in `directory`. It appears there whole, so that one that has never seen its log is
+/// never taken for one that has lost it.
+fn make(path: &Path, directory: &Path) -> Result<(), OpenCause> {
+    let new = beside(path, ".new");
+    for ending in ["", "-wal", "-journal"] {
+        match fs::remove_file(beside(&new, ending)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_cause(error)),
+            _ => {}
+        }
+    }
+    OpenOptions::new()
         .create_new(true)
         .write(true)
         .mode(0o600)
-        .open(path);
-    match made {
-        Ok(file) => {
-            file.sync_all()?;
-            File::open(directory)?.sync_all()
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        .open(&new)
+        .map_err(io_cause)?;
+    let mut connection = connect(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    migrate(&mut connection).map_err(cause)?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        .map_err(cause)?;
+    connection.close().map_err(|(_, error)| cause(error))?;
+    let publish = || {
+        File::open(&new)?.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(directory)?.sync_all()
+    };
+    publish().map_err(io_cause)
+}
+
+fn io_cause(error: io::Error) -> OpenCause {
+    match error.kind() {
+        io::ErrorKind::StorageFull => OpenCause::Full,
+        io::ErrorKind::ReadOnlyFilesystem => OpenCause::ReadOnly,
+        _ => OpenCause::Directory(error),
     }
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenCause> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(cause)?;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS).map_err(cause)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(cause)?;
     // Until the file is known to be sound, closing it must not move its log into it.
     connection
@@ -156,44 +284,67 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenCause> {
     Ok(connection)
 }
 
-/// Looks whether the file is one to go on with. Only reads.
-fn inspect(connection: &Connection) -> Result<(), OpenCause> {
+/// Looks whether the file is one to go on with, given what lies beside it. Only reads.
+fn inspect(connection: &Connection, log: Log) -> Result<(), OpenCause> {
     let number = |name: &str| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
             .map_err(cause)
     };
     let pages = number("page_count")?;
-    if pages == 0 {
-        return Ok(()); // just made
-    }
     if number("application_id")? != APPLICATION_ID {
-        return Err(OpenCause::Foreign);
+        // One page in WAL mode and nothing in it: everything else was in the log.
+        let mode: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .map_err(cause)?;
+        return Err(match (pages, mode.as_str(), log) {
+            (1, "wal", Log::None | Log::Broken) => OpenCause::LogMissing,
+            _ => OpenCause::Foreign,
+        });
     }
     let version = number("user_version")?;
     if version > MIGRATIONS.len() as i64 {
         return Err(OpenCause::Newer(version));
     }
-    let until = Instant::now() + CHECK_BUDGET;
-    let late = move || Instant::now() >= until;
-    connection
-        .progress_handler(CHECK_OPS, Some(late))
-        .map_err(cause)?;
-    let checked = check(connection);
-    connection
-        .progress_handler(0, None::<fn() -> bool>)
-        .map_err(cause)?;
-    match checked {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+    if log != Log::There && version >= 2 {
+        let in_use = connection.query_row("SELECT in_use FROM total", [], |row| row.get(0));
+        if in_use.map_err(cause)? {
+            return Err(OpenCause::LogMissing);
+        }
+    }
+    match check_for_a_while(connection).map_err(cause)? {
+        None => {
             log::info!(
                 "the outbox is large: {} MiB were not looked through for damage at the start",
                 pages * 4 / 1024
             );
             Ok(())
         }
-        Err(error) => Err(cause(error)),
-        Ok(Some(words)) => Err(OpenCause::Corrupt(words)),
-        Ok(None) => Ok(()),
+        Some(Checked::Damaged(words)) => Err(OpenCause::Corrupt(words)),
+        Some(Checked::Sound) => Ok(()),
+    }
+}
+
+/// What a look for damage has found.
+enum Checked {
+    Sound,
+    Damaged(String),
+}
+
+/// Looks for damage for [`CHECK_BUDGET`]; `None`: that was not enough.
+fn check_for_a_while(connection: &Connection) -> rusqlite::Result<Option<Checked>> {
+    let until = Instant::now() + CHECK_BUDGET;
+    let late = move || Instant::now() >= until;
+    connection.progress_handler(CHECK_OPS, Some(late))?;
+    let checked = check(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match checked {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+        Ok(Some(words)) => Ok(Some(Checked::Damaged(words))),
+        Ok(None) => Ok(Some(Checked::Sound)),
     }
 }
 
@@ -207,16 +358,33 @@ fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
     rows::first_damaged(connection)
 }
 
-/// Brings the file to this version; says the latest time in it.
+/// Brings the file to this version and notes that it is in use; says the latest time in it.
 fn prepare(connection: &mut Connection) -> rusqlite::Result<u64> {
-    // The first of these is the first thing that writes.
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    // The writer does that itself, after it has answered.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
+    migrate(connection)?;
+    // Whatever a session had in hand when the relay before ended is nobody's now.
+    rows::release_held(connection)?;
+    let in_use: bool = connection.query_row("SELECT in_use FROM total", [], |row| row.get(0))?;
+    if !in_use {
+        connection.execute("UPDATE total SET in_use = 1", [])?;
+        // In the database itself: it has to tell that its log is missing. The log stays as it is, with something in it.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    let last: i64 = connection.query_row("SELECT clock_ms FROM total", [], |row| row.get(0))?;
+    Ok(u64::try_from(last).unwrap_or(0))
+}
+
+/// Brings the file to this version.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    // This is the first thing that writes.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let seen = usize::try_from(version).unwrap_or(0);
     if seen < MIGRATIONS.len() {
@@ -228,11 +396,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<u64> {
         change.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
         change.commit()?;
     }
-    // Whatever a session had in hand when the relay before ended is nobody's now.
-    rows::release_held(connection)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    let last: i64 = connection.query_row("SELECT clock_ms FROM total", [], |row| row.get(0))?;
-    Ok(u64::try_from(last).unwrap_or(0))
+    Ok(())
 }
 
 fn cause(error: rusqlite::Error) -> OpenCause {

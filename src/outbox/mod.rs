@@ -20,6 +20,7 @@
 //! | part | what lives there |
 //! |---|---|
 //! | `file` | opening, locking, checking, migrating |
+//! | `watch` | whether the files at the path are still the ones that are written |
 //! | `rows`, `filter`, `sums` | the statements |
 //! | `writer`, `group` | the one thread that changes anything; group commit |
 //! | `drain`, `lanes`, `inbox` | the one thread that delivers; whom to look at when; what it is told |
@@ -46,10 +47,10 @@ mod sums;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
 mod writer;
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +68,9 @@ pub use self::writer::{Order, Ordered, ROWS_AT_ONCE, What};
 use self::clock::Clock;
 use self::drain::Drain;
 use self::figures::Figures;
+use self::file::FileGuard;
 use self::pace::Pace;
-use self::writer::{GROUP_MAX, Limits, Op, Store, Writer};
+use self::writer::{CHECKPOINT_PAGES, GROUP_MAX, Limits, Op, Store, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::Sent;
@@ -96,6 +98,8 @@ pub struct Outbox {
     clock: Clock,
     retry_first: Duration,
     metrics: Arc<Metrics>,
+    // Last: it must outlive every connection.
+    _guard: Arc<FileGuard>,
 }
 
 /// The writer and the drain. Dropping this notes what has been told so far, ends both and gives up the file; what anybody
@@ -106,7 +110,7 @@ pub struct Works {
     drain: Option<JoinOnDrop>,
     writer: Option<JoinOnDrop>,
     // Last: until here no other relay may have the file.
-    _lock: File,
+    _guard: Arc<FileGuard>,
 }
 
 impl Drop for Works {
@@ -242,6 +246,10 @@ impl Outbox {
             owed: Vec::new(),
             full: LogOnce::new(),
             failed: LogOnce::new(),
+            path: store.path.clone(),
+            watch: store.watch,
+            checked: None,
+            next_checkpoint: CHECKPOINT_PAGES,
             courtesy: thread::Courtesy::default(),
         };
         let started = |error| fail(OpenCause::Thread(error));
@@ -273,7 +281,7 @@ impl Outbox {
             ops: ops.clone(),
             drain: Some(thread),
             writer: Some(writer),
-            _lock: store.lock,
+            _guard: Arc::clone(&store.guard),
         };
         let outbox = Self {
             ops,
@@ -283,6 +291,7 @@ impl Outbox {
             clock,
             retry_first,
             metrics,
+            _guard: store.guard,
         };
         log::info!(
             "the outbox {} has {} pending, {} dead",
@@ -377,17 +386,20 @@ impl Outbox {
         self.figures.pending()
     }
 
-    /// What the metrics show.
+    /// What the metrics show: all of it as of one moment on disk.
     pub fn readings(&self) -> OutboxReadings {
-        let reading = self.reading.lock();
-        let backends = rows::busiest(&reading, BACKENDS_SHOWN).unwrap_or_default();
-        let oldest = rows::oldest_pending(&reading).unwrap_or_default();
-        drop(reading);
+        let read = rows::at_once(&self.reading.lock(), |c| {
+            let oldest = rows::oldest_pending(c)?;
+            Ok((rows::totals(c)?, oldest, rows::busiest(c, BACKENDS_SHOWN)?))
+        });
+        let (totals, oldest, backends) =
+            read.unwrap_or_else(|_| (self.figures.totals(), None, Vec::new()));
+        let [pending, done, dead] = totals;
         let age = oldest.map_or(0, |stored| (self.clock.now_ms() - stored).max(0));
         OutboxReadings {
-            pending: self.figures.pending(),
-            done: self.figures.done(),
-            dead: self.figures.dead(),
+            pending,
+            done,
+            dead,
             oldest: Duration::from_millis(age.unsigned_abs()),
             backends,
         }

@@ -401,3 +401,23 @@ fn orders_change_what_they_name() {
     assert_eq!(house.envelope().notification.backend.as_str(), "b");
     house.states(&[State::Pending, State::Pending]);
 }
+
+/// The files are looked at before a commit too; here they are lost while the writer is at it.
+#[test]
+fn what_is_committed_to_a_file_that_is_gone_by_then_is_not_stored() {
+    let house = House::open(|_| {});
+    assert!(house.store("a", true, None).is_ok());
+    let other = Connection::open(&house.path).expect("sqlite");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    std::thread::scope(|scope| {
+        let storing = scope.spawn(|| house.store("a", true, None));
+        // By then the writer has looked at the files, and waits for the lock. Were it slower, it would refuse all the same.
+        let early = house.envelopes.recv_timeout(Duration::from_millis(200));
+        assert!(early.is_err());
+        std::fs::rename(&house.path, house.path.with_extension("old")).expect("moved");
+        other.execute_batch("ROLLBACK").expect("free");
+        assert_eq!(storing.join().expect("an end"), Err(NotStored::File));
+    });
+    let unwell = house.outbox.unwell().unwrap_or_default();
+    assert!(unwell.contains("was deleted or moved away"), "{unwell}");
+}

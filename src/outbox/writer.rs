@@ -3,6 +3,8 @@
 //! Nothing is answered before the sync has returned. A group that the disk does not take is undone whole: what was to be
 //! stored is refused, so that its providers keep it; what was to be noted of stored ones is tried again.
 
+use std::cell::Cell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +14,13 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::clock::Clock;
 use super::error::NotStored;
 use super::figures::Figures;
+use super::file;
 use super::filter::Filter;
 use super::group::{Outcome, Room, remove};
 use super::inbox::{Inbox, Written};
 use super::rows::{self, Change, State};
 use super::sums::Sums;
+use super::watch::{FaultKind, FileFault, FileWatch, Part};
 use crate::bus::Arrivals;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
@@ -32,6 +36,17 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How many rows one round of housekeeping, or one order of an operator, changes.
 pub const ROWS_AT_ONCE: usize = 256;
+
+/// How much of SQLite's log is gathered before it goes to the database, in pages of 4 KiB: few syncs for many commits.
+pub const CHECKPOINT_PAGES: i32 = 4096;
+
+/// How much more is gathered before the next attempt, when a reader has kept the log from beginning anew.
+const CHECKPOINT_AGAIN_PAGES: i32 = 1024;
+
+thread_local! {
+    /// How long SQLite's log is after the last commit, in pages; SQLite tells a plain function.
+    static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
+}
 
 /// What the thread is asked to do.
 pub enum Op {
@@ -126,12 +141,23 @@ pub struct Writer {
     pub owed: Vec<Settlement>,
     pub full: LogOnce,
     pub failed: LogOnce,
+    /// `outbox.path`
+    pub path: PathBuf,
+    pub watch: FileWatch,
+    /// When everything about the files was last checked.
+    pub checked: Option<Instant>,
+    /// The length of the log, in pages, at which it goes to the database.
+    pub next_checkpoint: i32,
     pub courtesy: Courtesy,
 }
 
 impl Writer {
     /// Works until it is told to stop.
     pub fn run(mut self) {
+        self.connection.wal_hook(Some(|_, pages| {
+            LOG_PAGES.set(pages);
+            Ok(())
+        }));
         let mut swept = Instant::now();
         while !self.stopping {
             match self.ops.recv_timeout(HOUSEKEEPING) {
@@ -139,10 +165,13 @@ impl Writer {
                     let more = self.ops.try_iter().take(GROUP_MAX - 1);
                     let group: Vec<Op> = std::iter::once(first).chain(more).collect();
                     self.commit(group);
+                    self.checkpoint();
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if !self.owed.is_empty() || self.figures.is_ailing() {
                         self.commit(Vec::new());
+                    } else if let Err(fault) = self.check_files() {
+                        self.distrust(&fault);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -152,15 +181,33 @@ impl Writer {
                 self.sweep();
             }
         }
+        self.finish();
+    }
+
+    /// Does what is left, and closes the database.
+    fn finish(mut self) {
         loop {
             let rest: Vec<Op> = self.ops.try_iter().take(GROUP_MAX).collect();
             if rest.is_empty() && self.owed.is_empty() {
-                return;
+                break;
             }
             self.commit(rest);
             if self.figures.is_ailing() {
-                return; // the disk has the last word: what is not noted is sent again after the next start
+                break; // the disk has the last word: what is not noted is sent again after the next start
             }
+        }
+        if self.figures.is_broken() {
+            return;
+        }
+        let database_is_there = match self.check_files() {
+            // What is in the log that is open goes to the database, which lacks nothing then.
+            Err(fault) => fault.part == Part::Log && !fault.is_final(),
+            Ok(()) => true,
+        };
+        if database_is_there && let Err(error) = file::close(&self.connection) {
+            log::error!(
+                "the outbox could not be closed in order: {error}; its -wal file must stay beside it"
+            );
         }
     }
 
@@ -169,6 +216,16 @@ impl Writer {
         let mut outcome = Outcome::default();
         let owed = std::mem::take(&mut self.owed);
         let mut group: Vec<Op> = owed.into_iter().map(Op::Settle).chain(group).collect();
+        if self.figures.is_broken() {
+            outcome.give_up(group);
+            self.stopping |= outcome.stop;
+            return self.turn_away(outcome, NotStored::Disk);
+        }
+        if let Err(fault) = self.check_files() {
+            outcome.give_up(group);
+            self.stopping |= outcome.stop;
+            return self.refuse(outcome, &fault);
+        }
         // In the order taken, however the workers' threads were scheduled meanwhile.
         group.sort_by_key(|op| match op {
             Op::Store(store) => Some(store.notification.id),
@@ -176,16 +233,93 @@ impl Writer {
         });
         let written = self.write(group, &mut outcome);
         self.stopping |= outcome.stop;
+        let kept = self.watch.committed();
         match written {
             Ok(()) => {
                 self.metrics.outbox_committed(began.elapsed());
                 self.figures.moved(&outcome.sums);
                 self.inbox.set_pending(self.figures.pending());
-                self.figures.set_ailing(None);
-                self.tell(outcome);
+                match kept {
+                    Ok(()) => {
+                        self.figures.set_ailing(None);
+                        self.tell(outcome);
+                    }
+                    // It is written, but to a file that nobody will find.
+                    Err(fault) => self.refuse(outcome, &fault),
+                }
             }
             Err(error) => self.undo(outcome, &error),
         }
+    }
+
+    /// Whether the files are what they should be. What needs no look before every commit is looked at once a second.
+    fn check_files(&mut self) -> Result<(), FileFault> {
+        match self.watch.check() {
+            Err(fault) if matches!(fault.kind, FaultKind::Touched) => {
+                let totals = self.figures.totals();
+                if !file::is_sound(&self.path, totals).unwrap_or(false) {
+                    return Err(FileFault {
+                        kind: FaultKind::Overwritten,
+                        ..fault
+                    });
+                }
+                self.watch.database_is_sound()?;
+                log::warn!(
+                    "another program has touched the outbox {}; it is sound",
+                    self.path.display()
+                );
+            }
+            checked => checked?,
+        }
+        let now = Instant::now();
+        let is_due = |last: Instant| now.saturating_duration_since(last) >= HOUSEKEEPING;
+        if self.figures.is_ailing() || self.checked.is_none_or(is_due) {
+            self.watch.check_access()?;
+            self.checked = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Moves the log into the database when it has become long. Nobody waits for that.
+    fn checkpoint(&mut self) {
+        let pages = LOG_PAGES.get();
+        if pages < self.next_checkpoint {
+            // It has begun anew, or not been long since.
+            if pages < CHECKPOINT_PAGES {
+                self.next_checkpoint = CHECKPOINT_PAGES;
+            }
+            return;
+        }
+        self.next_checkpoint = pages.saturating_add(CHECKPOINT_AGAIN_PAGES);
+        if let Err(fault) = self.check_files() {
+            return self.distrust(&fault);
+        }
+        let moved = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = moved {
+            self.failed.error(format_args!(
+                "the outbox cannot move its log into the database: {error}"
+            ));
+        }
+        if let Err(fault) = self.watch.database_is_sound() {
+            self.distrust(&fault);
+        }
+    }
+
+    /// The files are not what they should be: nothing is stored.
+    fn distrust(&mut self, fault: &FileFault) {
+        let words = fault.to_string();
+        self.failed.error(format_args!("the outbox {words}"));
+        self.figures.set_ailing(Some(words));
+        if fault.is_final() {
+            self.figures.set_broken();
+        }
+    }
+
+    fn refuse(&mut self, outcome: Outcome, fault: &FileFault) {
+        self.distrust(fault);
+        self.turn_away(outcome, NotStored::File);
     }
 
     /// Writes the group and syncs it. What it came to, or was to come to, is in `outcome`.
@@ -271,6 +405,11 @@ impl Writer {
         }
         let ailment = self.figures.ailment().unwrap_or_default();
         self.failed.error(format_args!("the outbox {ailment}"));
+        self.turn_away(outcome, reason);
+    }
+
+    /// Tells everybody that it was not done. What came of stored ones is noted later.
+    fn turn_away(&mut self, outcome: Outcome, reason: NotStored) {
         for (store, _) in outcome.stored {
             self.metrics.outbox_refused(reason.as_str());
             (store.then)(Err(reason));
@@ -283,9 +422,15 @@ impl Writer {
 
     /// Lets expired ones die and deletes what has been done for long enough. Writes only if there is something.
     fn sweep(&mut self) {
+        if self.figures.is_ailing() || self.check_files().is_err() {
+            return; // who stores next says so
+        }
         if let Err(error) = self.try_sweep() {
             self.failed
                 .error(format_args!("the outbox cannot be cleared up: {error}"));
+        }
+        if let Err(fault) = self.watch.committed() {
+            self.distrust(&fault);
         }
     }
 

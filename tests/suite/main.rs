@@ -25,6 +25,7 @@ mod outbox;
 mod outbox_backlog;
 mod outbox_crash;
 mod outbox_faults;
+mod outbox_files;
 mod outbox_operator;
 mod outbox_speed;
 mod peers;

@@ -96,45 +96,6 @@ fn a_file_that_another_program_has_locked_stops_the_start() {
 }
 
 #[test]
-fn while_another_program_holds_the_file_nothing_is_answered_ok_and_then_it_goes_on() {
-    let relay = Relay::with(STORE);
-    let before = relay.post("/notify/till-7", b"before").answer();
-    assert_eq!(before.told(), (200, "stored"));
-    let other = Connection::open(relay.path("data/outbox.db")).expect("sqlite");
-    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
-    assert_eq!(
-        relay.post("/notify/till-7", b"meanwhile").answer().told(),
-        (503, "offline")
-    );
-    assert_eq!(
-        relay.metric("payrelay_outbox_refusals_total{reason=\"disk\"}"),
-        1.0
-    );
-    assert!(
-        relay.readyz().text().contains("outbox"),
-        "{}",
-        relay.readyz().text()
-    );
-    // What is noted of stored ones waits; nothing is sent twice.
-    let mut till = relay.backend("till-7");
-    till.expect("MSG id=* try=1 =*", b"before").ack();
-    other.execute_batch("ROLLBACK").expect("free");
-    eventually("it is noted", || {
-        relay.metric("payrelay_outbox_messages{state=\"pending\"}") == 0.0
-    });
-    eventually("it is ready", || relay.readyz().status == 200);
-    till.settle();
-    drop(till);
-    eventually("the session is gone", || {
-        relay.metric("payrelay_sessions") == 0.0
-    });
-    assert_eq!(
-        relay.post("/notify/till-7", b"after").answer().told(),
-        (200, "stored")
-    );
-}
-
-#[test]
 fn a_damaged_file_stops_the_start_and_is_left_as_it_is() {
     let mut random = Random::new();
     let (relay, path) = filled(300);

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Once};
@@ -52,7 +54,11 @@ pub struct Setup {
     under: Option<&'static str>,
     env: Vec<(&'static str, String)>,
     tls: bool,
+    nobody: bool,
 }
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;
 
 impl Setup {
     /// With a fragment of relay.toml laid over the suite's own, section by section and key by key. Its routes, if any,
@@ -91,6 +97,12 @@ impl Setup {
     /// With a variable in its environment.
     pub fn env(mut self, name: &'static str, value: &str) -> Self {
         self.env.push((name, value.to_owned()));
+        self
+    }
+
+    /// As a user to whom not every file is open; for tests that run as root.
+    pub fn for_nobody(mut self) -> Self {
+        self.nobody = true;
         self
     }
 
@@ -349,6 +361,15 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
     };
     // What a killed relay leaves in its temporary folder goes with the test's own.
     command.env("TMPDIR", dir);
+    if setup.nobody {
+        chown(dir, Some(NOBODY), Some(NOBODY)).expect("root gives folders away");
+        chown(&file, Some(NOBODY), Some(NOBODY)).expect("root gives files away");
+        command = Command::new(dir.join("payrelay"));
+        // The way to the program may be closed to him.
+        fs::copy(env!("CARGO_BIN_EXE_payrelay"), dir.join("payrelay"))
+            .expect("a copy of the program");
+        command.env("TMPDIR", dir).uid(NOBODY).gid(NOBODY);
+    }
     command.envs(setup.env.iter().map(|(name, value)| (name, value)));
     command.arg("run").arg("-c").arg(&file).current_dir(dir);
     let process = Process::start("the relay", command);
