@@ -1,18 +1,23 @@
 -- A backend for the end-to-end tests, made with the client that users copy.
 --
---   lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]    from the top of the project
+--   lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME [TIMER]]]]]    from the top of the project
 --
 -- ADAPTER is luasocket, luasec (the same with TLS, to a relay whose certificate leads to CAFILE and is for NAME or else HOST),
--- copas, cqueues, luv, openresty (within nginx: see backend_nginx.conf), skynet (over fake_skynet.lua) or push (a loop of
--- frames). On standard output, each line flushed: READY after every OK of the relay; LOG <level> <text> for what the client
--- logs; CLOSED at the end; and by MODE
+-- copas, cqueues, luv, openresty (within nginx: see backend_nginx.conf; goes on in another timer after TIMER messages),
+-- skynet (over fake_skynet.lua) or push (a loop of frames). On standard output, each line flushed: READY after every OK of the
+-- relay; LOG <level> <text> for what the client logs; STATE <state> <why>; CLOSED at the end; and by MODE
 --   ack           ACKs; for each: GOT <id> <bytes of body> <adler32 of body, 8 hex digits> try=<n>
+--   quiet         ACKs
 --   echo-hex      ACKs; for each: HEX <id> <body in hex, "-" if empty>
 --   nack:REASON   NACKs with REASON; for each: NACKED <id>
 --   error         the handler raises an error; for each: RAISED <id>
 --   slow:SECONDS  works for so long, in ten parts with a TOUCH after each, then as ack
+--   late:SECONDS  works for so long without a TOUCH, then as ack
+--   stuck         as ack, but on_data does not return before a body "go on" has come
+--   pause         as ack; a body "pause" pauses the client, and data "resume" of another backend resumes it
 --   bus           subscribes to the channel news: SUBSCRIBED ok; EVENT <channel> <data> and DATA <from> <data> for what comes; a body
---                 "publish <text>" or "send <id> <text>" does so, and TOLD <what became of it>
+--                 "publish <channel> <text>" or "send <id> <text>" does so, and TOLD <what became of it>; a body "ask <id> <text>"
+--                 sends it and waits for that, where the library can
 -- Each of these lines is written before the answer goes to the relay. A body that is exactly "stop" is ACKed in every
 -- mode, and ends the program by a clean close().
 
@@ -20,9 +25,9 @@ package.path = "clients/lua/?.lua;tests/lua/?.lua;" .. package.path
 local payrelay = require("payrelay")
 
 local name, host, port, id, mode, token, max = arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]
-local cafile, relay_name = arg[8], arg[9]
+local cafile, relay_name, timer_messages = arg[8], arg[9], tonumber(arg[10])
 if not mode then
-  io.stderr:write("usage: lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME]]]]\n")
+  io.stderr:write("usage: lua tests/lua/backend.lua ADAPTER HOST PORT ID MODE [TOKEN [MAX [CAFILE [NAME [TIMER]]]]]\n")
   os.exit(2)
 end
 
@@ -53,21 +58,29 @@ local hosts = {
   luasocket = function() return { sleep = require("socket").sleep, run = function(client) client:run() end } end,
   copas = function()
     local copas, socket = require("copas"), require("socket")
-    -- Copas 1 has no sleep: a thread that waits for a datagram which this program sends itself when the time has come.
+    local sleepers = {}
+    -- Copas 1 has no sleep: a thread waits for a datagram, which the loop sends when the time has come.
     return {
       sleep = function(seconds)
-        local udp, till = socket.udp(), socket.gettime() + seconds
+        local udp = socket.udp()
         udp:setsockname("127.0.0.1", 0)
         udp:setpeername(udp:getsockname())
         udp:settimeout(0)
-        while socket.gettime() < till do
-          udp:send("tick")
-          copas.receive(udp, 4)
-          socket.sleep(0.001)
-        end
+        sleepers[udp] = socket.gettime() + seconds
+        copas.receive(udp, 4)
         udp:close()
       end,
-      run = function(client) client:run() end,
+      run = function(client)
+        while client:tick() do
+          for udp, till in pairs(sleepers) do
+            if till <= socket.gettime() then
+              sleepers[udp] = nil
+              udp:send("over")
+            end
+          end
+          copas.step(0.01)
+        end
+      end,
     }
   end,
   cqueues = function() return { sleep = require("cqueues").sleep, run = function(client) client:run() end } end,
@@ -100,7 +113,6 @@ local hosts = {
   end,
   skynet = function()
     local skynet = require("fake_skynet")
-    package.loaded["skynet"], package.loaded["skynet.socket"] = skynet, skynet.socket
     return {
       sleep = function(seconds) skynet.sleep(math.ceil(seconds * 100)) end,
       run = function(client)
@@ -159,6 +171,8 @@ function handlers.ack(msg)
   say("GOT", msg.id, #msg.body, adler32(msg.body), "try=" .. msg.try)
 end
 
+function handlers.quiet() return true end
+
 handlers["echo-hex"] = function(msg)
   say("HEX", msg.id, msg.body == "" and "-" or hex(msg.body))
   return true
@@ -182,16 +196,35 @@ function handlers.slow(msg)
   return handlers.ack(msg)
 end
 
+function handlers.late(msg)
+  host_of.sleep(tonumber(detail))
+  return handlers.ack(msg)
+end
+
+-- on_data "resume" ends it.
+function handlers.pause(msg)
+  if msg.body == "pause" then client:pause() end
+  return handlers.ack(msg)
+end
+
+local going_on = kind ~= "stuck"
+function handlers.stuck(msg)
+  going_on = going_on or msg.body == "go on"
+  return handlers.ack(msg)
+end
+
 function handlers.bus(msg)
   local function told(ok, code) say("TOLD", ok and "ok" or code) end
   local verb, to, text = msg.body:match("^(%a+) ?(%S*) ?(.*)$")
   if verb == "publish" then client:publish(to, text, told) end
   if verb == "send" then client:send(to, text, told) end
+  if verb == "ask" then told(client:send(to, text)) end
   return true
 end
 
 local handler = handlers[kind]
-if not handler or (kind == "slow" and not tonumber(detail)) then
+local timed = kind == "slow" or kind == "late"
+if not handler or (timed and not tonumber(detail)) then
   io.stderr:write("backend.lua: no such mode: ", mode, "\n")
   os.exit(2)
 end
@@ -200,7 +233,13 @@ local options = {
   host = host, port = port, id = id, token = token ~= "" and token or nil, max = tonumber(max), tls = tls,
   on_connect = function() say("READY") end,
   on_log = function(level, text) say("LOG", level, text) end,
-  on_data = function(from, data) say("DATA", from, data) end,
+  on_data = function(from, data)
+    while not going_on do host_of.sleep(0.1) end
+    if data == "resume" then client:resume() end
+    say("DATA", from, data)
+  end,
+  on_state = function(state, why) say("STATE", state, why or "") end,
+  timer_messages = timer_messages,
   on_message = function(msg)
     if msg.body == "stop" then client:close() return true end
     return handler(msg)
@@ -210,8 +249,8 @@ for key, value in pairs(host_of.options or {}) do options[key] = value end
 client = payrelay[name].connect(options)
 package.loaded["backend.client"] = client -- for requests in backend_nginx.conf
 if kind == "bus" then
-  client:subscribe("news", function(data, channel) say("EVENT", channel, data) end, false, function(ok, code)
-    say("SUBSCRIBED", ok and "ok" or code)
-  end)
+  client:subscribe("news", function(data, channel) say("EVENT", channel, data) end, {
+    done = function(ok, code) say("SUBSCRIBED", ok and "ok" or code) end,
+  })
 end
 if host_of.run(client) ~= "later" then say("CLOSED") end

@@ -1,13 +1,12 @@
--- A fake of the part of skynet that the client uses, over real sockets, for skynet itself cannot be installed from Debian:
--- start, getenv, fork, timeout, sleep, now, error, and of skynet.socket open, read, readline, write, close, shutdown. It
--- behaves as skynet's own does: one thing runs at a time and yields only in calls that wait; readline keeps the CR and drops
--- the separator; a read of no bytes gets out of step with the stream; no read has a timeout; write only puts bytes into a
--- buffer; close waits until they are written, shutdown does not. What a fork raises is kept in skynet.errors.
+-- A fake of the part of skynet that the client and its examples use, over real sockets, for skynet itself cannot be
+-- installed from Debian. It behaves as skynet's own does: one thing runs at a time and yields only in calls that wait; read
+-- without a count gives what has come, or waits for it, and has no timeout; write only puts bytes into a buffer; close waits
+-- until they are written, shutdown does not. What a fork raises is kept in skynet.errors.
 
 local luasocket = require("socket")
 
-local skynet = { socket = {}, errors = {}, said = {}, zero_reads = 0 }
-local sockets, ready, timers, last_id = {}, {}, {}, 0
+local skynet = { socket = {}, errors = {}, said = {}, nodelay = {} }
+local sockets, ready, timers, waiting, last_id = {}, {}, {}, {}, 0
 
 local function resume(thread, ...)
   local ok, why = coroutine.resume(thread, ...)
@@ -36,6 +35,16 @@ end
 function skynet.sleep(hundredths)
   timers[#timers + 1] = { at = luasocket.gettime() + hundredths / 100, thread = coroutine.running() }
   coroutine.yield()
+end
+
+function skynet.wait(token)
+  waiting[token] = coroutine.running()
+  coroutine.yield()
+end
+
+function skynet.wakeup(token)
+  if waiting[token] then later(waiting[token]) end
+  waiting[token] = nil
 end
 
 local function wake(s)
@@ -69,35 +78,21 @@ function skynet.socket.open(host, port)
   return last_id
 end
 
-function skynet.socket.readline(id, separator)
+function skynet.socket.read(id, count)
+  assert(count == nil, "the client reads what has come")
   local s = assert(sockets[id], "no such socket")
-  while true do
-    local from, to = s.buffer:find(separator, 1, true)
-    if from then
-      local line = s.buffer:sub(1, from - 1)
-      s.buffer = s.buffer:sub(to + 1)
-      return line
-    end
-    if not s.connected then return false, s.buffer end
-    suspend(s)
-  end
+  if s.buffer == "" and s.connected then suspend(s) end
+  local bytes = s.buffer
+  s.buffer = ""
+  if bytes == "" then return false, bytes end
+  return bytes
 end
 
-function skynet.socket.read(id, count)
-  local s = assert(sockets[id], "no such socket")
-  if count == 0 then
-    skynet.zero_reads = skynet.zero_reads + 1
-    if s.connected then suspend(s) end -- for the next bytes, whosever they are, and takes the first of them
-    s.buffer = s.buffer:sub(2)
-    return ""
-  end
-  while #s.buffer < count do
-    if not s.connected then return false, s.buffer end
-    suspend(s)
-  end
-  local bytes = s.buffer:sub(1, count)
-  s.buffer = s.buffer:sub(count + 1)
-  return bytes
+skynet.socketdriver = {}
+
+function skynet.socketdriver.nodelay(id)
+  assert(sockets[id], "no such socket").tcp:setoption("tcp-nodelay", true)
+  skynet.nodelay[#skynet.nodelay + 1] = id
 end
 
 local function send(s)
@@ -176,5 +171,9 @@ function skynet.serve(done)
     if skynet.errors[1] then error(skynet.errors[1], 0) end
   until done()
 end
+
+-- As the modules that a program requires.
+package.loaded["skynet"], package.loaded["skynet.socket"] = skynet, skynet.socket
+package.loaded["skynet.socketdriver"] = skynet.socketdriver
 
 return skynet

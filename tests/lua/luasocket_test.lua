@@ -188,7 +188,7 @@ case("what the socket takes in parts is written whole, and in order", function()
       return last
     end,
   }
-  w.client.session:say("PING", { text = every_byte })
+  w.client.session:send_frame("PING", { text = every_byte })
   equal(table.concat(taken), payrelay.core.encode("PING", { text = every_byte }))
   w.client.session.sock = real
   close(w)
@@ -198,7 +198,7 @@ case("a relay that takes no byte holds the program for write_timeout at most", f
   local w = world{ real = { "clock" }, write_timeout = 0.05 }
   local peer = opened(w)
   local session, count = w.client.session, 0
-  while session:say("TOUCH", { id = ("A"):rep(900) }) do count = count + 1 end
+  while session:send_frame("TOUCH", { id = ("A"):rep(900) }) do count = count + 1 end
   equal({ count > 0, session.over.why }, { true, "could not write: timeout" })
   w.client:step(0)
   equal(w.client.session, nil)

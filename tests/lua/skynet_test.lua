@@ -9,7 +9,6 @@ end
 
 package.path = "clients/lua/?.lua;tests/lua/?.lua;" .. package.path
 local skynet = require("fake_skynet")
-package.loaded["skynet"], package.loaded["skynet.socket"] = skynet, skynet.socket
 local payrelay = require("payrelay")
 local check = require("check")
 local luasocket = require("socket")
@@ -88,32 +87,7 @@ local function finish(w)
   w.peer:close()
   drive(w, function() return w.client:closed() and skynet.open_sockets() == 0 end, "the end")
   w.listener:close()
-  equal(skynet.zero_reads, 0)
 end
-
-case("the fake is as rude as what it stands for", function()
-  local listener = assert(luasocket.bind("127.0.0.1", 0))
-  local seen = {}
-  skynet.fork(function()
-    local id = skynet.socket.open("127.0.0.1", select(2, listener:getsockname()))
-    seen[1] = skynet.socket.readline(id, "\n")
-    seen[2] = skynet.socket.read(id, 0)
-    seen[3] = skynet.socket.read(id, 2)
-    skynet.socket.close(id)
-    seen[4] = true
-  end)
-  skynet.step(0)
-  local peer = listener:accept()
-  peer:send("a\r\nbcd")
-  drive({}, function() return seen[1] end, "a line")
-  peer:send("e")
-  drive({}, function() return seen[4] end, "the end")
-  equal(seen, { "a\r", "", "cd", true }) -- the b is lost
-  equal(skynet.zero_reads, 1)
-  skynet.zero_reads = 0
-  peer:close()
-  listener:close()
-end)
 
 case("all bytes, empty bodies and lines that end in CR LF arrive, and are acknowledged", function()
   local w = opened()
@@ -158,6 +132,112 @@ case("random bodies in random pieces arrive whole", function()
   finish(w)
 end)
 
+-- Turns of the world for so many real seconds.
+local function pass(seconds)
+  local till = luasocket.gettime() + seconds
+  while luasocket.gettime() < till do skynet.step(0.01) end
+end
+
+case("a body that takes longer than 2.5 heartbeats is no silence", function()
+  local w = opened(nil, 0.2)
+  local text = payrelay.core.encode("MSG", { id = "A" }, every_byte)
+  for at = 1, #text, 25 do
+    w.peer:send(text:sub(at, at + 24))
+    pass(0.1) -- 11 pieces: more than a second, and the limit is half of one
+  end
+  drive(w, function() return w.got[1] end, "the message")
+  equal({ w.got[1].body == every_byte, #w.said }, { true, 1 })
+  w.heard = ""
+  expect(w, "ACK id=A\n")
+  w.listener:close()
+  w.peer:close()
+  w.client:close()
+end)
+
+case("a peer that ends no line is left after 1,024 bytes, before OK and after it", function()
+  for _, what in ipairs{ "", OK:format(20) } do
+    local w = world()
+    accept(w)
+    expect(w, "HELLO 1 id=game-01 max=16\n")
+    w.peer:send(what .. ("x"):rep(1025))
+    expect_closed(w)
+    equal(w.said[#w.said]:match("broken frame: ([^;]*)"), "a line of more than 1024 bytes")
+    w.client:close()
+    w.listener:close()
+  end
+  local w = world()
+  accept(w)
+  expect(w, "HELLO 1 id=game-01 max=16\n")
+  w.peer:send("MSG id=A =1025\n")
+  expect_closed(w)
+  equal(w.said[1]:match("broken frame: ([^;]*)"), "1025 bytes of data, and 1024 are allowed")
+  w.client:close()
+  w.listener:close()
+end)
+
+case("small frames are not held back for larger ones", function()
+  skynet.nodelay = {}
+  local w = opened()
+  equal(skynet.nodelay, { w.client.session.fd })
+  finish(w)
+end)
+
+case("skynet 1.0 has its modules under other names", function()
+  local found = {}
+  for _, name in ipairs{ "skynet.socket", "skynet.socketdriver" } do
+    found[name], package.loaded[name] = package.loaded[name], nil
+  end
+  local luasockets = package.loaded.socket
+  package.loaded.socket, package.loaded.socketdriver = found["skynet.socket"], found["skynet.socketdriver"]
+  local ok, why = pcall(function()
+    local w = opened()
+    w.peer:send("MSG id=A =0\n\n")
+    expect(w, "ACK id=A\n")
+    finish(w)
+  end)
+  for name, module in pairs(found) do package.loaded[name] = module end
+  package.loaded.socket, package.loaded.socketdriver = luasockets, nil
+  equal({ ok, why }, { true })
+end)
+
+case("an error while reading ends the connection, and the client comes again", function()
+  local w = opened{ backoff_min = 0.01, backoff_max = 0.02 }
+  local read = skynet.socket.read
+  skynet.socket.read = function() skynet.socket.read = read error("assertion failed!", 0) end
+  w.peer:send("PING\n")
+  expect_closed(w)
+  equal(w.said[2]:match("^error an error in the client: assertion failed!"), "error an error in the client: assertion failed!")
+  accept(w)
+  expect(w, "HELLO 1 id=game-01 max=16\n")
+  w.peer:send(OK:format(20))
+  drive(w, function() return w.client:connected() end, "OK")
+  finish(w)
+end)
+
+case("send gives ok and the code, close(true) waits, in any coroutine of the service", function()
+  local w = opened()
+  local told
+  skynet.fork(function() told = { w.client:send("game-02", "hi") } end)
+  expect(w, "SEND ref=1 to=game-02 =2\nhi\n")
+  w.peer:send("ERR code=offline ref=1 msg=x\n")
+  drive(w, function() return told end, "the answer")
+  equal(told, { nil, "offline" })
+  local ended
+  skynet.fork(function() ended = w.client:close(true) end)
+  expect(w, "BYE\n")
+  equal(ended, nil)
+  w.peer:close()
+  drive(w, function() return ended end, "the end")
+  w.listener:close()
+end)
+
+case("a callback that waits for ever delays no message", function()
+  local w = opened{ on_data = function() skynet.wait({}) end }
+  w.peer:send("DATA from=b =1\nx\nDATA from=b =1\nx\nMSG id=A =0\n\nPING\n")
+  expect(w, "PONG\nACK id=A\n")
+  finish(w)
+end)
+
 case("handlers run beside each other; a slow one is touched; an error is a NACK", function()
   local w
   w = opened{ on_message = function(msg)
@@ -192,7 +272,7 @@ case("the last ACK after a BYE is written before the socket is closed", function
   expect(w, "ACK id=A\n")
   expect_closed(w)
   drive(w, function() return skynet.open_sockets() == 0 end, "the socket's end")
-  equal(w.client.pause.span >= 60, true)
+  equal(w.client.retry_timer.span >= 60, true)
   w.client:close()
   drive(w, function() return w.client:closed() end, "the end")
   w.listener:close()

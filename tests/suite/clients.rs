@@ -1,57 +1,110 @@
 //! The Lua client with every adapter that can run here: one list of scenarios, each on a relay of its own.
 
-use std::fs;
+mod examples;
+mod openresty;
+mod rude_relay;
+mod traffic;
+
 use std::net::SocketAddr;
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::support::{
-    Adapter, Backend, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Process, Random, Relay, Setup,
-    TcpProxy, Via, adler32, eventually, heavy, nginx_command, nginx_preamble, token,
+    Adapter, Backend, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Random, Relay, Setup, TcpProxy,
+    Via, adler32, eventually, token,
 };
 
-/// A test for each scenario, in a module for each adapter.
+/// For each adapter a module with a test for each scenario of the named list.
 macro_rules! adapters {
-    ($($name:ident: $adapter:expr;)*) => {
-        $(mod $name {
+    ($($list:ident { $($name:ident: $adapter:expr;)* })*) => {
+        $($(mod $name {
             use super::*;
-            scenarios!($adapter);
-        })*
+            $list!($adapter);
+        })*)*
     };
 }
 
 macro_rules! scenarios {
+    ($adapter:expr; $($($path:ident)::+),*) => {
+        $(scenarios!(@one $adapter; $($path)::+);)*
+    };
+    (@one $adapter:expr; $scenario:ident) => {
+        #[test]
+        fn $scenario() {
+            super::$scenario($adapter);
+        }
+    };
+    (@one $adapter:expr; $module:ident::$scenario:ident) => {
+        #[test]
+        fn $scenario() {
+            super::$module::$scenario($adapter);
+        }
+    };
+}
+
+/// What every adapter is tried with.
+macro_rules! all_in_one_thread {
     ($adapter:expr) => {
         scenarios!($adapter; all_byte_values, empty_body, body_of_one_mib, burst_beyond_the_credit, relay_restarted,
             takeover, slow_handler_with_touch, handler_error, token_refused, relay_draining, heartbeats_while_idle,
-            silence, close_with_one_in_flight, send_publish_and_subscribe);
+            silence, relay_stopped_for_a_while, close_with_one_in_flight, send_publish_and_subscribe, pause_is_kept,
+            traffic::kills_lose_nothing, traffic::memory_stays_flat);
     };
-    ($adapter:expr; $($scenario:ident),*) => {
-        $(#[test]
-        fn $scenario() {
-            super::$scenario($adapter);
-        })*
+}
+
+/// The same over a connection that a test can speak by hand, which TLS is not.
+macro_rules! all_in_the_clear {
+    ($adapter:expr) => {
+        all_in_one_thread!($adapter);
+        scenarios!($adapter; rude_relay::slow_body, rude_relay::endless_line);
+    };
+}
+
+/// And what takes a library with coroutines.
+macro_rules! all {
+    ($adapter:expr) => {
+        all_in_the_clear!($adapter);
+        scenarios!($adapter; send_that_waits, stuck_callback);
+    };
+}
+
+/// Under another Lua: the bytes, an error through pcall, and a handler that yields where there are coroutines.
+macro_rules! some {
+    ($adapter:expr) => {
+        scenarios!($adapter; all_byte_values, handler_error, slow_handler_with_touch);
     };
 }
 
 adapters! {
-    luasocket_on_lua51: Adapter::LuaSocket(Lua::V51);
-    luasocket_on_luajit: Adapter::LuaSocket(Lua::Jit);
-    luasocket_on_lua54: Adapter::LuaSocket(Lua::V54);
-    luasec_on_lua51: Adapter::LuaSec(Lua::V51);
-    luasec_on_luajit: Adapter::LuaSec(Lua::Jit);
-    luasec_on_lua54: Adapter::LuaSec(Lua::V54);
-    copas_on_lua51: Adapter::Copas(Lua::V51);
-    copas_on_luajit: Adapter::Copas(Lua::Jit);
-    cqueues_on_lua51: Adapter::Cqueues(Lua::V51);
-    cqueues_on_lua54: Adapter::Cqueues(Lua::V54);
-    luv_on_luajit: Adapter::Luv(Lua::Jit);
-    luv_on_lua54: Adapter::Luv(Lua::V54);
-    openresty: Adapter::OpenResty;
-    skynet: Adapter::Skynet;
-    push_on_lua51: Adapter::Push(Lua::V51);
-    push_on_luajit: Adapter::Push(Lua::Jit);
+    all_in_one_thread {
+        luasec_on_lua54: Adapter::LuaSec(Lua::V54);
+    }
+    all_in_the_clear {
+        luasocket_on_lua54: Adapter::LuaSocket(Lua::V54);
+        push_on_lua51: Adapter::Push(Lua::V51);
+    }
+    all {
+        copas_on_luajit: Adapter::Copas(Lua::Jit);
+        cqueues_on_lua54: Adapter::Cqueues(Lua::V54);
+        luv_on_lua54: Adapter::Luv(Lua::V54);
+        openresty_on_nginx: Adapter::OpenResty;
+        skynet_on_lua54: Adapter::Skynet(Lua::V54);
+    }
+    some {
+        luasocket_on_lua51: Adapter::LuaSocket(Lua::V51);
+        luasocket_on_luajit: Adapter::LuaSocket(Lua::Jit);
+        luasocket_on_lua53: Adapter::LuaSocket(Lua::V53);
+        luasec_on_lua51: Adapter::LuaSec(Lua::V51);
+        luasec_on_luajit: Adapter::LuaSec(Lua::Jit);
+        luasec_on_lua53: Adapter::LuaSec(Lua::V53);
+        copas_on_lua51: Adapter::Copas(Lua::V51);
+        cqueues_on_lua51: Adapter::Cqueues(Lua::V51);
+        cqueues_on_lua53: Adapter::Cqueues(Lua::V53);
+        luv_on_luajit: Adapter::Luv(Lua::Jit);
+        luv_on_lua53: Adapter::Luv(Lua::V53);
+        skynet_on_lua53: Adapter::Skynet(Lua::V53);
+        push_on_luajit: Adapter::Push(Lua::Jit);
+    }
 }
 
 /// A relay and a backend that is connected to it.
@@ -297,6 +350,38 @@ fn silence(adapter: Adapter) {
     stop(&relay, till);
 }
 
+/// As a debugger, a snapshot of the machine or a slow disk stops it.
+fn relay_stopped_for_a_while(adapter: Adapter) {
+    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"400ms\"");
+    relay.signal(Signal::STOP);
+    till.line("LOG warn the connection broke: nothing heard for 1 s; next try in ");
+    relay.signal(Signal::CONT);
+    till.line("READY");
+    served(&relay, &mut till, b"after it");
+    stop(&relay, till);
+}
+
+fn pause_is_kept(adapter: Adapter) {
+    let (mut relay, mut till) = pair(adapter, "pause");
+    served(&relay, &mut till, b"pause");
+    let waits = |relay: &Relay| {
+        let waiting = relay.post("/notify/till-7", b"waits");
+        eventually("it waits in the relay", || {
+            relay.metric("payrelay_queue_depth") == 1.0
+        });
+        waiting
+    };
+    drop(waits(&relay));
+    relay.restart_with(&same_port(&relay));
+    till.line("READY");
+    let waiting = waits(&relay);
+    let mut other = relay.backend("till-8");
+    other.send("SEND to=till-7 =6\nresume");
+    assert_eq!(waiting.answer().told(), (200, "delivered"));
+    till.got();
+    stop(&relay, till);
+}
+
 fn close_with_one_in_flight(adapter: Adapter) {
     let (relay, mut till) = pair(adapter, "slow:1");
     let slow = relay.post("/notify/till-7", b"slow");
@@ -335,66 +420,6 @@ fn send_publish_and_subscribe(adapter: Adapter) {
 }
 
 #[test]
-fn openresty_lets_requests_use_the_client() {
-    let (relay, mut till) = pair(Adapter::OpenResty, "bus");
-    till.line("SUBSCRIBED ok");
-    let answer = till.request();
-    assert!(answer.ends_with("\r\n\r\ntrue false\n"), "{answer}");
-    assert_eq!(till.line("EVENT "), "news from a request");
-    stop(&relay, till);
-}
-
-#[test]
-fn openresty_hands_over_to_another_timer_and_loses_nothing() {
-    let _alone = heavy();
-    let (relay, mut till) = pair(Adapter::OpenResty, "ack");
-    for round in 0..12 {
-        let answers: Vec<Pending> = (0..100)
-            .map(|n| relay.post("/notify/till-7", format!("{round} {n}").as_bytes()))
-            .collect();
-        for answer in answers {
-            let answer = answer.answer();
-            // Its queue holds 64, and so more than 80 at once may be too many.
-            assert!(
-                ["delivered", "busy"].contains(&answer.outcome()),
-                "{}",
-                answer.outcome()
-            );
-        }
-    }
-    till.line("LOG info connected as till-7"); // the second: the first line() took READY
-    relay.log_contains("taken over");
-    served_last(&relay, &till);
-    stop(&relay, till);
-}
-
-fn served_last(relay: &Relay, till: &LuaBackend) {
-    let answer = relay.post("/notify/till-7", b"the last").answer();
-    assert_eq!(answer.told(), (200, "delivered"));
-    eventually("it was handled", || till.printed().contains(answer.id()));
-}
-
-#[test]
-fn openresty_hands_over_to_the_new_workers_of_a_reload() {
-    let (relay, mut till) = pair(Adapter::OpenRestyWorkers, "slow:1");
-    let in_flight = relay.post("/notify/till-7", b"in flight");
-    eventually("it is with the backend", || {
-        relay.metric("payrelay_in_flight") == 1.0
-    });
-    let opened = "payrelay_sessions_opened_total";
-    assert_eq!(relay.metric(opened), 1.0, "one of the two workers serves");
-    till.reload();
-    till.line("READY");
-    assert_eq!(in_flight.answer().told(), (200, "delivered"));
-    eventually("the old workers are gone", || {
-        till.printed().matches("exited with code 0").count() == 2
-    });
-    served_last(&relay, &till);
-    assert_eq!(relay.metric(opened), 2.0);
-    stop(&relay, till);
-}
-
-#[test]
 fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
     let mut relay = Setup::default().start();
     let address = same_port(&relay);
@@ -407,7 +432,7 @@ fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
         Adapter::Cqueues(Lua::V54),
         Adapter::Luv(Lua::V54),
         Adapter::OpenResty,
-        Adapter::Skynet,
+        Adapter::Skynet(Lua::V54),
     ];
     let mut waiting: Vec<LuaBackend> = adapters
         .iter()
@@ -425,59 +450,32 @@ fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
     }
 }
 
-/// Posts to `id` until the example has taken it: an example gives no sign of being connected.
-fn example_served(relay: &Relay, process: &Process, id: &str) {
-    eventually("the example is connected", || {
-        let answer = relay
-            .post(&format!("/notify/{id}"), b"shown as asked")
-            .answer();
-        answer.told() == (200, "delivered")
-    });
-    eventually("it shows what came", || {
-        (process.stdout() + &process.stderr()).contains("shown as asked")
-    });
-}
-
-#[test]
-fn the_examples_run() {
-    let relay = Relay::start();
-    let to = relay.ready().tcp;
-    for (lua, name) in [
-        (Lua::V54, "luasocket"),
-        (Lua::Jit, "copas"),
-        (Lua::V54, "cqueues"),
-        (Lua::V54, "luv"),
-        (Lua::V51, "push"),
-    ] {
-        let mut command = lua.command();
-        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/lua"));
-        command.arg(format!("examples/{name}.lua"));
-        command.args([&to.ip().to_string(), &to.port().to_string(), name]);
-        let process = Process::start(name, command);
-        example_served(&relay, &process, name);
+fn send_that_waits(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "bus");
+    till.line("SUBSCRIBED ok");
+    for (to, told) in [("till-7", "ok"), ("nobody", "offline")] {
+        let body = format!("ask {to} good day");
+        let answer = relay.post("/notify/till-7", body.as_bytes()).answer();
+        assert_eq!(answer.told(), (200, "delivered"));
+        assert_eq!(till.line("TOLD "), told);
     }
+    stop(&relay, till);
 }
 
-#[test]
-fn the_example_for_openresty_runs() {
-    let relay = Relay::start();
-    let folder = TempDir::with_prefix("payrelay-").expect("a folder for nginx");
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect(name);
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/lua/");
-    let read = |name: &str| fs::read_to_string(examples.to_owned() + name).expect(name);
-    // As it stands, but for what differs between machines.
-    fs::create_dir(folder.path().join("examples")).expect("a folder");
-    write("payrelay.lua", &read("payrelay.lua"));
-    let port = format!("port = {},", relay.ready().tcp.port());
-    write(
-        "examples/openresty.lua",
-        &read("examples/openresty.lua").replace("port = 7000,", &port),
-    );
-    let conf =
-        read("examples/openresty.conf").replace("daemon off;", "daemon off;\nmaster_process off;");
-    write("nginx.conf", &(nginx_preamble() + &conf));
-    let mut command = nginx_command(folder.path());
-    command.current_dir(folder.path());
-    let process = Process::start("nginx", command);
-    example_served(&relay, &process, "game-01");
+fn stuck_callback(adapter: Adapter) {
+    let (mut relay, mut till) = pair_with(adapter, "stuck", "[tcp]\nheartbeat = \"400ms\"");
+    let mut other = relay.backend("till-8");
+    for data in ["1", "2"] {
+        other.send(&format!("SEND to=till-7 =1\n{data}"));
+    }
+    till.line("LOG warn on_data has not returned for 0.4 s");
+    served(&relay, &mut till, b"meanwhile");
+    // The heartbeats go on, and so does reconnecting.
+    assert_eq!(till.count("READY"), 1, "{}", till.printed());
+    relay.restart_with(&same_port(&relay));
+    till.line("LOG info connected as till-7");
+    served(&relay, &mut till, b"go on");
+    assert_eq!(till.line("DATA "), "till-8 1");
+    assert_eq!(till.line("DATA "), "till-8 2");
+    stop(&relay, till);
 }

@@ -28,8 +28,8 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
     let berths = berths.map(|(n, name)| (name.clone(), cluster.nodes[n % 3].ready().tcp));
     let fleet = Fleet::launch(berths.collect(), 3);
     fleet.wait_serving(DEADLINE);
-    // And one on each Lua, each on another node.
-    let luas = Lua::ALL.iter().zip(&cluster.nodes);
+    // And one on each Lua, spread over the nodes.
+    let luas = Lua::ALL.iter().zip(cluster.nodes.iter().cycle());
     let mut luas: Vec<_> = luas
         .map(|(lua, node)| node.lua_backend(*lua, lua.program(), "ack"))
         .collect();

@@ -320,7 +320,7 @@ fn lua_programs_on_two_nodes_talk_to_each_other() {
     let (a, b) = (redis.node("a", ""), redis.node("b", ""));
     let programs: Vec<Process> = Lua::ALL
         .iter()
-        .zip([&a, &b, &b])
+        .zip([&a, &b].into_iter().cycle())
         .map(|(lua, node)| {
             let to = node.ready().tcp;
             let mut command: Command = lua.command();

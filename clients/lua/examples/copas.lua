@@ -1,6 +1,7 @@
 -- Prints what a relay sends, and acknowledges it, with Copas. In the folder above:
 --   lua examples/copas.lua 127.0.0.1 7000 game-01 [TOKEN]
--- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
+-- It prints the bodies of payments, since you ask for that by running it; a program of yours should
+-- not.
 
 local payrelay = require("payrelay")
 
@@ -15,10 +16,11 @@ usage: lua examples/copas.lua HOST PORT ID [TOKEN]
   os.exit(2)
 end
 
-local client = payrelay.copas.connect{
+local client = payrelay.copas.new{
   host = host, port = port, id = id, token = token,
   on_message = function(msg)
-    print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
+    print(("%s  try %d  route %s  verified %s  event %s")
+      :format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
     io.write(msg.head, msg.body, "\n\n")
     io.stdout:flush()
     return true

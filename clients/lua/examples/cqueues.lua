@@ -1,6 +1,8 @@
--- Prints what a relay sends, and acknowledges it, with cqueues, while another coroutine counts. In the folder above:
+-- Prints what a relay sends, and acknowledges it, with cqueues, while another coroutine counts. In
+-- the folder above:
 --   lua examples/cqueues.lua 127.0.0.1 7000 game-01 [TOKEN]
--- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
+-- It prints the bodies of payments, since you ask for that by running it; a program of yours should
+-- not.
 
 local cqueues = require("cqueues")
 local payrelay = require("payrelay")
@@ -17,11 +19,12 @@ usage: lua examples/cqueues.lua HOST PORT ID [TOKEN]
 end
 
 local received, closed = 0, false
-local client = payrelay.cqueues.connect{
+local client = payrelay.cqueues.new{
   host = host, port = port, id = id, token = token,
   on_message = function(msg)
     received = received + 1
-    print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
+    print(("%s  try %d  route %s  verified %s  event %s")
+      :format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
     io.write(msg.head, msg.body, "\n\n")
     io.stdout:flush()
     return true

@@ -1,6 +1,7 @@
 -- Prints what a relay sends, and acknowledges it, with LuaSocket. In the folder above:
 --   lua examples/luasocket.lua 127.0.0.1 7000 game-01 [TOKEN]
--- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
+-- It prints the bodies of payments, since you ask for that by running it; a program of yours should
+-- not.
 
 local payrelay = require("payrelay")
 
@@ -15,11 +16,12 @@ usage: lua examples/luasocket.lua HOST PORT ID [TOKEN]
   os.exit(2)
 end
 
-local client = payrelay.luasocket.connect{
+local client = payrelay.luasocket.new{
   host = host, port = port, id = id, token = token,
   -- tls = { cafile = "relay.pem" },   -- with LuaSec, if the relay speaks TLS
   on_message = function(msg)
-    print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
+    print(("%s  try %d  route %s  verified %s  event %s")
+      :format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
     io.write(msg.head, msg.body, "\n\n")
     io.stdout:flush()
     return true

@@ -1,6 +1,8 @@
--- Prints what a relay sends, and acknowledges it, with luv; the handler waits for a timer, as it might for a database. In the folder above:
+-- Prints what a relay sends, and acknowledges it, with luv; the handler waits for a timer, as it
+-- might for a database. In the folder above:
 --   lua examples/luv.lua 127.0.0.1 7000 game-01 [TOKEN]
--- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
+-- It prints the bodies of payments, since you ask for that by running it; a program of yours should
+-- not.
 
 local uv = require("luv")
 local payrelay = require("payrelay")
@@ -16,7 +18,8 @@ usage: lua examples/luv.lua HOST PORT ID [TOKEN]
   os.exit(2)
 end
 
--- Waits without holding up the loop. In plain Lua 5.1 a handler cannot wait like this: use LuaJIT or 5.4.
+-- Waits without holding up the loop. In plain Lua 5.1 a handler cannot wait like this: use LuaJIT
+-- or 5.4.
 local function wait(milliseconds)
   local thread, timer = coroutine.running(), uv.new_timer()
   timer:start(milliseconds, 0, function()
@@ -26,15 +29,16 @@ local function wait(milliseconds)
   coroutine.yield()
 end
 
-local client = payrelay.luv.connect{
+local client = payrelay.luv.new{
   host = host, port = port, id = id, token = token,
   on_message = function(msg)
     wait(10)
-    print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
+    print(("%s  try %d  route %s  verified %s  event %s")
+      :format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
     io.write(msg.head, msg.body, "\n\n")
     io.stdout:flush()
     return true
   end,
 }
-client:run() -- returns at once
+client:start() -- returns at once
 uv.run()

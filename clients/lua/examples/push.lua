@@ -1,6 +1,8 @@
--- Prints what a relay sends, and acknowledges it, looking at its socket once a frame, as Defold and Cocos can. In the folder above:
+-- Prints what a relay sends, and acknowledges it, looking at its socket once a frame, as Defold and
+-- Cocos can. In the folder above:
 --   lua examples/push.lua 127.0.0.1 7000 game-01 [TOKEN]
--- It prints the bodies of payments, since you ask for that by running it; a program of yours should not.
+-- It prints the bodies of payments, since you ask for that by running it; a program of yours should
+-- not.
 
 local socket = require("socket")
 local payrelay = require("payrelay")
@@ -18,7 +20,7 @@ end
 
 local tcp, session -- of the one connection; Defold and Cocos have LuaSocket
 
-local client = payrelay.push.connect{
+local client = payrelay.push.new{
   id = id, token = token, clock = socket.gettime,
   open = function(new)
     session, tcp = new, socket.tcp()
@@ -33,7 +35,8 @@ local client = payrelay.push.connect{
   end,
   close = function() tcp:close() tcp = nil end,
   on_message = function(msg)
-    print(("%s  try %d  route %s  verified %s  event %s"):format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
+    print(("%s  try %d  route %s  verified %s  event %s")
+      :format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))
     io.write(msg.head, msg.body, "\n\n")
     io.stdout:flush()
     return true

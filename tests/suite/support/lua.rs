@@ -17,18 +17,20 @@ use super::{Authority, DEADLINE, Process, Relay};
 pub enum Lua {
     V51,
     Jit,
+    V53,
     V54,
 }
 
 impl Lua {
-    /// All that payrelay's client supports.
-    pub const ALL: [Self; 3] = [Self::V51, Self::Jit, Self::V54];
+    /// All that Debian has and payrelay's client supports.
+    pub const ALL: [Self; 4] = [Self::V51, Self::Jit, Self::V53, Self::V54];
 
     /// The interpreter's name as it is installed.
     pub fn program(self) -> &'static str {
         match self {
             Self::V51 => "lua5.1",
             Self::Jit => "luajit",
+            Self::V53 => "lua5.3",
             Self::V54 => "lua5.4",
         }
     }
@@ -52,10 +54,10 @@ pub enum Adapter {
     Luv(Lua),
     /// In an nginx of one process.
     OpenResty,
-    /// In an nginx with workers.
+    /// In an nginx with four workers.
     OpenRestyWorkers,
     /// Over a fake of skynet's API, which Debian does not have.
-    Skynet,
+    Skynet(Lua),
     /// In a loop of frames, as in Defold and Cocos.
     Push(Lua),
 }
@@ -70,7 +72,7 @@ impl Adapter {
             Self::Cqueues(_) => "cqueues",
             Self::Luv(_) => "luv",
             Self::OpenResty | Self::OpenRestyWorkers => "openresty",
-            Self::Skynet => "skynet",
+            Self::Skynet(_) => "skynet",
             Self::Push(_) => "push",
         }
     }
@@ -86,8 +88,8 @@ impl Adapter {
             | Self::Copas(lua)
             | Self::Cqueues(lua)
             | Self::Luv(lua)
+            | Self::Skynet(lua)
             | Self::Push(lua) => plain(lua, self.name(), args),
-            Self::Skynet => plain(Lua::V54, self.name(), args),
             Self::OpenResty => nginx(folder, "off", self.name(), args),
             Self::OpenRestyWorkers => nginx(folder, "on", self.name(), args),
         }
@@ -168,6 +170,8 @@ pub struct LuaSetup<'a> {
     /// With TLS: whose certificates it trusts, and the name that the relay's must have ("": the address it connects to).
     pub cafile: PathBuf,
     pub name: &'a str,
+    /// With OpenResty: after how many messages it goes on in another timer.
+    pub timer_messages: usize,
 }
 
 impl<'a> LuaSetup<'a> {
@@ -180,6 +184,7 @@ impl<'a> LuaSetup<'a> {
             max: 16,
             cafile: Authority::get().file(),
             name: "",
+            timer_messages: 1000,
         }
     }
 
@@ -191,9 +196,12 @@ impl<'a> LuaSetup<'a> {
             to.port().to_string(),
             self.max.to_string(),
         );
-        let cafile = self.cafile.to_string_lossy();
+        let (cafile, timer) = (
+            self.cafile.to_string_lossy(),
+            self.timer_messages.to_string(),
+        );
         let args = [
-            &host, &port, self.id, self.mode, self.token, &max, &cafile, self.name,
+            &host, &port, self.id, self.mode, self.token, &max, &cafile, self.name, &timer,
         ];
         let command = self.adapter.command(folder.path(), &args);
         let process = Process::start(self.adapter.name(), command);
@@ -261,6 +269,16 @@ impl LuaBackend {
             .count()
     }
 
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// All that it printed so far.
     pub fn printed(&self) -> String {
         self.process.stdout() + &self.process.stderr()
@@ -292,7 +310,7 @@ impl LuaBackend {
         )
     }
 
-    /// Asks the program's own HTTP server (nginx), over its socket: what it answers.
+    /// Asks the program's own HTTP server (nginx) over its socket, in any of its workers: what it answers.
     pub fn request(&self) -> String {
         let mut stream = UnixStream::connect(self.folder.path().join("http")).expect("nginx");
         stream
