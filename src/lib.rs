@@ -5,7 +5,7 @@
 //!  provider ──HTTP──▶ edge ─(lane)─▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
 //!             ▲                                       │  ▲                              │
 //!             └───────────────── answer ──────────────┤  └────────── receipt ───────────┤
-//!                                                     └──▶ outbox ──drain───────────────┘
+//!                                                     └──▶ outbox ──redelivery──────────┘
 //! ```
 //!
 //! # The rooms, from the street inwards
@@ -17,7 +17,7 @@
 //! | [`http`] | the counter and the tiny_http pool: routes, selectors, answers |
 //! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
 //! | [`delivery`] | who waits for which notification until when, and which events are settled |
-//! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its drain |
+//! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its redelivery |
 //! | [`dispatcher`] | the way to a backend, wherever it is |
 //! | [`bus`] | how envelopes reach other nodes |
 //! | [`session`] | accept, one thread per socket, the reading of ACKs for all, mailboxes, the registry |

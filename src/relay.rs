@@ -21,7 +21,7 @@ use parking_lot::RwLock;
 pub use self::certificates::Certificates;
 pub use self::error::StartError;
 pub use self::vitals::{Condition, Vitals};
-use crate::admin::{Admin, Books};
+use crate::admin::{Admin, AdminState};
 use crate::bus::events::Hub;
 use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
@@ -34,7 +34,7 @@ use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Places, Pool, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
-use crate::outbox::{self, Inbox, Outbox, Works};
+use crate::outbox::{self, Inbox, Outbox, OutboxThreads};
 use crate::peers::Failures;
 use crate::readiness;
 use crate::session::token::Access;
@@ -95,7 +95,7 @@ pub struct Relay {
     vitals: Arc<Vitals>,
     outbox: Option<Arc<Outbox>>,
     // Last: until all rooms above are closed somebody may tell what came of a notification.
-    _works: Option<Works>,
+    _outbox_threads: Option<OutboxThreads>,
 }
 
 impl Relay {
@@ -235,7 +235,7 @@ impl Relay {
         let vitals = Arc::new(vitals);
         let (asking, counting) = (Arc::clone(&vitals), outbox.clone());
         let (asked, told) = (Arc::clone(&delivery), Arc::clone(&delivery));
-        let books = Books {
+        let books = AdminState {
             outbox: outbox.clone(),
             trace,
             under_way: Box::new(move |key| asked.under_way(key)),
@@ -288,7 +288,7 @@ impl Relay {
             draining,
             vitals,
             outbox,
-            _works: works,
+            _outbox_threads: works,
         })
     }
 
@@ -427,14 +427,14 @@ fn open_outbox(
     dispatcher: &Dispatcher,
     metrics: &Arc<Metrics>,
     random: u64,
-) -> Result<Option<(Arc<Outbox>, Works)>, StartError> {
+) -> Result<Option<(Arc<Outbox>, OutboxThreads)>, StartError> {
     match config.delivery.undelivered {
         Undelivered::Store => {}
         // They were answered ok, so they are delivered, whatever becomes of new ones.
         Undelivered::Refuse if Outbox::is_at(&config.outbox.path) => {}
         Undelivered::Refuse => return Ok(None),
     }
-    let setting = outbox::Setting {
+    let setting = outbox::OutboxOptions {
         config: config.outbox.clone(),
         patience: config.tcp.ack_timeout,
         queue: config.http.max_in_flight,

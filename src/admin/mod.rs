@@ -15,7 +15,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use parking_lot::RwLock;
 use serde::Serialize;
 
-pub use self::outbox::Books;
+pub use self::outbox::AdminState;
 use self::status::{BusState, Status};
 use crate::bus::{Bus, Roll};
 use crate::config::Secret;
@@ -47,7 +47,7 @@ pub struct Admin {
     not_ready: NotReady,
     read_now: ReadNow,
     bus: Arc<dyn Bus>,
-    books: Books,
+    state: AdminState,
     token: RwLock<Option<Secret>>,
 }
 
@@ -98,7 +98,7 @@ impl Admin {
         not_ready: NotReady,
         read_now: ReadNow,
         bus: Arc<dyn Bus>,
-        books: Books,
+        state: AdminState,
     ) -> Self {
         Self {
             node,
@@ -106,7 +106,7 @@ impl Admin {
             not_ready,
             read_now,
             bus,
-            books,
+            state,
             token: RwLock::new(token),
         }
     }
@@ -126,7 +126,7 @@ impl Admin {
                 ..Told::text(401, "the admin token is needed: Authorization: Bearer …\n")
             };
         }
-        if let Some(told) = self.books.answer(asked) {
+        if let Some(told) = self.state.answer(asked) {
             return told;
         }
         let found: fn(&Self) -> Told = match path {
@@ -296,7 +296,7 @@ mod tests {
                 Arc::default(),
                 Arc::new(()),
             )),
-            Books {
+            AdminState {
                 outbox: None,
                 trace: Arc::default(),
                 under_way: Box::new(|_| Vec::new()),

@@ -28,7 +28,7 @@ const IDS_MAX: usize = 100;
 pub type UnderWay = Box<dyn Fn(&str) -> Vec<Record> + Send + Sync>;
 
 /// What is asked about, and what is to be told of changes.
-pub struct Books {
+pub struct AdminState {
     /// `None`: nothing is stored here.
     pub outbox: Option<Arc<Outbox>>,
     pub trace: Arc<Trace>,
@@ -40,7 +40,7 @@ pub struct Books {
 /// Which notifications an order is about; at least one key, or `all`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Whom {
+struct FilterParams {
     ids: Vec<String>,
     backend: Option<String>,
     state: Option<String>,
@@ -51,7 +51,7 @@ struct Whom {
     after: i64,
 }
 
-impl Books {
+impl AdminState {
     /// Answers what is asked below `/outbox` and at `/trace`; `None`: there is no such page.
     pub(super) fn answer(&self, asked: Asked<'_>) -> Option<Told> {
         let path = asked.target.split(['?', '#']).next().unwrap_or_default();
@@ -124,12 +124,12 @@ impl Books {
                 "the body must be JSON, Content-Type: application/json\n",
             );
         }
-        let whom: Whom = match serde_json::from_slice(asked.body) {
-            Ok(whom) => whom,
+        let params: FilterParams = match serde_json::from_slice(asked.body) {
+            Ok(params) => params,
             Err(error) => return Told::text(400, &format!("{error}\n")),
         };
-        let (after, all) = (whom.after, whom.all);
-        let filter = match whom.filter() {
+        let (after, all) = (params.after, params.all);
+        let filter = match params.filter() {
             Ok(filter) => filter,
             Err(words) => return Told::text(400, words),
         };
@@ -159,7 +159,7 @@ impl Books {
     }
 }
 
-impl Whom {
+impl FilterParams {
     fn filter(self) -> Result<Filter, &'static str> {
         if self.ids.len() > IDS_MAX {
             return Err("at most 100 ids at once\n");
@@ -192,17 +192,17 @@ fn reading(asked: Asked<'_>, read: impl FnOnce() -> Told) -> Told {
 }
 
 fn list(outbox: &Outbox, target: &str) -> Told {
-    let mut whom = Whom::default();
+    let mut params = FilterParams::default();
     let mut limit = LIMIT_DEFAULT;
     for (key, value) in pairs(target) {
         let number = value.parse::<u64>().ok();
         match (key.as_str(), number) {
-            ("backend", _) => whom.backend = Some(value),
-            ("state", _) => whom.state = Some(value),
-            ("route", _) => whom.route = Some(value),
-            ("event", _) => whom.event = Some(value),
-            ("since", Some(ms)) => whom.since = Some(ms),
-            ("after", Some(seq)) => whom.after = i64::try_from(seq).unwrap_or(i64::MAX),
+            ("backend", _) => params.backend = Some(value),
+            ("state", _) => params.state = Some(value),
+            ("route", _) => params.route = Some(value),
+            ("event", _) => params.event = Some(value),
+            ("since", Some(ms)) => params.since = Some(ms),
+            ("after", Some(seq)) => params.after = i64::try_from(seq).unwrap_or(i64::MAX),
             ("limit", Some(most @ 1..)) => limit = LIMIT_MAX.min(most as usize),
             _ => {
                 let words = "known: backend, state, route, event, since (Unix ms), after, limit\n";
@@ -210,8 +210,8 @@ fn list(outbox: &Outbox, target: &str) -> Told {
             }
         }
     }
-    let after = whom.after;
-    let filter = match whom.filter() {
+    let after = params.after;
+    let filter = match params.filter() {
         Ok(filter) => filter,
         Err(words) => return Told::text(400, words),
     };

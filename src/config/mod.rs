@@ -175,7 +175,7 @@ pub struct Outbox {
     /// What was sent to a backend this often and never acknowledged goes to the dead letters.
     pub max_tries: u32,
     /// The most redeliveries offered in a second, to all backends together.
-    pub drain_rate: u32,
+    pub redelivery_rate: u32,
     /// What was stored this long ago and is not acknowledged goes to the dead letters.
     pub expire: Duration,
     /// How long an acknowledged notification stays to be looked at.

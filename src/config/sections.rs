@@ -196,7 +196,9 @@ pub fn outbox(mut s: Section<'_>) -> Outbox {
         retry_first: read(&first, duration(100..=HOUR)).unwrap_or(Duration::from_secs(1)),
         retry_max: read(&max, duration(SECOND..=DAY)).unwrap_or(Duration::from_secs(300)),
         max_tries: s.read("max_tries", count(1..=1_000_000)).unwrap_or(100) as u32,
-        drain_rate: s.read("drain_rate", count(1..=1_000_000)).unwrap_or(6_000) as u32,
+        redelivery_rate: s
+            .read("redelivery_rate", count(1..=1_000_000))
+            .unwrap_or(6_000) as u32,
         expire: s
             .read("expire", duration(MINUTE..=365 * DAY))
             .unwrap_or(Duration::from_millis(7 * DAY)),

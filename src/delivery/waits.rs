@@ -227,7 +227,7 @@ impl Waits {
             && let Some(receipt) = held.receipt
         {
             let sent = held.progress.sent();
-            outbox.let_go(HeldReceipt { seq, receipt, sent });
+            outbox.on_held_receipt(HeldReceipt { seq, receipt, sent });
         }
     }
 
@@ -446,7 +446,7 @@ impl Receipts for Waits {
             let late = self.late(&mut table, id, receipt);
             drop(table);
             if let (Some(late), Some(outbox)) = (late, &self.outbox) {
-                outbox.let_go(late);
+                outbox.on_held_receipt(late);
             }
             return;
         };

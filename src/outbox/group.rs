@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use rusqlite::Transaction;
 
+use super::count_delta::CountDelta;
 use super::error::NotStored;
-use super::figures::Figures;
 use super::rows::{self, Change, State};
-use super::sums::Sums;
-use super::writer::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, Settlement, Store, What};
+use super::stats::Stats;
+use super::writer::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, StatusUpdate, Store, What};
 use crate::notification::{BackendId, unix_ms};
 
 /// What a row takes on disk beside its payload, in bytes; measured with short names, rounded up.
@@ -21,7 +21,7 @@ pub struct Outcome {
     /// Added, or not.
     pub stored: Vec<(Box<Store>, Result<i64, NotStored>)>,
     /// Changed.
-    pub settled: Vec<Settlement>,
+    pub settled: Vec<StatusUpdate>,
     /// Done for operators.
     pub ordered: Vec<(Sender<Result<Ordered, NotStored>>, Ordered)>,
     /// Backends for which there is something new.
@@ -30,7 +30,7 @@ pub struct Outcome {
     pub retried: Vec<BackendId>,
     /// Nothing more will be asked.
     pub stop: bool,
-    pub sums: Sums,
+    pub delta: CountDelta,
 }
 
 /// How much more fits in.
@@ -59,7 +59,7 @@ impl Outcome {
         for op in group {
             match op {
                 Op::Store(store) => self.stored.push((store, Err(NotStored::Disk))),
-                Op::Settle(settlement) => self.settled.push(settlement),
+                Op::Update(update) => self.settled.push(update),
                 Op::Order(_, to) => self.ordered.push((to, Ordered::default())),
                 Op::Stop => self.stop = true,
             }
@@ -74,11 +74,11 @@ impl Outcome {
         now: i64,
         limits: Limits,
         room: &mut Room,
-        figures: &Figures,
+        stats: &Stats,
     ) -> rusqlite::Result<()> {
         let notification = Arc::clone(&store.notification);
         let need = (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES;
-        let fits = self.make_room(tx, need, limits, room, figures);
+        let fits = self.make_room(tx, need, limits, room, stats);
         if !matches!(fits, Ok(true)) {
             self.stored.push((store, Err(NotStored::Full)));
             return fits.map(|_| ());
@@ -98,7 +98,7 @@ impl Outcome {
             why: &store.why,
             steps: &store.timeline.to_text(),
         };
-        let added = rows::insert(tx, &new, &mut self.sums);
+        let added = rows::insert(tx, &new, &mut self.delta);
         if store.state == State::Pending && store.due != rows::HELD {
             self.nudged.push(notification.backend.clone());
         }
@@ -122,71 +122,71 @@ impl Outcome {
         need: u64,
         limits: Limits,
         room: &mut Room,
-        figures: &Figures,
+        stats: &Stats,
     ) -> rusqlite::Result<bool> {
-        let kept = |sums: &Sums| {
+        let kept = |delta: &CountDelta| {
             let sum: i64 = [State::Pending, State::Done, State::Dead]
                 .into_iter()
-                .map(|state| sums.of(state))
+                .map(|state| delta.of(state))
                 .sum();
-            figures.kept().saturating_add_signed(sum)
+            stats.kept().saturating_add_signed(sum)
         };
-        if kept(&self.sums) < limits.max_messages && room.bytes >= need {
+        if kept(&self.delta) < limits.max_messages && room.bytes >= need {
             return Ok(true);
         }
         for seq in rows::turned(tx, State::Done, i64::MAX, ROWS_AT_ONCE)? {
-            remove(tx, seq, &mut self.sums)?;
+            remove(tx, seq, &mut self.delta)?;
         }
         *room = Room::of(tx, limits)?;
-        Ok(kept(&self.sums) < limits.max_messages && room.bytes >= need)
+        Ok(kept(&self.delta) < limits.max_messages && room.bytes >= need)
     }
 
     /// Notes what came of one.
     pub fn settle(
         &mut self,
         tx: &Transaction<'_>,
-        settlement: Settlement,
+        update: StatusUpdate,
         now: i64,
         limits: Limits,
     ) -> rusqlite::Result<()> {
-        let done = self.try_settle(tx, &settlement, now, limits);
-        self.settled.push(settlement);
+        let done = self.try_settle(tx, &update, now, limits);
+        self.settled.push(update);
         done
     }
 
     fn try_settle(
         &mut self,
         tx: &Transaction<'_>,
-        settlement: &Settlement,
+        update: &StatusUpdate,
         now: i64,
         limits: Limits,
     ) -> rusqlite::Result<()> {
-        let Some((from, backend)) = rows::standing(tx, settlement.seq)? else {
+        let Some((from, backend)) = rows::standing(tx, update.seq)? else {
             return Ok(()); // dropped by an operator meanwhile
         };
-        let to = settlement.state;
+        let to = update.state;
         match (from, to) {
             (State::Pending, State::Done) if limits.keep_ms == 0 => {
-                return rows::delete(tx, settlement.seq, from, &backend, &mut self.sums);
+                return rows::delete(tx, update.seq, from, &backend, &mut self.delta);
             }
             // Expired while a session had it: an ACK is still an ACK, all else comes too late.
             (State::Pending, _) | (State::Dead, State::Done) => {}
             (State::Done | State::Dead, _) => return Ok(()),
         }
         let change = Change {
-            seq: settlement.seq,
+            seq: update.seq,
             state: to,
-            tries: settlement.tries,
-            due: settlement.due,
+            tries: update.tries,
+            due: update.due,
             turn_ms: match to {
                 State::Pending => None,
                 State::Done => Some(now.saturating_add(limits.keep_ms)),
                 State::Dead => Some(now),
             },
-            why: &settlement.why,
-            steps: &settlement.timeline.to_text(),
+            why: &update.why,
+            steps: &update.timeline.to_text(),
         };
-        rows::update(tx, &change, from, &backend, &mut self.sums)
+        rows::update(tx, &change, from, &backend, &mut self.delta)
     }
 
     /// Does what an operator wants.
@@ -224,7 +224,7 @@ impl Outcome {
             ordered.changed += 1;
             match order.what {
                 What::Drop => {
-                    rows::delete(tx, row.seq, row.state, &row.backend, &mut self.sums)?;
+                    rows::delete(tx, row.seq, row.state, &row.backend, &mut self.delta)?;
                     ordered.freed.extend(row.key);
                     log::warn!(
                         "{} for {} ({}) was dropped by an operator",
@@ -245,7 +245,7 @@ impl Outcome {
                         why: &row.why,
                         steps: &timeline.to_text(),
                     };
-                    rows::update(tx, &change, row.state, &row.backend, &mut self.sums)?;
+                    rows::update(tx, &change, row.state, &row.backend, &mut self.delta)?;
                     self.retried.extend(BackendId::parse(&row.backend).ok());
                     log::info!("{} for {} is retried by an operator", row.id, row.backend);
                 }
@@ -256,9 +256,9 @@ impl Outcome {
 }
 
 /// Removes the row `seq`, if it is there.
-pub fn remove(tx: &Transaction<'_>, seq: i64, sums: &mut Sums) -> rusqlite::Result<()> {
+pub fn remove(tx: &Transaction<'_>, seq: i64, delta: &mut CountDelta) -> rusqlite::Result<()> {
     match rows::standing(tx, seq)? {
-        Some((state, backend)) => rows::delete(tx, seq, state, &backend, sums),
+        Some((state, backend)) => rows::delete(tx, seq, state, &backend, delta),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the drain is told, by whichever thread learns it. Telling never waits.
+//! The inbox of the redelivery thread: receipts, written changes and arrivals. Adding to it never waits.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::notification::{BackendId, NotificationId, Receipt};
 /// Names beyond this are not remembered one by one; then every backend is looked at.
 const NAMES_MAX: usize = 4096;
 
-/// What has come since the drain last looked.
+/// What has come since the redelivery thread last looked.
 ///
 /// Each list is bounded by what is under way: a receipt comes once for each envelope, a written row once for each change.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Names {
     }
 }
 
-/// The drain's inbox.
+/// The inbox of the redelivery thread.
 #[derive(Debug, Default)]
 pub struct Inbox {
     news: Mutex<News>,
@@ -151,7 +151,7 @@ impl Inbox {
         });
     }
 
-    /// The drain is to end.
+    /// The redelivery thread is to end.
     pub fn stop(&self) {
         self.tell(|news| {
             news.stop = true;

@@ -15,38 +15,38 @@
 //! sent again before that session has told what came of it, or is gone. After a restart nothing is held.
 //!
 //! A try counts once the MSG has been written to a backend. That nobody was there, or nobody had room, changes nothing
-//! on disk; it only makes the drain wait.
+//! on disk; it only delays the next redelivery.
 //!
 //! | part | what lives there |
 //! |---|---|
 //! | `file` | opening, locking, checking, migrating |
 //! | `watch` | whether the files at the path are still the ones that are written |
-//! | `rows`, `filter`, `sums` | the statements |
+//! | `rows`, `filter`, `count_delta` | the statements |
 //! | `writer`, `group` | the one thread that changes anything; group commit |
-//! | `drain`, `lanes`, `inbox` | the one thread that delivers; whom to look at when; what it is told |
-//! | `pace` | how fast it may go |
-//! | `verdict` | what a receipt means |
-//! | `figures` | counts, and the disk's health |
+//! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
+//! | `rate_limiter` | how many it sends a second |
+//! | `next_state` | what a receipt means |
+//! | `stats` | counts, and the disk's health |
 //! | `clock` | a time that does not run backward |
 //!
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
 
+mod batch;
 mod clock;
-mod drain;
-mod due;
+mod count_delta;
 mod error;
-mod figures;
 mod file;
 mod filter;
 mod group;
 mod inbox;
-mod lanes;
-mod pace;
+mod next_state;
+mod queues;
+mod rate_limiter;
+mod redelivery;
 mod rows;
-mod sums;
+mod stats;
 #[cfg(test)]
 mod tests;
-mod verdict;
 mod watch;
 mod writer;
 
@@ -66,10 +66,10 @@ pub use self::rows::{Payload, Row, State};
 pub use self::writer::{Order, Ordered, ROWS_AT_ONCE, What};
 
 use self::clock::Clock;
-use self::drain::Drain;
-use self::figures::Figures;
 use self::file::FileGuard;
-use self::pace::Pace;
+use self::rate_limiter::RateLimiter;
+use self::redelivery::Redelivery;
+use self::stats::Stats;
 use self::writer::{CHECKPOINT_PAGES, GROUP_MAX, Limits, Op, Store, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
@@ -94,7 +94,7 @@ pub struct Outbox {
     ops: Sender<Op>,
     reading: Mutex<Connection>,
     inbox: Arc<Inbox>,
-    figures: Arc<Figures>,
+    stats: Arc<Stats>,
     clock: Clock,
     retry_first: Duration,
     metrics: Arc<Metrics>,
@@ -102,38 +102,38 @@ pub struct Outbox {
     _guard: Arc<FileGuard>,
 }
 
-/// The writer and the drain. Dropping this notes what has been told so far, ends both and gives up the file; what anybody
+/// The threads of the writer and of the redelivery. Dropping this notes what has been told so far, ends both and gives up the file; what anybody
 /// wants to store after that is refused.
-pub struct Works {
+pub struct OutboxThreads {
     inbox: Arc<Inbox>,
     ops: Sender<Op>,
-    drain: Option<JoinOnDrop>,
+    redelivery: Option<JoinOnDrop>,
     writer: Option<JoinOnDrop>,
     // Last: until here no other relay may have the file.
     _guard: Arc<FileGuard>,
 }
 
-impl Drop for Works {
+impl Drop for OutboxThreads {
     fn drop(&mut self) {
-        // The drain first: it still has things to be written.
+        // The redelivery thread first: it still has things to be written.
         self.inbox.stop();
-        self.drain.take();
+        self.redelivery.take();
         let _ = self.ops.send(Op::Stop); // it fails when the writer has ended already
         self.writer.take();
     }
 }
 
-impl fmt::Debug for Works {
+impl fmt::Debug for OutboxThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Works").finish_non_exhaustive()
+        f.debug_struct("OutboxThreads").finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox")
-            .field("pending", &self.figures.pending())
-            .field("dead", &self.figures.dead())
+            .field("pending", &self.stats.pending())
+            .field("dead", &self.stats.dead())
             .finish_non_exhaustive()
     }
 }
@@ -149,7 +149,7 @@ pub struct Undelivered {
     pub again: Option<Again>,
     /// The MSG, if it became one.
     pub sent: Option<Sent>,
-    /// A session has it in hand still, and will be heard of: [`Outbox::let_go`].
+    /// A session has it in hand still, and will be heard of: [`Outbox::on_held_receipt`].
     pub held: bool,
     pub timeline: Timeline,
 }
@@ -183,7 +183,7 @@ impl From<rusqlite::Error> for AskError {
 }
 
 /// What a relay tells its outbox to work with.
-pub struct Setting {
+pub struct OutboxOptions {
     /// `[outbox]`
     pub config: config::Outbox,
     /// How long a redelivery may wait for its session to take it; `tcp.ack_timeout`.
@@ -203,8 +203,8 @@ impl Outbox {
     ///
     /// # Errors
     /// The file cannot be used; it is as it was then.
-    pub fn open(setting: Setting) -> Result<(Arc<Self>, Works), OpenError> {
-        let Setting {
+    pub fn open(setting: OutboxOptions) -> Result<(Arc<Self>, OutboxThreads), OpenError> {
+        let OutboxOptions {
             config,
             patience,
             queue,
@@ -220,10 +220,10 @@ impl Outbox {
         };
         let read = |error| fail(OpenCause::Sqlite(error));
         let totals = rows::totals(&store.writing).map_err(read)?;
-        let figures = Arc::new(Figures::of(totals));
-        inbox.set_pending(figures.pending());
+        let stats = Arc::new(Stats::of(totals));
+        inbox.set_pending(stats.pending());
         let clock = Clock::after(store.last_ms);
-        let (reading, draining) = (
+        let (reading, redelivering) = (
             file::reading(&store.path).map_err(read)?,
             file::reading(&store.path).map_err(read)?,
         );
@@ -233,7 +233,7 @@ impl Outbox {
             connection: store.writing,
             ops: asked,
             inbox: Arc::clone(&inbox),
-            figures: Arc::clone(&figures),
+            stats: Arc::clone(&stats),
             clock,
             stopping: false,
             limits: Limits {
@@ -256,17 +256,17 @@ impl Outbox {
         let writer =
             thread::spawn("outbox-writer", STACK_BYTES, move || writer.run()).map_err(started)?;
         let retry_first = config.retry_first;
-        let drain = Drain {
+        let redelivery = Redelivery {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
-            reading: draining,
+            reading: redelivering,
             dispatcher,
             clock,
             settings: config.clone(),
-            pace: Pace::per_second(config.drain_rate),
+            limiter: RateLimiter::per_second(config.redelivery_rate),
             patience,
             metrics: Arc::clone(&metrics),
-            lanes: Default::default(),
+            queues: Default::default(),
             flights: Default::default(),
             flight_bytes: 0,
             paused: false,
@@ -275,11 +275,11 @@ impl Outbox {
             refilled: (None, String::new()),
         };
         let thread =
-            thread::spawn("outbox-drain", STACK_BYTES, move || drain.run()).map_err(started)?;
-        let works = Works {
+            thread::spawn("redelivery", STACK_BYTES, move || redelivery.run()).map_err(started)?;
+        let threads = OutboxThreads {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
-            drain: Some(thread),
+            redelivery: Some(thread),
             writer: Some(writer),
             _guard: Arc::clone(&store.guard),
         };
@@ -287,7 +287,7 @@ impl Outbox {
             ops,
             reading: Mutex::new(reading),
             inbox,
-            figures,
+            stats,
             clock,
             retry_first,
             metrics,
@@ -296,10 +296,10 @@ impl Outbox {
         log::info!(
             "the outbox {} has {} pending, {} dead",
             config.path.display(),
-            outbox.figures.pending(),
-            outbox.figures.dead()
+            outbox.stats.pending(),
+            outbox.stats.dead()
         );
-        Ok((Arc::new(outbox), works))
+        Ok((Arc::new(outbox), threads))
     }
 
     /// Whether there is a store at `path` with something in it to be delivered, as far as one can see from outside.
@@ -314,7 +314,7 @@ impl Outbox {
         undelivered: Undelivered,
         then: impl FnOnce(Result<i64, NotStored>) + Send + 'static,
     ) {
-        if self.figures.is_broken() {
+        if self.stats.is_broken() {
             self.metrics.outbox_refused(NotStored::Disk.as_str());
             return then(Err(NotStored::Disk));
         }
@@ -366,7 +366,7 @@ impl Outbox {
     }
 
     /// A session has told what came of a notification that was stored as held.
-    pub fn let_go(&self, held: HeldReceipt) {
+    pub fn on_held_receipt(&self, held: HeldReceipt) {
         self.inbox.held(held);
     }
 
@@ -377,13 +377,13 @@ impl Outbox {
 
     /// Why nothing can be stored just now, if so: a reason for `/readyz`.
     pub fn unwell(&self) -> Option<String> {
-        let words = self.figures.ailment()?;
+        let words = self.stats.ailment()?;
         Some(format!("outbox {words}"))
     }
 
     /// How many are to be delivered.
     pub fn pending(&self) -> u64 {
-        self.figures.pending()
+        self.stats.pending()
     }
 
     /// What the metrics show: all of it as of one moment on disk.
@@ -393,7 +393,7 @@ impl Outbox {
             Ok((rows::totals(c)?, oldest, rows::busiest(c, BACKENDS_SHOWN)?))
         });
         let (totals, oldest, backends) =
-            read.unwrap_or_else(|_| (self.figures.totals(), None, Vec::new()));
+            read.unwrap_or_else(|_| (self.stats.totals(), None, Vec::new()));
         let [pending, done, dead] = totals;
         let age = oldest.map_or(0, |stored| (self.clock.now_ms() - stored).max(0));
         OutboxReadings {

@@ -1,14 +1,14 @@
 //! The rows of the database as this room sees them, and the statements that read and change them.
 //!
 //! No thread, no clock and no policy here: what is to be done is decided elsewhere. Every change of state is noted in
-//! [`Sums`](super::sums::Sums), which are written with the same transaction.
+//! [`CountDelta`](super::count_delta::CountDelta), which are written with the same transaction.
 
 use std::collections::VecDeque;
 
 use aws_lc_rs::digest;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
-use super::sums::Sums;
+use super::count_delta::CountDelta;
 use crate::notification::{BackendId, EventKey, Notification, NotificationId};
 use crate::timeline::Timeline;
 
@@ -166,7 +166,7 @@ pub struct New<'a> {
 }
 
 /// Adds a row; says its number.
-pub fn insert(c: &Connection, new: &New<'_>, sums: &mut Sums) -> rusqlite::Result<i64> {
+pub fn insert(c: &Connection, new: &New<'_>, delta: &mut CountDelta) -> rusqlite::Result<i64> {
     let n = new.notification;
     let at_ms = i64::try_from(n.at_unix_ms).unwrap_or(i64::MAX);
     let bytes = n.head.len() + n.body.len();
@@ -204,7 +204,7 @@ pub fn insert(c: &Connection, new: &New<'_>, sums: &mut Sums) -> rusqlite::Resul
     ]);
     c.prepare_cached("INSERT INTO payload (seq, head, body, digest) VALUES (?1,?2,?3,?4)")?
         .execute(params![seq, n.head, n.body, sum])?;
-    sums.moved(n.backend.as_str(), None, Some(new.state));
+    delta.moved(n.backend.as_str(), None, Some(new.state));
     Ok(seq)
 }
 
@@ -404,7 +404,7 @@ pub fn update(
     change: &Change<'_>,
     from: State,
     backend: &str,
-    sums: &mut Sums,
+    delta: &mut CountDelta,
 ) -> rusqlite::Result<()> {
     c.prepare_cached(
         "UPDATE notification SET state = ?2, tries = ?3, due = ?4, turn_ms = coalesce(?5, turn_ms), why = ?6, steps = ?7 \
@@ -419,7 +419,7 @@ pub fn update(
         change.why,
         change.steps
     ])?;
-    sums.moved(backend, Some(from), Some(change.state));
+    delta.moved(backend, Some(from), Some(change.state));
     Ok(())
 }
 
@@ -429,13 +429,13 @@ pub fn delete(
     seq: i64,
     from: State,
     backend: &str,
-    sums: &mut Sums,
+    delta: &mut CountDelta,
 ) -> rusqlite::Result<()> {
     c.prepare_cached("DELETE FROM payload WHERE seq = ?1")?
         .execute([seq])?;
     c.prepare_cached("DELETE FROM notification WHERE seq = ?1")?
         .execute([seq])?;
-    sums.moved(backend, Some(from), None);
+    delta.moved(backend, Some(from), None);
     Ok(())
 }
 

@@ -24,8 +24,8 @@ impl Forward for Hand {
 }
 
 struct House {
-    // In this order: the works end while the outbox can still be asked.
-    works: Option<Works>,
+    // In this order: the threads end while the outbox can still be asked.
+    threads: Option<OutboxThreads>,
     outbox: Arc<Outbox>,
     inbox: Arc<Inbox>,
     envelopes: Receiver<Box<Envelope>>,
@@ -46,7 +46,7 @@ impl House {
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
             max_tries: 100,
-            drain_rate: 1_000_000,
+            redelivery_rate: 1_000_000,
             expire: Duration::from_secs(3600),
             keep: Duration::from_secs(3600),
             max_messages: 1000,
@@ -56,7 +56,7 @@ impl House {
         let (put, envelopes) = bounded(1000);
         let inbox = Arc::new(Inbox::default());
         let path = config.path.clone();
-        let opened = Outbox::open(Setting {
+        let opened = Outbox::open(OutboxOptions {
             config,
             patience: PATIENCE,
             queue: 100,
@@ -65,9 +65,9 @@ impl House {
             metrics: Arc::default(),
             random: 7,
         });
-        let (outbox, works) = opened.expect("an outbox");
+        let (outbox, threads) = opened.expect("an outbox");
         Self {
-            works: Some(works),
+            threads: Some(threads),
             outbox,
             inbox,
             envelopes,
@@ -188,7 +188,7 @@ fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
     let seqs: Vec<i64> = (0..window + 3).map(|_| store()).collect();
     house.inbox.here(&BackendId::parse("a").expect("an id"));
     let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
-    // Of those behind them, which the drain knows by then, one expires and one is dropped.
+    // Of those behind them, whose numbers are read by then, one expires and one is dropped.
     let other = Connection::open(&house.path).expect("sqlite");
     for (change, seq) in [
         ("UPDATE notification SET state = 2 WHERE seq = ?1", window),
@@ -238,7 +238,7 @@ fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
     }
     house.inbox.here(&BackendId::parse("a").expect("an id"));
     let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
-    house.outbox.let_go(HeldReceipt {
+    house.outbox.on_held_receipt(HeldReceipt {
         seq: first,
         receipt: Receipt::Busy,
         sent: None,
@@ -248,7 +248,7 @@ fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
         assert!(Instant::now() < deadline, "nobody lets go of it");
         std::thread::yield_now();
     }
-    // By the time that one more is on disk, the drain has been told of the one before.
+    // By the time that one more is on disk, the redelivery thread knows of the one before.
     assert!(house.store("b", true, None).is_ok());
     for envelope in under_way {
         envelope.settle(Receipt::Ack);
@@ -268,7 +268,7 @@ fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
     envelope.reply.sent(Sent::now(1));
     envelope.settle(Receipt::Gone);
-    // Several times `retry_first`: the drain has looked, and found nothing that it may read.
+    // Several times `retry_first`: the redelivery thread has looked, and found nothing that it may read.
     let early = house.envelopes.recv_timeout(Duration::from_millis(500));
     assert!(early.is_err());
     other.execute_batch("ROLLBACK").expect("free");
@@ -283,7 +283,7 @@ fn what_is_held_waits_for_its_session() {
     assert!(house.store("b", false, None).is_ok());
     assert_eq!(house.envelope().notification.backend.as_str(), "b");
     let sent = Some(Sent::now(3));
-    house.outbox.let_go(HeldReceipt {
+    house.outbox.on_held_receipt(HeldReceipt {
         seq,
         receipt: Receipt::Expired,
         sent,
@@ -316,7 +316,7 @@ fn what_is_too_old_dies_and_what_is_done_is_deleted() {
     // Nothing is taken out of a session's hand.
     let rows = house.states(&[State::Pending, State::Dead]);
     assert!(rows[1].why.starts_with("expired"), "{}", rows[1].why);
-    house.outbox.let_go(HeldReceipt {
+    house.outbox.on_held_receipt(HeldReceipt {
         seq,
         receipt: Receipt::Ack,
         sent: None,
@@ -352,7 +352,7 @@ fn it_goes_on_after_a_stop_where_it_was() {
     let mut house = House::open(|_| {});
     let seq = house.store("a", true, None).expect("room");
     assert!(house.store("b", false, Some(Again::Never)).is_ok());
-    house.works.take();
+    house.threads.take();
     assert_eq!(
         house.store("a", false, None),
         Err(NotStored::Busy),

@@ -12,14 +12,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::clock::Clock;
+use super::count_delta::CountDelta;
 use super::error::NotStored;
-use super::figures::Figures;
 use super::file;
 use super::filter::Filter;
 use super::group::{Outcome, Room, remove};
 use super::inbox::{Inbox, Written};
 use super::rows::{self, Change, State};
-use super::sums::Sums;
+use super::stats::Stats;
 use super::watch::{FaultKind, FileFault, FileWatch, Part};
 use crate::bus::Arrivals;
 use crate::log_once::LogOnce;
@@ -53,7 +53,7 @@ pub enum Op {
     /// Add a notification.
     Store(Box<Store>),
     /// Note what came of one.
-    Settle(Settlement),
+    Update(StatusUpdate),
     /// Do what an operator wants.
     Order(Order, Sender<Result<Ordered, NotStored>>),
     /// Do what has been asked for, and end.
@@ -78,7 +78,7 @@ pub struct Store {
 
 /// What came of a stored notification.
 #[derive(Debug)]
-pub struct Settlement {
+pub struct StatusUpdate {
     pub seq: i64,
     pub backend: BackendId,
     pub state: State,
@@ -132,13 +132,13 @@ pub struct Writer {
     pub connection: Connection,
     pub ops: Receiver<Op>,
     pub inbox: Arc<Inbox>,
-    pub figures: Arc<Figures>,
+    pub stats: Arc<Stats>,
     pub clock: Clock,
     pub stopping: bool,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
-    /// Not taken by the disk, to be tried again. No more than the drain has under way.
-    pub owed: Vec<Settlement>,
+    /// Not taken by the disk, to be tried again. No more than is being redelivered.
+    pub owed: Vec<StatusUpdate>,
     pub full: LogOnce,
     pub failed: LogOnce,
     /// `outbox.path`
@@ -168,7 +168,7 @@ impl Writer {
                     self.checkpoint();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if !self.owed.is_empty() || self.figures.is_ailing() {
+                    if !self.owed.is_empty() || self.stats.is_ailing() {
                         self.commit(Vec::new());
                     } else if let Err(fault) = self.check_files() {
                         self.distrust(&fault);
@@ -192,11 +192,11 @@ impl Writer {
                 break;
             }
             self.commit(rest);
-            if self.figures.is_ailing() {
+            if self.stats.is_ailing() {
                 break; // the disk has the last word: what is not noted is sent again after the next start
             }
         }
-        if self.figures.is_broken() {
+        if self.stats.is_broken() {
             return;
         }
         let database_is_there = match self.check_files() {
@@ -215,8 +215,8 @@ impl Writer {
         let began = Instant::now();
         let mut outcome = Outcome::default();
         let owed = std::mem::take(&mut self.owed);
-        let mut group: Vec<Op> = owed.into_iter().map(Op::Settle).chain(group).collect();
-        if self.figures.is_broken() {
+        let mut group: Vec<Op> = owed.into_iter().map(Op::Update).chain(group).collect();
+        if self.stats.is_broken() {
             outcome.give_up(group);
             self.stopping |= outcome.stop;
             return self.turn_away(outcome, NotStored::Disk);
@@ -229,7 +229,7 @@ impl Writer {
         // In the order taken, however the workers' threads were scheduled meanwhile.
         group.sort_by_key(|op| match op {
             Op::Store(store) => Some(store.notification.id),
-            Op::Settle(_) | Op::Order(..) | Op::Stop => None,
+            Op::Update(_) | Op::Order(..) | Op::Stop => None,
         });
         let written = self.write(group, &mut outcome);
         self.stopping |= outcome.stop;
@@ -237,11 +237,11 @@ impl Writer {
         match written {
             Ok(()) => {
                 self.metrics.outbox_committed(began.elapsed());
-                self.figures.moved(&outcome.sums);
-                self.inbox.set_pending(self.figures.pending());
+                self.stats.moved(&outcome.delta);
+                self.inbox.set_pending(self.stats.pending());
                 match kept {
                     Ok(()) => {
-                        self.figures.set_ailing(None);
+                        self.stats.set_ailing(None);
                         self.tell(outcome);
                     }
                     // It is written, but to a file that nobody will find.
@@ -256,7 +256,7 @@ impl Writer {
     fn check_files(&mut self) -> Result<(), FileFault> {
         match self.watch.check() {
             Err(fault) if matches!(fault.kind, FaultKind::Touched) => {
-                let totals = self.figures.totals();
+                let totals = self.stats.totals();
                 if !file::is_sound(&self.path, totals).unwrap_or(false) {
                     return Err(FileFault {
                         kind: FaultKind::Overwritten,
@@ -273,7 +273,7 @@ impl Writer {
         }
         let now = Instant::now();
         let is_due = |last: Instant| now.saturating_duration_since(last) >= HOUSEKEEPING;
-        if self.figures.is_ailing() || self.checked.is_none_or(is_due) {
+        if self.stats.is_ailing() || self.checked.is_none_or(is_due) {
             self.watch.check_access()?;
             self.checked = Some(now);
         }
@@ -311,9 +311,9 @@ impl Writer {
     fn distrust(&mut self, fault: &FileFault) {
         let words = fault.to_string();
         self.failed.error(format_args!("the outbox {words}"));
-        self.figures.set_ailing(Some(words));
+        self.stats.set_ailing(Some(words));
         if fault.is_final() {
-            self.figures.set_broken();
+            self.stats.set_broken();
         }
     }
 
@@ -326,7 +326,7 @@ impl Writer {
     fn write(&mut self, group: Vec<Op>, outcome: &mut Outcome) -> rusqlite::Result<()> {
         let mut failed = None;
         let now = self.clock.now_ms();
-        let (limits, figures) = (self.limits, Arc::clone(&self.figures));
+        let (limits, stats) = (self.limits, Arc::clone(&self.stats));
         let begun = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate);
@@ -339,19 +339,19 @@ impl Writer {
                 return Err(error);
             }
         };
-        let somebody_waits = group.iter().any(|op| !matches!(op, Op::Settle(_)));
+        let somebody_waits = group.iter().any(|op| !matches!(op, Op::Update(_)));
         for op in group {
             if failed.is_some() {
                 outcome.give_up(vec![op]);
                 continue;
             }
             let done = match op {
-                Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &figures),
-                Op::Settle(settlement) => {
+                Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &stats),
+                Op::Update(update) => {
                     if !somebody_waits {
                         self.courtesy.give_way();
                     }
-                    outcome.settle(&tx, settlement, now, limits)
+                    outcome.settle(&tx, update, now, limits)
                 }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
                 Op::Stop => {
@@ -364,15 +364,15 @@ impl Writer {
         if let Some(error) = failed {
             return Err(error); // dropping the transaction undoes it
         }
-        outcome.sums.write(&tx, now)?;
+        outcome.delta.write(&tx, now)?;
         tx.commit()
     }
 
     fn tell(&mut self, outcome: Outcome) {
-        let written = outcome.settled.into_iter().map(|settlement| Written {
-            seq: settlement.seq,
-            due: (settlement.state == State::Pending).then_some(settlement.due),
-            backend: settlement.backend,
+        let written = outcome.settled.into_iter().map(|update| Written {
+            seq: update.seq,
+            due: (update.state == State::Pending).then_some(update.due),
+            backend: update.backend,
         });
         self.inbox.written(written.collect(), &outcome.nudged);
         for backend in &outcome.retried {
@@ -399,11 +399,11 @@ impl Writer {
             error.sqlite_error_code(),
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
         );
-        self.figures.set_ailing(Some(words));
+        self.stats.set_ailing(Some(words));
         if broken {
-            self.figures.set_broken();
+            self.stats.set_broken();
         }
-        let ailment = self.figures.ailment().unwrap_or_default();
+        let ailment = self.stats.ailment().unwrap_or_default();
         self.failed.error(format_args!("the outbox {ailment}"));
         self.turn_away(outcome, reason);
     }
@@ -422,7 +422,7 @@ impl Writer {
 
     /// Lets expired ones die and deletes what has been done for long enough. Writes only if there is something.
     fn sweep(&mut self) {
-        if self.figures.is_ailing() || self.check_files().is_err() {
+        if self.stats.is_ailing() || self.check_files().is_err() {
             return; // who stores next says so
         }
         if let Err(error) = self.try_sweep() {
@@ -436,23 +436,23 @@ impl Writer {
 
     fn try_sweep(&mut self) -> rusqlite::Result<()> {
         let now = self.clock.now_ms();
-        let done = match self.figures.done() {
+        let done = match self.stats.done() {
             0 => Vec::new(),
             _ => rows::turned(&self.connection, State::Done, now, ROWS_AT_ONCE)?,
         };
-        let expired = match self.figures.pending() {
+        let expired = match self.stats.pending() {
             0 => Vec::new(),
             _ => rows::turned(&self.connection, State::Pending, now, ROWS_AT_ONCE)?,
         };
         if done.is_empty() && expired.is_empty() {
             return Ok(());
         }
-        let mut sums = Sums::default();
+        let mut delta = CountDelta::default();
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         for seq in done {
-            remove(&tx, seq, &mut sums)?;
+            remove(&tx, seq, &mut delta)?;
         }
         let mut dead = 0;
         for seq in expired {
@@ -471,15 +471,15 @@ impl Writer {
                 why: &why,
                 steps: &timeline.to_text(),
             };
-            rows::update(&tx, &change, row.state, &row.backend, &mut sums)?;
+            rows::update(&tx, &change, row.state, &row.backend, &mut delta)?;
             log::warn!("{} for {} is a dead letter: {why}", row.id, row.backend);
             dead += 1;
         }
-        sums.write(&tx, now)?;
+        delta.write(&tx, now)?;
         tx.commit()?;
         self.metrics.outbox_died("expired", dead);
-        self.figures.moved(&sums);
-        self.inbox.set_pending(self.figures.pending());
+        self.stats.moved(&delta);
+        self.inbox.set_pending(self.stats.pending());
         Ok(())
     }
 }

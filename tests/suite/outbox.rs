@@ -62,7 +62,7 @@ fn what_a_silent_backend_has_in_hand_is_stored_and_not_sent_twice() {
     let slow = relay.post("/notify/till-7", b"slow");
     let id = till.expect("MSG id=* try=1 =*", b"slow").id();
     assert_eq!(slow.answer().told(), (200, "stored"));
-    // Many times retry_first; another session of the same relay shows that the drain is at work meanwhile.
+    // Many times retry_first; another session of the same relay shows that the redelivery thread is at work meanwhile.
     stored(&relay, "/notify/till-8", b"other");
     relay.backend("till-8").message().ack();
     let until = Instant::now() + Duration::from_millis(700);

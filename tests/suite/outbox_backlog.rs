@@ -1,4 +1,4 @@
-//! A backend that was away comes back to a backlog: it gets all of it, in order, no faster than `outbox.drain_rate`, and a
+//! A backend that was away comes back to a backlog: it gets all of it, in order, no faster than `outbox.redelivery_rate`, and a
 //! second backend hardly notices.
 
 use std::thread;
@@ -80,9 +80,9 @@ fn unix_ms() -> u64 {
 }
 
 #[test]
-fn a_backlog_is_sent_no_faster_than_the_drain_rate_and_fresh_ones_do_not_wait_for_it() {
+fn a_backlog_is_sent_no_faster_than_the_redelivery_rate_and_fresh_ones_do_not_wait_for_it() {
     let (count, rate) = (100, 50);
-    let relay = storing("", &format!("drain_rate = {rate}"));
+    let relay = storing("", &format!("redelivery_rate = {rate}"));
     for n in 0..count {
         stored(&relay, "/notify/till-7", format!("{n}").as_bytes());
     }
@@ -118,7 +118,7 @@ fn a_backlog_is_sent_no_faster_than_the_drain_rate_and_fresh_ones_do_not_wait_fo
 
 #[test]
 fn backends_with_a_backlog_take_turns_whoever_came_first() {
-    let relay = storing("", "drain_rate = 100");
+    let relay = storing("", "redelivery_rate = 100");
     for (backend, count) in [("till-7", 150), ("till-8", 30)] {
         for n in 0..count {
             stored(
@@ -149,7 +149,7 @@ fn backends_with_a_backlog_take_turns_whoever_came_first() {
 
 #[test]
 fn waiting_for_its_turn_costs_no_processor() {
-    let relay = storing("", "drain_rate = 1");
+    let relay = storing("", "redelivery_rate = 1");
     for n in 0..10 {
         stored(&relay, "/notify/till-7", format!("{n}").as_bytes());
     }
@@ -176,20 +176,20 @@ fn a_backlog_of_100_000_leaves_another_backends_p99_within_twice_of_calm() {
     let steady = Steady::start_every(&relay, Duration::from_millis(1));
     let calm = p99(&steady.next_latencies(10_000));
     let mut till = relay.backend_with("till-7", "max=64");
-    let draining = thread::scope(|scope| {
+    let redelivering = thread::scope(|scope| {
         let taking = scope.spawn(move || take_in_order(&mut till, count, 20));
         let mut latencies = Vec::new();
         while !taking.is_finished() {
             latencies.extend(steady.next_latencies(200));
         }
         let took = taking.join().expect("the backend failed");
-        eprintln!("drained {:.0}/s", count as f64 / took.as_secs_f64());
+        eprintln!("redelivered {:.0}/s", count as f64 / took.as_secs_f64());
         latencies.sort();
         p99(&latencies)
     });
-    eprintln!("p99 calm {calm:?}, while it drains {draining:?}");
+    eprintln!("p99 calm {calm:?}, while it redelivers {redelivering:?}");
     assert!(
-        draining <= calm * 2,
-        "p99 {calm:?} calm, {draining:?} while it drains"
+        redelivering <= calm * 2,
+        "p99 {calm:?} calm, {redelivering:?} while it redelivers"
     );
 }

@@ -12,7 +12,7 @@ use payrelay::config;
 use payrelay::dispatcher::Dispatcher;
 use payrelay::envelope::Envelope;
 use payrelay::notification::{BackendId, EventKey, IdMint, Notification, unix_ms};
-use payrelay::outbox::{Inbox, Outbox, Setting, Undelivered};
+use payrelay::outbox::{Inbox, Outbox, OutboxOptions, Undelivered};
 use payrelay::timeline::Timeline;
 
 use crate::support::{Relay, eventually, heavy};
@@ -71,7 +71,7 @@ fn stored_answers_per_sync_at_64_posting() {
 }
 
 /// How many of `count` stored ones are delivered in a second to one backend with credit 64.
-fn drained_per_second(toml: &str, count: usize) -> f64 {
+fn redelivered_per_second(toml: &str, count: usize) -> f64 {
     let relay = Relay::with(toml);
     thread::scope(|scope| {
         for _ in 0..32 {
@@ -93,10 +93,10 @@ fn drained_per_second(toml: &str, count: usize) -> f64 {
 
 #[test]
 #[ignore = "a figure, worth something on a quiet machine only"]
-fn a_drain_to_one_backend_with_credit_64() {
+fn redelivery_to_one_backend_with_credit_64() {
     let _alone = heavy();
-    let paced = drained_per_second(CONFIG, 50_000);
-    let flat_out = drained_per_second(&format!("{CONFIG}drain_rate = 1000000\n"), 50_000);
+    let paced = redelivered_per_second(CONFIG, 50_000);
+    let flat_out = redelivered_per_second(&format!("{CONFIG}redelivery_rate = 1000000\n"), 50_000);
     eprintln!("{paced:.0} delivered/s at the default pace, {flat_out:.0}/s without one");
     assert!(paced >= in_release(5000.0), "{paced:.0}/s");
     // The pace is what holds it back, and not the machine: a disk or a processor that is half as fast would do as well.
@@ -115,13 +115,13 @@ impl payrelay::bus::Forward for Nowhere {
 /// Fills the outbox at `path` with `count` notifications for a thousand backends.
 fn fill(path: std::path::PathBuf, count: usize) {
     let minute = Duration::from_secs(60);
-    let opened = Outbox::open(Setting {
+    let opened = Outbox::open(OutboxOptions {
         config: config::Outbox {
             path,
             retry_first: minute,
             retry_max: minute,
             max_tries: 100,
-            drain_rate: 6_000,
+            redelivery_rate: 6_000,
             expire: minute * 10_000,
             keep: minute,
             max_messages: 2_000_000,
@@ -192,7 +192,7 @@ fn a_million_pending_start_quickly_and_stay_on_disk() {
     let started = began.elapsed();
     let pending = relay.metric("payrelay_outbox_messages{state=\"pending\"}");
     assert_eq!(pending, count as f64);
-    // The drain looks at every backend once meanwhile.
+    // The redelivery thread looks at every backend once meanwhile.
     thread::park_timeout(Duration::from_secs(5));
     let more = relay.process().rss_kib().saturating_sub(empty);
     eprintln!("{count} pending: started in {started:?}, {more} KiB more than empty ({empty} KiB)");

@@ -35,7 +35,7 @@ path = "/var/lib/payrelay/outbox.db"
 retry_first = "2s"
 retry_max = "10m"
 max_tries = 7
-drain_rate = 250
+redelivery_rate = 250
 expire = "3d"
 keep = "0s"
 max_messages = 5
@@ -97,7 +97,7 @@ fn every_key_arrives() {
     assert_eq!(outbox.expire, Duration::from_secs(3 * 86_400));
     assert_eq!(outbox.keep, Duration::ZERO);
     assert_eq!((outbox.max_tries, outbox.max_messages), (7, 5));
-    assert_eq!(outbox.drain_rate, 250);
+    assert_eq!(outbox.redelivery_rate, 250);
     assert_eq!(outbox.max_bytes, 1 << 30);
     assert_eq!(config.admin.listen.to_string(), "192.0.2.1:9101");
     assert_eq!(config.admin.token, Some(Secret::new("abcdef0123456789")));
@@ -146,7 +146,7 @@ fn the_defaults_are_these() {
     assert_eq!(outbox.expire, Duration::from_secs(7 * 86_400));
     assert_eq!(outbox.keep, Duration::from_secs(3600));
     assert_eq!((outbox.max_tries, outbox.max_messages), (100, 1_000_000));
-    assert_eq!(outbox.drain_rate, 6_000);
+    assert_eq!(outbox.redelivery_rate, 6_000);
     assert_eq!(outbox.max_bytes, 4 << 30);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9100");
     assert_eq!(config.admin.token, None);
@@ -201,7 +201,7 @@ fn both_ends_of_every_limit_are_allowed() {
         ("outbox.expire", "\"1m\"", "\"365d\""),
         ("outbox.keep", "\"0s\"", "\"30d\""),
         ("outbox.max_tries", "1", "1000000"),
-        ("outbox.drain_rate", "1", "1000000"),
+        ("outbox.redelivery_rate", "1", "1000000"),
         ("outbox.max_messages", "1", "100000000"),
         ("outbox.max_bytes", "\"1MiB\"", "\"1024GiB\""),
     ] {

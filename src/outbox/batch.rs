@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::lanes::Lane;
+use super::queues::BackendQueue;
 use super::rows::{self, Payload, Row, State};
 use crate::notification::BackendId;
 
@@ -10,14 +10,14 @@ use crate::notification::BackendId;
 const AHEAD: usize = 256;
 
 /// What a backend is to be sent now, as it is on disk.
-pub struct Due {
+pub struct Batch {
     /// To be sent now; without a payload: damaged.
     pub rows: Vec<(Row, Option<Payload>)>,
-    pub then: Then,
+    pub then: Next,
 }
 
 /// What there is beyond that.
-pub enum Then {
+pub enum Next {
     /// There may be more that can be sent now.
     More,
     /// The next one is due then, in the outbox's time.
@@ -26,26 +26,26 @@ pub enum Then {
     Never,
 }
 
-impl Due {
+impl Batch {
     /// Reads what `backend` is to be sent next: `most` at most, and no more than `bytes` of them and one.
     pub fn read(
         reading: &Connection,
-        lane: &mut Lane,
+        queue: &mut BackendQueue,
         backend: &BackendId,
         now_ms: i64,
         most: usize,
         bytes: usize,
     ) -> rusqlite::Result<Self> {
         let mut is_all = false;
-        if lane.ahead.is_empty() {
-            let out = &lane.out;
-            let is_in = |seq| !out.contains(&seq);
-            lane.ahead = rows::due(reading, backend.as_str(), now_ms, AHEAD, is_in)?;
-            is_all = lane.ahead.len() < AHEAD;
+        if queue.ahead.is_empty() {
+            let in_flight_rows = &queue.in_flight_rows;
+            let is_in = |seq| !in_flight_rows.contains(&seq);
+            queue.ahead = rows::due(reading, backend.as_str(), now_ms, AHEAD, is_in)?;
+            is_all = queue.ahead.len() < AHEAD;
         }
         let (mut found, mut size) = (Vec::new(), 0);
         while found.len() < most && size < bytes {
-            let Some(seq) = lane.ahead.pop_front() else {
+            let Some(seq) = queue.ahead.pop_front() else {
                 break;
             };
             // Meanwhile it may have been dropped, or may have expired.
@@ -58,10 +58,10 @@ impl Due {
                 found.push((row, payload));
             }
         }
-        let then = match is_all && lane.ahead.is_empty() {
-            false => Then::More,
+        let then = match is_all && queue.ahead.is_empty() {
+            false => Next::More,
             true => {
-                rows::next_due(reading, backend.as_str(), now_ms)?.map_or(Then::Never, Then::At)
+                rows::next_due(reading, backend.as_str(), now_ms)?.map_or(Next::Never, Next::At)
             }
         };
         Ok(Self { rows: found, then })

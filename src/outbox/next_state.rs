@@ -8,7 +8,7 @@ use crate::notification::{Again, Receipt};
 
 /// What is to be noted of a notification.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct NextState {
     pub state: State,
     /// Not to be sent before, in the outbox's time.
     pub due: i64,
@@ -17,7 +17,7 @@ pub struct Verdict {
     pub why: String,
 }
 
-impl Verdict {
+impl NextState {
     /// What a receipt means for what was sent for the `tries`th time; `now` is the outbox's time.
     pub fn of(
         receipt: &Receipt,
@@ -34,7 +34,7 @@ impl Verdict {
             what,
             why,
         };
-        let verdict = match receipt {
+        let next = match receipt {
             Receipt::Ack => {
                 return Self {
                     state: State::Done,
@@ -71,17 +71,17 @@ impl Verdict {
             Receipt::Unreachable => again(None, "unreachable", "the bus was down".into()),
         };
         // Every so often, and not from then on: an operator's retry gets as many again.
-        if verdict.state == State::Pending && tries.is_multiple_of(settings.max_tries) {
+        if next.state == State::Pending && tries.is_multiple_of(settings.max_tries) {
             return Self {
                 state: State::Dead,
                 why: format!(
                     "sent {tries} times in vain (outbox.max_tries); the last time: {}",
-                    verdict.why
+                    next.why
                 ),
-                ..verdict
+                ..next
             };
         }
-        verdict
+        next
     }
 }
 

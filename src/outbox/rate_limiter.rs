@@ -1,21 +1,21 @@
-//! How fast the drain may go: so many a second for the whole node, evenly, so that a backlog of one backend does not take
+//! How many redeliveries are sent: so many a second for the whole node, evenly, so that a backlog of one backend does not take
 //! the processors and the disk away from the fresh notifications of the others. Pure: whoever asks brings the time.
 
 use std::time::{Duration, Instant};
 
-/// For how long a drain that was held up may make up, all at once.
+/// How much of the schedule may be made up at once after a delay.
 const SLACK: Duration = Duration::from_millis(2);
 
 /// So many in a second; at once the one whose turn it is, and what [`SLACK`] is worth.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     /// From one to the next.
     interval: Duration,
     /// By the schedule, the next one goes then; `None`: none has gone.
     next: Option<Instant>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// At most `rate` in a second, which is 1 to 1,000,000.
     pub fn per_second(rate: u32) -> Self {
         Self {
@@ -56,13 +56,18 @@ mod tests {
     use super::*;
 
     /// Takes whatever may go, looking every `step`, for `lasts`: when each went.
-    fn run(pace: &mut Pace, from: Instant, lasts: Duration, step: Duration) -> Vec<Duration> {
+    fn run(
+        limiter: &mut RateLimiter,
+        from: Instant,
+        lasts: Duration,
+        step: Duration,
+    ) -> Vec<Duration> {
         let mut went = Vec::new();
         let mut passed = Duration::ZERO;
         while passed < lasts {
             let now = from + passed;
-            for _ in 0..pace.room(now) {
-                pace.take(now);
+            for _ in 0..limiter.room(now) {
+                limiter.take(now);
                 went.push(passed);
             }
             passed += step;
@@ -83,9 +88,9 @@ mod tests {
             (10_000, 1_100, 21),
             (1_000_000, 250, 2_001),
         ] {
-            let mut pace = Pace::per_second(rate);
+            let mut limiter = RateLimiter::per_second(rate);
             let step = Duration::from_micros(step_us);
-            let went = run(&mut pace, Instant::now(), 3 * SECOND, step);
+            let went = run(&mut limiter, Instant::now(), 3 * SECOND, step);
             assert_eq!(
                 went.iter().filter(|at| at.is_zero()).count(),
                 burst,
@@ -106,31 +111,31 @@ mod tests {
 
     #[test]
     fn time_that_was_not_used_is_not_saved_up() {
-        let (mut pace, now) = (Pace::per_second(10_000), Instant::now());
-        pace.take(now);
+        let (mut limiter, now) = (RateLimiter::per_second(10_000), Instant::now());
+        limiter.take(now);
         let later = now + 60 * SECOND;
-        assert_eq!(pace.room(later), 21);
+        assert_eq!(limiter.room(later), 21);
         for left in (0..21).rev() {
-            pace.take(later);
-            assert_eq!(pace.room(later), left);
+            limiter.take(later);
+            assert_eq!(limiter.room(later), left);
         }
-        let wake = pace.wake(later);
+        let wake = limiter.wake(later);
         assert!(
-            pace.room(wake) > 10 && wake - later < SLACK,
+            limiter.room(wake) > 10 && wake - later < SLACK,
             "{:?}",
             wake - later
         );
-        assert_eq!(pace.wake(wake), wake);
+        assert_eq!(limiter.wake(wake), wake);
     }
 
     #[test]
     fn a_slow_pace_goes_one_by_one() {
-        let (mut pace, now) = (Pace::per_second(1), Instant::now());
-        assert_eq!(pace.room(now), 1);
-        pace.take(now);
-        let wake = pace.wake(now);
-        assert_eq!((pace.room(now), wake), (0, now + SECOND - SLACK / 2));
-        assert_eq!(pace.room(now + SECOND - SLACK * 2), 0);
-        assert_eq!(pace.room(wake), 1);
+        let (mut limiter, now) = (RateLimiter::per_second(1), Instant::now());
+        assert_eq!(limiter.room(now), 1);
+        limiter.take(now);
+        let wake = limiter.wake(now);
+        assert_eq!((limiter.room(now), wake), (0, now + SECOND - SLACK / 2));
+        assert_eq!(limiter.room(now + SECOND - SLACK * 2), 0);
+        assert_eq!(limiter.room(wake), 1);
     }
 }

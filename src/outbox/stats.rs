@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::count_delta::CountDelta;
 use super::rows::State;
-use super::sums::Sums;
 
 /// Counts by state, and the disk's last refusal.
 #[derive(Debug)]
-pub struct Figures {
+pub struct Stats {
     /// In the order of [`State`].
     counts: [AtomicU64; 3],
     ailment: Mutex<Option<String>>,
     broken: AtomicBool,
 }
 
-impl Figures {
+impl Stats {
     /// With what is on disk at the start: pending, done, dead.
     pub fn of(totals: [u64; 3]) -> Self {
         Self {
@@ -27,13 +27,13 @@ impl Figures {
     }
 
     /// A transaction has changed the counts.
-    pub fn moved(&self, sums: &Sums) {
+    pub fn moved(&self, delta: &CountDelta) {
         for state in [State::Pending, State::Done, State::Dead] {
             let count = &self.counts[state as usize];
             // One thread writes, so nothing is lost in between.
             let before = count.load(Ordering::Relaxed);
             count.store(
-                before.saturating_add_signed(sums.of(state)),
+                before.saturating_add_signed(delta.of(state)),
                 Ordering::Relaxed,
             );
         }

@@ -1,4 +1,4 @@
-//! The sums that are kept with every change, so that nobody has to count rows.
+//! What the changes of one transaction add to the stored counts, so that no reader has to count rows.
 
 use std::collections::HashMap;
 
@@ -8,28 +8,28 @@ use super::rows::State;
 
 /// What the changes of a transaction come to.
 #[derive(Debug, Default)]
-pub struct Sums {
+pub struct CountDelta {
     /// Pending and dead, more or less.
     backends: HashMap<String, (i64, i64)>,
     /// Pending, done and dead, more or less.
     states: [i64; 3],
 }
 
-impl Sums {
+impl CountDelta {
     /// A row of `backend` has another state; `None`: it is not there.
     pub fn moved(&mut self, backend: &str, from: Option<State>, to: Option<State>) {
         if from == to {
             return;
         }
-        let sums = match self.backends.get_mut(backend) {
-            Some(sums) => sums,
+        let delta = match self.backends.get_mut(backend) {
+            Some(delta) => delta,
             None => self.backends.entry(backend.to_owned()).or_default(),
         };
         for (state, by) in [(from, -1), (to, 1)] {
             match state {
                 None => continue,
-                Some(State::Pending) => sums.0 += by,
-                Some(State::Dead) => sums.1 += by,
+                Some(State::Pending) => delta.0 += by,
+                Some(State::Dead) => delta.1 += by,
                 Some(State::Done) => {}
             }
             if let Some(state) = state {
@@ -43,7 +43,7 @@ impl Sums {
         self.states[state as usize]
     }
 
-    /// Writes the sums.
+    /// Adds it to the counts in the database.
     pub fn write(&self, c: &Connection, now_ms: i64) -> rusqlite::Result<()> {
         for (name, (pending, dead)) in &self.backends {
             if (*pending, *dead) == (0, 0) {

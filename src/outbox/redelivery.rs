@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rusqlite::Connection;
 
+use super::batch::{Batch, Next};
 use super::clock::Clock;
-use super::due::{Due, Then};
 use super::inbox::{HeldReceipt, Inbox, News};
-use super::lanes::{LANES_MAX, Lane, Lanes};
-use super::pace::Pace;
+use super::next_state::{NextState, backoff};
+use super::queues::{BackendQueue, BackendQueues, QUEUES_MAX};
+use super::rate_limiter::RateLimiter;
 use super::rows::{self, Payload, Row, State};
-use super::verdict::{Verdict, backoff};
-use super::writer::{Op, Settlement};
+use super::writer::{Op, StatusUpdate};
 use crate::config;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Progress, Receipts, Sent};
@@ -51,18 +51,18 @@ const BUS_DOWN_MAX: Duration = Duration::from_secs(5);
 const AFTER_A_READ_ERROR: Duration = Duration::from_secs(5);
 
 /// The thread's own.
-pub struct Drain {
+pub struct Redelivery {
     pub inbox: Arc<Inbox>,
     pub ops: Sender<Op>,
     pub reading: Connection,
     pub dispatcher: Dispatcher,
     pub clock: Clock,
     pub settings: config::Outbox,
-    pub pace: Pace,
+    pub limiter: RateLimiter,
     /// How long a redelivery may wait for its session to take it.
     pub patience: Duration,
     pub metrics: Arc<Metrics>,
-    pub lanes: Lanes,
+    pub queues: BackendQueues,
     pub flights: HashMap<NotificationId, Flight>,
     pub flight_bytes: usize,
     pub paused: bool,
@@ -81,7 +81,7 @@ pub struct Flight {
     progress: Arc<Progress>,
 }
 
-impl Drain {
+impl Redelivery {
     /// Works until the inbox says stop.
     pub fn run(mut self) {
         self.refill();
@@ -89,9 +89,9 @@ impl Drain {
             let now = Instant::now();
             let wake = match self.has_room() {
                 true => self
-                    .lanes
+                    .queues
                     .next_wake(now)
-                    .map(|wake| wake.max(self.pace.wake(now))),
+                    .map(|wake| wake.max(self.limiter.wake(now))),
                 false => None, // a receipt will come
             };
             let refill = self.next_refill(now);
@@ -103,19 +103,19 @@ impl Drain {
                 return;
             }
             let now = Instant::now();
-            self.lanes.wake_due(now);
+            self.queues.wake_due(now);
             if now >= self.next_refill(now) {
                 self.refill();
             }
-            for _ in 0..self.lanes.ready() {
+            for _ in 0..self.queues.ready() {
                 let most = match self.has_room() {
-                    true => self.pace.room(Instant::now()),
+                    true => self.limiter.room(Instant::now()),
                     false => 0,
                 };
                 if most == 0 {
                     break; // who is ready stays so, and keeps his turn
                 }
-                if let Some(backend) = self.lanes.take_ready() {
+                if let Some(backend) = self.queues.take_ready() {
                     self.serve(&backend, most.min(BATCH));
                 }
             }
@@ -125,7 +125,7 @@ impl Drain {
     /// When to look on the disk for whoever is not kept in mind: soon if somebody was left out, and every now and then in any
     /// case, so that nothing that is pending depends on a word that was lost.
     fn next_refill(&self, now: Instant) -> Instant {
-        let every = match self.lanes.left_out {
+        let every = match self.queues.left_out {
             true => REFILL_EVERY,
             false => self.settings.retry_max.max(REFILL_EVERY),
         };
@@ -141,37 +141,37 @@ impl Drain {
     fn hear(&mut self, news: News) {
         self.paused = news.pause;
         for (id, receipt) in news.receipts {
-            self.landed(id, receipt);
+            self.on_receipt(id, receipt);
             self.courtesy.give_way();
         }
         for held in news.held {
-            self.let_go(held);
+            self.on_held_receipt(held);
         }
         for written in news.written {
             let (seq, backend) = (written.seq, &written.backend);
             if let Some(due) = written.due {
-                self.look_forward(backend, self.clock.until(due));
+                self.schedule(backend, self.clock.until(due));
             }
-            if let Some(lane) = self.lanes.get(backend) {
-                lane.out.remove(&seq);
+            if let Some(queue) = self.queues.get(backend) {
+                queue.in_flight_rows.remove(&seq);
                 if written.due.is_some() {
-                    lane.ahead.clear();
+                    queue.ahead.clear();
                 }
                 // What was not to be read while it was unwritten may be all there is.
-                if lane.out.is_empty() && lane.is_unscheduled() {
-                    self.lanes.make_ready(backend);
+                if queue.in_flight_rows.is_empty() && queue.is_unscheduled() {
+                    self.queues.make_ready(backend);
                 }
             }
         }
         for backend in &news.stored.some {
-            self.look_forward(backend, self.settings.retry_first);
+            self.schedule(backend, self.settings.retry_first);
         }
         if news.stored.all {
-            self.lanes.left_out = true;
+            self.queues.left_out = true;
             self.refilled = (None, String::new());
         }
         let everybody = match news.here.all {
-            true => self.lanes.names(),
+            true => self.queues.names(),
             false => Vec::new(),
         };
         for backend in news.here.some.iter().chain(&everybody) {
@@ -180,22 +180,22 @@ impl Drain {
     }
 
     /// Something of `backend` can be sent in `wait`, if nothing speaks against it.
-    fn look_forward(&mut self, backend: &BackendId, wait: Duration) {
+    fn schedule(&mut self, backend: &BackendId, wait: Duration) {
         // While nobody is there, it has its own time.
-        if let Some(lane) = self.lanes.open(backend)
-            && (lane.step == 0 || lane.is_unscheduled())
+        if let Some(queue) = self.queues.open(backend)
+            && (queue.failures == 0 || queue.is_unscheduled())
         {
-            self.lanes.wake_by(backend, Instant::now() + wait);
+            self.queues.wake_by(backend, Instant::now() + wait);
         }
     }
 
     fn arrived(&mut self, backend: &BackendId) {
-        let known = self.lanes.get(backend).is_some();
+        let known = self.queues.get(backend).is_some();
         let pending = known || rows::is_pending(&self.reading, backend.as_str()).unwrap_or(true);
-        if pending && let Some(lane) = self.lanes.open(backend) {
-            lane.step = 0;
-            lane.there = true;
-            self.lanes.make_ready(backend);
+        if pending && let Some(queue) = self.queues.open(backend) {
+            queue.failures = 0;
+            queue.connected = true;
+            self.queues.make_ready(backend);
         }
     }
 
@@ -203,25 +203,25 @@ impl Drain {
     fn refill(&mut self) {
         let now = Instant::now();
         self.refilled.0 = Some(now);
-        let room = LANES_MAX.saturating_sub(self.lanes.len());
+        let room = QUEUES_MAX.saturating_sub(self.queues.len());
         let after = std::mem::take(&mut self.refilled.1);
         let names = match rows::backends_pending(&self.reading, &after, room) {
             Ok(names) => names,
             Err(error) => return log::error!("the outbox cannot be read: {error}"),
         };
-        self.lanes.left_out = names.len() == room;
-        if self.lanes.left_out {
+        self.queues.left_out = names.len() == room;
+        if self.queues.left_out {
             self.refilled.1 = names.last().cloned().unwrap_or_default();
         }
         for (n, name) in names.iter().enumerate() {
             let Ok(backend) = BackendId::parse(name) else {
                 continue;
             };
-            let idle = |lane: &mut Lane| lane.flights == 0 && lane.is_unscheduled();
-            if self.lanes.get(&backend).is_none_or(idle) {
-                self.lanes.open(&backend);
+            let idle = |queue: &mut BackendQueue| queue.flights == 0 && queue.is_unscheduled();
+            if self.queues.get(&backend).is_none_or(idle) {
+                self.queues.open(&backend);
                 // One after another: most of them are likely to be away.
-                self.lanes
+                self.queues
                     .wake_by(&backend, now + Duration::from_millis(n as u64));
             }
         }
@@ -232,29 +232,32 @@ impl Drain {
     /// Sends `backend` what it may have now, `most` at most.
     fn serve(&mut self, backend: &BackendId, most: usize) {
         let credit = self.dispatcher.credit(backend);
-        let Some(lane) = self.lanes.get(backend) else {
+        let Some(queue) = self.queues.get(backend) else {
             return;
         };
         let window = match credit {
             // Nobody was there the last time, or nobody is known to be, or no credit is given: one goes ahead.
-            _ if lane.step > 0 => 1,
+            _ if queue.failures > 0 => 1,
             Some(0) => 1,
-            None if !lane.there => 1,
+            None if !queue.connected => 1,
             _ => credit.unwrap_or(CREDIT_DEFAULT).div_ceil(2).min(WINDOW_MAX),
         };
         if credit == Some(0) {
             // Nobody tells when it is given.
             let soon = Instant::now() + self.settings.retry_first;
-            self.lanes.wake_by(backend, soon);
+            self.queues.wake_by(backend, soon);
         }
-        let Some(lane) = self.lanes.get(backend) else {
+        let Some(queue) = self.queues.get(backend) else {
             return;
         };
         // What is under way is out. Were it not, it would be read again and sent twice.
-        debug_assert!(lane.out.len() >= lane.flights, "under way and not out");
-        let unwritten = lane.out.len().saturating_sub(lane.flights);
+        debug_assert!(
+            queue.in_flight_rows.len() >= queue.flights,
+            "under way and not out"
+        );
+        let unwritten = queue.in_flight_rows.len().saturating_sub(queue.flights);
         let room = match unwritten < UNWRITTEN_MAX {
-            true => window.saturating_sub(lane.flights).min(most),
+            true => window.saturating_sub(queue.flights).min(most),
             false => 0, // what is written will wake it
         };
         if room == 0 {
@@ -264,7 +267,7 @@ impl Drain {
         let bytes = FLIGHT_BYTES_MAX.saturating_sub(self.flight_bytes);
         let most = room.min(FLIGHTS_MAX.saturating_sub(self.flights.len()));
         let found = rows::at_once(&self.reading, |reading| {
-            Due::read(reading, lane, backend, now_ms, most, bytes)
+            Batch::read(reading, queue, backend, now_ms, most, bytes)
         });
         let found = match found {
             Ok(found) => found,
@@ -275,44 +278,44 @@ impl Drain {
             self.courtesy.give_way();
         }
         match found.then {
-            Then::More => {
+            Next::More => {
                 let full = self
-                    .lanes
+                    .queues
                     .get(backend)
-                    .is_some_and(|lane| lane.flights >= window || lane.step > 0);
+                    .is_some_and(|queue| queue.flights >= window || queue.failures > 0);
                 if !full {
-                    self.lanes.make_ready(backend);
+                    self.queues.make_ready(backend);
                 }
             }
-            Then::At(due) => {
+            Next::At(due) => {
                 let wait = self.clock.until(due);
-                self.lanes.wake_by(backend, Instant::now() + wait);
+                self.queues.wake_by(backend, Instant::now() + wait);
             }
-            Then::Never => {
-                self.lanes.set_wake(backend, None);
-                self.lanes.close_dormant(backend);
+            Next::Never => {
+                self.queues.set_wake(backend, None);
+                self.queues.close_dormant(backend);
             }
         }
     }
 
     fn cannot_read(&mut self, backend: &BackendId, error: &rusqlite::Error) {
         log::error!("the outbox cannot be read: {error}");
-        if let Some(lane) = self.lanes.get(backend) {
-            lane.ahead.clear();
+        if let Some(queue) = self.queues.get(backend) {
+            queue.ahead.clear();
         }
-        self.lanes
+        self.queues
             .set_wake(backend, Some(Instant::now() + AFTER_A_READ_ERROR));
     }
 
     fn send(&mut self, backend: &BackendId, row: Row, payload: Option<Payload>) {
         let notification = payload.and_then(|payload| row.notification(payload));
-        let Some(lane) = self.lanes.get(backend) else {
+        let Some(queue) = self.queues.get(backend) else {
             return;
         };
-        let is_new = lane.out.insert(row.seq);
+        let is_new = queue.in_flight_rows.insert(row.seq);
         debug_assert!(is_new, "sent, and not out");
         let Some(notification) = notification else {
-            let dead = Verdict {
+            let dead = NextState {
                 state: State::Dead,
                 due: 0,
                 what: "dead",
@@ -320,7 +323,7 @@ impl Drain {
             };
             return self.settle(backend.clone(), row, dead, None);
         };
-        lane.flights += 1;
+        queue.flights += 1;
         self.flight_bytes += row.bytes as usize;
         let progress = Arc::new(Progress::default());
         let flight = Flight {
@@ -330,7 +333,7 @@ impl Drain {
         };
         self.flights.insert(notification.id, flight);
         let now = Instant::now();
-        self.pace.take(now);
+        self.limiter.take(now);
         let deadline = now + self.patience;
         let receipts = Arc::clone(&self.inbox) as Arc<dyn Receipts>;
         let envelope = Envelope::new(Arc::new(notification), deadline, receipts).tracked(progress);
@@ -339,7 +342,7 @@ impl Drain {
 
     // ---- back ------------------------------------------------------------------------------------------------------
 
-    fn landed(&mut self, id: NotificationId, receipt: Receipt) {
+    fn on_receipt(&mut self, id: NotificationId, receipt: Receipt) {
         let Some(flight) = self.flights.remove(&id) else {
             return;
         };
@@ -351,26 +354,26 @@ impl Drain {
         self.flight_bytes -= row.bytes as usize;
         self.metrics.outbox_tried(&receipt);
         let sent = progress.sent();
-        if let Some(lane) = self.lanes.get(&backend) {
-            debug_assert!(lane.flights > 0, "landed and never under way");
-            lane.flights = lane.flights.saturating_sub(1);
+        if let Some(queue) = self.queues.get(&backend) {
+            debug_assert!(queue.flights > 0, "on_receipt and never under way");
+            queue.flights = queue.flights.saturating_sub(1);
             if sent.is_none() {
-                lane.out.remove(&row.seq); // it stands as it stood
+                queue.in_flight_rows.remove(&row.seq); // it stands as it stood
             }
         }
         let gone = receipt == Receipt::Gone;
         // Other nodes do not tell of every MSG, but what was answered was sent.
         let answered = matches!(receipt, Receipt::Ack | Receipt::Nack(_));
         if sent.is_some() || answered {
-            if let Some(lane) = self.lanes.get(&backend) {
-                lane.out.insert(row.seq);
+            if let Some(queue) = self.queues.get(&backend) {
+                queue.in_flight_rows.insert(row.seq);
                 if !gone {
-                    lane.step = 0;
-                    lane.there = true;
+                    queue.failures = 0;
+                    queue.connected = true;
                 }
             }
-            let verdict = self.judge(&receipt, row.tries + 1);
-            self.settle(backend.clone(), row, verdict, sent);
+            let next = self.judge(&receipt, row.tries + 1);
+            self.settle(backend.clone(), row, next, sent);
         }
         if gone || (sent.is_none() && !answered) {
             let now = Instant::now();
@@ -379,18 +382,19 @@ impl Drain {
                 max = max.min(BUS_DOWN_MAX);
             }
             let random = self.next_random();
-            if let Some(lane) = self.lanes.get(&backend) {
-                lane.ahead = VecDeque::new(); // what has come back comes before them
+            if let Some(queue) = self.queues.get(&backend) {
+                queue.ahead = VecDeque::new(); // what has come back comes before them
             }
-            self.lanes
-                .away(&backend, now, |step| backoff(first, max, step, random));
+            self.queues.away(&backend, now, |failures| {
+                backoff(first, max, failures, random)
+            });
         } else {
-            self.lanes.make_ready(&backend);
+            self.queues.make_ready(&backend);
         }
     }
 
     /// A session has told of what was stored while it had it.
-    fn let_go(&mut self, held: HeldReceipt) {
+    fn on_held_receipt(&mut self, held: HeldReceipt) {
         let row = match rows::row(&self.reading, held.seq) {
             Ok(Some(row)) => row,
             Ok(None) => return, // dropped by an operator
@@ -399,12 +403,12 @@ impl Drain {
         let Ok(backend) = BackendId::parse(&row.backend) else {
             return;
         };
-        let verdict = match held.receipt {
+        let next = match held.receipt {
             // It never got as far as the backend.
             Receipt::Gone | Receipt::Busy | Receipt::Expired | Receipt::Unreachable
                 if held.sent.is_none() =>
             {
-                Verdict {
+                NextState {
                     state: State::Pending,
                     due: 0,
                     what: "returned",
@@ -412,13 +416,13 @@ impl Drain {
                 }
             }
             // The session died, and with it the wait for it.
-            Receipt::Gone => Verdict {
+            Receipt::Gone => NextState {
                 due: 0,
                 ..self.judge(&Receipt::Gone, 1)
             },
             receipt => self.judge(&receipt, 1),
         };
-        if verdict.state == State::Done {
+        if next.state == State::Done {
             self.metrics.late_ack();
         }
         // Its first try was counted, and noted, when it was stored, if there was one by then.
@@ -427,23 +431,23 @@ impl Drain {
             Some(_) => row.tries.saturating_sub(1),
             None => row.tries,
         };
-        // As for what has landed: it may be read as due before the word comes that it is written, and would be sent, and
+        // As in `on_receipt`: it may be read as due before the word comes that it is written, and would be sent, and
         // forgotten at that word, and sent again.
-        if let Some(lane) = self.lanes.open(&backend) {
-            lane.out.insert(held.seq);
+        if let Some(queue) = self.queues.open(&backend) {
+            queue.in_flight_rows.insert(held.seq);
         }
-        self.settle(backend, Row { tries, ..row }, verdict, sent);
+        self.settle(backend, Row { tries, ..row }, next, sent);
     }
 
-    fn judge(&mut self, receipt: &Receipt, tries: u32) -> Verdict {
+    fn judge(&mut self, receipt: &Receipt, tries: u32) -> NextState {
         let random = self.next_random();
-        Verdict::of(receipt, tries, self.clock.now_ms(), &self.settings, random)
+        NextState::of(receipt, tries, self.clock.now_ms(), &self.settings, random)
     }
 
     /// Has the writer note what came of a try.
-    fn settle(&mut self, backend: BackendId, row: Row, verdict: Verdict, sent: Option<Sent>) {
+    fn settle(&mut self, backend: BackendId, row: Row, next: NextState, sent: Option<Sent>) {
         let mut timeline = row.timeline;
-        let tries = match verdict.what {
+        let tries = match next.what {
             "dead" | "returned" => row.tries,
             _ => row.tries.saturating_add(1),
         };
@@ -451,27 +455,27 @@ impl Drain {
             let detail = format!("try={tries} session={}", sent.session);
             timeline.add(sent.at_unix_ms, "sent", &detail);
         }
-        timeline.add(unix_ms(), verdict.what, &verdict.why);
-        if verdict.state == State::Dead {
-            if verdict.what != "dead" {
-                timeline.add(unix_ms(), "dead", &verdict.why);
+        timeline.add(unix_ms(), next.what, &next.why);
+        if next.state == State::Dead {
+            if next.what != "dead" {
+                timeline.add(unix_ms(), "dead", &next.why);
             }
             self.metrics.outbox_died("given-up", 1);
-            log::warn!("{} for {backend} is a dead letter: {}", row.id, verdict.why);
+            log::warn!("{} for {backend} is a dead letter: {}", row.id, next.why);
         } else {
-            log::debug!("{} for {backend}: {} (try {tries})", row.id, verdict.what);
+            log::debug!("{} for {backend}: {} (try {tries})", row.id, next.what);
         }
-        let settlement = Settlement {
+        let update = StatusUpdate {
             seq: row.seq,
             backend,
-            state: verdict.state,
+            state: next.state,
             tries,
-            due: verdict.due,
-            why: verdict.why,
+            due: next.due,
+            why: next.why,
             timeline,
         };
         // Waits for the writer if need be. It fails only when the writer is gone; then the disk has the last word.
-        let _ = self.ops.send(Op::Settle(settlement));
+        let _ = self.ops.send(Op::Update(update));
     }
 
     fn next_random(&mut self) -> u64 {
