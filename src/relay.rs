@@ -1,7 +1,7 @@
 //! The only file that wires rooms together: start order, stop order, reload.
 //!
 //! It starts from the inside out, so that nobody is let in before there is somebody to take care of them: bus, backends'
-//! door, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
+//! listener, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
 //! order in which they are dropped.
 
 mod certificates;
@@ -28,7 +28,7 @@ use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::dispatcher::Dispatcher;
-use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds, pollers};
+use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds};
 use crate::edge::{adopt, listen};
 use crate::fds::{FdBudget, raise_limit};
 use crate::http::{Desk, Places, Pool, Routes};
@@ -36,9 +36,8 @@ use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, OutboxThreads};
 use crate::peers::Failures;
-use crate::readiness;
 use crate::session::token::Access;
-use crate::session::{Door, House, Registry};
+use crate::session::{BackendListener, Registry, SessionContext};
 use crate::systemd::Sockets;
 use crate::tls::BadIdentity;
 use crate::trace::Trace;
@@ -82,12 +81,12 @@ const GOOD_BYES_NEED: Duration = Duration::from_secs(1);
 /// The relay, running. Dropping it stops it at once; [`Relay::drain`] stops it politely.
 pub struct Relay {
     providers: Arc<Front>,
-    door: Door,
+    backends: BackendListener,
     admin: Front,
     admin_desk: Arc<Admin>,
     pool: Pool,
     desk: Arc<Desk>,
-    house: Arc<House>,
+    sessions: Arc<SessionContext>,
     certificates: Certificates,
     // tiny_http says good-bye through the socket in it, so it goes after the pool.
     _bed: LaneBed,
@@ -183,21 +182,22 @@ impl Relay {
         );
         let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
 
-        let house = Arc::new(House {
+        let sessions = Arc::new(SessionContext {
             registry: Arc::clone(&registry),
             bus: Arc::clone(&bus),
             events,
             mint: IdMint::new(random.rotate_left(32)),
             access: RwLock::new(access),
             tcp: config.tcp.clone(),
+            ack_deadline: config.delivery.ack_deadline,
             failures: Failures::new(config.tcp.failures_per_minute),
             max_body: config.http.max_body,
             instance: instance.clone(),
             metrics: Arc::clone(&metrics),
         });
         let sealed = sealed.zip(certificates.tcp());
-        let door = Door::open(tcp, sealed, Arc::clone(&house), fds.clone(), pollers())
-            .map_err(system("the backends' door"))?;
+        let backends = BackendListener::open(tcp, sealed, Arc::clone(&sessions), fds.clone())
+            .map_err(system("the listener for backends"))?;
 
         let providers = Front::start(
             "http",
@@ -218,12 +218,6 @@ impl Relay {
         )
         .map(Arc::new)
         .map_err(system("the providers' front"))?;
-        for reader in door.readers() {
-            providers
-                .look_after(reader)
-                .map_err(system("the reading of ACKs"))?;
-        }
-
         let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
         let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
         let vitals = Vitals::new(
@@ -277,12 +271,12 @@ impl Relay {
 
         Ok(Self {
             providers,
-            door,
+            backends,
             admin,
             admin_desk,
             pool,
             desk,
-            house,
+            sessions,
             certificates,
             _bed: bed,
             draining,
@@ -296,12 +290,12 @@ impl Relay {
     pub fn ready_line(&self) -> String {
         let mut line = format!(
             "ready node={} http={} tcp={} admin={}",
-            self.house.instance,
+            self.sessions.instance,
             self.providers.addr(),
-            self.door.addr(),
+            self.backends.addr(),
             self.admin.addr()
         );
-        if let Some(sealed) = self.door.sealed_addr() {
+        if let Some(sealed) = self.backends.tls_addr() {
             line.push_str(&format!(" tcp.tls={sealed}"));
         }
         line
@@ -320,13 +314,13 @@ impl Relay {
     pub fn reload(&self, config: &Config) -> Vec<BadIdentity> {
         let access = Arc::new(Access::new(&config.tcp));
         let routes = Arc::new(Routes::new(&config.routes, &self.desk.metrics));
-        *self.house.access.write() = Arc::clone(&access);
+        *self.sessions.access.write() = Arc::clone(&access);
         *self.desk.access.write() = access;
         *self.desk.routes.write() = routes;
         self.providers.set_peers(peers(config));
         let (http, tcp) = (&config.http, &config.tcp);
         self.desk.failures.set_most(http.failures_per_minute);
-        self.house.failures.set_most(tcp.failures_per_minute);
+        self.sessions.failures.set_most(tcp.failures_per_minute);
         self.admin_desk.set_token(config.admin.token.clone());
         let reloaded = self.certificates.reload(config).into_iter();
         reloaded.filter_map(Result::err).collect()
@@ -343,7 +337,7 @@ impl Relay {
             outbox.pause();
         }
         self.desk.delivery.begin_drain();
-        self.door.drain();
+        self.backends.drain();
         let concluded = self.desk.delivery.wait_empty(deadline - ANSWERS_NEED);
         if !concluded {
             // A wait longer than the drain: better told something now than cut off without an answer.
@@ -357,7 +351,7 @@ impl Relay {
         let answered = self.providers.wait_empty(deadline);
         // Nobody waits for a backend's ACK any more; it only gets the time to read BYE.
         let parted = self
-            .door
+            .backends
             .wait_empty(deadline.min(Instant::now() + GOOD_BYES_NEED));
         log::info!("drained");
         if !answered || !parted {
@@ -450,7 +444,6 @@ fn open_outbox(
 fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
         + own_fds()
-        + pollers() * readiness::FDS
         + 3 * LANES
         + 2 * config.tcp.max_connections
         + OWN_FDS

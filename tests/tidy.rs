@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tls", &["config"]),
     ("listener", &["thread", "log_once"]),
     ("bus", &["notification", "thread", "wire", "envelope", "metrics", "config"]),
-    ("session", &["notification", "peers", "thread", "fds", "readiness", "wire", "envelope", "metrics", "config", "tls", "listener", "log_once", "bus"]),
+    ("session", &["notification", "peers", "thread", "fds", "wire", "envelope", "metrics", "config", "tls", "listener", "log_once", "bus"]),
     ("dispatcher", &["notification", "envelope", "bus", "session"]),
     ("outbox", &["notification", "thread", "log_once", "timeline", "envelope", "metrics", "config", "bus", "session", "dispatcher"]),
     ("delivery", &["notification", "thread", "envelope", "trace", "metrics", "bus", "session", "dispatcher", "outbox"]),
@@ -46,10 +46,19 @@ const ABOVE: &[&str] = &["lib", "main", "relay", "cli"];
 const MAY_PANIC: &[(&str, &str)] = &[];
 
 /// Where a channel without a bound is right, and why.
-const MAY_BE_UNBOUNDED: &[(&str, &str)] = &[(
-    "src/thread.rs",
-    "each member of a crew sends once, so the crew's own cap bounds it",
-)];
+const MAY_BE_UNBOUNDED: &[(&str, &str)] = &[
+    (
+        "src/thread.rs",
+        "each member of a crew sends once, so the crew's own cap bounds it",
+    ),
+    (
+        "src/session/mailbox.rs",
+        "a counter bounds it, so that an idle session has no slots; its tests fill it",
+    ),
+];
+
+/// Modules whose files are checked too: each file may use others of its module, but never in a circle.
+const FILES_WITHOUT_CIRCLES: &[&str] = &["session"];
 
 /// The most lines of a file, its unit tests not counted.
 const LINES_MAX: usize = 500;
@@ -81,6 +90,12 @@ impl Source {
     fn statements(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code()
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// The same as one text.
+    fn code_text(&self) -> String {
+        let lines = self.statements();
+        lines.map(|(_, line)| format!("{line}\n")).collect()
     }
 
     /// `src/session/wire.rs` belongs to `session`.
@@ -174,6 +189,27 @@ fn none(offences: &[String], rule: &str) {
     assert!(offences.is_empty(), "{rule}:\n{}", offences.join("\n"));
 }
 
+/// Every line: its file, its number and its text.
+fn all_lines(all: &[Source]) -> impl Iterator<Item = (&str, usize, &str)> {
+    all.iter().flat_map(|source| {
+        let lines = source.text.lines().enumerate();
+        lines.map(|(n, line)| (source.path.as_str(), n + 1, line))
+    })
+}
+
+/// The same of what is neither a comment nor a test, without the files in `excused`.
+fn statements_of<'a>(
+    all: &'a [Source],
+    excused: &'a [&'a str],
+) -> impl Iterator<Item = (&'a str, usize, &'a str)> {
+    all.iter()
+        .filter(|source| !excused.contains(&source.path.as_str()))
+        .flat_map(|source| {
+            let lines = source.statements();
+            lines.map(|(n, line)| (source.path.as_str(), n, line))
+        })
+}
+
 /// Lines of `sources` that contain one of `needles`, as `file:line: text`.
 fn having<'a>(
     lines: impl Iterator<Item = (&'a str, usize, &'a str)>,
@@ -209,13 +245,7 @@ fn nothing_is_left_over() {
         concat!(">>>", ">>>>"),
     ];
     let all = everything();
-    let lines = all.iter().flat_map(|source| {
-        source
-            .text
-            .lines()
-            .enumerate()
-            .map(|(n, line)| (source.path.as_str(), n + 1, line))
-    });
+    let lines = all_lines(&all);
     none(&having(lines, &needles), "left over");
 }
 
@@ -228,13 +258,7 @@ fn no_path_of_somebodys_machine_is_in_the_project() {
         concat!("/wo", "rk/"),
     ];
     let all = everything();
-    let lines = all.iter().flat_map(|source| {
-        source
-            .text
-            .lines()
-            .enumerate()
-            .map(|(n, line)| (source.path.as_str(), n + 1, line))
-    });
+    let lines = all_lines(&all);
     none(&having(lines, &needles), "a path of one machine");
 }
 
@@ -276,15 +300,8 @@ fn the_library_does_not_panic_on_what_others_cause() {
         "unreachable!(",
     ];
     let all = sources();
-    let excused: BTreeSet<&str> = MAY_PANIC.iter().map(|(path, _)| *path).collect();
-    let lines = all
-        .iter()
-        .filter(|source| !excused.contains(source.path.as_str()))
-        .flat_map(|source| {
-            source
-                .statements()
-                .map(|(n, line)| (source.path.as_str(), n, line))
-        });
+    let excused: Vec<&str> = MAY_PANIC.iter().map(|(path, _)| *path).collect();
+    let lines = statements_of(&all, &excused);
     none(
         &having(lines, &needles),
         "may panic; handle it, or list the file in MAY_PANIC with the reason",
@@ -302,14 +319,7 @@ fn threads_are_started_in_one_place() {
         "use std::thread::{",
     ];
     let all = sources();
-    let lines = all
-        .iter()
-        .filter(|source| source.path != "src/thread.rs")
-        .flat_map(|source| {
-            source
-                .statements()
-                .map(|(n, line)| (source.path.as_str(), n, line))
-        });
+    let lines = statements_of(&all, &["src/thread.rs"]);
     none(
         &having(lines, &needles),
         "a thread started outside src/thread.rs",
@@ -320,15 +330,8 @@ fn threads_are_started_in_one_place() {
 fn every_queue_has_a_bound() {
     let needles = ["unbounded(", "unbounded::<", "mpsc::channel"];
     let all = sources();
-    let excused: BTreeSet<&str> = MAY_BE_UNBOUNDED.iter().map(|(path, _)| *path).collect();
-    let lines = all
-        .iter()
-        .filter(|source| !excused.contains(source.path.as_str()))
-        .flat_map(|source| {
-            source
-                .statements()
-                .map(|(n, line)| (source.path.as_str(), n, line))
-        });
+    let excused: Vec<&str> = MAY_BE_UNBOUNDED.iter().map(|(path, _)| *path).collect();
+    let lines = statements_of(&all, &excused);
     none(&having(lines, &needles), "a queue without a bound");
 }
 
@@ -341,11 +344,7 @@ fn errors_are_enums_and_nothing_is_unsafe() {
         "-> Result<(), String>",
     ];
     let all = sources();
-    let lines = all.iter().flat_map(|source| {
-        source
-            .statements()
-            .map(|(n, line)| (source.path.as_str(), n, line))
-    });
+    let lines = statements_of(&all, &[]);
     none(&having(lines, &needles), "not in this house");
 }
 
@@ -353,13 +352,7 @@ fn errors_are_enums_and_nothing_is_unsafe() {
 fn tests_wait_for_events_instead_of_time() {
     let needles = [concat!("sle", "ep("), concat!("sle", "ep_ms(")];
     let all = files("tests", &[".rs"]);
-    let lines = all.iter().flat_map(|source| {
-        source
-            .text
-            .lines()
-            .enumerate()
-            .map(|(n, line)| (source.path.as_str(), n + 1, line))
-    });
+    let lines = all_lines(&all);
     none(&having(lines, &needles), "a test that sleeps");
 }
 
@@ -379,10 +372,7 @@ fn imports_point_one_way() {
             ));
             continue;
         };
-        let code: String = source
-            .statements()
-            .map(|(_, line)| format!("{line}\n"))
-            .collect();
+        let code = source.code_text();
         for used in used_rooms(&code) {
             if used != room && !may_use.contains(&used.as_str()) {
                 offences.push(format!("{}: {room} uses {used}", source.path));
@@ -412,6 +402,48 @@ fn the_table_of_imports_has_no_circle_and_no_room_that_is_gone() {
         }
         below.insert(room);
     }
+}
+
+#[test]
+fn files_of_a_module_do_not_use_each_other_in_a_circle() {
+    let all = sources();
+    for module in FILES_WITHOUT_CIRCLES {
+        let folder = format!("src/{module}/");
+        let mut uses = BTreeMap::new();
+        for source in &all {
+            let Some(file) = source.path.strip_prefix(&folder) else {
+                continue;
+            };
+            let Some(name) = file.strip_suffix(".rs").filter(|name| !name.contains('/')) else {
+                continue; // a folder of a file
+            };
+            if matches!(name, "mod" | "tests") {
+                continue;
+            }
+            let code = source.code_text();
+            let mut used = used_files(&code, &format!("crate::{module}::"));
+            used.extend(used_files(&code, "super::"));
+            uses.insert(name.to_owned(), used);
+        }
+        assert!(uses.len() > 1, "{module} has no files");
+        // Takes away, again and again, the files that use none of those that are left.
+        while !uses.is_empty() {
+            let left: BTreeSet<String> = uses.keys().cloned().collect();
+            uses.retain(|name, used| used.iter().any(|file| file != name && left.contains(file)));
+            assert!(
+                uses.len() < left.len(),
+                "files of {module} that use each other in a circle, or a circle: {uses:?}"
+            );
+        }
+    }
+}
+
+/// The files named by `super::file` or `crate::module::file`; the first word of each path.
+fn used_files(code: &str, prefix: &str) -> BTreeSet<String> {
+    let found = code.match_indices(prefix);
+    found
+        .map(|(at, _)| word(&code[at + prefix.len()..]))
+        .collect()
 }
 
 /// The rooms named by `crate::room` and `crate::{room, room::Thing}`.

@@ -16,10 +16,8 @@ use payrelay::fds::FdBudget;
 use payrelay::metrics::Metrics;
 use payrelay::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use payrelay::peers::Failures;
-use payrelay::readiness::Turns;
 use payrelay::session::token::Access;
-use payrelay::session::{Door, House, Registry};
-use rustix::event::{PollFd, PollFlags, poll};
+use payrelay::session::{BackendListener, Registry, SessionContext};
 
 use super::{Count, Work};
 
@@ -56,8 +54,8 @@ impl Receipts for Ledger {
 
 fn round_trip(body_bytes: usize) -> Box<dyn FnMut()> {
     let registry = Arc::new(Registry::default());
-    let door = door(&registry);
-    let mut backend = TcpStream::connect(door.addr()).expect("a door");
+    let listener = listener(&registry);
+    let mut backend = TcpStream::connect(listener.addr()).expect("a listener");
     backend.set_nodelay(true).expect("an option");
     backend
         .write_all(b"HELLO 1 id=game-01 max=16\n")
@@ -78,20 +76,14 @@ fn round_trip(body_bytes: usize) -> Box<dyn FnMut()> {
         notification.at_unix_ms
     );
     let mut frame = vec![0; line.len() + body_bytes + 1];
-    // As the thread does that waits for providers.
-    let reader = door.readers().next().expect("a reader");
-    let mut turns = Turns::default();
     Box::new(move || {
-        let _open = &door;
+        let _open = &listener;
         let deadline = Instant::now() + PATIENCE;
         let envelope = Envelope::new(Arc::clone(&notification), deadline, Arc::clone(&receipts));
         registry.send(Box::new(envelope)).expect("it is here");
         backend.read_exact(&mut frame).expect("a frame");
         assert!(frame.starts_with(line.as_bytes()));
         backend.write_all(ack.as_bytes()).expect("open");
-        let mut acked = [PollFd::new(reader.readiness(), PollFlags::IN)];
-        poll(&mut acked, None).expect("an epoll");
-        turns.take(&*reader);
         let mut byte = [0];
         receipt.read_exact(&mut byte).expect("a receipt");
         assert_eq!(byte, [1], "an ACK");
@@ -115,7 +107,7 @@ fn for_nobody() -> Box<dyn FnMut()> {
     })
 }
 
-fn door(registry: &Arc<Registry>) -> Door {
+fn listener(registry: &Arc<Registry>) -> BackendListener {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("relay.toml");
     let config = Config::load(&file).expect("the configuration as it is shipped");
     let instance = "bench-0a1b2c".to_owned();
@@ -127,7 +119,7 @@ fn door(registry: &Arc<Registry>) -> Door {
         Arc::clone(&hub),
         Arc::new(()),
     ));
-    let house = House {
+    let context = SessionContext {
         registry: Arc::clone(registry),
         bus: Arc::clone(&bus),
         events: Events::new(hub, bus, config.http.max_body),
@@ -135,13 +127,15 @@ fn door(registry: &Arc<Registry>) -> Door {
         access: RwLock::new(Arc::new(Access::new(&config.tcp))),
         failures: Failures::new(config.tcp.failures_per_minute),
         tcp: config.tcp,
+        ack_deadline: config.delivery.ack_deadline,
         max_body: config.http.max_body,
         instance,
         metrics: Arc::new(Metrics::new()),
     };
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = TcpListener::bind(loopback).expect("a port");
-    Door::open(listener, None, Arc::new(house), FdBudget::with(100), 1).expect("a door")
+    BackendListener::open(listener, None, Arc::new(context), FdBudget::with(100))
+        .expect("a listener")
 }
 
 fn notification(to: &str, body_bytes: usize) -> Arc<Notification> {

@@ -448,7 +448,7 @@ impl Sessions for Nobody {
 
     fn witness(&self, _stamp: Stamp) {}
 
-    fn give_way(&self, _backend: &BackendId, _stamp: Stamp) -> Vec<Box<Envelope>> {
+    fn yield_to_newer(&self, _backend: &BackendId, _stamp: Stamp) -> Vec<Box<Envelope>> {
         Vec::new()
     }
 }

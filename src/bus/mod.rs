@@ -142,9 +142,9 @@ pub trait Sessions: Send + Sync {
     /// Another node has used `stamp`: new sessions here shall get larger ones.
     fn witness(&self, stamp: Stamp);
 
-    /// A newer session of `backend` is on another node: the one here that has `stamp` gives way. What waited for it comes
+    /// A newer session of `backend` is on another node: the one here that has `stamp` ends. What waited for it comes
     /// back.
-    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>>;
+    fn yield_to_newer(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>>;
 }
 
 /// Wants to know when a backend has come, on any node: there may be something kept for it.

@@ -1,8 +1,7 @@
-//! One session's way out: the link, what is in flight on it, and how much more may be.
+//! What goes out on one session: the link, the MSG in flight on it, and how many more may be sent.
 //!
-//! It stands behind a lock of its own, because two threads use it: the session's, and whoever brings an envelope while
-//! nothing stands in its way. The lock is held over a write that cannot wait; it is what orders the bytes on this one
-//! socket, and nobody else's.
+//! It has a lock of its own, because two threads use it: the session's thread, and a thread that brings an envelope while
+//! nothing waits before it. The lock is held over a write that does not block. It orders the bytes on this one socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,11 +23,11 @@ const LINE_BYTES_USUAL: usize = 256;
 pub struct Outgoing {
     /// Frames to be written.
     pub link: Link,
-    /// How many MSG may be unanswered; 0 until HELLO.
+    /// How many MSG may be unanswered; 0 until OK.
     pub credit: usize,
-    /// Whether MSG may be sent at all: from HELLO to BYE.
-    pub open: bool,
-    /// The session's number, for whoever asks where a MSG went; 0 until HELLO.
+    /// Whether MSG may be sent at all: from OK to BYE.
+    pub is_open: bool,
+    /// The session's number, to be seen in the timeline of a notification; 0 until OK.
     pub session: u64,
     /// In the order they fall due.
     in_flight: VecDeque<InFlight>,
@@ -38,7 +37,7 @@ pub struct Outgoing {
 /// A MSG that the backend has and has not answered.
 #[derive(Debug)]
 pub struct InFlight {
-    /// Whom to tell.
+    /// Tells the sender what became of it.
     pub reply: Reply,
     /// When it was written.
     pub sent: Instant,
@@ -47,21 +46,21 @@ pub struct InFlight {
 }
 
 impl Outgoing {
-    /// Nothing may go out as MSG before `open` and `credit` say so.
+    /// No MSG may be sent before `is_open` and `credit` say so.
     pub fn new(link: Link, ack_timeout: Duration) -> Self {
         Self {
             link,
             credit: 0,
-            open: false,
+            is_open: false,
             session: 0,
             in_flight: VecDeque::new(),
             ack_timeout,
         }
     }
 
-    /// Whether one more MSG may go out.
-    pub fn may_take(&self) -> bool {
-        self.open && self.in_flight.len() < self.credit && !self.link.is_backed_up()
+    /// Whether one more MSG may be sent.
+    pub fn may_send(&self) -> bool {
+        self.is_open && self.in_flight.len() < self.credit && !self.link.is_backed_up()
     }
 
     /// Makes `envelope` a MSG, to be flushed.
@@ -146,7 +145,7 @@ impl Outgoing {
         flying
     }
 
-    /// When the next MSG in flight falls due. Somebody may send one the moment after, so it is never far away.
+    /// When the next MSG in flight falls due, or one that is sent a moment later.
     pub fn next_due(&self, now: Instant) -> Instant {
         self.in_flight
             .front()

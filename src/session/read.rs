@@ -1,26 +1,27 @@
-//! What a session reads: bytes off its socket, plain or sealed, to be taken for lines.
+//! How a session reads: bytes from its socket, plain or TLS, as lines.
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
-use super::serve::Session;
+use super::state::Session;
 use crate::tls::Opened;
 use crate::wire;
 
-/// What one read takes from the socket at least, in bytes: a good many ACKs. On the heap, since a stack keeps for ever the
-/// pages that it ever used; and more than malloc keeps for a thread's next use (1,032 in glibc), since thousands are idle.
+/// What one read takes from the socket at least, in bytes: some fifty ACKs. On the heap, because a stack keeps every page
+/// that it once used; and more than malloc caches for a thread (1,032 bytes in glibc), because thousands of threads are idle.
 const READ_BYTES: usize = 2048;
 
-/// The same of what is sealed: a handshake's usual flight. Of a longer record the rest lies with rustls meanwhile.
+/// The same with TLS: the usual flight of a handshake. rustls keeps the part of a longer record meanwhile.
 const SEALED_READ_BYTES: usize = 4096;
 
 /// What is read from a connection that broke in a write, in bytes: the ACKs of the largest credit, with reasons.
-const LAST_WORDS_BYTES_MAX: usize = 1 << 20;
+const AFTER_BREAK_BYTES_MAX: usize = 1 << 20;
 
 impl Session {
-    /// One read, and what it says; the bytes read. `None`: the peer has closed, or the connection is broken.
-    pub(super) fn read(&mut self) -> Option<usize> {
-        if self.sealed {
+    /// Reads once and does what the lines say; returns how many bytes. `None`: the peer has closed, or the connection is
+    /// broken.
+    pub fn read(&mut self) -> Option<usize> {
+        if self.is_tls {
             return self.read_sealed();
         }
         let mut bytes = std::mem::take(&mut self.inbound);
@@ -35,11 +36,11 @@ impl Session {
         };
         self.heard = self.now;
         self.pings = 0;
-        self.hear(bytes);
+        self.take_in(bytes);
         Some(count)
     }
 
-    fn hear(&mut self, mut bytes: Vec<u8>) {
+    fn take_in(&mut self, mut bytes: Vec<u8>) {
         let used = self.consume(&bytes);
         // Kept only while it holds a part of a line.
         if used < bytes.len() {
@@ -48,8 +49,8 @@ impl Session {
         }
     }
 
-    /// One read behind TLS, and what it says.
-    #[inline(never)] // its stack is not needed where nothing is sealed
+    /// The same with TLS.
+    #[inline(never)] // keeps its stack out of the frames of a plain session
     fn read_sealed(&mut self) -> Option<usize> {
         let mut sealed = Vec::with_capacity(SEALED_READ_BYTES);
         let count = match rustix::io::read(&self.socket, spare_capacity(&mut sealed)) {
@@ -74,13 +75,13 @@ impl Session {
                 }
                 opened
             };
-            self.hear(bytes);
+            self.take_in(bytes);
             match opened {
                 Ok(Opened::Bytes(_)) => {}
                 Ok(Opened::Hungry) => return Some(count),
                 Ok(Opened::End) => return None,
                 Err(error) => {
-                    self.house.metrics.session_refused("tls");
+                    self.context.metrics.session_refused("tls");
                     log::debug!("{}: TLS failed: {error}", self.peer);
                     return None;
                 }
@@ -88,26 +89,26 @@ impl Session {
         }
     }
 
-    /// A backend that speaks in the clear to the port for TLS is told so, as it understands it.
+    /// Tells a backend that speaks without TLS to the TLS port so, in the clear.
     #[cold]
     fn refuse_in_the_clear(&self) -> Option<usize> {
-        self.house.metrics.session_refused("tls");
+        self.context.metrics.session_refused("tls");
         let mut out = Vec::new();
         wire::line(&mut out, "ERR")
             .arg("code", "bad-hello")
             .arg("fatal", "1")
             .arg("msg", "this port speaks TLS only")
             .end();
-        // It learns it or not; nothing was agreed.
+        // The peer reads it or not; nothing else can be done.
         let _ = rustix::io::write(&self.socket, &out);
         None
     }
 
-    /// The connection broke in a write. ACKs that came before are in the socket still, and count: their payments are
-    /// booked.
-    pub(super) fn hear_last_words(&mut self) {
+    /// Reads on after the connection broke in a write. ACKs that arrived before are still in the socket, and count: the
+    /// backend has booked their payments.
+    pub fn read_after_break(&mut self) {
         let mut bytes = 0;
-        while bytes < LAST_WORDS_BYTES_MAX
+        while bytes < AFTER_BREAK_BYTES_MAX
             && let Some(count @ 1..) = self.read()
         {
             bytes += count;

@@ -1,11 +1,11 @@
-//! Who is here: backend id → the mailbox of its session. The lock and the map never leave this file.
+//! The backends that are connected here: backend id → the mailbox of its session. The lock and the map never leave this file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::mailbox::{Command, Mailbox, NotTaken};
+use super::mailbox::{Command, Mailbox, NotAccepted};
 use crate::bus::{Data, Sessions, Stamp};
 use crate::envelope::{Envelope, Reply};
 use crate::notification::{BackendId, Receipt, unix_us};
@@ -14,18 +14,19 @@ use crate::wire;
 /// The node's sessions by backend id.
 #[derive(Debug, Default)]
 pub struct Registry {
-    seats: Mutex<Seats>,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Debug, Default)]
-struct Seats {
-    by_id: HashMap<BackendId, Seat>,
+struct Entries {
+    by_id: HashMap<BackendId, Entry>,
     /// The largest stamp that was given here or heard of.
     newest: Stamp,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Entry {
+    /// The session's number; a connection that is accepted later has a larger one.
     session: u64,
     stamp: Stamp,
     mailbox: Arc<Mailbox>,
@@ -51,11 +52,13 @@ pub enum NotTold {
 
 /// What became of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seated {
+pub enum Registered {
     /// The id was free.
     New,
-    /// An older session had it, and was told to give way.
+    /// An older session had it, and has been told that it is taken over.
     TookOver,
+    /// A session whose connection was accepted later has the id, and keeps it.
+    Superseded,
 }
 
 impl Registry {
@@ -70,10 +73,10 @@ impl Registry {
             };
             match mailbox.push(envelope) {
                 Ok(()) => return Ok(()),
-                Err(NotTaken::Full(envelope)) => return Err(NotSent::Full(envelope)),
-                // It left after the look. Whoever shuts a mailbox takes its seat away first, so the next look finds
-                // another one, or none.
-                Err(NotTaken::Shut(back)) => envelope = back,
+                Err(NotAccepted::Full(envelope)) => return Err(NotSent::Full(envelope)),
+                // The session ended after the look. Its entry was removed before its mailbox was shut, so the next look finds
+                // another session, or none.
+                Err(NotAccepted::Shut(back)) => envelope = back,
             }
         }
     }
@@ -95,41 +98,54 @@ impl Registry {
     }
 
     fn mailbox(&self, id: &BackendId) -> Option<Arc<Mailbox>> {
-        let seats = self.seats.lock();
-        seats.by_id.get(id).map(|seat| Arc::clone(&seat.mailbox))
+        let entries = self.entries.lock();
+        entries
+            .by_id
+            .get(id)
+            .map(|entry| Arc::clone(&entry.mailbox))
     }
 
-    /// Gives `id` to `session`. An older session of that id is told to give way, and what waits for it moves over.
-    pub fn register(&self, id: &BackendId, session: u64, mailbox: &Arc<Mailbox>) -> Seated {
-        let mut seats = self.seats.lock();
+    /// Gives `id` to `session`. What waits for an older session of that id moves over to `mailbox`, and the older session's
+    /// thread is told.
+    ///
+    /// A node that was stopped for a while reads many HELLOs at once, and the threads that do are in no order: the
+    /// connection that was accepted last is the one that the backend still has.
+    pub fn register(&self, id: &BackendId, session: u64, mailbox: &Arc<Mailbox>) -> Registered {
+        let mut entries = self.entries.lock();
+        if entries
+            .by_id
+            .get(id)
+            .is_some_and(|entry| entry.session > session)
+        {
+            return Registered::Superseded;
+        }
         // Under the lock, so that of two sessions here the later one has the larger stamp.
-        seats.newest = unix_us().max(seats.newest + 1);
-        let seat = Seat {
+        entries.newest = unix_us().max(entries.newest + 1);
+        let entry = Entry {
             session,
-            stamp: seats.newest,
+            stamp: entries.newest,
             mailbox: Arc::clone(mailbox),
         };
-        let Some(older) = seats.by_id.insert(id.clone(), seat) else {
-            return Seated::New;
+        let Some(older) = entries.by_id.insert(id.clone(), entry) else {
+            return Registered::New;
         };
-        // Under the lock, so that nothing taken later can get into the new mailbox first. It waits for moves of memory
-        // only.
-        let left_over = older.mailbox.bequeath(mailbox);
-        drop(seats);
-        older.mailbox.command(Command::GiveWay);
-        drop(left_over); // none, unless the queue's bound could change; dropping tells the sender
-        Seated::TookOver
+        // Under the lock, so that no later envelope can get into the new mailbox first. It moves memory only.
+        let left_over = older.mailbox.transfer_to(mailbox);
+        drop(entries);
+        older.mailbox.command(Command::TakenOver);
+        drop(left_over); // none, since the two mailboxes have one size; dropping it tells the senders
+        Registered::TookOver
     }
 
     /// Frees `id` if it is still `session`'s, and not its successor's; says whether it was.
     pub fn remove(&self, id: &BackendId, session: u64) -> bool {
-        let mut seats = self.seats.lock();
-        let mine = seats
+        let mut entries = self.entries.lock();
+        let mine = entries
             .by_id
             .get(id)
-            .is_some_and(|seat| seat.session == session);
+            .is_some_and(|entry| entry.session == session);
         if mine {
-            seats.by_id.remove(id);
+            entries.by_id.remove(id);
         }
         mine
     }
@@ -143,21 +159,21 @@ impl Registry {
 
     /// How many backends are here.
     pub fn len(&self) -> usize {
-        self.seats.lock().by_id.len()
+        self.entries.lock().by_id.len()
     }
 
-    /// Whether nobody is here.
+    /// Whether no backend is here.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many envelopes wait in all mailboxes together.
     pub fn waiting(&self) -> usize {
-        let seats = self.seats.lock();
-        seats
+        let entries = self.entries.lock();
+        entries
             .by_id
             .values()
-            .map(|seat| seat.mailbox.waiting())
+            .map(|entry| entry.mailbox.waiting())
             .sum()
     }
 }
@@ -189,36 +205,35 @@ impl Sessions for Registry {
     }
 
     fn stamp(&self, backend: &BackendId) -> Option<Stamp> {
-        let seats = self.seats.lock();
-        seats.by_id.get(backend).map(|seat| seat.stamp)
+        let entries = self.entries.lock();
+        entries.by_id.get(backend).map(|entry| entry.stamp)
     }
 
     fn stamps(&self) -> Vec<(BackendId, Stamp)> {
-        let seats = self.seats.lock();
-        let all = seats.by_id.iter();
-        all.map(|(id, seat)| (id.clone(), seat.stamp)).collect()
+        let entries = self.entries.lock();
+        let all = entries.by_id.iter();
+        all.map(|(id, entry)| (id.clone(), entry.stamp)).collect()
     }
 
     fn witness(&self, stamp: Stamp) {
-        let mut seats = self.seats.lock();
-        seats.newest = seats.newest.max(stamp);
+        let mut entries = self.entries.lock();
+        entries.newest = entries.newest.max(stamp);
     }
 
-    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
+    fn yield_to_newer(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
         let older = {
-            let mut seats = self.seats.lock();
-            if seats.by_id.get(backend).map(|seat| seat.stamp) != Some(stamp) {
+            let mut entries = self.entries.lock();
+            if entries.by_id.get(backend).map(|entry| entry.stamp) != Some(stamp) {
                 return Vec::new(); // it has left, or a newer one has come
             }
-            seats.by_id.remove(backend)
+            entries.by_id.remove(backend)
         };
         let Some(older) = older else {
             return Vec::new();
         };
-        // Shut after the seat is gone: a sender that finds it shut looks again, and finds nobody.
-        older.mailbox.shut();
-        let waiting = std::iter::from_fn(|| older.mailbox.take()).collect();
-        older.mailbox.command(Command::GiveWay);
+        // Shut after the entry is gone: a sender that finds the mailbox shut looks again, and finds no session.
+        let waiting = older.mailbox.shut_and_take_all().collect();
+        older.mailbox.command(Command::TakenOver);
         waiting
     }
 }

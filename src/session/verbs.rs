@@ -1,17 +1,23 @@
-//! What a backend says, and what the session does about it: one verb, one function.
+//! What a backend says, and what its session does: one function for each verb.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::end::End;
 use super::hello::{self, CREDIT_MAX, Hello};
 use super::mailbox::Command;
+use super::messages::reference;
 use super::outgoing::InFlight;
-use super::serve::{ATTACH_MAX, Phase, Session};
-use super::talk::reference;
+use super::registry::Registered;
+use super::state::{LINGER, Phase, Session};
 use crate::bus::{Reach, Topic};
 use crate::notification::{Again, Nack, NotificationId, Receipt};
 use crate::wire::{self, FrameError, Line};
+
+/// How long a backend waits for OK at most. Usually the bus says earlier that it is up or down.
+const ATTACH_MAX: Duration = Duration::from_secs(5);
 
 /// The longest NACK reason that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 200;
@@ -20,17 +26,17 @@ const REASON_BYTES_MAX: usize = 200;
 const NACK_DELAY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Session {
-    /// Does what the whole lines of `bytes` say; returns how many bytes that took.
-    pub(super) fn consume(&mut self, bytes: &[u8]) -> usize {
+    /// Does what the whole lines of `bytes` say; returns how many bytes they are.
+    pub fn consume(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            if matches!(self.phase, Phase::Leaving(leaving) if !leaving.listening) {
+            if matches!(self.phase, Phase::Leaving(leaving) if !leaving.is_listening) {
                 return bytes.len();
             }
             if matches!(self.phase, Phase::Attaching { .. }) {
                 break;
             }
-            if self.talk.is_gathering() {
+            if self.gathering.is_some() {
                 at += self.gather(&bytes[at..]);
                 continue;
             }
@@ -55,8 +61,8 @@ impl Session {
         at
     }
 
-    /// Does what has come while OK was waited for.
-    pub(super) fn consume_rest(&mut self) {
+    /// Does what was received while OK had to wait.
+    pub fn consume_rest(&mut self) {
         let mut bytes = std::mem::take(&mut self.inbound);
         let used = self.consume(&bytes);
         if used < bytes.len() {
@@ -67,10 +73,10 @@ impl Session {
 
     fn obey(&mut self, line: &Line<'_>) {
         if let Some(bytes) = line.data_bytes {
-            if bytes > self.house.max_body {
+            if bytes > self.context.max_body {
                 let words = format!(
                     "{bytes} bytes of data are over the limit of {}",
-                    self.house.max_body
+                    self.context.max_body
                 );
                 return self.break_off("too-big", &words);
             }
@@ -79,7 +85,6 @@ impl Session {
         if matches!(self.phase, Phase::Greeting { .. }) {
             return self.greet(line);
         }
-        self.lending.heard(line.verb);
         match line.verb {
             "ACK" => self.acknowledged(line),
             "NACK" => self.refused(line),
@@ -88,12 +93,12 @@ impl Session {
                 Some(credit) => self.mailbox.outgoing().credit = credit,
                 None => {
                     let words = format!("RDY needs max=0 to max={CREDIT_MAX}");
-                    self.complain("limit", &[], &words);
+                    self.say_error("limit", &[], &words);
                 }
             },
             "PING" => self.say(|out| wire::line(out, "PONG").end()),
             "PONG" => {}
-            "BYE" => self.leave(End::Bye, self.house.tcp.ack_timeout),
+            "BYE" => self.leave(End::Bye, self.context.tcp.ack_timeout),
             "HELLO" => self.break_off("bad-hello", "HELLO was said already"),
             "SEND" => self.send(line),
             "PUB" => self.publish(line),
@@ -103,55 +108,73 @@ impl Session {
                 let reference = reference(line);
                 let about = reference.as_deref().map(|text| ("ref", text));
                 let words = "this relay does not know the verb";
-                self.complain("unknown-verb", about.as_slice(), words);
+                self.say_error("unknown-verb", about.as_slice(), words);
             }
         }
     }
 
-    #[inline(never)] // its stack is not needed beneath an ACK
+    #[inline(never)] // keeps its stack out of the frames beneath an ACK
     fn greet(&mut self, line: &Line<'_>) {
-        let access = Arc::clone(&self.house.access.read());
+        let access = Arc::clone(&self.context.access.read());
         match hello::judge(line, &access) {
             Err(refusal) => self.break_off(refusal.code, &refusal.words),
-            Ok(Hello { id, credit }) => {
-                self.backend = Some(id.clone());
-                let house = Arc::clone(&self.house);
-                let seated = house.registry.register(&id, self.number, &self.mailbox);
-                self.unannounced = Some(seated);
-                house.metrics.session_opened();
-                // Before that, so that a word that comes at once finds somebody who waits for it.
-                let until = self.now + ATTACH_MAX;
-                self.phase = Phase::Attaching { until, credit };
-                let mailbox = Arc::clone(&self.mailbox);
-                let ready = Box::new(move || mailbox.command(Command::Reached));
-                let reach = house.bus.look_again(Topic::Backend(id), Some(ready));
-                match reach {
-                    Reach::Soon => {}
-                    // Served from here all the same, while the bus is down.
-                    Reach::Settled | Reach::Down => self.open(credit),
-                }
-            }
+            Ok(hello) => self.welcome(hello),
         }
+    }
+
+    fn welcome(&mut self, hello: Hello) {
+        let Hello { id, credit } = hello;
+        self.backend = Some(id.clone());
+        let context = Arc::clone(&self.context);
+        context.metrics.session_opened();
+        if self.has_peer_closed() {
+            // Registered, it would end the backend's live session, perhaps on another node. It can still SEND and PUB what
+            // it sent along.
+            return self.open(credit);
+        }
+        let registered = context.registry.register(&id, self.number, &self.mailbox);
+        self.unannounced = Some(registered);
+        if registered == Registered::Superseded {
+            return self.leave(End::Takeover, LINGER);
+        }
+        // Before the bus is asked: its answer may come at once.
+        let until = self.now + ATTACH_MAX;
+        self.phase = Phase::Attaching { until, credit };
+        let mailbox = Arc::clone(&self.mailbox);
+        let ready = Box::new(move || mailbox.command(Command::Reachable));
+        match context.bus.look_again(Topic::Backend(id), Some(ready)) {
+            Reach::Soon => {}
+            // Served from here all the same, while the bus is down.
+            Reach::Settled | Reach::Down => self.open(credit),
+        }
+    }
+
+    /// Whether the peer has closed its side already.
+    fn has_peer_closed(&self) -> bool {
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut socket = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let polled = poll(&mut socket, Some(&Timespec::default()));
+        polled.is_ok() && socket[0].revents().intersects(gone)
     }
 
     /// Says OK: from now on what is for this backend comes here.
-    #[inline(never)] // its stack is not needed beneath an ACK
-    pub(super) fn open(&mut self, credit: usize) {
+    #[inline(never)] // keeps its stack out of the frames beneath an ACK
+    pub fn open(&mut self, credit: usize) {
         let Some(id) = &self.backend else { return };
         self.phase = Phase::Serving;
-        let house = &self.house;
+        let context = &self.context;
         let session = self.number;
         let mut outgoing = self.mailbox.outgoing();
         outgoing.credit = credit;
         outgoing.session = session;
-        outgoing.open = true;
+        outgoing.is_open = true;
         outgoing.link.frame(self.now, |out| {
             wire::line(out, "OK")
                 .arg("id", id.as_str())
-                .arg("node", &house.instance)
+                .arg("node", &context.instance)
                 .plain("session", session)
-                .seconds("heartbeat", house.tcp.heartbeat)
-                .plain("max_body", house.max_body)
+                .seconds("heartbeat", context.tcp.heartbeat)
+                .plain("max_body", context.max_body)
                 .end();
         });
     }
@@ -171,27 +194,27 @@ impl Session {
         let id = self.named(line)?;
         let found = self.mailbox.outgoing().answered(id);
         if found.is_none() {
-            self.complain_unknown(id);
+            self.say_unknown(id);
         }
         found
     }
 
-    fn complain_unknown(&mut self, id: NotificationId) {
+    fn say_unknown(&mut self, id: NotificationId) {
         let id = id.to_string();
         let words = "no MSG with this id is in flight on this session";
-        self.complain("unknown-id", &[("id", &id)], words);
+        self.say_error("unknown-id", &[("id", &id)], words);
     }
 
     fn acknowledged(&mut self, line: &Line<'_>) {
         if let Some(flying) = self.answered(line) {
-            self.house
+            self.context
                 .metrics
                 .ack_after(self.now.saturating_duration_since(flying.sent));
             flying.reply.settle(Receipt::Ack);
         }
     }
 
-    #[inline(never)] // its stack is not needed beneath an ACK
+    #[inline(never)] // keeps its stack out of the frames beneath an ACK
     fn refused(&mut self, line: &Line<'_>) {
         let again = match line.raw("delay").map(nack_delay) {
             None => Again::Whenever,
@@ -211,7 +234,7 @@ impl Session {
         if let Some(id) = self.named(line) {
             let found = self.mailbox.outgoing().touch(id, self.now);
             if !found {
-                self.complain_unknown(id);
+                self.say_unknown(id);
             }
         }
     }

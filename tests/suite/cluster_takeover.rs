@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use redis::Commands as _;
+use rustix::process::Signal;
 
-use crate::support::{Cluster, DEADLINE, Fleet, Random, Redis, Relay, TcpProxy, eventually};
+use crate::support::{
+    Backend, Cluster, DEADLINE, Fleet, Random, Redis, Relay, TcpProxy, eventually,
+};
 
 /// Long before any deadline of the relay's, and no test of this machine's speed.
 const SOON: Duration = Duration::from_secs(10);
@@ -58,6 +61,33 @@ fn the_older_session_may_still_acknowledge_what_it_has_from_a_third_node() {
     assert_eq!(answer.told(), (503, "offline"));
     assert!(answer.elapsed < SOON, "{:?}", answer.elapsed);
     newer.settle(); // and was given neither
+}
+
+/// A backend gave up on a node that was stopped, and connected to another one.
+#[test]
+fn a_connection_that_was_closed_meanwhile_takes_over_from_none_on_another_node() {
+    let redis = Redis::start();
+    let cluster = Cluster::start(&redis, 2, "");
+    let [stopped, other] = &cluster.nodes[..] else {
+        panic!("two nodes");
+    };
+    for round in 0..5 {
+        let id = format!("till-{round}");
+        stopped.process().signal(Signal::STOP);
+        let mut closed = Backend::raw(stopped);
+        closed.send(&format!("HELLO 1 id={id}"));
+        drop(closed);
+        let mut live = other.backend(&id);
+        stopped.process().signal(Signal::CONT);
+        stopped.process().wait_log(&format!("{id} gone (peer)"));
+        cluster.wait_green();
+        for node in &cluster.nodes {
+            let answer = node.post(&format!("/notify/{id}"), b"x");
+            live.expect("MSG id=* =*", b"x").ack();
+            assert_eq!(answer.answer().told(), (200, "delivered"));
+        }
+        live.settle();
+    }
 }
 
 #[test]

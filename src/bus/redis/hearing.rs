@@ -39,7 +39,7 @@ impl Hearing {
             self.sessions.witness(stamp);
             match self.sessions.stamp(backend) {
                 Some(ours) if (ours, &*self.names.instance) < (stamp, node) => {
-                    self.give_way(backend, ours);
+                    self.yield_to_newer(backend, ours);
                 }
                 // Its node may have been deaf when ours was announced.
                 Some(ours) => self.post.announce(backend.clone(), ours),
@@ -50,8 +50,8 @@ impl Hearing {
         self.arrivals.here(backend);
     }
 
-    fn give_way(&self, backend: &BackendId, ours: Stamp) {
-        for envelope in self.sessions.give_way(backend, ours) {
+    fn yield_to_newer(&self, backend: &BackendId, ours: Stamp) {
+        for envelope in self.sessions.yield_to_newer(backend, ours) {
             // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
             envelope.settle(Receipt::Gone);
         }

@@ -149,7 +149,7 @@ impl Sessions for Lodge {
         seats.newest = seats.newest.max(stamp);
     }
 
-    fn give_way(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
+    fn yield_to_newer(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
         let mut seats = self.seats.lock();
         if seats.by_id.get(backend).map(|(stamp, _)| *stamp) == Some(stamp) {
             seats.by_id.remove(backend);

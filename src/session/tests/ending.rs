@@ -10,11 +10,10 @@ use std::time::Instant;
 use super::room::{Heard, PATIENCE, Room};
 use crate::envelope::Receipts;
 use crate::notification::{NotificationId, Receipt};
-use crate::session::acks::AckReader;
 use crate::session::link::Link;
 use crate::session::mailbox::{Command, Mailbox};
 use crate::session::outgoing::Outgoing;
-use crate::session::serve::Session;
+use crate::session::state::Session;
 
 struct Bomb;
 
@@ -30,7 +29,7 @@ fn a_panic_ends_one_session_and_nobody_waits_for_it() {
     let mut client = room.backend("HELLO 1 id=a max=2");
     let bomb = room.sender.envelope_for("a", "r", b"x", Arc::new(Bomb));
     let bomb_id = bomb.notification.id;
-    room.house.registry.send(bomb).expect("a place for it");
+    room.context.registry.send(bomb).expect("a place for it");
     let flying = room.sender.send("a", b"y");
     let waiting = room.sender.send("a", b"z");
     client.msg();
@@ -40,7 +39,7 @@ fn a_panic_ends_one_session_and_nobody_waits_for_it() {
     told.sort_by_key(|(id, _)| *id);
     assert_eq!(told, [(flying, Receipt::Gone), (waiting, Receipt::Gone)]);
     client.expect_closed();
-    assert!(room.house.registry.is_empty());
+    assert!(room.context.registry.is_empty());
     room.backend("HELLO 1 id=a"); // and the door is still open
 }
 
@@ -83,14 +82,12 @@ fn a_hello_that_crosses_the_bye_is_not_at_fault() {
     theirs.shutdown(Shutdown::Write).expect("an open socket");
     mailbox.command(Command::Drain);
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let reader = AckReader::new(Arc::default(), Arc::clone(&room.house.metrics)).expect("an epoll");
     Box::new(Session::new(
         1,
         socket,
         peer,
         mailbox,
-        Arc::clone(&room.house),
-        Arc::new(reader),
+        Arc::clone(&room.context),
     ))
     .run();
     let mut said = String::new();
@@ -119,7 +116,7 @@ fn what_waits_for_a_backend_that_says_bye_is_told_so() {
     client.msg();
     client.say("BYE");
     assert_eq!(room.sender.receipt(), (waiting, Receipt::Gone));
-    assert!(room.house.registry.is_empty());
+    assert!(room.context.registry.is_empty());
     client.ping();
     client.say(&format!("ACK id={flying}"));
     assert_eq!(room.sender.receipt(), (flying, Receipt::Ack));
@@ -133,15 +130,15 @@ fn a_drain_waits_for_what_is_in_flight_and_no_longer() {
     let flying = room.sender.send("a", b"x");
     let waiting = room.sender.send("a", b"y");
     client.msg();
-    room.door().drain();
+    room.listener().drain();
     assert_eq!(room.sender.receipt(), (waiting, Receipt::Gone));
     assert_eq!(client.line(), "BYE reason=drain retry=1");
-    assert!(!room.door().wait_empty(Instant::now()));
+    assert!(!room.listener().wait_empty(Instant::now()));
     client.say(&format!("ACK id={flying}"));
     assert_eq!(room.sender.receipt(), (flying, Receipt::Ack));
     client.expect_closed();
     drop(client);
-    assert!(room.door().wait_empty(Instant::now() + PATIENCE));
+    assert!(room.listener().wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]
@@ -173,8 +170,8 @@ fn a_crowd_that_comes_and_goes_leaves_nothing_behind() {
             }
         }
     }
-    assert!(room.door().wait_empty(Instant::now() + PATIENCE));
-    assert!(room.house.registry.is_empty());
+    assert!(room.listener().wait_empty(Instant::now() + PATIENCE));
+    assert!(room.context.registry.is_empty());
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Sessions over real sockets: what no single part of this room can promise alone.
+//! Sessions over real sockets: what no single file of this module can promise alone.
 
+mod acks;
 mod ending;
-mod lend;
 mod order;
 mod room;
 mod talk;

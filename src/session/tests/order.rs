@@ -34,7 +34,7 @@ fn send_all(room: &Room, seed: usize, gate: &Sender<()>) {
                     gate.send(()).expect("the test takes receipts");
                     let route = format!("{sender}/{n}");
                     let envelope = room.sender.envelope("a", &route, &vec![0; size]);
-                    let sent = room.house.registry.send(envelope);
+                    let sent = room.context.registry.send(envelope);
                     sent.expect("the backend is there, with a place for it");
                 }
             });
@@ -128,7 +128,7 @@ fn sessions_that_take_over_lose_nothing_and_keep_the_order() {
             }
         }
         // The last one would stay.
-        room.door().drain();
+        room.listener().drain();
         let got: Vec<_> = sessions
             .into_iter()
             .flat_map(|session| session.join().expect("no panic"))
@@ -185,10 +185,10 @@ fn of_many_that_come_at_once_one_stays_and_nothing_is_lost() {
         while alive.load(Ordering::SeqCst) > 1 {
             std::thread::yield_now();
         }
-        assert_eq!(room.house.registry.len(), 1);
+        assert_eq!(room.context.registry.len(), 1);
         let last = room.sender.send("a", b"0/0");
         assert_eq!(room.sender.receipt(), (last, Receipt::Ack));
-        room.door().drain();
+        room.listener().drain();
         for end in ends {
             end.join().expect("no panic");
         }
@@ -196,5 +196,5 @@ fn of_many_that_come_at_once_one_stays_and_nothing_is_lost() {
     let tally = tally.into_inner();
     assert_eq!(tally.len(), sent.len() + 1);
     assert!(tally.values().all(|&times| times == 1), "each once");
-    assert!(room.house.registry.is_empty());
+    assert!(room.context.registry.is_empty());
 }

@@ -1,9 +1,8 @@
-//! A backends' door on a port of its own, the providers' side of it, and clients with bad manners.
+//! A listener for backends on a port of its own, a sender of envelopes, and clients that keep to no rules.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -18,56 +17,16 @@ use crate::fds::FdBudget;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::peers::Failures;
-use crate::readiness::{Ready, Sideline};
 use crate::session::token::Access;
-use crate::session::{Door, House, Registry};
-use crate::thread::{self, JoinOnDrop, SMALL_STACK_BYTES};
+use crate::session::{BackendListener, Registry, SessionContext};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A thread that reads ACKs, as the one does that waits for providers where there are any.
-struct Reading {
-    reader: Arc<dyn Sideline>,
-    stopping: Arc<AtomicBool>,
-    _thread: JoinOnDrop,
-}
-
-impl Reading {
-    fn start(reader: Arc<dyn Sideline>) -> Self {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let (theirs, told) = (Arc::clone(&reader), Arc::clone(&stopping));
-        let read = move || {
-            let mut ready = Ready::default();
-            while !told.load(Ordering::SeqCst) {
-                let waited = theirs.readiness().wait(&mut ready, None);
-                waited.expect("an epoll");
-                for number in ready.numbers() {
-                    theirs.look(number);
-                }
-            }
-        };
-        let thread = thread::spawn("reader", SMALL_STACK_BYTES, read);
-        Self {
-            reader,
-            stopping,
-            _thread: thread.expect("a thread"),
-        }
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.reader.readiness().ring();
-    }
-}
-
-/// A door with its house, and one who sends.
+/// A listener for backends with its sessions, and a sender.
 pub struct Room {
-    door: Option<Door>,
-    _readers: Vec<Reading>,
-    pub house: Arc<House>,
+    listener: Option<BackendListener>,
+    pub context: Arc<SessionContext>,
     pub sender: Arc<Shipper>,
 }
 
@@ -103,7 +62,7 @@ impl Room {
             Arc::clone(&hub),
             Arc::new(()),
         ));
-        let house = Arc::new(House {
+        let context = Arc::new(SessionContext {
             failures: Failures::new(60),
             registry: Arc::clone(&registry),
             bus: Arc::clone(&bus),
@@ -111,19 +70,19 @@ impl Room {
             mint: IdMint::new(8),
             access: RwLock::new(Arc::new(Access::new(&tcp))),
             tcp,
+            ack_deadline: PATIENCE,
             max_body: 1 << 20,
             instance: "pay-1-0a1b2c".into(),
             metrics: Arc::new(Metrics::new()),
         });
         let listener = TcpListener::bind(loopback).expect("a port");
         let fds = FdBudget::with(20_000);
-        let door = Door::open(listener, None, Arc::clone(&house), fds, 1).expect("a door");
-        let readers = door.readers().map(Reading::start).collect();
+        let backends =
+            BackendListener::open(listener, None, Arc::clone(&context), fds).expect("a listener");
         let (told, receipts) = unbounded();
         Self {
-            door: Some(door),
-            _readers: readers,
-            house,
+            listener: Some(backends),
+            context,
             sender: Arc::new(Shipper {
                 registry,
                 mint: IdMint::new(7),
@@ -133,20 +92,20 @@ impl Room {
         }
     }
 
-    pub fn door(&self) -> &Door {
-        self.door.as_ref().expect("open until the test ends")
+    pub fn listener(&self) -> &BackendListener {
+        self.listener.as_ref().expect("open until the test ends")
     }
 
     pub fn client(&self) -> Client {
-        Client::connect(self.door().addr(), None)
+        Client::connect(self.listener().addr(), None)
     }
 
     /// A client whose kernel takes few bytes that it has not read, and few that the relay has not.
     pub fn narrow_client(&self) -> Client {
-        Client::connect(self.door().addr(), Some(4096))
+        Client::connect(self.listener().addr(), Some(4096))
     }
 
-    /// A client that has said HELLO and was welcome.
+    /// A client that has said HELLO and was told OK.
     pub fn backend(&self, hello: &str) -> Client {
         let mut client = self.client();
         client.say(hello);
@@ -156,8 +115,8 @@ impl Room {
 
     /// Stops it at once, as dropping it does, but says so in the test.
     pub fn stop(mut self) {
-        drop(self.door.take());
-        assert!(self.house.registry.is_empty());
+        drop(self.listener.take());
+        assert!(self.context.registry.is_empty());
     }
 }
 

@@ -58,7 +58,7 @@ fn a_peer_that_takes_no_byte_is_cut_and_the_senders_hear_of_it() {
     told.sort_by_key(|(id, _)| *id);
     let all_gone: Vec<_> = sent.into_iter().map(|id| (id, Receipt::Gone)).collect();
     assert_eq!(told, all_gone);
-    assert!(room.house.registry.is_empty());
+    assert!(room.context.registry.is_empty());
 }
 
 #[test]

@@ -1,18 +1,10 @@
-//! What the reader of ACKs reads for sessions, and what it leaves to each session's own thread.
+//! ACKs, alone and among other verbs, whole and in pieces.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::room::{PATIENCE, Room};
 use crate::notification::{Again, Nack, Receipt};
-use crate::readiness::Sideline;
-use crate::session::acks::AckReader;
-use crate::session::link::Link;
-use crate::session::mailbox::{Mailbox, Mailboxes};
-use crate::session::outgoing::Outgoing;
 
 #[test]
 fn what_comes_with_acks_in_one_write_is_heard_in_its_place() {
@@ -42,7 +34,7 @@ fn what_comes_with_acks_in_one_write_is_heard_in_its_place() {
 }
 
 #[test]
-fn an_ack_in_pieces_is_put_together_whoever_reads_them() {
+fn an_ack_in_pieces_is_put_together() {
     let room = Room::new();
     let mut client = room.backend("HELLO 1 id=a");
     for at in 1.."ACK id=\n".len() + 26 {
@@ -52,7 +44,6 @@ fn an_ack_in_pieces_is_put_together_whoever_reads_them() {
         let (half, rest) = ack.split_at(at);
         client.socket.write_all(half.as_bytes()).expect("taken");
         if at % 3 == 1 {
-            // The session's own thread takes over in the middle of a line, or reads on.
             let other = room.sender.send("a", b"y");
             assert_eq!(client.msg().id, other.to_string());
             client.socket.write_all(rest.as_bytes()).expect("taken");
@@ -83,7 +74,7 @@ fn an_ack_before_the_close_counts_and_the_close_is_heard() {
         assert_eq!(room.sender.receipt(), (acked, Receipt::Ack));
         assert_eq!(room.sender.receipt(), (lost, Receipt::Gone));
     }
-    assert!(room.door().wait_empty(Instant::now() + PATIENCE));
+    assert!(room.listener().wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]
@@ -121,27 +112,4 @@ fn who_says_nothing_but_pong_is_alive() {
         assert_eq!(client.line(), "PING"); // and not BYE, after two and a half heartbeats
         client.say("PONG");
     }
-}
-
-#[test]
-fn who_says_pong_again_and_again_is_given_back() {
-    let mailboxes = Arc::new(Mailboxes::default());
-    let reader = AckReader::new(Arc::clone(&mailboxes), Arc::default()).expect("an epoll");
-    let (ours, mut theirs) = UnixStream::pair().expect("sockets");
-    ours.set_nonblocking(true).expect("an option");
-    let link = Link::new(Arc::new(OwnedFd::from(ours)), None, Instant::now());
-    let mailbox = Mailbox::new(4, Outgoing::new(link, PATIENCE)).map(Arc::new);
-    let mailbox = mailbox.expect("an eventfd");
-    mailboxes.insert(1, Arc::clone(&mailbox));
-    assert!(reader.lend(1, &mailbox));
-    for _ in 0..3 {
-        theirs.write_all(b"PONG\n").expect("room");
-        reader.look(1);
-        assert!(mailbox.way_in().is_lent());
-    }
-    theirs.write_all(b"PONG\nPONG\nPONG\n").expect("room");
-    reader.look(1);
-    let news = reader.take_back(&mailbox);
-    assert!(news.heard.is_some());
-    assert_eq!(news.back.as_deref(), Some(&b"PONG\nPONG\n"[..]));
 }
