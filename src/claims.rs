@@ -16,6 +16,9 @@ use parking_lot::Mutex;
 /// How long a claim is kept for whoever will answer. Longer than any `delivery.ack_deadline`, so its peer has long been told.
 const KEPT_MAX: Duration = Duration::from_secs(120);
 
+/// Stands in place of a header whose value is not ASCII, and names it; no request from outside can carry it.
+pub const NOT_ASCII_HEADER: &str = "x-payrelay-not-ascii";
+
 /// What a peer is answered. Date, Content-Length and Connection are added on the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

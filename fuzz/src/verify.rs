@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use payrelay::config::Config;
-use payrelay::verify::{Refused, Request, RsaKey, Verifier, form, xml};
+use payrelay::verify::{Refused, Request, RsaBits, RsaKey, Verifier, form, xml};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -278,14 +278,14 @@ pub fn token(data: &[u8]) {
 /// Nothing panics: PEM, base64, certificates.
 pub fn keys(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = RsaKey::read(text);
+        let _ = RsaKey::read_all(text, RsaBits::Weak);
     }
     // The bytes themselves as a certificate, so that the fuzzer need not learn base64.
     let pem = format!(
         "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----",
         base64(data)
     );
-    let _ = RsaKey::read(&pem);
+    let _ = RsaKey::read_all(&pem, RsaBits::Weak);
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -43,6 +43,8 @@ pub enum BadAnswer {
     Type,
     /// The failure reads like the success.
     SameAsOk,
+    /// `proof` where every GET is a notification.
+    ProofAndGet,
 }
 
 impl fmt::Display for BadAnswer {
@@ -59,6 +61,9 @@ impl fmt::Display for BadAnswer {
             Self::Type => write!(
                 f,
                 "not a media type; allowed: 1 to {TYPE_BYTES_MAX} printable ASCII characters, such as \"text/plain\""
+            ),
+            Self::ProofAndGet => f.write_str(
+                "contradicts methods: a GET is a notification of this route; remove one of the two",
             ),
             Self::SameAsOk => f.write_str(
                 "with a status of 2xx and the body of ok the provider would take a failure for success; change one of them",
@@ -86,6 +91,15 @@ pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer
         );
     }
     (ok, fail)
+}
+
+/// Reads a route's `proof`; without one a GET is refused. `by_get`: notifications come by GET.
+pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Answer> {
+    let given = route.field("proof")?;
+    if by_get {
+        given.refuse(Problem::Answer(BadAnswer::ProofAndGet));
+    }
+    Some(one(route.section("proof"), status_of_ok, answer(OK)))
 }
 
 fn answer((status, content_type, body): Words) -> Answer {

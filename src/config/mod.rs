@@ -228,6 +228,10 @@ pub struct Route {
     pub path: PathTemplate,
     /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
     pub allow: Networks,
+    /// By what methods notifications come.
+    pub methods: Methods,
+    /// What a GET or HEAD is answered that is no notification: the provider's proof that the address is the merchant's.
+    pub proof: Option<Answer>,
     /// What checks the provider's signature; `None`: nothing does.
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`, because this provider reads its body; otherwise with 401.
@@ -244,6 +248,26 @@ pub struct Route {
     pub ok: Answer,
     /// What the provider reads when it is not.
     pub fail: Answer,
+}
+
+/// By what methods a route's notifications come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Methods {
+    /// By POST.
+    pub post: bool,
+    /// By GET, all of them in the query.
+    pub get: bool,
+}
+
+impl Methods {
+    /// Whether a notification may come by `method`.
+    pub fn allow(self, method: &str) -> bool {
+        match method {
+            "POST" => self.post,
+            "GET" => self.get,
+            _ => false,
+        }
+    }
 }
 
 /// A route's path: literal segments, of which at most one is `{id}`.
@@ -280,7 +304,7 @@ pub enum Selector {
     /// `opened:/pointer`: into the JSON that the body holds sealed.
     Opened(Vec<String>),
     /// `header:NAME`, in lower case.
-    Header(String),
+    Header(Vec<String>),
     /// What the check of the signature itself found. No file says so; a preset may.
     OfSignature,
 }

@@ -12,7 +12,7 @@ use super::reader::{Field, Section};
 use super::selector::{self, BadSelector, headers};
 use super::values::networks;
 use super::verify::{BadVerify, Check, Said, verify};
-use super::{PathTemplate, Route, Segment, Selector};
+use super::{Methods, PathTemplate, Route, Segment, Selector};
 use crate::verify::presets::Scheme;
 use crate::verify::{Place, Verifier};
 
@@ -82,6 +82,8 @@ impl Reading {
             names.iter().map(|&name| name.to_owned()).collect()
         });
         let allow = s.read("allow", networks).unwrap_or_default();
+        let methods = s.read("methods", methods).unwrap_or(POST);
+        let proof = answer::proof(&mut s, methods.get);
         let (ok, fail) = answer::both(&mut s, preset);
         s.close();
         Some(Route {
@@ -90,6 +92,8 @@ impl Reading {
             verifier: check.verifier().cloned(),
             forged_gets_fail: preset.is_some_and(|preset| preset.reads_fail),
             allow,
+            methods,
+            proof,
             id,
             event,
             event_proven,
@@ -237,7 +241,7 @@ fn covers(verifier: &Verifier, selector: &Selector) -> bool {
         Selector::Json(pointer) => Place::Json(pointer),
         Selector::Opened(pointer) => Place::Opened(pointer),
         Selector::Xml(_) => Place::Xml,
-        Selector::Header(name) => Place::Header(name),
+        Selector::Header(names) => Place::Header(names),
     })
 }
 
@@ -286,10 +290,47 @@ fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &Guard<'_>) -> Option<Se
         // What the preset has is what the provider offers, signed or not.
         Some(field) => field
             .read(|field| match selector::event(field)? {
-                given if given == own => Ok(own),
+                given if given == own || is_a_name_of(&given, &own) => Ok(own.clone()),
                 _ => guard.selector(field, selector::event),
             })
             .flatten(),
+    }
+}
+
+const POST: Methods = Methods {
+    post: true,
+    get: false,
+};
+
+fn methods(field: &Field<'_>) -> Result<Methods, Problem> {
+    let mut methods = Methods {
+        post: false,
+        get: false,
+    };
+    let fields = field.list("a list of strings", 2)?;
+    for field in &fields {
+        field.read(|field| {
+            match field.text("a string")? {
+                "POST" => methods.post = true,
+                "GET" => methods.get = true,
+                _ => return Err(Problem::NotOneOf(&["POST", "GET"])),
+            }
+            Ok(())
+        });
+    }
+    match fields.is_empty() {
+        true => Err(Problem::NotOneOf(&["POST", "GET"])),
+        false => Ok(methods),
+    }
+}
+
+/// Whether `given` is the preset's own header, by one of its names.
+fn is_a_name_of(given: &Option<Selector>, own: &Option<Selector>) -> bool {
+    match (given, own) {
+        (Some(Selector::Header(given)), Some(Selector::Header(own))) => {
+            given.iter().all(|name| own.contains(name))
+        }
+        _ => false,
     }
 }
 

@@ -70,7 +70,10 @@ impl fmt::Display for BadSelector {
                 "a JSON pointer (RFC 6901) must follow the colon: it begins with /, has ~ only as ~0 or ~1, \
                  and at most {NAME_BYTES_MAX} bytes"
             ),
-            Self::Header => write!(f, "a header's name must follow the colon, at most {HEADER_BYTES_MAX} bytes"),
+            Self::Header => write!(
+                f,
+                "a header's name must follow the colon, or several with commas between them, each at most {HEADER_BYTES_MAX} bytes"
+            ),
             Self::NoIdInPath => f.write_str(
                 "the path has no {id} segment to take the backend's id from; \
                  add one, or set id to \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"xml:NAME\", \"opened:/pointer\" \
@@ -131,7 +134,10 @@ fn parse(text: &str) -> Result<Selector, BadSelector> {
         "json" => pointer(rest).map(Selector::Json),
         "xml" => elements(rest).map(Selector::Xml),
         "opened" => pointer(rest).map(Selector::Opened),
-        "header" => header_name(rest)
+        "header" => rest
+            .split(',')
+            .map(header_name)
+            .collect::<Option<_>>()
             .map(Selector::Header)
             .ok_or(BadSelector::Header),
         _ => Err(BadSelector::Kind),
@@ -229,7 +235,15 @@ mod tests {
                 "form:out_trade_no",
                 Ok(Selector::Form("out_trade_no".into())),
             ),
-            ("header:X-Order", Ok(Selector::Header("x-order".into()))),
+            (
+                "header:X-Order",
+                Ok(Selector::Header(vec!["x-order".into()])),
+            ),
+            (
+                "header:A,b",
+                Ok(Selector::Header(vec!["a".into(), "b".into()])),
+            ),
+            ("header:a,", Err(BadSelector::Header)),
             ("json:/", json(&[""])),
             ("json:/data/0/id", json(&["data", "0", "id"])),
             ("json:/a~1b/~0~01", json(&["a/b", "~~1"])),

@@ -3,24 +3,26 @@
 //! Keys are read and prepared here, so that what is wrong with one is said with its line, and a request finds it ready.
 
 mod custom_hmac;
+mod keys;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::keys::{allow_sha1, keys, rsa_keys, rsa_keys_with_serial, secrets};
 use super::PathTemplate;
 use super::Segment;
 use super::problem::Problem;
 use super::reader::{Field, Section};
-use super::secret::{public_text, secret_text};
+use super::secret::secret_text;
 use super::selector::header_name;
 use super::spelling;
 use super::units::{DAY, SECOND};
 use super::values::duration;
 use crate::verify::presets::{self, PRESETS, Preset, Scheme};
 use crate::verify::{
-    Adyen, Alipay, ApiV3Key, BadKey, BadMessage, Digest, Engine, KEYS_MAX, MacKey, NONE, RsaKey,
-    Token, TokenPlace, Url, Verifier, WechatpayV2, WechatpayV3,
+    Adyen, Alipay, ApiV3Key, BadMessage, Digest, Engine, MacKey, NONE, RsaBits, RsaKey, Token,
+    TokenPlace, Url, Verifier, WechatpayV2, WechatpayV3,
 };
 
 /// Stripe, Paddle, Standard Webhooks and WeChat Pay all say five minutes.
@@ -33,9 +35,10 @@ const SECRET_BYTES_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The keys of a route that belong to one kind of check or another.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "secrets",
     "keys",
+    "allow_sha1",
     "api_v3_key",
     "tolerance",
     "url",
@@ -254,9 +257,20 @@ fn engine(
             (engine.map(Engine::Token), vec!["secrets", "token"])
         }
         Scheme::Alipay => {
-            let keys = keys(s, RsaKey::eq, rsa_key);
-            let engine = keys.map(|keys| Engine::Alipay(Alipay { keys }));
-            (engine, vec!["keys"])
+            let allows_sha1 = allow_sha1(s);
+            let bits = match allows_sha1 {
+                // Whether a wrong value means it is not known, and one error is enough.
+                None | Some(true) => RsaBits::Weak,
+                Some(false) => RsaBits::Usual,
+            };
+            let keys = keys(s, RsaKey::eq, |field| rsa_keys(field, bits));
+            let engine = || {
+                Some(Alipay {
+                    keys: keys?,
+                    allows_sha1: allows_sha1?,
+                })
+            };
+            (engine().map(Engine::Alipay), vec!["keys", "allow_sha1"])
         }
         Scheme::WechatpayV2 => {
             let keys = secrets(s, |text| {
@@ -267,8 +281,8 @@ fn engine(
         }
         Scheme::WechatpayV3 => {
             // Requests name a key by its serial, so one serial cannot have two.
-            let same = |a: &(Box<str>, RsaKey), b: &(Box<str>, RsaKey)| a.0 == b.0;
-            let keys = keys(s, same, rsa_key_with_serial);
+            let same = |a: &keys::Named, b: &keys::Named| a.0 == b.0;
+            let keys = keys(s, same, rsa_keys_with_serial);
             let tolerance = tolerance(s);
             let api_v3_key = s.field("api_v3_key").map(Field::hide);
             let api_v3_key = api_v3_key.map(|field| {
@@ -319,97 +333,6 @@ fn required<T>(
             None
         }
     }
-}
-
-/// Every one of `secrets`, as `read` takes it; `None` if one is wrong, or there is none.
-fn secrets(
-    s: &mut Section<'_>,
-    read: impl Fn(&str) -> Result<MacKey, BadKey>,
-) -> Option<Vec<MacKey>> {
-    required(s, "secrets", MISSING_SECRETS, |field| {
-        each(field, MISSING_SECRETS, MacKey::eq, |field| {
-            let text = secret_text(field)?;
-            if text.len() > SECRET_BYTES_MAX {
-                return Err(BadVerify::SecretTooLong(text.len()).into());
-            }
-            read(&text).map_err(Problem::Key)
-        })
-    })?
-}
-
-/// Every one of `keys`, as `read` takes it; `None` if one is wrong, or there is none.
-fn keys<T>(
-    s: &mut Section<'_>,
-    same: impl Fn(&T, &T) -> bool,
-    read: impl Fn(&Field<'_>) -> Result<Option<T>, Problem>,
-) -> Option<Vec<T>> {
-    // What is wrong is not the same as anything else that is.
-    let same =
-        |a: &Option<T>, b: &Option<T>| a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| same(a, b));
-    let keys = required(s, "keys", MISSING_KEYS, |field| {
-        each(field, MISSING_KEYS, same, &read)
-    })?;
-    keys?.into_iter().collect()
-}
-
-/// What `read` makes of every entry of the list `field`; `None` if one was wrong, or the same as another, which is noted.
-fn each<T>(
-    field: &Field<'_>,
-    missing: &'static str,
-    same: impl Fn(&T, &T) -> bool,
-    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
-) -> Result<Option<Vec<T>>, Problem> {
-    let fields = field.list("a list of strings", KEYS_MAX)?;
-    if fields.is_empty() {
-        return Err(Problem::Missing(missing));
-    }
-    let mut all: Vec<(T, usize)> = Vec::new();
-    let mut right = true;
-    for field in &fields {
-        match field.read(&read) {
-            None => right = false,
-            Some(one) => match all.iter().find(|(earlier, _)| same(earlier, &one)) {
-                Some(&(_, at)) => {
-                    field.refuse(field.again(at));
-                    right = false;
-                }
-                None => all.push((one, field.at())),
-            },
-        }
-    }
-    Ok(right.then(|| all.into_iter().map(|(one, _)| one).collect()))
-}
-
-fn rsa_key(field: &Field<'_>) -> Result<Option<RsaKey>, Problem> {
-    RsaKey::read(&public_text(field)?)
-        .map(Some)
-        .map_err(Problem::Key)
-}
-
-/// A certificate, or `{ serial, key }`; `None` if a part of the table is wrong, which is noted.
-fn rsa_key_with_serial(field: &Field<'_>) -> Result<Option<(Box<str>, RsaKey)>, Problem> {
-    if !field.is_table() {
-        let key = RsaKey::read(&public_text(field)?).map_err(Problem::Key)?;
-        let serial = key.serial().ok_or(BadVerify::NoSerial)?.into();
-        return Ok(Some((serial, key)));
-    }
-    let mut table = field.section()?;
-    let serial = required(
-        &mut table,
-        "serial",
-        "the key's name, as the header Wechatpay-Serial has it",
-        serial,
-    );
-    let key = required(&mut table, "key", MISSING_KEYS, rsa_key).flatten();
-    table.close();
-    Ok(serial.zip(key))
-}
-
-fn serial(field: &Field<'_>) -> Result<Box<str>, Problem> {
-    let text = field.text("a string")?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-    let right = (1..=128).contains(&text.len()) && text.bytes().all(allowed);
-    right.then(|| text.into()).ok_or(BadVerify::Serial.into())
 }
 
 /// `tolerance`, or what is usual; `None` if it is wrong.

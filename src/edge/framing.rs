@@ -68,6 +68,8 @@ impl HeadScan {
                 b'\n' => return Err(Malformed::BareLf.into()),
                 b'\r' => self.after_cr = true,
                 b'\t' | b' '..=b'~' => {}
+                // RFC 9110 section 5.5: opaque in values. A name with it is refused when the head is parsed.
+                0x80.. if self.line > self.start => {}
                 0x80.. => return Err(Malformed::NotAscii.into()),
                 _ => return Err(Malformed::ControlByte.into()),
             }
@@ -222,6 +224,9 @@ impl<'a> Facts<'a> {
         let mut facts = Self::default();
         for header in headers {
             let name = header.name;
+            if !header.value.is_ascii() && is_read(name) {
+                return Err(Malformed::NotAscii.into());
+            }
             // By length first: most headers are none of these.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => facts.hosts += 1,
@@ -312,6 +317,19 @@ fn origin_form<'a>(method: &str, target: &'a str) -> Result<Cow<'a, str>, Refusa
     } else {
         Cow::Owned(format!("/{path}"))
     })
+}
+
+/// Whether the edge goes by what the header says.
+fn is_read(name: &str) -> bool {
+    const READ: [&str; 6] = [
+        "host",
+        "expect",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "x-forwarded-for",
+    ];
+    READ.iter().any(|read| name.eq_ignore_ascii_case(read))
 }
 
 /// RFC 9110 §5.6.2: what a header's name is made of.

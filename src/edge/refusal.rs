@@ -63,7 +63,7 @@ pub enum Malformed {
     BareLf,
     /// A control byte other than HTAB.
     ControlByte,
-    /// A byte of 0x80 or more.
+    /// A byte of 0x80 or more in the first line, or in a header that the edge goes by.
     NotAscii,
     /// The first line is not `METHOD target HTTP/1.x`.
     RequestLine,
@@ -205,7 +205,9 @@ impl Malformed {
             Self::BareCr => "a CR in the head is not followed by LF",
             Self::BareLf => "a line of the head ends in LF without CR",
             Self::ControlByte => "the head has a control byte in it",
-            Self::NotAscii => "the head has a byte outside ASCII in it",
+            Self::NotAscii => {
+                "the request line, or a header that the relay goes by, has a byte outside ASCII in it"
+            }
             Self::RequestLine => "the first line is not METHOD, target and HTTP/1.1",
             Self::HeaderName => "a header line does not begin with a name and a colon",
             Self::HeaderValue => "a header has a bad value",

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::Refusal;
-use super::route::Route;
+use super::route::{Prepared, Route};
 use crate::claims::{Claim, Reply};
 use crate::notification::{NotificationId, Outcome};
 
@@ -69,13 +69,23 @@ impl Drop for Owed {
 /// The answer to a request that made no notification.
 pub fn refused(refusal: &Refusal) -> Reply {
     let extra = match refusal {
-        Refusal::Method => "Allow: POST\r\n",
+        Refusal::Method(route) => &format!("Allow: {}\r\n", route.allowed()),
+        Refusal::Proof(route) => {
+            if let Some(proof) = &route.proof {
+                return prepared(refusal, proof);
+            }
+            ""
+        }
         // A provider that reads bodies gets the one that it knows for failure.
-        Refusal::Forged(route) if route.forged_gets_fail => return forged(refusal, route),
+        Refusal::Forged(route) | Refusal::Probe(route) if route.forged_gets_fail => {
+            return prepared(refusal, &route.fail);
+        }
         Refusal::TooMany { left } => &format!("Retry-After: {}\r\n", left.as_secs() + 1),
         Refusal::NoRoute
         | Refusal::Forbidden
         | Refusal::Forged(_)
+        | Refusal::Probe(_)
+        | Refusal::NotAscii(_)
         | Refusal::NoId(_)
         | Refusal::BadId(_)
         | Refusal::NotAllowed => "",
@@ -91,13 +101,13 @@ pub fn refused(refusal: &Refusal) -> Reply {
     }
 }
 
-fn forged(refusal: &Refusal, route: &Route) -> Reply {
-    let mut head = route.fail.head.clone();
+fn prepared(refusal: &Refusal, answer: &Prepared) -> Reply {
+    let mut head = answer.head.clone();
     head.extend_from_slice(format!("X-Payrelay-Outcome: {}\r\n", refusal.outcome()).as_bytes());
     Reply {
-        status: route.fail.status,
+        status: answer.status,
         head,
-        body: route.fail.body.clone(),
+        body: answer.body.clone(),
     }
 }
 

@@ -187,7 +187,9 @@ impl Desk {
         match self.judge(&routes, request, body) {
             Err(refusal) => {
                 let refusal = self.slowed_down(refusal, request);
-                self.metrics.http_refused(refusal.outcome());
+                if !matches!(refusal, Refusal::Proof(_)) {
+                    self.metrics.http_refused(refusal.outcome());
+                }
                 claim(answer::refused(&refusal));
             }
             Ok((route, notification)) => {
@@ -201,7 +203,7 @@ impl Desk {
     /// What a peer is told that fails to prove who it is: that, or, after too many times, to come again later. Nobody else is
     /// slowed down: who proves it comes in, however often others failed from the same address.
     fn slowed_down(&self, refusal: Refusal, request: &Asked<'_>) -> Refusal {
-        if refusal.status() != UNPROVEN {
+        if !matches!(refusal, Refusal::Forged(_)) {
             return refusal;
         }
         let Some(peer) = request.peer else {
@@ -235,15 +237,25 @@ impl Desk {
         if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
             return Err(Refusal::Forbidden);
         }
-        if request.method != "POST" {
-            return Err(Refusal::Method);
+        if !route.methods.allow(request.method) {
+            return Err(match (request.method, &route.proof) {
+                ("GET" | "HEAD", Some(_)) => Refusal::Proof(Arc::clone(route)),
+                _ => Refusal::Method(Arc::clone(route)),
+            });
+        }
+        if let Some(name) = route.unreadable_header(request) {
+            return Err(Refusal::NotAscii(name.to_owned()));
         }
         let at_unix_ms = unix_ms();
         let believed = route
             .verify(request, id, query, &body, at_unix_ms / 1000)
             .map_err(|refused| {
                 route.complain(&refused, request.peer, at_unix_ms);
-                Refusal::Forged(Arc::clone(route))
+                match refused {
+                    // The provider's own test is no reason to slow the provider down.
+                    verify::Refused::Probe => Refusal::Probe(Arc::clone(route)),
+                    _ => Refusal::Forged(Arc::clone(route)),
+                }
             })?;
         let opened = route.open(&body);
         let parts = Parts {
@@ -287,7 +299,7 @@ fn event(route: &Route, parts: &Parts<'_>, believed: Believed) -> Option<Box<str
         Some(selector) => parts
             .select(selector)
             // Delivered all the same: a payment is worth more than the key to its retries.
-            .inspect_err(|missing| log::debug!("route {}: no event key, {missing}", route.name))
+            .inspect_err(|missing| route.no_event_key(missing))
             .ok(),
     };
     found.map(route::event_key)
@@ -310,9 +322,15 @@ enum Refusal {
     NoRoute,
     /// It does not come from where this route's requests may.
     Forbidden,
-    Method,
+    Method(Arc<Route>),
+    /// No notification, but the provider's question whether this address answers.
+    Proof(Arc<Route>),
+    /// A header that the route needs has bytes outside ASCII in it; names it.
+    NotAscii(String),
     /// The signature is not the provider's.
     Forged(Arc<Route>),
+    /// A false signature of the provider's own, sent to see it refused.
+    Probe(Arc<Route>),
     /// It failed to prove who it is, once too often.
     TooMany {
         left: Duration,
@@ -327,8 +345,10 @@ impl Refusal {
         match self {
             Self::NoRoute | Self::NotAllowed => 404,
             Self::Forbidden => 403,
-            Self::Method => 405,
-            Self::Forged(_) => 401,
+            Self::Method(_) => 405,
+            Self::Proof(_) => 200,
+            Self::NotAscii(_) => 400,
+            Self::Forged(_) | Self::Probe(_) => UNPROVEN,
             Self::TooMany { .. } => 429,
             Self::NoId(_) | Self::BadId(_) => 400,
         }
@@ -340,8 +360,10 @@ impl Refusal {
             Self::NoRoute => "no-route",
             Self::NotAllowed => "not-allowed",
             Self::Forbidden => "forbidden",
-            Self::Method => "method",
-            Self::Forged(_) => "bad-signature",
+            Self::Method(_) => "method",
+            Self::Proof(_) => "proof",
+            Self::NotAscii(_) => "not-ascii",
+            Self::Forged(_) | Self::Probe(_) => "bad-signature",
             Self::TooMany { .. } => "too-many",
             Self::NoId(_) | Self::BadId(_) => "no-id",
         }
@@ -353,9 +375,18 @@ impl Refusal {
             Self::NoRoute => "no route has this path".into(),
             Self::NotAllowed => "this backend id is not in tcp.backends".into(),
             Self::Forbidden => "this route's allow does not have your address".into(),
-            Self::Method => "notifications are posted: use POST".into(),
+            Self::Method(route) => {
+                format!(
+                    "this route takes no such method; allowed: {}",
+                    route.allowed()
+                )
+            }
+            Self::Proof(_) => String::new(),
+            Self::NotAscii(name) => {
+                format!("the header {name}, which this route needs, has bytes outside ASCII in it")
+            }
             // Not why: that would help nobody but a forger. The log says it.
-            Self::Forged(_) => "the signature is not right".into(),
+            Self::Forged(_) | Self::Probe(_) => "the signature is not right".into(),
             Self::TooMany { left } => format!(
                 "too many requests from your address have failed; come again in {} s",
                 left.as_secs() + 1

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::forged::Complaints;
-use crate::claims::Asked;
-use crate::config::{self, Segment, Selector};
+use super::select::Missing;
+use crate::claims::{Asked, NOT_ASCII_HEADER};
+use crate::config::{self, Methods, Segment, Selector};
+use crate::log_once::LogOnce;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::peers::Networks;
 use crate::verify::{self, Believed, Refused, Verifier};
@@ -28,10 +30,13 @@ pub struct Route {
     /// Where its requests may come from.
     pub allow: Networks,
     segments: Vec<Segment>,
+    pub methods: Methods,
+    pub proof: Option<Prepared>,
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`.
     pub forged_gets_fail: bool,
     complaints: Complaints,
+    no_event_key: LogOnce,
     pub id: Selector,
     pub event: Option<Selector>,
     pub event_proven: bool,
@@ -103,9 +108,12 @@ impl Route {
             name: Arc::clone(&route.name),
             allow: route.allow.clone(),
             segments: route.path.segments.clone(),
+            methods: route.methods,
+            proof: route.proof.as_ref().map(Prepared::new),
             verifier: route.verifier.clone(),
             forged_gets_fail: route.forged_gets_fail,
             complaints: Complaints::default(),
+            no_event_key: LogOnce::new(),
             id: route.id.clone(),
             event: route.event.clone(),
             event_proven: route.event_proven,
@@ -138,6 +146,44 @@ impl Route {
             body,
         };
         verifier.verify(&request, now_unix_s)
+    }
+
+    /// The first header that this route needs and whose value is not ASCII, so that nobody knows what it says.
+    pub fn unreadable_header<'r>(&self, request: &Asked<'r>) -> Option<&'r str> {
+        let mut unreadable = request
+            .headers
+            .iter()
+            .filter(|(name, _)| *name == NOT_ASCII_HEADER)
+            .map(|(_, name)| *name);
+        unreadable.find(|name| {
+            let is_it = |its: &String| its.eq_ignore_ascii_case(name);
+            let selects = |selector: &Selector| match selector {
+                Selector::Header(names) => names.iter().any(is_it),
+                _ => false,
+            };
+            let verifier = self.verifier.as_ref();
+            self.forward_headers.iter().any(is_it)
+                || selects(&self.id)
+                || self.event.as_ref().is_some_and(selects)
+                || verifier.is_some_and(|verifier| verifier.reads_header(name))
+        })
+    }
+
+    /// What is allowed, as the header Allow has it.
+    pub fn allowed(&self) -> &'static str {
+        match (self.methods.post, self.methods.get || self.proof.is_some()) {
+            (true, false) => "POST",
+            (true, true) => "GET, POST",
+            (false, _) => "GET",
+        }
+    }
+
+    /// Logs now and then that notifications come without their event key, so that their retries are delivered twice.
+    pub fn no_event_key(&self, missing: &Missing) {
+        self.no_event_key.warn(format_args!(
+            "route {}: a notification has no event key, so a retry of it is delivered once more: {missing}",
+            self.name
+        ));
     }
 
     /// Counts a request from `peer` that was not believed, and logs it if there were not many lately.

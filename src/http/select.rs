@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::config::Selector;
-use crate::verify::{form, xml};
+use crate::verify::{self, form, xml};
 
 /// The parts of a request that a selector can point into.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub enum Missing {
     NotText(String),
     /// The body is not what the selector reads.
     Unreadable(&'static str),
-    /// Why it cannot be looked into.
+    /// It cannot be looked into; says why.
     Sealed(&'static str),
 }
 
@@ -63,17 +63,10 @@ impl<'a> Parts<'a> {
             Selector::Query(name) => field(self.query.as_bytes(), name, || {
                 format!("{name} in the query")
             }),
-            Selector::Form(name) => field(self.body, name, || format!("form field {name}")),
-            Selector::Header(name) => {
-                let mut values = self
-                    .headers
-                    .iter()
-                    .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-                    .map(|(_, value)| *value);
-                one(values.next(), values.next(), || format!("header {name}")).map(Cow::Borrowed)
-            }
-            Selector::Json(pointer) => json(self.body, pointer).map(Cow::Owned),
-            Selector::Xml(names) => element(self.body, names),
+            Selector::Form(name) => field(self.readable()?, name, || format!("form field {name}")),
+            Selector::Header(names) => self.header(names).map(Cow::Borrowed),
+            Selector::Json(pointer) => json(self.readable()?, pointer).map(Cow::Owned),
+            Selector::Xml(names) => element(self.readable()?, names).map(Cow::Owned),
             Selector::Opened(pointer) => match self.opened {
                 Some(Ok(opened)) => json(opened, pointer).map(Cow::Owned),
                 Some(Err(why)) => Err(Missing::Sealed(why)),
@@ -82,6 +75,35 @@ impl<'a> Parts<'a> {
             // Whoever checked the signature has it, or nobody has.
             Selector::OfSignature => Err(Missing::Nowhere("event in the signature".to_owned())),
         }
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// The body without a byte order mark.
+    fn readable(&self) -> Result<&'a [u8], Missing> {
+        verify::body_text(self.headers, self.body).map_err(Missing::Sealed)
+    }
+
+    /// The value of the header that has one of `names`.
+    fn header(&self, names: &[String]) -> Result<&'a str, Missing> {
+        let place = || format!("header {}", names.join(" or "));
+        let mut found = None;
+        for name in names {
+            let mut values = self.headers.iter();
+            let mut values = values
+                .by_ref()
+                .filter(|(its, _)| its.eq_ignore_ascii_case(name))
+                .map(|(_, value)| *value);
+            match (values.next(), values.next()) {
+                (Some(_), Some(_)) => return Err(Missing::Twice(place())),
+                (Some(value), None) if found.is_some_and(|earlier| earlier != value) => {
+                    return Err(Missing::Twice(place()));
+                }
+                (Some(value), None) => found = Some(value),
+                (None, _) => {}
+            }
+        }
+        found.ok_or_else(|| Missing::Nowhere(place()))
     }
 }
 
@@ -115,11 +137,11 @@ fn form_text(bytes: &[u8], plus_is_space: bool) -> Option<Cow<'_, str>> {
 }
 
 /// The text of the one element with these `names` from the root's children down.
-fn element<'a>(body: &'a [u8], names: &[String]) -> Result<Cow<'a, str>, Missing> {
+fn element(body: &[u8], names: &[String]) -> Result<String, Missing> {
     let (mut first, mut second) = (None, None);
     let read = xml::leaves(body, |leaf| {
         if leaf.path.get(1..) == Some(names) {
-            second = first.replace(leaf.text);
+            second = first.replace(leaf.text.into_owned());
         }
         second.is_none()
     });

@@ -161,7 +161,8 @@ impl Item<'_> {
 impl Adyen {
     /// Whether the keys signed every item of the notice; says what makes it this event.
     pub(super) fn verify(&self, request: &Request<'_>) -> Result<String, Refused> {
-        let Named::<Notice<'_>>(notice) = serde_json::from_slice(request.body).map_err(|_| {
+        let body = request.readable_body()?;
+        let Named::<Notice<'_>>(notice) = serde_json::from_slice(body).map_err(|_| {
             Refused::Malformed("the body is no notice of Adyen, or has a key twice")
         })?;
         if notice.items.is_empty() {

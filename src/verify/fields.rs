@@ -1,7 +1,20 @@
-//! Named fields signed as `name=value&name=value`, sorted by name: what Alipay and WeChat Pay v2 have in common.
+//! Named fields signed as `name=value&name=value`, sorted by name: what Alipay, WeChat Pay v2 and most game channels have in
+//! common.
 //!
-//! Nothing in such a message says where a value ends: the value `1&total_amount=9` and two fields look alike in it. So
-//! fields are refused whose message could be cut in another way into fields that a merchant looks at.
+//! Nothing in such a text says where a value ends: the value `1&total_amount=9` and two fields look alike in it. So one text
+//! has several *readings*: each picks some of the places where `&name=` stands as the beginnings of fields, with their names
+//! in order and none twice. Only one reading of a text is believed, the one with
+//!
+//! 1. the most fields of those that the provider always sends; among these
+//! 2. the most of those that it is known to send; among these
+//! 3. the fewest fields of unknown names cut off from a value that may hold any text (a merchant's own, or a product's name);
+//! 4. the fewest places left inside other values where a field could begin.
+//!
+//! If two readings are equal in all of that, neither is believed. So no text is ever believed in two readings, and a genuine
+//! notification is refused only if its values imitate fields so well that nothing tells the two apart.
+
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
@@ -10,18 +23,34 @@ use super::Refused;
 /// The most fields; providers send about forty.
 pub const FIELDS_MAX: usize = 256;
 
+/// The most places in one text where a field could begin. Fields and what looks like fields in values.
+const STARTS_MAX: usize = 2 * FIELDS_MAX;
+
 /// The fields of one message, sorted by name, each there once.
 pub struct Fields<'a>(Vec<Field<'a>>);
 
 /// A name and its value, decoded.
 pub type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
+/// What is known of a provider's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known<'k> {
+    /// Names that every notification has.
+    pub always: &'k [&'k str],
+    /// Names that some notifications have.
+    pub sometimes: &'k [&'k str],
+    /// Names whose values are the merchant's or the buyer's own text.
+    pub free_text: &'k [&'k str],
+    /// Names that are never in the text, such as the signature's own.
+    pub never: &'k [&'k str],
+}
+
 impl<'a> Fields<'a> {
-    /// Takes `fields` if they can be read in one way only. `known` are the names that a merchant looks at.
+    /// Takes `fields`, each of which may be there once.
     ///
     /// # Errors
-    /// There are too many, one is there twice, a name is none, or a value has in it what looks like another field.
-    pub fn new<I>(fields: I, known: &[&str]) -> Result<Self, Refused>
+    /// There are too many, one is there twice, or a name is none.
+    pub fn new<I>(fields: I) -> Result<Self, Refused>
     where
         I: Iterator<Item = Result<Field<'a>, Refused>>,
     {
@@ -42,16 +71,7 @@ impl<'a> Fields<'a> {
         if all.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(Refused::Repeated("field".into()));
         }
-        let all = Self(all);
-        let is_field = |name: &[u8]| {
-            known.iter().any(|known| known.as_bytes() == name) || all.get(name).is_some()
-        };
-        if all.0.iter().any(|(_, value)| hides_field(value, is_field)) {
-            return Err(Refused::Malformed(
-                "a value has in it what could be read as another field",
-            ));
-        }
-        Ok(all)
+        Ok(Self(all))
     }
 
     /// The value of the field called `name`.
@@ -63,17 +83,47 @@ impl<'a> Fields<'a> {
         Some(&self.0[at].1)
     }
 
-    /// The message over the fields that `signs` picks by name and value, in pieces.
-    pub fn message(&self, signs: impl Fn(&[u8], &[u8]) -> bool, mut piece: impl FnMut(&[u8])) {
-        let picked = self.0.iter().filter(|(name, value)| signs(name, value));
-        for (at, (name, value)) in picked.enumerate() {
-            if at > 0 {
-                piece(b"&");
+    /// The text over the fields whose names `signs` picks.
+    pub fn text(&self, skips_empty: bool, signs: impl Fn(&[u8]) -> bool) -> Text {
+        let mut bytes = Vec::with_capacity(1024);
+        let mut begins = Vec::with_capacity(self.0.len());
+        for (name, value) in &self.0 {
+            if !signs(name) || (skips_empty && value.is_empty()) {
+                continue;
             }
-            piece(name);
-            piece(b"=");
-            piece(value);
+            if !begins.is_empty() {
+                bytes.push(b'&');
+            }
+            begins.push(bytes.len());
+            bytes.extend_from_slice(name);
+            bytes.push(b'=');
+            bytes.extend_from_slice(value);
         }
+        Text {
+            bytes,
+            begins,
+            skips_empty,
+        }
+    }
+}
+
+/// A signed text, and the reading that it was made of.
+pub struct Text {
+    /// What is signed.
+    pub bytes: Vec<u8>,
+    /// Where each field begins.
+    begins: Vec<usize>,
+    skips_empty: bool,
+}
+
+impl Text {
+    /// Whether this is the likeliest reading of the text, and the only one so likely. To be asked once the signature is
+    /// right: it takes longer than that.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_reading(&self, known: &Known<'_>) -> Result<(), Refused> {
+        readings::check(self, known)
     }
 }
 
@@ -81,18 +131,163 @@ fn is_of_name(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.-$".contains(byte)
 }
 
-/// Whether `value` contains `&name=` with the name of a field.
-fn hides_field(value: &[u8], is_field: impl Fn(&[u8]) -> bool) -> bool {
-    let mut rest = value;
-    while let Some(at) = rest.iter().position(|&b| b == b'&') {
-        rest = &rest[at + 1..];
-        let name = rest
-            .iter()
-            .position(|b| !is_of_name(b))
-            .unwrap_or(rest.len());
-        if rest.get(name) == Some(&b'=') && is_field(&rest[..name]) {
-            return true;
+/// The readings of a text, and which of them is the likeliest.
+mod readings {
+    use super::{Known, Refused, STARTS_MAX, Text, is_of_name};
+
+    /// A place where a field could begin.
+    struct Start<'t> {
+        at: usize,
+        name: &'t [u8],
+        kind: Kind,
+        is_free_text: bool,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Always,
+        Sometimes,
+        Unknown,
+    }
+
+    /// How likely a reading is, the most telling first: fields that are always there, known fields; less the unknown fields cut
+    /// off from free text; less the beginnings inside values that are no free text.
+    #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+    struct Likelihood([i16; 4]);
+
+    impl Likelihood {
+        /// With one more field.
+        fn with(self, start: &Start<'_>) -> Self {
+            self.plus(match start.kind {
+                Kind::Always => [1, 0, 0, 0],
+                Kind::Sometimes => [0, 1, 0, 0],
+                Kind::Unknown => [0, 0, 0, 0],
+            })
+        }
+
+        /// With `between` beginnings in the value of the field `of`, after which `next` begins.
+        fn with_value(self, of: &Start<'_>, between: usize, next: Option<&Start<'_>>) -> Self {
+            let is_cut = next.is_some_and(|next| next.kind == Kind::Unknown);
+            self.plus(match (of.is_free_text, is_cut) {
+                (true, true) => [0, 0, -1, 0],
+                (true, false) => [0, 0, 0, 0],
+                (false, _) => [0, 0, 0, -(between as i16)],
+            })
+        }
+
+        fn plus(self, more: [i16; 4]) -> Self {
+            Self(std::array::from_fn(|at| self.0[at] + more[at]))
         }
     }
-    false
+
+    /// Refuses `text` if its reading is not the one likeliest.
+    pub fn check(text: &Text, known: &Known<'_>) -> Result<(), Refused> {
+        let starts = starts(&text.bytes, known)?;
+        let own = &text.begins;
+        // The usual case: nothing in a value looks like a field, and every other reading has fewer fields.
+        let all_own = starts.len() == own.len();
+        let cut_off = |pair: &[Start<'_>]| pair[0].is_free_text && pair[1].kind == Kind::Unknown;
+        if all_own && !starts.windows(2).any(cut_off) {
+            return Ok(());
+        }
+        let mine = likelihood_of(&starts, own);
+        let (best, readings) = best(text, &starts);
+        (mine == Some(best) && readings == 1)
+            .then_some(())
+            .ok_or(Refused::Malformed(
+                "a value has in it what could be read as another field",
+            ))
+    }
+
+    fn starts<'t>(text: &'t [u8], known: &Known<'_>) -> Result<Vec<Start<'t>>, Refused> {
+        let has = |names: &[&str], name: &[u8]| names.iter().any(|its| its.as_bytes() == name);
+        let mut starts = Vec::with_capacity(48);
+        let mut at = 0;
+        while at < text.len() {
+            let rest = &text[at..];
+            let length = rest.iter().position(|b| !is_of_name(b));
+            if let Some(length @ 1..) = length
+                && rest[length] == b'='
+                && !has(known.never, &rest[..length])
+            {
+                if starts.len() == STARTS_MAX {
+                    return Err(Refused::TooMany("fields in values"));
+                }
+                let name = &rest[..length];
+                let kind = match () {
+                    () if has(known.always, name) => Kind::Always,
+                    () if has(known.sometimes, name) => Kind::Sometimes,
+                    () => Kind::Unknown,
+                };
+                starts.push(Start {
+                    at,
+                    name,
+                    kind,
+                    is_free_text: has(known.free_text, name),
+                });
+            }
+            match rest.iter().position(|&b| b == b'&') {
+                Some(next) => at += next + 1,
+                None => break,
+            }
+        }
+        Ok(starts)
+    }
+
+    fn likelihood_of(starts: &[Start<'_>], own: &[usize]) -> Option<Likelihood> {
+        let mut sum = Likelihood::default();
+        let mut last: Option<usize> = None;
+        for &at in own {
+            let found = starts.binary_search_by(|start| start.at.cmp(&at)).ok()?;
+            if let Some(last) = last {
+                sum = sum.with_value(&starts[last], found - last - 1, Some(&starts[found]));
+            }
+            sum = sum.with(&starts[found]);
+            last = Some(found);
+        }
+        let last = last?;
+        Some(sum.with_value(&starts[last], starts.len() - last - 1, None))
+    }
+
+    /// The likelihood of the likeliest reading, and how many there are of it (2: at least two).
+    fn best(text: &Text, starts: &[Start<'_>]) -> (Likelihood, u8) {
+        // What the readings are worth whose last field so far begins at each start.
+        let mut until: Vec<Option<(Likelihood, u8)>> = Vec::with_capacity(starts.len());
+        let mut best = (Likelihood::default(), 0);
+        for (n, start) in starts.iter().enumerate() {
+            let mut here =
+                (n == 0 && start.at == 0).then(|| (Likelihood::default().with(start), 1));
+            for (at, (before, known)) in starts[..n].iter().zip(&until).enumerate() {
+                let Some((likelihood, readings)) = *known else {
+                    continue;
+                };
+                let is_empty = before.at + before.name.len() + 2 == start.at;
+                if before.name >= start.name || (text.skips_empty && is_empty) {
+                    continue;
+                }
+                let likelihood = likelihood
+                    .with_value(before, n - at - 1, Some(start))
+                    .with(start);
+                here = Some(better(here, (likelihood, readings)));
+            }
+            until.push(here);
+            let ends_empty = start.at + start.name.len() + 1 == text.bytes.len();
+            if let Some((likelihood, readings)) = here
+                && !(text.skips_empty && ends_empty)
+            {
+                let likelihood = likelihood.with_value(start, starts.len() - n - 1, None);
+                best = better((best.1 > 0).then_some(best), (likelihood, readings));
+            }
+        }
+        best
+    }
+
+    fn better(one: Option<(Likelihood, u8)>, other: (Likelihood, u8)) -> (Likelihood, u8) {
+        match one {
+            None => other,
+            Some(one) if one.0 > other.0 => one,
+            Some(one) if one.0 == other.0 => (one.0, one.1.saturating_add(other.1).min(2)),
+            Some(_) => other,
+        }
+    }
 }

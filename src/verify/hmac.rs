@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::keys::{MacKey, hex_lower, hex_upper};
-use super::{Refused, Request, SIGNATURES_MAX, Tolerance, check_time};
+use super::{Refused, Request, SIGNATURES_MAX, TimeUnit, Tolerance, check_time};
 
 /// The most items of a signature header, signatures or not.
 const ITEMS_MAX: usize = 64;
@@ -31,8 +31,10 @@ pub struct Hmac {
     pub message: Message,
     /// Where `{timestamp}` comes from.
     pub timestamp: Option<Timestamp>,
-    /// The header that `{id}` comes from, in lower case.
-    pub id_header: Option<Box<str>>,
+    /// What the time counts.
+    pub unit: TimeUnit,
+    /// The header that `{id}` comes from, in lower case; further ones are other names of it.
+    pub id_headers: Vec<Box<str>>,
     /// What `{url}` stands for.
     pub url: Option<Url>,
     /// How far `{timestamp}` may be from now.
@@ -74,8 +76,8 @@ impl Digest {
 /// Where the time of a signature stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Timestamp {
-    /// In a header of its own, in lower case.
-    Header(Box<str>),
+    /// In a header of its own, in lower case; further ones are other names of it.
+    Header(Vec<Box<str>>),
     /// In the item of the signature header that begins so.
     Item(Box<str>),
 }
@@ -241,9 +243,9 @@ impl Hmac {
     pub(super) fn verify(&self, request: &Request<'_>, now_unix_s: u64) -> Result<(), Refused> {
         let given = self.given(request)?;
         if self.message.has_timestamp() {
-            check_time(given.timestamp, now_unix_s, self.tolerance)?;
+            check_time(given.timestamp, self.unit, now_unix_s, self.tolerance)?;
         }
-        self.check_seams(&given, request)?;
+        self.check_seams(&given, request, now_unix_s)?;
         let mut verified = false;
         for key in &self.keys {
             let expected = self.signature(key, &given, request);
@@ -257,26 +259,20 @@ impl Hmac {
 
     /// Whether the header called `name`, in lower case, is a part of the message.
     pub(super) fn signs_header(&self, name: &str) -> bool {
-        let is_id = self.message.has_id() && self.id_header.as_deref() == Some(name);
+        let is_one_of = |names: &[Box<str>]| names.iter().any(|its| **its == *name);
+        let is_id = self.message.has_id() && is_one_of(&self.id_headers);
         let is_time =
-            matches!(&self.timestamp, Some(Timestamp::Header(header)) if **header == *name);
+            matches!(&self.timestamp, Some(Timestamp::Header(headers)) if is_one_of(headers));
         is_id || (is_time && self.message.has_timestamp())
     }
 
+    /// Whether the header called `name`, in lower case, is looked at.
+    pub(super) fn reads_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|its| **its == *name) || self.signs_header(name)
+    }
+
     fn given<'r>(&self, request: &Request<'r>) -> Result<Given<'r>, Refused> {
-        let mut value = None;
-        for header in &self.headers {
-            match (value, request.one_of(header)?) {
-                // Two names of one header, and two values: who knows which the backend reads.
-                (Some(earlier), Some(other)) if earlier != other => {
-                    return Err(Refused::Repeated(header.clone()));
-                }
-                (None, found) => value = found,
-                (Some(_), _) => {}
-            }
-        }
-        let place = self.headers.first().map_or("", |name| name);
-        let value = value.ok_or(Refused::Missing(place.into()))?;
+        let value = request.header_of(&self.headers)?;
         let mut given = Given {
             signatures: Vec::new(),
             timestamp: "",
@@ -311,28 +307,29 @@ impl Hmac {
         }
         if self.message.has_timestamp() {
             given.timestamp = match &self.timestamp {
-                Some(Timestamp::Header(header)) => request.header(header)?,
+                Some(Timestamp::Header(headers)) => request.header_of(headers)?,
                 Some(Timestamp::Item(_)) | None => {
                     time.ok_or(Refused::Missing("timestamp".into()))?
                 }
             };
         }
         if self.message.has_id() {
-            given.id = request.header(self.id_header.as_deref().unwrap_or_default())?;
+            given.id = request.header_of(&self.id_headers)?;
         }
         Ok(given)
     }
 
     /// Refuses values with which the message could be cut into other parts than these.
-    fn check_seams(&self, given: &Given<'_>, request: &Request<'_>) -> Result<(), Refused> {
+    fn check_seams(
+        &self,
+        given: &Given<'_>,
+        request: &Request<'_>,
+        now_unix_s: u64,
+    ) -> Result<(), Refused> {
         const SEAM: Refused =
             Refused::Malformed("where one signed part ends and the next begins cannot be told");
-        for part in self.message.beside(&Part::Id).into_iter().flatten() {
-            if let Part::Literal(text) = part
-                && given.id.contains(&**text)
-            {
-                return Err(SEAM);
-            }
+        if self.message.has_id() && !self.id_ends_once(given, now_unix_s) {
+            return Err(SEAM);
         }
         if self.message.has_id() && given.id.is_empty() {
             return Err(Refused::Malformed("its id header is empty"));
@@ -353,6 +350,44 @@ impl Hmac {
             return Err(SEAM);
         }
         Ok(())
+    }
+
+    /// Whether the id ends where the message first allows it: then nobody can cut the same text elsewhere.
+    fn id_ends_once(&self, given: &Given<'_>, now_unix_s: u64) -> bool {
+        let Some(at) = self.message.0.iter().position(|part| *part == Part::Id) else {
+            return true;
+        };
+        let (before, after) = (&self.message.0[..at], &self.message.0[at + 1..]);
+        // What stands before it is as long as it is, unless a body or an address is among it.
+        let is_open = |part: &Part| matches!(part, Part::Body | Part::Url);
+        if let Some(Part::Literal(text)) = before.last()
+            && before.iter().any(is_open)
+            && given.id.contains(&**text)
+        {
+            return false;
+        }
+        match after {
+            [Part::Literal(first), Part::Timestamp, then @ ..] => {
+                let then = match then {
+                    [Part::Literal(text), ..] => text,
+                    _ => "",
+                };
+                // A time of now would have to follow an earlier end of the id.
+                let text = [given.id, first, given.timestamp, then].concat();
+                let earlier = text
+                    .match_indices(&**first)
+                    .take_while(|(at, _)| *at < given.id.len());
+                earlier.into_iter().all(|(at, _)| {
+                    let rest = &text[at + first.len()..];
+                    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+                    let (time, rest) = rest.split_at(digits);
+                    !rest.starts_with(then)
+                        || check_time(time, self.unit, now_unix_s, self.tolerance).is_err()
+                })
+            }
+            [Part::Literal(text), ..] => !given.id.contains(&**text),
+            _ => true,
+        }
     }
 
     fn signature(&self, key: &MacKey, given: &Given<'_>, request: &Request<'_>) -> String {

@@ -3,11 +3,14 @@
 //! Their `Debug` shows nothing of a secret, and no error repeats a part of one.
 
 use std::fmt;
+use std::sync::Arc;
 
-use aws_lc_rs::digest::Digest;
+use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::hmac;
-use aws_lc_rs::rsa::PublicEncryptingKey;
-use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+use aws_lc_rs::signature::{
+    ParsedPublicKey, RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
+    RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -28,8 +31,14 @@ pub enum BadKey {
     Private,
     /// A certificate in which no key can be found.
     BrokenCertificate,
-    /// Not an RSA key of 2,048 to 8,192 bits.
+    /// Not an RSA key of 1,024 to 8,192 bits.
     NotRsa,
+    /// An RSA key of less than 2,048 bits.
+    WeakRsa,
+    /// More keys in one PEM than a route takes.
+    TooMany,
+    /// Two keys in one PEM where one is named.
+    NotOne,
     /// Not 32 bytes.
     NotApiV3,
 }
@@ -49,6 +58,12 @@ impl fmt::Display for BadKey {
             Self::Private => "a private key; needed: the provider's public key or certificate",
             Self::BrokenCertificate => "not a certificate that can be read",
             Self::NotRsa => "not an RSA public key of 2048 to 8192 bits",
+            Self::WeakRsa => {
+                "an RSA key of less than 2048 bits, which can be broken; let the provider make a longer one. \
+                 If it cannot: allow_sha1 = true, where the preset takes it"
+            }
+            Self::TooMany => "more than 16 keys in one PEM; keep those that still sign",
+            Self::NotOne => "a PEM with several keys, and one serial for them; give each an entry of its own",
             Self::NotApiV3 => "an APIv3 key has exactly 32 bytes",
         })
     }
@@ -125,23 +140,60 @@ impl fmt::Debug for MacKey {
     }
 }
 
+/// The hash under an RSA signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RsaHash {
+    /// SHA-1, for providers that have nothing better.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+}
+
+impl RsaHash {
+    /// The hash of `text`.
+    pub(super) fn of(self, text: &[u8]) -> Digest {
+        let algorithm = match self {
+            Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha256 => &digest::SHA256,
+        };
+        digest::digest(algorithm, text)
+    }
+}
+
+/// The shortest RSA key that a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RsaBits {
+    /// 2,048 bits.
+    Usual,
+    /// 1,024 bits, for providers that give no longer ones.
+    Weak,
+}
+
 /// A provider's RSA key.
 #[derive(Clone)]
 pub struct RsaKey {
-    key: std::sync::Arc<ParsedPublicKey>,
+    sha1: Arc<ParsedPublicKey>,
+    sha256: Arc<ParsedPublicKey>,
     serial: Option<Box<str>>,
 }
 
 impl RsaKey {
-    /// Reads a public key (SPKI) or a certificate in PEM, or the base64 of an SPKI alone.
+    /// Reads every public key (SPKI) and certificate of a PEM, or the base64 of an SPKI alone.
     ///
     /// Of a certificate only key and serial number are taken; who issued it and until when it is valid is not looked at,
     /// since whoever wrote the configuration has chosen it.
     ///
     /// # Errors
-    /// It is none of these, or not RSA with 2,048 to 8,192 bits.
-    pub fn read(text: &str) -> Result<Self, BadKey> {
-        let (label, der) = unpem(text)?;
+    /// One of them is none of these, or not RSA with as many bits.
+    pub fn read_all(text: &str, bits: RsaBits) -> Result<Vec<Self>, BadKey> {
+        let blocks = unpem(text)?;
+        blocks
+            .into_iter()
+            .map(|block| Self::new(block, bits))
+            .collect()
+    }
+
+    fn new((label, der): (&str, Vec<u8>), bits: RsaBits) -> Result<Self, BadKey> {
         let (spki, serial) = match label {
             "PUBLIC KEY" => (der, None),
             "CERTIFICATE" => {
@@ -151,12 +203,24 @@ impl RsaKey {
             label if label.ends_with("PRIVATE KEY") => return Err(BadKey::Private),
             _ => return Err(BadKey::OtherPem),
         };
-        // It is this that knows the limits of the key's size; the other finds out at the first signature.
-        PublicEncryptingKey::from_der(&spki).map_err(|_| BadKey::NotRsa)?;
-        let key =
-            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &spki).map_err(|_| BadKey::NotRsa)?;
+        let least = match bits {
+            RsaBits::Usual => 2048,
+            RsaBits::Weak => 1024,
+        };
+        let length = modulus_bits(&spki).ok_or(BadKey::NotRsa)?;
+        if !(1024..=8192).contains(&length) {
+            return Err(BadKey::NotRsa);
+        }
+        if length < least {
+            return Err(BadKey::WeakRsa);
+        }
+        let parse = |algorithm| {
+            let key = ParsedPublicKey::new(algorithm, &spki).map_err(|_| BadKey::NotRsa);
+            key.map(Arc::new)
+        };
         Ok(Self {
-            key: key.into(),
+            sha1: parse(&RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY)?,
+            sha256: parse(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY)?,
             serial,
         })
     }
@@ -166,15 +230,19 @@ impl RsaKey {
         self.serial.as_deref()
     }
 
-    /// Whether it made `signature` (PKCS#1 v1.5) for the message with this SHA-256.
-    pub(super) fn verifies(&self, message: &Digest, signature: &[u8]) -> bool {
-        self.key.verify_digest_sig(message, signature).is_ok()
+    /// Whether it made `signature` (PKCS#1 v1.5) for the message with this hash.
+    pub(super) fn verifies(&self, hash: RsaHash, message: &Digest, signature: &[u8]) -> bool {
+        let key = match hash {
+            RsaHash::Sha1 => &self.sha1,
+            RsaHash::Sha256 => &self.sha256,
+        };
+        key.verify_digest_sig(message, signature).is_ok()
     }
 }
 
 impl PartialEq for RsaKey {
     fn eq(&self, other: &Self) -> bool {
-        (*self.key).as_ref() == (*other.key).as_ref() && self.serial == other.serial
+        (*self.sha256).as_ref() == (*other.sha256).as_ref() && self.serial == other.serial
     }
 }
 
@@ -189,34 +257,60 @@ pub fn unbase64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// The label and the bytes of the first block of a PEM; text without one is taken for the base64 of a public key.
-fn unpem(text: &str) -> Result<(&str, Vec<u8>), BadKey> {
+/// A block of a PEM: its label and its bytes.
+type Block<'t> = (&'t str, Vec<u8>);
+
+/// The blocks of a PEM; text without one is taken for the base64 of a public key.
+fn unpem(text: &str) -> Result<Vec<Block<'_>>, BadKey> {
     const BEGIN: &str = "-----BEGIN ";
-    let (label, body) = match text.find(BEGIN) {
-        None => ("PUBLIC KEY", text),
-        Some(at) => {
-            let rest = &text[at + BEGIN.len()..];
-            let (label, rest) = rest.split_once("-----").ok_or(BadKey::BrokenPem)?;
-            let end = format!("-----END {label}-----");
-            let (body, _) = rest.split_once(&end).ok_or(BadKey::BrokenPem)?;
-            (label, body)
-        }
+    let Some((_, mut rest)) = text.split_once(BEGIN) else {
+        return Ok(vec![(
+            "PUBLIC KEY",
+            unbase64_lines(text, BadKey::NotBase64)?,
+        )]);
     };
-    let digits: String = body.split_ascii_whitespace().collect();
+    let mut blocks = Vec::new();
+    loop {
+        if blocks.len() == super::KEYS_MAX {
+            return Err(BadKey::TooMany);
+        }
+        let (label, body) = rest.split_once("-----").ok_or(BadKey::BrokenPem)?;
+        let end = format!("-----END {label}-----");
+        let (body, after) = body.split_once(&end).ok_or(BadKey::BrokenPem)?;
+        blocks.push((label, unbase64_lines(body, BadKey::BrokenPem)?));
+        match after.split_once(BEGIN) {
+            Some((_, next)) => rest = next,
+            None => return Ok(blocks),
+        }
+    }
+}
+
+fn unbase64_lines(text: &str, bad: BadKey) -> Result<Vec<u8>, BadKey> {
+    let digits: String = text.split_ascii_whitespace().collect();
     if digits.is_empty() {
         return Err(BadKey::Empty);
     }
-    let der = STANDARD.decode(digits).map_err(|_| match label {
-        "PUBLIC KEY" if !text.contains(BEGIN) => BadKey::NotBase64,
-        _ => BadKey::BrokenPem,
-    })?;
-    Ok((label, der))
+    STANDARD.decode(digits).map_err(|_| bad)
 }
+
+/// How long the modulus of an RSA key in an SPKI is (RFC 8017 appendix A.1.1, in RFC 5280 section 4.1).
+fn modulus_bits(spki: &[u8]) -> Option<usize> {
+    let (spki, _) = element(spki, SEQUENCE)?;
+    let (_algorithm, rest) = element(spki.content, SEQUENCE)?;
+    let (key, _) = element(rest, BIT_STRING)?;
+    let (key, _) = element(key.content.strip_prefix(&[0])?, SEQUENCE)?;
+    let (modulus, _) = element(key.content, INTEGER)?;
+    let zeros = modulus.content.iter().take_while(|&&byte| byte == 0);
+    let digits = &modulus.content[zeros.count()..];
+    Some(8 * digits.len() - digits.first()?.leading_zeros() as usize)
+}
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 
 /// The serial number without leading zeros, and the SPKI, of an X.509 certificate (RFC 5280 §4.1).
 fn certificate(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    const SEQUENCE: u8 = 0x30;
-    const INTEGER: u8 = 0x02;
     const VERSION: u8 = 0xa0;
     let (certificate, _) = element(der, SEQUENCE)?;
     let (to_be_signed, _) = element(certificate.content, SEQUENCE)?;

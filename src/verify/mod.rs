@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use self::adyen::Adyen;
 pub use self::alipay::Alipay;
 pub use self::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
-pub use self::keys::{BadKey, MacKey, RsaKey};
+pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey};
 pub use self::token::{Place as TokenPlace, Token};
 pub use self::wechatpay_v2::WechatpayV2;
 pub use self::wechatpay_v3::{ApiV3Key, WechatpayV3};
@@ -69,6 +69,37 @@ impl<'a> Request<'a> {
         self.one_of(name)?.ok_or(Refused::Missing(name.into()))
     }
 
+    /// The one value of the header that has one of these names, in any case.
+    ///
+    /// # Errors
+    /// There is none, or several that differ.
+    fn header_of(&self, names: &[Box<str>]) -> Result<&'a str, Refused> {
+        let mut value = None;
+        for name in names {
+            match (value, self.one_of(name)?) {
+                // Two names of one header, and two values: who knows which the backend reads.
+                (Some(earlier), Some(other)) if earlier != other => {
+                    return Err(Refused::Repeated(name.clone()));
+                }
+                (None, found) => value = found,
+                (Some(_), _) => {}
+            }
+        }
+        let first = names.first().map_or("", |name| name);
+        value.ok_or(Refused::Missing(first.into()))
+    }
+
+    /// The body as it is to be read: without a byte order mark.
+    ///
+    /// # Errors
+    /// It is compressed, or in parts.
+    fn readable_body(&self) -> Result<&'a [u8], Refused> {
+        match body_text(self.headers, self.body) {
+            Ok(body) => Ok(body),
+            Err(why) => Err(Refused::Malformed(why)),
+        }
+    }
+
     /// The value of the header called `name`, in any case, if there is one.
     ///
     /// # Errors
@@ -100,6 +131,8 @@ pub enum Refused {
     TooMany(&'static str),
     /// Signed longer ago, or further ahead, than the tolerance.
     Expired,
+    /// WeChat Pay's own test of whether signatures are checked: a false one, marked as such.
+    Probe,
     /// The key that it names is not among the route's.
     UnknownKey,
     /// No key of the route made this signature for these bytes.
@@ -115,6 +148,7 @@ impl Refused {
             Self::Malformed(_) => "malformed",
             Self::TooMany(_) => "too-many",
             Self::Expired => "expired",
+            Self::Probe => "probe",
             Self::UnknownKey => "unknown-key",
             Self::Mismatch => "mismatch",
         }
@@ -131,6 +165,9 @@ impl fmt::Display for Refused {
             Self::TooMany(what) => write!(f, "too many {what}"),
             Self::Expired => f.write_str(
                 "it was signed too long ago or too far ahead; if it is the provider's own, look at this machine's clock",
+            ),
+            Self::Probe => f.write_str(
+                "WeChat Pay tests whether this route refuses false signatures (WECHATPAY/SIGNTEST/); it does",
             ),
             Self::UnknownKey => f.write_str("it names a key that is not among the route's keys"),
             Self::Mismatch => f.write_str("no key of the route made this signature for this body"),
@@ -162,8 +199,8 @@ pub enum Place<'a> {
     Opened(&'a [String]),
     /// An element of an XML body.
     Xml,
-    /// A header.
-    Header(&'a str),
+    /// A header, by any of these names.
+    Header(&'a [String]),
 }
 
 /// How long before and after its signature's time a request is believed; `None`: for ever.
@@ -224,8 +261,12 @@ impl Verifier {
             // Whoever has the password may say anything.
             (_, Engine::Token(_)) | (Place::Path, _) => true,
             (Place::Query(_), _) => false,
-            (Place::Header(name), Engine::Hmac(engine)) => engine.signs_header(name),
-            (Place::Header(name), Engine::WechatpayV3(_)) => wechatpay_v3::signs_header(name),
+            (Place::Header(names), Engine::Hmac(engine)) => {
+                names.iter().all(|name| engine.signs_header(name))
+            }
+            (Place::Header(names), Engine::WechatpayV3(_)) => {
+                names.iter().all(|name| wechatpay_v3::signs_header(name))
+            }
             (Place::Header(_), _) => false,
             // The whole body is signed, whatever it is.
             (_, Engine::Hmac(_) | Engine::WechatpayV3(_)) => true,
@@ -236,6 +277,17 @@ impl Verifier {
                 Place::Form(_) | Place::Json(_) | Place::Xml | Place::Opened(_),
                 Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_),
             ) => false,
+        }
+    }
+
+    /// Whether the check looks at the header called `name`, in any case.
+    pub fn reads_header(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        match &self.engine {
+            Engine::Hmac(engine) => engine.reads_header(&name),
+            Engine::WechatpayV3(_) => wechatpay_v3::reads_header(&name),
+            Engine::Token(engine) => engine.reads_header(&name),
+            Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_) => false,
         }
     }
 
@@ -264,14 +316,67 @@ impl Verifier {
     }
 }
 
-/// Refuses a time further than `tolerance` from `now_unix_s`, both in seconds since 1970.
-fn check_time(signed_at: &str, now_unix_s: u64, tolerance: Tolerance) -> Result<(), Refused> {
-    let digits =
-        (1..=12).contains(&signed_at.len()) && signed_at.bytes().all(|b| b.is_ascii_digit());
+/// `body` as selectors and engines read it: without a byte order mark.
+///
+/// # Errors
+/// By its `headers` it is compressed, or in parts; says so.
+pub fn body_text<'b>(headers: &[(&str, &str)], body: &'b [u8]) -> Result<&'b [u8], &'static str> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    for (name, value) in headers {
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("content-encoding")
+            && !value.is_empty()
+            && !value.eq_ignore_ascii_case("identity")
+        {
+            return Err(
+                "the body is compressed (Content-Encoding), and the relay does not unpack it; switch compression off \
+                 where it is sent, or unpack it in the proxy before the relay",
+            );
+        }
+        let is_multipart = value
+            .get(..10)
+            .is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
+        if name.eq_ignore_ascii_case("content-type") && is_multipart {
+            return Err(
+                "the body is multipart, in which the relay looks for nothing; let the provider send a form \
+                 (application/x-www-form-urlencoded) or JSON",
+            );
+        }
+    }
+    Ok(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
+}
+
+/// What a signed time counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Milliseconds,
+}
+
+/// Refuses a time further than `tolerance` from `now_unix_s`.
+fn check_time(
+    signed_at: &str,
+    unit: TimeUnit,
+    now_unix_s: u64,
+    tolerance: Tolerance,
+) -> Result<(), Refused> {
+    let (digits_max, a_second, why) = match unit {
+        TimeUnit::Seconds => (
+            12,
+            1,
+            "its timestamp is no number of seconds; if it is in milliseconds, set timestamp_unit = \"ms\"",
+        ),
+        TimeUnit::Milliseconds => (15, 1000, "its timestamp is no number of milliseconds"),
+    };
+    let digits = (1..=digits_max).contains(&signed_at.len())
+        && signed_at.bytes().all(|b| b.is_ascii_digit());
     let signed_at = signed_at.parse::<u64>().ok().filter(|_| digits);
-    let signed_at = signed_at.ok_or(Refused::Malformed("its timestamp is no number of seconds"))?;
+    let signed_at = signed_at.ok_or(Refused::Malformed(why))?;
+    let now = now_unix_s.saturating_mul(a_second);
     match tolerance {
-        Some(tolerance) if signed_at.abs_diff(now_unix_s) > tolerance.as_secs() => {
+        Some(tolerance) if signed_at.abs_diff(now) > tolerance.as_secs() * a_second => {
             Err(Refused::Expired)
         }
         _ => Ok(()),

@@ -3,9 +3,9 @@
 //! Events and headers are in the words of relay.toml. Sources are the providers' documents and SDKs; doc/providers.md says
 //! it for operators.
 
-use super::Tolerance;
 use super::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
 use super::keys::{BadKey, MacKey};
+use super::{TimeUnit, Tolerance};
 
 /// What a route gets by `verify = "<name>"`, where it says nothing else itself.
 #[derive(Debug)]
@@ -56,9 +56,9 @@ pub struct HmacPreset {
     prefix: &'static str,
     encoding: Encoding,
     message: &'static str,
-    timestamp_header: Option<&'static str>,
+    timestamp_headers: &'static [&'static str],
     timestamp_item: Option<&'static str>,
-    id_header: Option<&'static str>,
+    id_headers: &'static [&'static str],
     /// How its secrets are written.
     key: KeyText,
 }
@@ -120,20 +120,21 @@ impl HmacPreset {
         url: Option<Url>,
         tolerance: Tolerance,
     ) -> Result<Hmac, BadMessage> {
-        let header = self
-            .timestamp_header
-            .map(|name| Timestamp::Header(name.into()));
+        let boxed = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+        let header = (!self.timestamp_headers.is_empty())
+            .then(|| Timestamp::Header(boxed(self.timestamp_headers)));
         let item = self
             .timestamp_item
             .map(|prefix| Timestamp::Item(prefix.into()));
         Ok(Hmac {
-            headers: self.headers.iter().map(|&name| name.into()).collect(),
+            headers: boxed(self.headers),
             separator: self.separator,
             prefix: self.prefix.into(),
             encoding: self.encoding,
             message: Message::parse(self.message)?,
             timestamp: header.or(item),
-            id_header: self.id_header.map(Into::into),
+            unit: TimeUnit::Seconds,
+            id_headers: boxed(self.id_headers),
             url,
             tolerance,
             keys,
@@ -148,9 +149,9 @@ const PLAIN: HmacPreset = HmacPreset {
     prefix: "",
     encoding: Encoding::Hex,
     message: "{body}",
-    timestamp_header: None,
+    timestamp_headers: &[],
     timestamp_item: None,
-    id_header: None,
+    id_headers: &[],
     key: KeyText::Text,
 };
 
@@ -164,13 +165,14 @@ const STRIPE: HmacPreset = HmacPreset {
 };
 
 const STANDARD_WEBHOOKS: HmacPreset = HmacPreset {
-    headers: &["webhook-signature"],
+    // Svix sends its own names for the same.
+    headers: &["webhook-signature", "svix-signature"],
     separator: Some(' '),
     prefix: "v1,", // v1a is asymmetric
     encoding: Encoding::Base64,
     message: "{id}.{timestamp}.{body}",
-    timestamp_header: Some("webhook-timestamp"),
-    id_header: Some("webhook-id"),
+    timestamp_headers: &["webhook-timestamp", "svix-timestamp"],
+    id_headers: &["webhook-id", "svix-id"],
     key: KeyText::WhsecBase64,
     ..PLAIN
 };
@@ -233,7 +235,7 @@ pub static PRESETS: &[Preset] = &[
     Preset {
         name: "standard-webhooks",
         scheme: Scheme::Hmac(&STANDARD_WEBHOOKS),
-        event: Some("header:webhook-id"),
+        event: Some("header:webhook-id,svix-id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
         forward_headers: &[
@@ -241,6 +243,9 @@ pub static PRESETS: &[Preset] = &[
             "webhook-id",
             "webhook-timestamp",
             "webhook-signature",
+            "svix-id",
+            "svix-timestamp",
+            "svix-signature",
         ],
         reads_fail: false,
     },
@@ -265,7 +270,7 @@ pub static PRESETS: &[Preset] = &[
     Preset {
         name: "shopify",
         scheme: Scheme::Hmac(&SHOPIFY),
-        event: Some("header:x-shopify-webhook-id"),
+        event: Some("header:x-shopify-webhook-id,shopify-webhook-id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
         forward_headers: &[
@@ -275,6 +280,10 @@ pub static PRESETS: &[Preset] = &[
             "x-shopify-topic",
             "x-shopify-shop-domain",
             "x-shopify-webhook-id",
+            "shopify-topic",
+            "shopify-shop-domain",
+            "shopify-webhook-id",
+            "shopify-event-id",
         ],
         reads_fail: false,
     },

@@ -68,6 +68,15 @@ impl Token {
         verified.then_some(()).ok_or(Refused::Mismatch)
     }
 
+    /// Whether the header called `name`, in lower case, is looked at.
+    pub(super) fn reads_header(&self, name: &str) -> bool {
+        match &self.place {
+            Place::Header(its) => **its == *name,
+            Place::Query(_) => false,
+            Place::Basic => name == "authorization",
+        }
+    }
+
     /// `query` without the token, if that is where it stands.
     pub(super) fn query_without_token(&self, query: &str) -> Option<String> {
         let Place::Query(name) = &self.place else {

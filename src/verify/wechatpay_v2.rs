@@ -8,46 +8,66 @@ use std::borrow::Cow;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest as _, Md5};
 
-use super::fields::{FIELDS_MAX, Fields};
+use super::fields::{FIELDS_MAX, Fields, Known};
 use super::keys::{MacKey, hex_upper};
 use super::xml::{self, Leaf};
 use super::{Refused, Request};
 
-/// The fields of WeChat Pay's notices. A value that has `&` and one of them in it could be cut off there.
-const KNOWN: &[&str] = &[
-    "appid",
-    "attach",
-    "bank_type",
-    "cash_fee",
-    "cash_fee_type",
-    "coupon_count",
-    "coupon_fee",
-    "device_info",
-    "err_code",
-    "err_code_des",
-    "fee_type",
-    "is_subscribe",
-    "key",
-    "mch_id",
-    "nonce_str",
-    "openid",
-    "out_trade_no",
-    "result_code",
-    "return_code",
-    "return_msg",
-    "settlement_total_fee",
-    "sign",
-    "sign_type",
-    "sub_appid",
-    "sub_is_subscribe",
-    "sub_mch_id",
-    "sub_openid",
-    "time_end",
-    "total_fee",
-    "trade_state",
-    "trade_type",
-    "transaction_id",
-];
+/// The fields of WeChat Pay's notifications of payments and contracts.
+const KNOWN: Known<'_> = Known {
+    always: &[
+        "appid",
+        "bank_type",
+        "cash_fee",
+        "mch_id",
+        "nonce_str",
+        "openid",
+        "out_trade_no",
+        "result_code",
+        "return_code",
+        "time_end",
+        "total_fee",
+        "trade_type",
+        "transaction_id",
+    ],
+    sometimes: &[
+        "attach",
+        "cash_fee_type",
+        "change_type",
+        "contract_code",
+        "contract_expired_time",
+        "contract_id",
+        "contract_termination_mode",
+        "coupon_count",
+        "coupon_fee",
+        "coupon_fee_0",
+        "coupon_fee_1",
+        "coupon_id_0",
+        "coupon_id_1",
+        "coupon_type_0",
+        "coupon_type_1",
+        "device_info",
+        "err_code",
+        "err_code_des",
+        "fee_type",
+        "is_subscribe",
+        "operate_time",
+        "plan_id",
+        "promotion_detail",
+        "request_serial",
+        "return_msg",
+        "settlement_total_fee",
+        "sign_type",
+        "sub_appid",
+        "sub_is_subscribe",
+        "sub_mch_id",
+        "sub_openid",
+        "trade_state",
+        "trade_state_desc",
+    ],
+    free_text: &["attach", "err_code_des", "return_msg", "trade_state_desc"],
+    never: &["sign"],
+};
 
 /// What such a route checks with.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +86,7 @@ impl WechatpayV2 {
     /// Whether one of the keys signed the document.
     pub(super) fn verify(&self, request: &Request<'_>) -> Result<(), Refused> {
         let mut leaves = Vec::new();
-        let read = xml::leaves(request.body, |leaf: Leaf<'_, '_>| {
+        let read = xml::leaves(request.readable_body()?, |leaf: Leaf<'_, '_>| {
             match leaf.path {
                 [root, name] if root == "xml" && !leaf.has_attributes => {
                     leaves.push((name.clone(), leaf.text.into_owned()));
@@ -81,7 +101,7 @@ impl WechatpayV2 {
         let leaves = leaves
             .into_iter()
             .map(|(name, text)| Ok((bytes(name), bytes(text))));
-        let fields = Fields::new(leaves, KNOWN)?;
+        let fields = Fields::new(leaves)?;
         let sign = fields
             .get(b"sign")
             .ok_or(Refused::Missing("element sign".into()))?;
@@ -97,31 +117,32 @@ impl WechatpayV2 {
                 ));
             }
         };
+        let text = fields.text(true, |name| name != b"sign");
         let mut verified = false;
         for key in &self.keys {
-            let expected = signature(kind, key, &fields);
+            let expected = signature(kind, key, &text.bytes);
             verified |= verify_slices_are_equal(expected.as_bytes(), sign).is_ok();
         }
-        verified.then_some(()).ok_or(Refused::Mismatch)
+        verified.then_some(()).ok_or(Refused::Mismatch)?;
+        text.check_reading(&KNOWN)
     }
 }
 
-fn signature(kind: Kind, key: &MacKey, fields: &Fields<'_>) -> String {
+fn signature(kind: Kind, key: &MacKey, text: &[u8]) -> String {
     const KEY: &[u8] = b"&key=";
-    let signs = |name: &[u8], value: &[u8]| name != b"sign" && !value.is_empty();
     match kind {
         Kind::Md5 => {
             let mut hash = Md5::new();
-            fields.message(signs, |piece| hash.update(piece));
-            hash.update(KEY);
-            hash.update(key.secret());
+            for piece in [text, KEY, key.secret()] {
+                hash.update(piece);
+            }
             hex_upper(&hash.finalize())
         }
         Kind::HmacSha256 => {
             let mut mac = key.begin();
-            fields.message(signs, |piece| mac.update(piece));
-            mac.update(KEY);
-            mac.update(key.secret());
+            for piece in [text, KEY, key.secret()] {
+                mac.update(piece);
+            }
             hex_upper(mac.sign().as_ref())
         }
     }

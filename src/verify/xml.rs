@@ -1,7 +1,8 @@
 //! XML, as far as providers use it: elements with text in them. Read without recursion, in memory that does not grow.
 //!
 //! Refused is what parsers do not agree on, or what makes a small document a large one: document types and their entities,
-//! text beside elements, a comment inside a text, another encoding than UTF-8.
+//! text beside elements, a comment inside a text. Markup is ASCII in every encoding that is read; what else stands in a
+//! document that is not UTF-8 is read as U+FFFD, so that a selector never takes it for a text that it is not.
 
 use std::borrow::Cow;
 
@@ -27,7 +28,7 @@ pub struct Leaf<'p, 'a> {
 pub enum BadXml {
     /// Not well-formed, or not one document.
     NotXml,
-    /// Not UTF-8, or says so.
+    /// In an encoding that is not read.
     Encoding,
     /// It has a document type, and with it could have entities.
     DocType,
@@ -46,7 +47,9 @@ impl BadXml {
     pub fn words(self) -> &'static str {
         match self {
             Self::NotXml => "the body is no XML document",
-            Self::Encoding => "the body is XML in another encoding than UTF-8",
+            Self::Encoding => {
+                "the body is XML in another encoding than UTF-8, GBK, GB18030, ISO-8859-1 or US-ASCII"
+            }
             Self::DocType => "the body has a document type, which no provider sends",
             Self::TooDeep => "the body has elements too deep in each other",
             Self::Entity => "the body has a reference to an entity that XML itself does not have",
@@ -70,8 +73,69 @@ struct Open<'a> {
 ///
 /// # Errors
 /// What of the document was read is not taken for XML; or `visit` said `false`.
-pub fn leaves<'a>(body: &'a [u8], visit: impl FnMut(Leaf<'_, 'a>) -> bool) -> Result<(), BadXml> {
-    let text = std::str::from_utf8(body).map_err(|_| BadXml::Encoding)?;
+pub fn leaves(body: &[u8], visit: impl FnMut(Leaf<'_, '_>) -> bool) -> Result<(), BadXml> {
+    let text = match Charset::declared(body)? {
+        Charset::Utf8 => Cow::Borrowed(str::from_utf8(body).map_err(|_| BadXml::Encoding)?),
+        Charset::Latin1 => Cow::Owned(body.iter().map(|&b| ascii_or_unknown(b)).collect()),
+        Charset::Gb => Cow::Owned(gb_markup(body)),
+    };
+    read(&text, visit)
+}
+
+/// How a document is encoded.
+enum Charset {
+    /// UTF-8, and US-ASCII, which is a part of it.
+    Utf8,
+    Latin1,
+    /// GBK and its relatives.
+    Gb,
+}
+
+impl Charset {
+    /// What the XML declaration of `body` says; UTF-8 without one.
+    fn declared(body: &[u8]) -> Result<Self, BadXml> {
+        // A declaration is short, and in ASCII.
+        let line = body.split(|&b| b == b'>').next().unwrap_or_default();
+        let line = line
+            .strip_prefix(b"<?xml")
+            .and_then(|line| str::from_utf8(line).ok());
+        let named = line.and_then(|line| line.split_once("encoding"));
+        let Some((_, named)) = named else {
+            return Ok(Self::Utf8);
+        };
+        let quoted = |c: char| matches!(c, '"' | '\'');
+        let name = named.split(quoted).nth(1).unwrap_or_default();
+        match name.to_ascii_lowercase().as_str() {
+            "utf-8" | "utf8" | "us-ascii" | "ascii" => Ok(Self::Utf8),
+            "iso-8859-1" | "latin1" => Ok(Self::Latin1),
+            "gbk" | "gb2312" | "gb18030" => Ok(Self::Gb),
+            _ => Err(BadXml::Encoding),
+        }
+    }
+}
+
+fn ascii_or_unknown(byte: u8) -> char {
+    match byte {
+        ascii @ 0..=0x7f => char::from(ascii),
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+/// The ASCII of a document in GBK or GB18030, where the second of two bytes may look like ASCII, and is none. It never looks
+/// like markup.
+fn gb_markup(body: &[u8]) -> String {
+    let mut text = String::with_capacity(body.len());
+    let mut rest = body.iter();
+    while let Some(&byte) = rest.next() {
+        if byte > 0x80 && rest.clone().next().is_some_and(|&second| second >= 0x40) {
+            rest.next();
+        }
+        text.push(ascii_or_unknown(byte));
+    }
+    text
+}
+
+fn read<'a>(text: &'a str, visit: impl FnMut(Leaf<'_, 'a>) -> bool) -> Result<(), BadXml> {
     let mut walk = Walk {
         path: Vec::new(),
         open: Vec::new(),
@@ -97,13 +161,8 @@ pub fn leaves<'a>(body: &'a [u8], visit: impl FnMut(Leaf<'_, 'a>) -> bool) -> Re
                     (None, None) => return Err(BadXml::Entity),
                 }
             }
-            Event::Decl(declaration) => {
-                let encoding = declaration.encoding().transpose();
-                let encoding = encoding.map_err(|_| BadXml::NotXml)?;
-                if encoding.is_some_and(|name| !name.eq_ignore_ascii_case("utf-8")) {
-                    return Err(BadXml::Encoding);
-                }
-            }
+            // Its encoding has been looked at.
+            Event::Decl(_) => {}
             Event::DocType(_) => return Err(BadXml::DocType),
             Event::Comment(_) | Event::PI(_) => walk.comment(),
             Event::Eof => return walk.finish(),

@@ -19,12 +19,12 @@ fn the_shipped_file_has_every_key() {
         [tcp]\nstranger = 1\n\
         [tcp.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"c\"\nkey = \"k\"\nstranger = 1\n[delivery]\nstranger = 1\n\
         [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
-        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
+        stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nproof = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
         hmac = { header = \"X\", stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
         "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "redis", "admin", "log",
-        "route", "ok", "fail", "hmac",
+        "route", "proof", "ok", "fail", "hmac",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -48,7 +48,7 @@ fn has(table: &str, key: &str) -> bool {
         match table {
             "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
             "tcp" if key == "tls" => current == "tcp.tls",
-            "ok" | "fail" | "hmac" | "tls" => {
+            "ok" | "fail" | "proof" | "hmac" | "tls" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
             table => current == table && line.starts_with(&format!("{key} = ")),

@@ -111,7 +111,7 @@ fn every_key_arrives() {
     assert_eq!(pay.path.text, "/pay");
     assert_eq!(pay.path.segments, [Segment::Literal("pay".into())]);
     assert_eq!(pay.id, Selector::Json(vec!["attach".into(), "game".into()]));
-    assert_eq!(pay.event, Some(Selector::Header("x-order".into())));
+    assert_eq!(pay.event, Some(Selector::Header(vec!["x-order".into()])));
     assert_eq!(pay.forward_headers, ["content-type", "wechatpay-signature"]);
     assert_eq!(pay.ok, answer(201, "application/json", "{}"));
     assert_eq!(pay.fail, answer(500, "text/html; charset=utf-8", ""));

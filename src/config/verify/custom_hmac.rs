@@ -6,7 +6,7 @@ use crate::config::problem::{BadHeader, Problem};
 use crate::config::reader::{Field, Section};
 use crate::config::selector::header_name;
 use crate::verify::presets::KeyText;
-use crate::verify::{Digest, Encoding, Engine, Hmac, Message, Timestamp};
+use crate::verify::{Digest, Encoding, Engine, Hmac, Message, TimeUnit, Timestamp};
 
 const MISSING_TABLE: &str = "says what the provider signs, as in \
     hmac = { header = \"X-Signature\", message = \"{body}\", encoding = \"hex\" }";
@@ -63,7 +63,8 @@ pub fn read(
             encoding: table.encoding?,
             message: table.message?,
             timestamp: table.timestamp?,
-            id_header: table.id_header?.map(Into::into),
+            unit: table.unit?,
+            id_headers: table.id_header?.into_iter().map(Into::into).collect(),
             url: url?,
             tolerance: time?,
             keys: keys?,
@@ -80,6 +81,7 @@ struct Table {
     encoding: Option<Encoding>,
     message: Option<Message>,
     timestamp: Option<Option<Timestamp>>,
+    unit: Option<TimeUnit>,
     id_header: Option<Option<String>>,
     digest: Option<Digest>,
     key: Option<KeyText>,
@@ -108,6 +110,8 @@ fn table(mut t: Section<'_>) -> Table {
             .map(|encoding| encoding.unwrap_or(Encoding::Hex)),
         message,
         timestamp,
+        unit: optional(&mut t, "timestamp_unit", unit)
+            .map(|unit| unit.unwrap_or(TimeUnit::Seconds)),
         id_header,
         digest: optional(&mut t, "digest", digest).map(|digest| digest.unwrap_or(Digest::Sha256)),
         key: optional(&mut t, "key", key).map(|key| key.unwrap_or(KeyText::Text)),
@@ -142,7 +146,7 @@ fn timestamp(
         }
         (Some(header), None) => {
             let name = header.read(header_field)?;
-            Some(Some(Timestamp::Header(name.into())))
+            Some(Some(Timestamp::Header(vec![name.into()])))
         }
         (None, Some(item)) => {
             let prefix = item.read(|field| text(field).map(str::to_owned))?;
@@ -185,6 +189,14 @@ fn encoding(field: &Field<'_>) -> Result<Encoding, Problem> {
         "hex-upper" => Ok(Encoding::HexUpper),
         "base64" => Ok(Encoding::Base64),
         _ => Err(Problem::NotOneOf(&["hex", "hex-upper", "base64"])),
+    }
+}
+
+fn unit(field: &Field<'_>) -> Result<TimeUnit, Problem> {
+    match field.text("a string")? {
+        "s" => Ok(TimeUnit::Seconds),
+        "ms" => Ok(TimeUnit::Milliseconds),
+        _ => Err(Problem::NotOneOf(&["s", "ms"])),
     }
 }
 

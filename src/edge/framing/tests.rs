@@ -336,7 +336,12 @@ fn hostile_heads_are_refused() {
             M::ControlByte.into(),
         ),
         ("del", with("A: \x7f\r\n"), M::ControlByte.into()),
-        ("utf-8 value", with("A: \u{e9}\r\n"), M::NotAscii.into()),
+        (
+            "utf-8 value of a header that is read",
+            with("Connection: \u{e9}\r\n"),
+            M::NotAscii.into(),
+        ),
+        ("utf-8 name", with("A\u{e9}: 1\r\n"), M::HeaderName.into()),
         (
             "byte 255",
             b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),

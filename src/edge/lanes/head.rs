@@ -8,6 +8,7 @@ use std::io::Write;
 use httparse::Header;
 
 use super::CLAIM_HEADER;
+use crate::claims::NOT_ASCII_HEADER;
 use crate::edge::Request;
 use crate::edge::framing::list;
 
@@ -42,8 +43,11 @@ pub fn kept<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a str, &'a
     headers
         .iter()
         .filter(move |header| !is_ours(header.name) && !is_named(header.name))
-        // A head with a byte outside ASCII was refused.
-        .filter_map(|header| Some((header.name, std::str::from_utf8(header.value).ok()?)))
+        .map(|header| match std::str::from_utf8(header.value) {
+            Ok(value) if value.is_ascii() => (header.name, value),
+            // Nobody agrees on what such bytes say. The route refuses the request if it needs this header.
+            _ => (NOT_ASCII_HEADER, header.name),
+        })
 }
 
 /// The headers that Connection says are for this hop only.

@@ -376,6 +376,11 @@ impl Relay {
         )
     }
 
+    /// Sends a whole request on a new connection.
+    pub fn send(&self, request: &[u8]) -> Pending {
+        Pending::send(self.gate(), "a request", request.to_vec())
+    }
+
     /// A socket to the HTTP front.
     pub fn http(&self) -> RawHttp {
         RawHttp::connect(self.gate())

@@ -285,6 +285,64 @@ pub fn alipay_as(fields: &[(String, Vec<u8>)], with_type: bool) -> Callback {
         .event("notify-1")
 }
 
+/// The form with these fields, signed as Alipay did before RSA2: SHA-1, and a key of 1,024 bits.
+pub fn alipay_sha1(fields: &[(String, Vec<u8>)]) -> Callback {
+    let mut sent = fields.to_vec();
+    sent.sort();
+    let pieces: Vec<Vec<u8>> = sent
+        .iter()
+        .map(|(name, value)| [name.as_bytes(), b"=", value].concat())
+        .collect();
+    sent.push(("sign_type".into(), b"RSA".to_vec()));
+    let sign = openssl_sign("-sha1", &pieces.join(&b'&'));
+    sent.push(("sign".into(), base64(&sign).into_bytes()));
+    Callback::new("alipay", "SHA-1")
+        .key("keys", &listed(&weak_key().1))
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(form(&sent))
+        .event("notify-1")
+}
+
+/// A key pair of 1,024 bits, which aws-lc-rs does not sign with: where the private key is, and the public key in PEM.
+pub fn weak_key() -> &'static (tempfile::TempDir, String) {
+    static KEY: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key.pem");
+        let path = path.to_str().expect("UTF-8");
+        openssl(&["genrsa", "-out", path, "1024"], b"");
+        let public = openssl(&["rsa", "-in", path, "-pubout"], b"");
+        (directory, String::from_utf8(public).expect("PEM"))
+    })
+}
+
+/// What the key of 1,024 bits signs, with this hash.
+pub fn openssl_sign(hash: &str, message: &[u8]) -> Vec<u8> {
+    let path = weak_key().0.path().join("key.pem");
+    openssl(
+        &["dgst", hash, "-sign", path.to_str().expect("UTF-8")],
+        message,
+    )
+}
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input).expect("taken");
+    drop(stdin);
+    let output = child.wait_with_output().expect("an end");
+    assert!(output.status.success(), "openssl {arguments:?}");
+    output.stdout
+}
+
 /// `fields` as a form, everything but letters and digits escaped.
 pub fn form(fields: &[(String, Vec<u8>)]) -> String {
     let escaped = |value: &[u8]| -> String {

@@ -5,6 +5,7 @@ mod attacks;
 mod bounds;
 mod callback;
 mod fresh;
+mod genuine;
 mod ids;
 mod parts;
 mod secrets;

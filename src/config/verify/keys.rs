@@ -1,0 +1,129 @@
+//! The secrets and keys of a route: read, prepared, and none given twice.
+
+use super::{BadVerify, MISSING_KEYS, MISSING_SECRETS, SECRET_BYTES_MAX, required};
+use crate::config::problem::Problem;
+use crate::config::reader::{Field, Section};
+use crate::config::secret::{public_text, secret_text};
+use crate::verify::{BadKey, KEYS_MAX, MacKey, RsaBits, RsaKey};
+
+/// Every one of `secrets`, as `read` takes it; `None` if one is wrong, or there is none.
+pub fn secrets(
+    s: &mut Section<'_>,
+    read: impl Fn(&str) -> Result<MacKey, BadKey>,
+) -> Option<Vec<MacKey>> {
+    required(s, "secrets", MISSING_SECRETS, |field| {
+        each(field, MISSING_SECRETS, MacKey::eq, |field| {
+            let text = secret_text(field)?;
+            if text.len() > SECRET_BYTES_MAX {
+                return Err(BadVerify::SecretTooLong(text.len()).into());
+            }
+            read(&text).map_err(Problem::Key)
+        })
+    })?
+}
+
+/// Every one of `keys`, as `read` takes it; `None` if one is wrong, or there is none.
+pub fn keys<T>(
+    s: &mut Section<'_>,
+    same: impl Fn(&T, &T) -> bool,
+    read: impl Fn(&Field<'_>) -> Result<Option<Vec<T>>, Problem>,
+) -> Option<Vec<T>> {
+    // What is wrong is not the same as anything else that is.
+    let same = |a: &Option<Vec<T>>, b: &Option<Vec<T>>| {
+        let pair = a.as_deref().zip(b.as_deref());
+        pair.is_some_and(|(a, b)| a.iter().any(|a| b.iter().any(|b| same(a, b))))
+    };
+    let keys = required(s, "keys", MISSING_KEYS, |field| {
+        each(field, MISSING_KEYS, same, &read)
+    })?;
+    let keys: Option<Vec<Vec<T>>> = keys?.into_iter().collect();
+    keys.map(|keys| keys.into_iter().flatten().collect())
+}
+
+/// What `read` makes of every entry of the list `field`; `None` if one was wrong, or the same as another, which is noted.
+fn each<T>(
+    field: &Field<'_>,
+    missing: &'static str,
+    same: impl Fn(&T, &T) -> bool,
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> Result<Option<Vec<T>>, Problem> {
+    let fields = field.list("a list of strings", KEYS_MAX)?;
+    if fields.is_empty() {
+        return Err(Problem::Missing(missing));
+    }
+    let mut all: Vec<(T, usize)> = Vec::new();
+    let mut right = true;
+    for field in &fields {
+        match field.read(&read) {
+            None => right = false,
+            Some(one) => match all.iter().find(|(earlier, _)| same(earlier, &one)) {
+                Some(&(_, at)) => {
+                    field.refuse(field.again(at));
+                    right = false;
+                }
+                None => all.push((one, field.at())),
+            },
+        }
+    }
+    Ok(right.then(|| all.into_iter().map(|(one, _)| one).collect()))
+}
+
+/// `allow_sha1`, no if it is not there; `None` if it is wrong.
+pub fn allow_sha1(s: &mut Section<'_>) -> Option<bool> {
+    let Some(field) = s.field("allow_sha1") else {
+        return Some(false);
+    };
+    let allowed = field.read(Field::flag);
+    if allowed == Some(true) {
+        field.warn(
+            "SHA-1 and RSA keys of less than 2048 bits can be broken at a price; set the application to RSA2 and remove this",
+        );
+    }
+    allowed
+}
+
+pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Option<Vec<RsaKey>>, Problem> {
+    RsaKey::read_all(&public_text(field)?, bits)
+        .map(Some)
+        .map_err(Problem::Key)
+}
+
+fn rsa_key(field: &Field<'_>) -> Result<RsaKey, Problem> {
+    let mut keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::Key)?;
+    match (keys.pop(), keys.is_empty()) {
+        (Some(key), true) => Ok(key),
+        _ => Err(Problem::Key(BadKey::NotOne)),
+    }
+}
+
+/// A key and the serial that requests name it by.
+pub type Named = (Box<str>, RsaKey);
+
+/// Certificates, or `{ serial, key }`; `None` if a part of the table is wrong, which is noted.
+pub fn rsa_keys_with_serial(field: &Field<'_>) -> Result<Option<Vec<Named>>, Problem> {
+    if !field.is_table() {
+        let keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::Key)?;
+        let with_serial = keys.into_iter().map(|key| {
+            let serial = key.serial().ok_or(BadVerify::NoSerial)?.into();
+            Ok((serial, key))
+        });
+        return with_serial.collect::<Result<_, _>>().map(Some);
+    }
+    let mut table = field.section()?;
+    let serial = required(
+        &mut table,
+        "serial",
+        "the key's name, as the header Wechatpay-Serial has it",
+        serial,
+    );
+    let key = required(&mut table, "key", MISSING_KEYS, rsa_key);
+    table.close();
+    Ok(serial.zip(key).map(|named| vec![named]))
+}
+
+fn serial(field: &Field<'_>) -> Result<Box<str>, Problem> {
+    let text = field.text("a string")?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    let right = (1..=128).contains(&text.len()) && text.bytes().all(allowed);
+    right.then(|| text.into()).ok_or(BadVerify::Serial.into())
+}
