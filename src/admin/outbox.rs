@@ -18,6 +18,9 @@ use crate::trace::{Record, Trace};
 const LIMIT_MAX: usize = 500;
 const LIMIT_DEFAULT: usize = 100;
 
+/// How much one page of an export has, about; one notification may have more.
+const EXPORT_BYTES: usize = 1 << 20;
+
 /// The most that one trace finds: an event is known by its newest requests.
 const TRACES_MAX: usize = 20;
 
@@ -65,6 +68,7 @@ impl AdminState {
         };
         match rest {
             "" => Some(reading(asked, || list(outbox, asked.target))),
+            "/export" => Some(reading(asked, || export(outbox, asked.target))),
             "/retry" => Some(self.changing(outbox, asked, What::Retry)),
             "/drop" => Some(self.changing(outbox, asked, What::Drop)),
             rest => {
@@ -222,6 +226,21 @@ fn list(outbox: &Outbox, target: &str) -> Told {
             let messages: Vec<Value> = rows.iter().map(|row| of_row(row, None)).collect();
             Told::json(200, &json!({ "messages": messages, "next": next }))
         }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Everything about what is stored, in pages.
+fn export(outbox: &Outbox, target: &str) -> Told {
+    let mut after = 0;
+    for (key, value) in pairs(target) {
+        match (key.as_str(), value.parse()) {
+            ("after", Ok(seq)) => after = seq,
+            _ => return Told::text(400, "known: after\n"),
+        }
+    }
+    match outbox.export(after, EXPORT_BYTES) {
+        Ok((messages, next)) => Told::json(200, &json!({ "messages": messages, "next": next })),
         Err(error) => failed(&error),
     }
 }

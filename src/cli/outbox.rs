@@ -1,5 +1,7 @@
 //! `payrelay outbox`: what is stored, for people and for scripts.
 
+mod transfer;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use payrelay::notification::{BackendId, NotificationId};
@@ -16,6 +18,7 @@ Examples:
   payrelay outbox show 01M87NVVDXV24PCJFB00000000 --body
   payrelay outbox retry --state dead --backend game-01
   payrelay outbox drop 01M87NVVDXV24PCJFB00000000
+  payrelay outbox backup outbox-copy.db
 
 It asks the running relay, at its admin port. States: pending (to be delivered), done (acknowledged, deleted after
 outbox.keep), dead (given up; retry it or drop it).";
@@ -59,6 +62,12 @@ enum Command {
     Retry(Change),
     /// Delete for good; whoever dropped it answers for it
     Drop(Change),
+    /// Write everything that is stored, one JSON object a line
+    Export(transfer::ExportArgs),
+    /// Make a copy of the database while the relay runs
+    Backup(transfer::CopyArgs),
+    /// Save what the relay has open, when its files were deleted or damaged
+    Rescue(transfer::CopyArgs),
 }
 
 /// Which notifications.
@@ -175,6 +184,9 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         Command::List { filter, limit, at } => list(config, &filter, limit, &at),
         Command::Show { id, body, at } => show(config, id, body, &at),
         Command::Retry(change) => order(config, &change, "/outbox/retry", "retried"),
+        Command::Export(args) => transfer::export(config, &args),
+        Command::Backup(args) => transfer::backup(config, &args),
+        Command::Rescue(args) => transfer::rescue(config, &args),
         Command::Drop(change) => order(config, &change, "/outbox/drop", "dropped"),
     }
 }

@@ -67,9 +67,21 @@ impl OpenError {
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        write!(f, "outbox.path = \"{path}\": ")?;
-        match &self.cause {
+        write!(
+            f,
+            "outbox.path = \"{}\": {}",
+            self.path.display(),
+            self.cause
+        )
+    }
+}
+
+impl fmt::Display for OpenCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenCause::Directory(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                write!(f, "there is a file already; nothing is overwritten")
+            }
             OpenCause::Directory(error) => write!(
                 f,
                 "its directory cannot be used: {error}; make it, and let this user write to it"
@@ -112,7 +124,7 @@ impl fmt::Display for OpenError {
                 f,
                 "its -wal file is missing or is no log: it holds the newest notifications, which were answered ok. Nothing was \
                  changed. Put that file back beside the database; if it is lost for good, go on without it: sqlite3 \
-                 \"{path}\" \"UPDATE total SET in_use = 0\""
+                 FILE 'UPDATE total SET in_use = 0'"
             ),
             OpenCause::DatabaseMissing => write!(
                 f,
@@ -173,5 +185,33 @@ impl NotStored {
             Some(rusqlite::ErrorCode::DiskFull) => Self::NoSpace,
             _ => Self::Disk,
         }
+    }
+}
+
+/// Why the outbox cannot be asked.
+#[derive(Debug)]
+pub enum AskError {
+    /// SQLite's words.
+    Read(rusqlite::Error),
+    /// The disk did not take the change.
+    Write(NotStored),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "the outbox cannot be read: {error}"),
+            Self::Write(reason) => {
+                write!(f, "the outbox cannot be changed ({})", reason.as_str())
+            }
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+impl From<rusqlite::Error> for AskError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Read(error)
     }
 }

@@ -74,11 +74,7 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
         path: path.to_owned(),
         cause,
     };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    make_directory(directory).map_err(|error| fail(OpenCause::Directory(error)))?;
+    make_directory(directory_of(path)).map_err(|error| fail(OpenCause::Directory(error)))?;
     let lock = lock(path).map_err(&fail)?;
     let io = |error| fail(io_cause(error));
     let real_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -88,7 +84,7 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
         if log != Log::None {
             return Err(fail(OpenCause::DatabaseMissing));
         }
-        make(&real_path, directory).map_err(&fail)?;
+        make(&real_path).map_err(&fail)?;
     }
     let database = OpenOptions::new().read(true).write(true).open(path);
     let database = database.map_err(|error| match error.kind() {
@@ -163,7 +159,8 @@ pub fn log_path(path: &Path) -> PathBuf {
     beside(path, "-wal")
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+/// The path with `ending` after it.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
@@ -232,12 +229,23 @@ fn lock(path: &Path) -> Result<File, OpenCause> {
     }
 }
 
-/// Makes the database at `path`, which lies in `directory`. It appears there whole, so that one that has never seen its log is
-/// never taken for one that has lost it.
-fn make(path: &Path, directory: &Path) -> Result<(), OpenCause> {
+/// Makes the database at `path`. It appears there whole, so that one that has never seen its log is never taken for one that
+/// has lost it.
+fn make(path: &Path) -> Result<(), OpenCause> {
     let new = beside(path, ".new");
+    let connection = create(&new)?;
+    connection.close().map_err(|(_, error)| cause(error))?;
+    publish(&new, path).map_err(io_cause)
+}
+
+/// An empty database of this version at `new`, in place of what is left there of an attempt before. Once the connection is
+/// closed, all of it is in that file.
+///
+/// # Errors
+/// The directory or the disk does not take it.
+pub fn create(new: &Path) -> Result<Connection, OpenCause> {
     for ending in ["", "-wal", "-journal"] {
-        match fs::remove_file(beside(&new, ending)) {
+        match fs::remove_file(beside(new, ending)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_cause(error)),
             _ => {}
         }
@@ -246,20 +254,31 @@ fn make(path: &Path, directory: &Path) -> Result<(), OpenCause> {
         .create_new(true)
         .write(true)
         .mode(0o600)
-        .open(&new)
+        .open(new)
         .map_err(io_cause)?;
-    let mut connection = connect(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut connection = connect(new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrate(&mut connection).map_err(cause)?;
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
         .map_err(cause)?;
-    connection.close().map_err(|(_, error)| cause(error))?;
-    let publish = || {
-        File::open(&new)?.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(directory)?.sync_all()
-    };
-    publish().map_err(io_cause)
+    Ok(connection)
+}
+
+/// Gives the closed database `new` the name `path`; that survives a power loss when this returns.
+///
+/// # Errors
+/// The disk does not take it.
+pub fn publish(new: &Path, path: &Path) -> io::Result<()> {
+    File::open(new)?.sync_all()?;
+    fs::rename(new, path)?;
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn io_cause(error: io::Error) -> OpenCause {

@@ -28,6 +28,7 @@
 //! | `next_state` | what a receipt means |
 //! | `stats` | counts, and the disk's health |
 //! | `clock` | a time that does not run backward |
+//! | `transfer` | notifications on their way to another file or machine |
 //!
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
 
@@ -47,6 +48,7 @@ mod rows;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod watch;
 mod writer;
 
@@ -59,10 +61,11 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-pub use self::error::{NotStored, OpenCause, OpenError};
+pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::rows::{Payload, Row, State};
+pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
 pub use self::writer::{Order, Ordered, ROWS_AT_ONCE, What};
 
 use self::clock::Clock;
@@ -152,34 +155,6 @@ pub struct Undelivered {
     /// A session has it in hand still, and will be heard of: [`Outbox::on_held_receipt`].
     pub held: bool,
     pub timeline: Timeline,
-}
-
-/// Why the outbox cannot be asked.
-#[derive(Debug)]
-pub enum AskError {
-    /// SQLite's words.
-    Read(rusqlite::Error),
-    /// The disk did not take the change.
-    Write(NotStored),
-}
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(error) => write!(f, "the outbox cannot be read: {error}"),
-            Self::Write(reason) => {
-                write!(f, "the outbox cannot be changed ({})", reason.as_str())
-            }
-        }
-    }
-}
-
-impl std::error::Error for AskError {}
-
-impl From<rusqlite::Error> for AskError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Read(error)
-    }
 }
 
 /// What a relay tells its outbox to work with.
@@ -428,6 +403,32 @@ impl Outbox {
         };
         let payload = rows::payload(&reading, &row)?;
         Ok(Some((row, payload)))
+    }
+
+    /// Everything about the rows behind the row `after`, oldest first: as many as take `bytes` together, one at least; and where
+    /// to go on, if there are more.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn export(
+        &self,
+        after: i64,
+        bytes: usize,
+    ) -> Result<(Vec<Exported>, Option<i64>), AskError> {
+        let reading = self.reading.lock();
+        let now_ms = self.clock.now_ms();
+        let rows = Filter::default().rows(&reading, after, ROWS_AT_ONCE)?;
+        let (mut exported, mut size, mut next) = (Vec::new(), 0, None);
+        for row in &rows {
+            let one = Exported::of(row, rows::payload(&reading, row)?, now_ms);
+            if size > 0 && size + one.bytes() > bytes {
+                return Ok((exported, next));
+            }
+            size += one.bytes();
+            next = Some(row.seq);
+            exported.push(one);
+        }
+        Ok((exported, next.filter(|_| rows.len() == ROWS_AT_ONCE)))
     }
 
     /// Has an operator's order done, [`ROWS_AT_ONCE`] rows at most. Waits for the disk.

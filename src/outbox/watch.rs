@@ -68,14 +68,15 @@ impl fmt::Display for FileFault {
         let path = self.path.display();
         let advice = match (&self.kind, self.part) {
             (FaultKind::Gone | FaultKind::Replaced, Part::Database) => {
-                "move the relay's own file back to this place; if it was deleted, save what the relay still has open before it is \
-                 stopped (doc/outbox.md)"
+                "move the relay's own file back to this place; if it was deleted, save what the relay still has with `payrelay outbox \
+                 rescue FILE` before it is stopped"
             }
             (FaultKind::Gone | FaultKind::Replaced, Part::Log) => {
                 "move it back, or restart the relay with SIGTERM (never kill -9), which saves its content in the database"
             }
             (FaultKind::Truncated | FaultKind::Overwritten | FaultKind::Touched, _) => {
-                "stop the relay, move the damaged files away and put a backup in their place (doc/outbox.md)"
+                "save what can still be read with `payrelay outbox rescue FILE`, stop the relay, and put FILE or a backup in the \
+                 place of the damaged files"
             }
             (FaultKind::NoAccess(_), _) => {
                 "let the relay's user read and write it, and its directory"

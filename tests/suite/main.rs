@@ -28,6 +28,7 @@ mod outbox_faults;
 mod outbox_files;
 mod outbox_operator;
 mod outbox_speed;
+mod outbox_transfer;
 mod peers;
 mod protocol_doc;
 mod proxies;

@@ -6,7 +6,7 @@ use super::outbox::{config, stored, storing};
 use crate::support::{DEADLINE, Process, Relay, binary, eventually};
 
 /// Runs `payrelay <args>` against the relay's admin port: exit code and what it said.
-fn ask(relay: &Relay, args: &[&str]) -> (Option<i32>, String) {
+pub fn ask(relay: &Relay, args: &[&str]) -> (Option<i32>, String) {
     let mut command = binary();
     let admin = relay.ready().admin.to_string();
     command.args(args).args(["--connect", &admin]);
@@ -15,7 +15,7 @@ fn ask(relay: &Relay, args: &[&str]) -> (Option<i32>, String) {
     (code, process.stdout() + &process.stderr())
 }
 
-fn json(relay: &Relay, args: &[&str]) -> Vec<Value> {
+pub fn json(relay: &Relay, args: &[&str]) -> Vec<Value> {
     let (_, out) = ask(relay, &[args, &["--json"]].concat());
     out.lines()
         .filter_map(|line| serde_json::from_str(line).ok())

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::super::outbox::messages;
+use super::super::outbox_operator::ask;
 use crate::support::{DEADLINE, Process, Relay, Setup, binary, eventually};
 
 /// What the relay promises is two seconds; a busy machine gets some more.
@@ -126,6 +127,27 @@ impl Site {
             bytes
         };
         [open("outbox.db"), open("outbox.db-wal")]
+    }
+
+    /// `payrelay outbox rescue`, and another relay on what it saved.
+    pub fn all_is_rescued(&self) {
+        let folder = TempDir::with_prefix("payrelay-files-").expect("a folder");
+        let path = folder.path().join("saved.db");
+        let (code, words) = ask(&self.relay, &["outbox", "rescue", &path.to_string_lossy()]);
+        assert_eq!(code, Some(0), "{words}");
+        let count = self.stored.len();
+        assert!(
+            words.contains(&format!("saved {count} notifications: {count} pending")),
+            "{words}"
+        );
+        let mut other = Self {
+            relay: Relay::with(&config(&path)),
+            database: path,
+            stored: self.stored.clone(),
+            posted: 0,
+            _folder: folder,
+        };
+        other.all_is_delivered();
     }
 
     /// `kill -9`, and another relay with the files that this one had open: everything that was answered `stored` is in it.

@@ -1,0 +1,168 @@
+//! `payrelay outbox export`, `backup` and `rescue`: everything that the relay has, to a file.
+//!
+//! It comes page by page through the admin port, so the file belongs to the user who asks, it may be on another machine, and
+//! nothing is held up meanwhile. What the relay has open is what is saved, whatever became of its files.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use payrelay::outbox::{DatabaseCopy, Exported, Parsed};
+use serde_json::Value;
+
+use super::super::api::{Api, Where};
+use super::super::{ConfigFile, Failure, print, say};
+
+/// Where to.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    /// The new file; standard output if none is named
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// Where to.
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    /// The new file
+    file: PathBuf,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// How many there were.
+#[derive(Debug, Default)]
+struct Count {
+    states: [u64; 3],
+    damaged: u64,
+}
+
+impl Count {
+    fn add(&mut self, one: &Exported) {
+        let state = ["pending", "done", "dead"];
+        if let Some(at) = state.iter().position(|state| *state == one.state) {
+            self.states[at] += 1;
+        }
+        self.damaged += u64::from(one.body.is_none());
+    }
+
+    fn words(&self) -> String {
+        let [pending, done, dead] = self.states;
+        let all = pending + done + dead;
+        format!("{all} notifications: {pending} pending, {done} done, {dead} dead")
+    }
+}
+
+/// Writes one line for each notification.
+pub fn export(config: &ConfigFile, args: &ExportArgs) -> Result<(), Failure> {
+    let api = Api::of(config, &args.at)?;
+    let mut to: Box<dyn Write> = match &args.file {
+        Some(path) => Box::new(BufWriter::new(new_file(path)?)),
+        None => Box::new(BufWriter::new(io::stdout().lock())),
+    };
+    let mut count = Count::default();
+    let cannot = |error: io::Error| Failure::new(format_args!("cannot write: {error}"));
+    pages(&api, |page| {
+        for one in page {
+            count.add(&one);
+            let line = serde_json::to_string(&one).map_err(|error| cannot(error.into()))?;
+            writeln!(to, "{line}").map_err(cannot)?;
+        }
+        Ok(())
+    })?;
+    to.flush().map_err(cannot)?;
+    drop(to);
+    if let Some(path) = &args.file {
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .map_err(cannot)?;
+    }
+    say(format_args!("exported {}", count.words()));
+    Ok(())
+}
+
+/// Makes a database that a relay can be started on.
+pub fn backup(config: &ConfigFile, args: &CopyArgs) -> Result<(), Failure> {
+    let words = copy(config, args)?;
+    print(format_args!("saved {words} in {}\n", args.file.display()))
+}
+
+/// The same, and says how to go on.
+pub fn rescue(config: &ConfigFile, args: &CopyArgs) -> Result<(), Failure> {
+    let words = copy(config, args)?;
+    print(format_args!(
+        "saved {words} in {file}\n\
+         Now stop the relay, move what lies at outbox.path and its -wal file away, put {file} there, let it belong to the\n\
+         relay's user, and start the relay. What is acknowledged until then is delivered once more.\n",
+        file = args.file.display()
+    ))
+}
+
+fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
+    let api = Api::of(config, &args.at)?;
+    let mut copy = DatabaseCopy::begin(&args.file)
+        .map_err(|error| Failure::new(format_args!("{}: {}", args.file.display(), error.cause)))?;
+    let mut count = Count::default();
+    let copied = pages(&api, |page| {
+        let mut some: Vec<Parsed> = Vec::with_capacity(page.len());
+        for one in page {
+            count.add(&one);
+            let id = one.id.clone();
+            match one.parse() {
+                Ok(parsed) => some.push(parsed),
+                Err(bad) => say(format_args!("{id} is left out: {bad}")),
+            }
+        }
+        copy.add(&some)
+            .map_err(|error| Failure::new(format_args!("cannot write: {error}")))
+    });
+    if let Err(failure) = copied {
+        copy.discard();
+        return Err(failure);
+    }
+    copy.finish()
+        .map_err(|error| Failure::new(format_args!("{}: {}", args.file.display(), error.cause)))?;
+    if count.damaged > 0 {
+        return Err(Failure::new(format_args!(
+            "saved {} in {}, but {} of these were damaged and left out",
+            count.words(),
+            args.file.display(),
+            count.damaged
+        )));
+    }
+    Ok(count.words())
+}
+
+/// Takes everything that the relay has, a page at a time.
+fn pages(
+    api: &Api,
+    mut take: impl FnMut(Vec<Exported>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut after = 0;
+    loop {
+        let mut answer = api.get(&format!("/outbox/export?after={after}"))?;
+        let messages: Value = answer["messages"].take();
+        let page = serde_json::from_value(messages).map_err(|error| {
+            Failure::new(format_args!(
+                "the relay's answer is not understood: {error}"
+            ))
+        })?;
+        take(page)?;
+        match answer["next"].as_i64() {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A file for its user alone, which must not be there yet.
+fn new_file(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
+}

@@ -1,0 +1,96 @@
+//! What is stored, on its way to another file or machine while the relay runs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::outbox::{config, messages, stored, storing};
+use super::outbox_operator::{ask, json};
+use crate::support::{Relay, eventually};
+
+/// Pending, done and dead ones, with an event and without.
+fn filled() -> Relay {
+    let relay = storing("", "");
+    let mut till = relay.backend("till-7");
+    let dead = relay.post("/event/till-7", b"{\"n\": \"1\"}");
+    till.message().nack("delay=-1 reason=closed");
+    assert_eq!(dead.answer().told(), (200, "stored"));
+    let later = relay.post("/notify/till-7", b"later");
+    till.message().nack("delay=3600");
+    assert_eq!(later.answer().told(), (200, "stored"));
+    drop(till);
+    eventually("the session is gone", || {
+        relay.metric("payrelay_sessions") == 0.0
+    });
+    stored(&relay, "/notify/till-8", b"\xff\0\r\nbytes");
+    relay.backend("till-8").message().ack();
+    eventually("one is done", || {
+        relay.metric("payrelay_outbox_done") == 1.0
+    });
+    for n in 0..600 {
+        let body = format!("{{\"n\": \"{n}\", \"x\": \"{}\"}}", "y".repeat(3000));
+        stored(&relay, "/event/till-9", body.as_bytes());
+    }
+    relay
+}
+
+/// All rows but their numbers, and but what is not the same a moment later.
+fn rows(relay: &Relay) -> Vec<String> {
+    let rows = json(relay, &["outbox", "list", "--limit", "100000"]);
+    rows.into_iter()
+        .map(|mut row| {
+            row["seq"].take();
+            row.to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn a_backup_of_a_running_relay_is_an_outbox_to_start_on() {
+    let mut relay = filled();
+    let path = relay.path("copy.db");
+    let name = path.to_string_lossy();
+    let (code, words) = ask(&relay, &["outbox", "backup", &name]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(
+        words.contains("saved 603 notifications: 601 pending, 1 done, 1 dead"),
+        "{words}"
+    );
+    let mode = fs::metadata(&path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    // Never over something.
+    let (code, words) = ask(&relay, &["outbox", "backup", &name]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("nothing is overwritten"), "{words}");
+    let before = rows(&relay);
+    relay.restart_with(&config("", "path = \"copy.db\""));
+    assert_eq!(rows(&relay), before);
+    assert_eq!(messages(&relay, "pending"), 601.0);
+    // A provider's retry is still known, and a delay that a backend asked for is kept.
+    let retry = format!("{{\"n\": \"5\", \"x\": \"{}\"}}", "y".repeat(3000));
+    let retry = relay.post("/event/till-9", retry.as_bytes()).answer();
+    assert_eq!(retry.told(), (200, "duplicate"));
+    let mut till = relay.backend("till-9");
+    let body = format!("{{\"n\": \"0\", \"x\": \"{}\"}}", "y".repeat(3000));
+    till.expect("MSG id=* try=1 event=0 =*", body.as_bytes())
+        .ack();
+    let mut till = relay.backend("till-7");
+    till.settle();
+}
+
+#[test]
+fn an_export_has_a_line_for_each() {
+    let relay = filled();
+    let path = relay.path("all.jsonl");
+    let (code, words) = ask(&relay, &["outbox", "export", &path.to_string_lossy()]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("exported 603 notifications"), "{words}");
+    let lines = fs::read_to_string(&path).expect("lines");
+    assert_eq!(lines.lines().count(), 603);
+    for line in lines.lines() {
+        let one: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(one["format"], 1);
+        assert!(one["body"].is_string() && one["id"].is_string(), "{line}");
+    }
+    let (code, words) = ask(&relay, &["outbox", "export", &path.to_string_lossy()]);
+    assert_eq!(code, Some(1), "{words}");
+}
