@@ -21,7 +21,7 @@ pub use self::dedupe::EVENTS_MAX;
 use self::dedupe::{Dedupe, Entered, Joined};
 use self::table::Wait;
 use self::waits::{Conclusion, Waits};
-use crate::bus::{Claim, Ledger};
+use crate::bus::{DedupeStore, EventLease};
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Receipts};
 use crate::metrics::Metrics;
@@ -45,8 +45,8 @@ pub struct Setting {
     pub outbox: Option<Arc<Outbox>>,
     /// How long a settled event is known.
     pub dedupe_window: Duration,
-    /// What other nodes know of events, if there are others.
-    pub ledger: Option<Arc<dyn Ledger>>,
+    /// What the nodes know together of events, if there are several.
+    pub dedupe_store: Option<Arc<dyn DedupeStore>>,
     pub trace: Arc<Trace>,
     pub metrics: Arc<Metrics>,
 }
@@ -81,12 +81,12 @@ impl Delivery {
             in_flight_max,
             outbox,
             dedupe_window,
-            ledger,
+            dedupe_store,
             trace,
             metrics,
         } = setting;
         let dedupe = Dedupe::new(dedupe_window);
-        let waits = Waits::new(outbox, dedupe, ledger, dedupe_window, trace, metrics);
+        let waits = Waits::new(outbox, dedupe, dedupe_store, dedupe_window, trace, metrics);
         let (stop, stopped) = bounded(0);
         let theirs = Arc::clone(&waits);
         let timer = thread::spawn("deadlines", thread::SMALL_STACK_BYTES, move || {
@@ -120,10 +120,10 @@ impl Delivery {
         }
         let receipts = Arc::clone(&self.waits) as Arc<dyn Receipts>;
         let envelope = Box::new(Envelope::new(notification, deadline, receipts).tracked(progress));
-        match (self.waits.ledger(), key) {
-            (Some(ledger), Some(key)) => {
+        match (self.waits.dedupe_store(), key) {
+            (Some(dedupe_store), Some(key)) => {
                 let (waits, dispatcher) = (Arc::clone(&self.waits), self.dispatcher.clone());
-                ledger.claim(
+                dedupe_store.claim(
                     &key,
                     Box::new(move |claim| claimed(&waits, &dispatcher, id, claim, envelope)),
                 );
@@ -167,8 +167,8 @@ impl Delivery {
     /// An event that was settled is not any more: its retries are delivered.
     pub fn forget(&self, key: &EventKey) {
         self.waits.dedupe.forget(key);
-        if let Some(ledger) = self.waits.ledger() {
-            ledger.free(key);
+        if let Some(dedupe_store) = self.waits.dedupe_store() {
+            dedupe_store.free(key);
         }
     }
 
@@ -203,14 +203,18 @@ fn claimed(
     waits: &Arc<Waits>,
     dispatcher: &Dispatcher,
     id: NotificationId,
-    claim: Claim,
+    claim: EventLease,
     envelope: Box<Envelope>,
 ) {
     match claim {
         // Its wait may be over by now, and then whoever ended it has stored it: it would come twice.
-        Claim::Mine | Claim::Unknown if waits.claimed(id, claim) => dispatcher.take(envelope),
-        Claim::Mine | Claim::Unknown => {}
-        Claim::Kept => waits.conclude_here(id, Outcome::Duplicate, "known to another node"),
-        Claim::Taken => waits.conclude_here(id, Outcome::Busy, "another node has it under way"),
+        EventLease::Mine | EventLease::Unknown if waits.claimed(id, claim) => {
+            dispatcher.take(envelope)
+        }
+        EventLease::Mine | EventLease::Unknown => {}
+        EventLease::Kept => waits.conclude_here(id, Outcome::Duplicate, "known to another node"),
+        EventLease::Taken => {
+            waits.conclude_here(id, Outcome::Busy, "another node has it under way")
+        }
     }
 }

@@ -22,7 +22,7 @@ pub use self::certificates::Certificates;
 pub use self::error::StartError;
 pub use self::vitals::{Condition, Vitals};
 use crate::admin::{Admin, AdminState};
-use crate::bus::events::Hub;
+use crate::bus::Hub;
 use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
@@ -145,7 +145,7 @@ impl Relay {
             in_flight_max: config.http.max_in_flight,
             outbox: outbox.clone().filter(|_| stores),
             dedupe_window: config.delivery.dedupe_window,
-            ledger: bus.ledger(config.delivery.ack_deadline + CLAIM_GRACE),
+            dedupe_store: bus.dedupe_store(config.delivery.ack_deadline + CLAIM_GRACE),
             trace: Arc::clone(&trace),
             metrics: Arc::clone(&metrics),
         });
@@ -384,7 +384,7 @@ fn start_bus(
     };
     let bus = RedisBus::start(
         redis,
-        instance.to_owned(),
+        instance,
         config.tcp.ack_timeout,
         sessions,
         hub,

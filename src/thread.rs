@@ -22,6 +22,13 @@ pub const SMALL_STACK_BYTES: usize = 128 * 1024;
 #[derive(Debug)]
 pub struct JoinOnDrop(Option<JoinHandle<()>>);
 
+impl JoinOnDrop {
+    /// Whether the thread has ended, so that dropping the handle does not wait.
+    pub fn is_finished(&self) -> bool {
+        self.0.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for JoinOnDrop {
     fn drop(&mut self) {
         if let Some(handle) = self.0.take() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use payrelay::bus::events::Hub;
+use payrelay::bus::Hub;
 use payrelay::bus::{Bus, Events, MemoryBus};
 use payrelay::config::Config;
 use payrelay::envelope::{Envelope, Receipts};

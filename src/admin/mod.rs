@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use self::outbox::AdminState;
 use self::status::{BusState, Status};
-use crate::bus::{Bus, Roll};
+use crate::bus::{Bus, Presence};
 use crate::config::Secret;
 use crate::edge::{Handler, Reply, Request, Ticket};
 use crate::metrics::{self, Metrics, Readings};
@@ -134,7 +134,13 @@ impl Admin {
             "/livez" => |_| Told::text(200, "ok"),
             "/readyz" => Self::readyz,
             "/metrics" => Self::metrics,
-            "/status" => |admin| status(&admin.node, &BusState::of(&*admin.bus), &Roll::default()),
+            "/status" => |admin| {
+                status(
+                    &admin.node,
+                    &BusState::of(&*admin.bus),
+                    &Presence::default(),
+                )
+            },
             _ => return Told::text(404, "no such page; / lists what is here\n"),
         };
         if !matches!(asked.method, "GET" | "HEAD") {
@@ -178,9 +184,16 @@ impl Admin {
     }
 }
 
-/// Which backends are connected where, as far as `roll` says.
-fn status(node: &str, bus: &BusState, roll: &Roll) -> Told {
-    Told::json(200, &Status { node, bus, roll })
+/// Which backends are connected where, as far as `presence` says.
+fn status(node: &str, bus: &BusState, presence: &Presence) -> Told {
+    Told::json(
+        200,
+        &Status {
+            node,
+            bus,
+            presence,
+        },
+    )
 }
 
 impl Told {
@@ -246,8 +259,8 @@ impl Handler for Admin {
         }
         // It may be asked; the other nodes take a moment.
         let (node, bus) = (self.node.clone(), BusState::of(&*self.bus));
-        self.bus.call_the_roll(Box::new(move |roll| {
-            status(&node, &bus, &roll).pay(ticket);
+        self.bus.presence(Box::new(move |presence| {
+            status(&node, &bus, &presence).pay(ticket);
         }));
     }
 }

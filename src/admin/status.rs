@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bus::{Bus, Roll};
+use crate::bus::{Bus, Presence};
 
 /// How the bus is.
 #[derive(Clone, Debug, Serialize)]
@@ -44,5 +44,5 @@ pub struct Status<'a> {
     pub bus: &'a BusState,
     /// What all nodes said.
     #[serde(flatten)]
-    pub roll: &'a Roll,
+    pub presence: &'a Presence,
 }

@@ -6,9 +6,9 @@
 //!   MSG id= try= route= verified= [event=] at= h= origin=<instance> ttl=<ms> =<len>     a notification, and its head
 //!   DATA id= from= origin=<instance> =<len>                                             one backend to another
 //! on node:<instance>
-//!   ACK id= to=<backend id>          what became of it, to the node that sent it
-//!   NACK id= to= [delay=] [reason=]
-//!   GONE id= to=    BUSY id= to=    EXPIRED id= to=    each with session= sent=<Unix ms> if it became a MSG
+//!   ACK id= to=<backend id> try=     what became of it, to the node that sent it
+//!   NACK id= to= try= [delay=] [reason=]
+//!   GONE id= to= try=    BUSY …    EXPIRED …    each with session= sent=<Unix ms> if it became a MSG
 //!   CANARY n=<number>                this node to itself, every second
 //!   WAKE                             this node's publisher to its subscriber: there is something to subscribe to
 //!   ROLL n=<number> node=<instance> more=<0|1> =<len>     an answer to WHO: "<backend id> <stamp>" and LF for each;
@@ -25,7 +25,7 @@
 
 use std::time::Duration;
 
-use super::{DATA_BYTES_MAX, Data, Stamp};
+use super::types::{DATA_BYTES_MAX, Data, Stamp};
 use crate::envelope::Sent;
 use crate::notification::{Again, BackendId, Nack, Notification, NotificationId, Receipt};
 use crate::wire::{self, Line, LineWriter};
@@ -50,6 +50,8 @@ pub enum Frame<'a> {
         id: NotificationId,
         to: BackendId,
         receipt: Receipt,
+        /// Which try it was; `None`: data, or a node of an earlier version.
+        tries: Option<u32>,
         /// The MSG that it became there, if it did.
         sent: Option<Sent>,
     },
@@ -105,6 +107,7 @@ pub fn read<'a>(message: &'a [u8], topic: Option<&BackendId>) -> Option<Frame<'a
             id: id(&line)?,
             to: BackendId::parse(line.raw("to")?).ok()?,
             receipt: receipt(&line)?,
+            tries: line.raw("try").and_then(|tries| tries.parse().ok()),
             sent: number("session").and_then(|session| {
                 Some(Sent {
                     at_unix_ms: number("sent")?,
@@ -225,12 +228,13 @@ pub fn data(out: &mut Vec<u8>, id: NotificationId, data: &Data, origin: &str) {
     out.push(b'\n');
 }
 
-/// Writes what became of `id`, which was for the backend called `to`.
-pub fn told(
+/// Writes what became of `id`, which was for the backend called `to`; `tries` is that of its MSG.
+pub fn receipt_line(
     out: &mut Vec<u8>,
     id: NotificationId,
     to: &BackendId,
     receipt: &Receipt,
+    tries: Option<u32>,
     sent: Option<Sent>,
 ) {
     let verb = match receipt {
@@ -242,6 +246,9 @@ pub fn told(
         Receipt::Expired => "EXPIRED",
     };
     let mut line = wire::line(out, verb).plain("id", id).arg("to", to.as_str());
+    if let Some(tries) = tries {
+        line = line.plain("try", tries);
+    }
     if let Receipt::Nack(nack) = receipt {
         line = match nack.again {
             Again::Whenever => line,

@@ -1,12 +1,14 @@
-//! The bus of a node that is alone: there is nobody else to ask.
+//! The bus of one node alone: there is no other node.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::Hub;
-use super::roll::{NodeRoll, Roll};
-use super::{Arrivals, Bus, Channel, Data, Forward, Ledger, Reach, Ready, Sessions, Told, Topic};
+use super::channel::Channel;
+use super::hub::Hub;
+use super::presence::{NodePresence, OnPresence, Presence};
+use super::types::{Data, Reach, Ready, Told, Topic};
+use super::verbs::{Arrivals, Bus, DedupeStore, Forward, Sessions};
 use crate::envelope::{Envelope, Reply};
 use crate::metrics::BusReadings;
 use crate::notification::Receipt;
@@ -80,14 +82,14 @@ impl Bus for MemoryBus {
         BusReadings::default()
     }
 
-    fn ledger(&self, _hold: Duration) -> Option<Arc<dyn Ledger>> {
+    fn dedupe_store(&self, _hold: Duration) -> Option<Arc<dyn DedupeStore>> {
         None
     }
 
-    fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
+    fn presence(&self, then: OnPresence) {
         let backends = self.sessions.stamps();
-        then(Roll {
-            nodes: vec![NodeRoll::here(self.instance.clone(), backends)],
+        then(Presence {
+            nodes: vec![NodePresence::here(self.instance.clone(), backends)],
             silent: Vec::new(),
             trouble: None,
         });

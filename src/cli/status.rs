@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use payrelay::bus::Roll;
+use payrelay::bus::Presence;
 use payrelay::notification::BackendId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,17 +39,17 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     if let Some(id) = &args.backend {
         keep_only(&mut status, id);
     }
-    let roll = Roll::deserialize(&status)
+    let presence = Presence::deserialize(&status)
         .map_err(|_| Failure::new("this relay is of a version without GET /status"))?;
     let shown = match args.at.json {
         true => format!("{status}\n"),
-        false => for_people(&status, &roll),
+        false => for_people(&status, &presence),
     };
     let mut out = std::io::stdout().lock();
     out.write_all(shown.as_bytes())
         .and_then(|()| out.flush())
         .map_err(cannot_print)?;
-    judge(&roll, args.backend.as_ref())
+    judge(&presence, args.backend.as_ref())
 }
 
 /// Leaves out every other backend.
@@ -62,7 +62,7 @@ fn keep_only(status: &mut Value, id: &BackendId) {
     }
 }
 
-fn for_people(status: &Value, roll: &Roll) -> String {
+fn for_people(status: &Value, presence: &Presence) -> String {
     let bus = &status["bus"];
     let mut shown = format!(
         "node  {}\nbus   {}",
@@ -88,7 +88,7 @@ fn for_people(status: &Value, roll: &Roll) -> String {
     }
     shown.push_str("\n\n");
     let mut rows: Vec<Row> = Vec::new();
-    for node in &roll.nodes {
+    for node in &presence.nodes {
         for backend in &node.backends {
             rows.push([
                 one_line(&backend.id),
@@ -98,7 +98,7 @@ fn for_people(status: &Value, roll: &Roll) -> String {
         }
     }
     rows.sort();
-    let (backends, nodes) = (rows.len(), roll.nodes.len());
+    let (backends, nodes) = (rows.len(), presence.nodes.len());
     if !rows.is_empty() {
         rows.insert(0, ["BACKEND", "NODE", "SINCE"].map(str::to_owned));
         shown.push_str(&table(&rows));
@@ -125,16 +125,16 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// What is wrong with what was shown.
-fn judge(roll: &Roll, backend: Option<&BackendId>) -> Result<(), Failure> {
+fn judge(presence: &Presence, backend: Option<&BackendId>) -> Result<(), Failure> {
     let mut wrong = Vec::new();
-    if let Some(trouble) = &roll.trouble {
+    if let Some(trouble) = &presence.trouble {
         wrong.push(format!("only a part is known: {}", one_line(trouble)));
     }
-    for node in &roll.silent {
+    for node in &presence.silent {
         wrong.push(format!("{} did not answer", one_line(node)));
     }
     if let Some(id) = backend
-        && roll.nodes.iter().all(|node| node.backends.is_empty())
+        && presence.nodes.iter().all(|node| node.backends.is_empty())
     {
         wrong.push(format!("{id} is not connected"));
     }
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn people_read_a_table() {
         let status = status(Value::Null, serde_json::json!([]));
-        let roll = Roll::deserialize(&status).expect("a roll");
+        let presence = Presence::deserialize(&status).expect("the presence");
         assert_eq!(
-            for_people(&status, &roll),
+            for_people(&status, &presence),
             "node  pay-1-0a1b2c\n\
              bus   redis: up; heard itself 0.4 s ago, 4 of 5 subscriptions stand\n\
              \n\
@@ -177,7 +177,7 @@ mod tests {
              \n\
              2 backends on 2 nodes\n"
         );
-        assert!(judge(&roll, None).is_ok());
+        assert!(judge(&presence, None).is_ok());
     }
 
     #[test]
@@ -185,8 +185,8 @@ mod tests {
         let mut status = status("redis: away".into(), serde_json::json!(["pay-3-\u{1b}[2J"]));
         let id = BackendId::parse("b").expect("an id");
         keep_only(&mut status, &id);
-        let roll = Roll::deserialize(&status).expect("a roll");
-        let failure = judge(&roll, Some(&id)).expect_err("a failure");
+        let presence = Presence::deserialize(&status).expect("the presence");
+        let failure = judge(&presence, Some(&id)).expect_err("a failure");
         assert_eq!(
             failure.words,
             "payrelay: only a part is known: redis: away; pay-3-\\u{1b}[2J did not answer; b is not connected"

@@ -189,16 +189,56 @@ pub struct Outbox {
 /// `[redis]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
-    /// Where Redis is, with user, password and database.
-    pub url: Secret,
+    /// Which servers, and how to find the primary.
+    pub servers: RedisServers,
     /// What the names of all channels begin with; nodes with the same prefix are one relay.
     pub prefix: String,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long Redis may take to answer.
     pub response_timeout: Duration,
-    /// A certificate (PEM) to trust instead of the system's, for `rediss://`.
+    /// How long a primary must have been in use before its word that no node has a backend is believed.
+    pub settle_time: Duration,
+    /// A certificate (PEM) to trust instead of the system's, for TLS.
     pub ca: Option<PathBuf>,
+}
+
+/// The servers of `[redis]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    /// One Redis, at a URL with user, password and database.
+    One(Secret),
+    /// A primary that sentinels name.
+    Sentinel {
+        /// Their addresses, as `host:port`.
+        sentinels: Vec<String>,
+        /// The name of the primary.
+        master: String,
+        /// For the servers.
+        login: Login,
+        /// For the sentinels.
+        sentinel_login: Login,
+    },
+    /// A cluster.
+    Cluster {
+        /// The addresses of some of its nodes, as `host:port`.
+        nodes: Vec<String>,
+        /// For all nodes.
+        login: Login,
+    },
+}
+
+/// How to log in to a server that is named by host and port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The user; `None`: the default user.
+    pub user: Option<String>,
+    /// The password, if one is needed.
+    pub password: Option<Secret>,
+    /// The number of the database.
+    pub database: i64,
+    /// Whether the server is spoken to over TLS.
+    pub tls: bool,
 }
 
 /// `[admin]`

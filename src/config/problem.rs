@@ -112,6 +112,18 @@ pub enum Problem {
     RedisUrl,
     /// No prefix of channels.
     RedisPrefix,
+    /// A prefix with braces, in a cluster.
+    RedisPrefixBraces,
+    /// No address of a Redis server.
+    RedisAddress,
+    /// No name of a primary.
+    RedisMaster,
+    /// Not exactly one of `url`, `sentinels` and `cluster`.
+    RedisKinds,
+    /// A key of `[redis]` that another kind of Redis has, in words.
+    RedisKey(&'static str),
+    /// No addresses at all.
+    RedisNoAddresses,
     /// A listener that strangers reach would let anybody in.
     Open(Open),
 }
@@ -239,6 +251,21 @@ impl fmt::Display for Problem {
                  rediss://… for TLS or unix:///path/to/socket",
             ),
             Self::RedisPrefix => f.write_str("a prefix is 1 to 64 of A-Z a-z 0-9 . _ - : / { }"),
+            Self::RedisPrefixBraces => f.write_str(
+                "in a cluster the prefix must not have { or }: the relay puts a hash tag of its own into each name",
+            ),
+            Self::RedisAddress => f.write_str(
+                "not an address; write \"host:port\", such as \"10.0.0.7:6379\", \"redis-1.internal:6379\" or \"[::1]:6379\"",
+            ),
+            Self::RedisMaster => f.write_str(
+                "the name of the primary as the sentinels know it (sentinel monitor NAME …): 1 to 128 of A-Z a-z 0-9 . _ -",
+            ),
+            Self::RedisKinds => f.write_str(
+                "[redis] needs exactly one of: url = \"redis://…\" (one Redis), sentinels = [\"host:26379\", …] (with master), \
+                 cluster = [\"host:6379\", …]",
+            ),
+            Self::RedisKey(needs) => f.write_str(needs),
+            Self::RedisNoAddresses => f.write_str("at least one address is needed, such as [\"10.0.0.7:6379\"]"),
             Self::Open(open) => open.fmt(f),
         }
     }

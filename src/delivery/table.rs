@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Answer;
-use crate::bus::Claim;
+use crate::bus::EventLease;
 use crate::envelope::Progress;
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, Receipt};
 use crate::trace::Record;
@@ -18,7 +18,7 @@ pub struct Wait {
     pub notification: Arc<Notification>,
     pub key: Option<EventKey>,
     /// What the other nodes said of its event.
-    pub claim: Option<Claim>,
+    pub claim: Option<EventLease>,
     pub progress: Arc<Progress>,
     pub answer: Answer,
 }

@@ -54,7 +54,7 @@ impl House {
             in_flight_max,
             outbox: None,
             dedupe_window: PATIENCE,
-            ledger: None,
+            dedupe_store: None,
             trace: Arc::default(),
             metrics: Arc::clone(&metrics),
         });

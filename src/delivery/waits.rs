@@ -14,7 +14,7 @@ use super::dedupe::{Dedupe, Joined};
 #[cfg(test)]
 use super::table::Sizes;
 use super::table::{Table, Wait};
-use crate::bus::{Claim, Ledger};
+use crate::bus::{DedupeStore, EventLease};
 use crate::envelope::Receipts;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
@@ -49,7 +49,7 @@ pub struct Waits {
     draining: AtomicBool,
     outbox: Option<Arc<Outbox>>,
     pub dedupe: Dedupe,
-    ledger: Option<Arc<dyn Ledger>>,
+    dedupe_store: Option<Arc<dyn DedupeStore>>,
     dedupe_window: Duration,
     trace: Arc<Trace>,
     metrics: Arc<Metrics>,
@@ -60,7 +60,7 @@ impl Waits {
     pub fn new(
         outbox: Option<Arc<Outbox>>,
         dedupe: Dedupe,
-        ledger: Option<Arc<dyn Ledger>>,
+        dedupe_store: Option<Arc<dyn DedupeStore>>,
         dedupe_window: Duration,
         trace: Arc<Trace>,
         metrics: Arc<Metrics>,
@@ -72,7 +72,7 @@ impl Waits {
             draining: AtomicBool::new(false),
             outbox,
             dedupe,
-            ledger,
+            dedupe_store,
             dedupe_window,
             trace,
             metrics,
@@ -90,9 +90,9 @@ impl Waits {
         }
     }
 
-    /// What other nodes know of events, if there are others.
-    pub fn ledger(&self) -> Option<&Arc<dyn Ledger>> {
-        self.ledger.as_ref()
+    /// What the nodes know together of events, if there are several.
+    pub fn dedupe_store(&self) -> Option<&Arc<dyn DedupeStore>> {
+        self.dedupe_store.as_ref()
     }
 
     /// How many providers wait.
@@ -133,7 +133,7 @@ impl Waits {
     }
 
     /// The other nodes have said whose the event of `id` is; whether somebody waits for it still.
-    pub fn claimed(&self, id: NotificationId, claim: Claim) -> bool {
+    pub fn claimed(&self, id: NotificationId, claim: EventLease) -> bool {
         let mut table = self.table.lock();
         match table.waits.get_mut(&id) {
             Some(wait) => {
@@ -251,12 +251,12 @@ impl Waits {
             return Vec::new();
         };
         let settled = outcome.is_ok();
-        if let Some(ledger) = &self.ledger {
+        if let Some(dedupe_store) = &self.dedupe_store {
             match (settled, wait.claim) {
-                (true, Some(Claim::Mine | Claim::Unknown) | None) => {
-                    ledger.keep(key, self.dedupe_window);
+                (true, Some(EventLease::Mine | EventLease::Unknown) | None) => {
+                    dedupe_store.keep(key, self.dedupe_window);
                 }
-                (false, Some(Claim::Mine)) => ledger.free(key),
+                (false, Some(EventLease::Mine)) => dedupe_store.free(key),
                 (true | false, _) => {}
             }
         }

@@ -56,7 +56,7 @@ impl House {
             in_flight_max: 10,
             outbox: None,
             dedupe_window: PATIENCE,
-            ledger: None,
+            dedupe_store: None,
             trace: Arc::default(),
             metrics: Arc::clone(&metrics),
         });

@@ -36,16 +36,26 @@ struct Events {
 }
 
 /// What is read when somebody asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BusReadings {
-    /// Since the node last heard its own canary; `None`: it has none.
+    /// Since the last canary was sent that came back, of the bucket where that is longest; `None`: there is no canary.
     pub canary_age: Option<Duration>,
-    /// How long that one had been on its way.
+    /// How long the last one was on its way.
     pub canary_lag: Duration,
     /// Channels that this node wants to hear.
     pub subscriptions_wanted: usize,
     /// Channels that Redis has confirmed.
     pub subscriptions_standing: usize,
+    /// Parts into which the names are divided: 1 but in a cluster; 0 without Redis.
+    pub buckets: usize,
+    /// Buckets that can be used now.
+    pub buckets_up: usize,
+    /// The primaries in use.
+    pub primaries: Vec<String>,
+    /// Sentinels that are configured.
+    pub sentinels: usize,
+    /// Sentinels that answered the last time.
+    pub sentinels_answering: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -176,6 +186,11 @@ pub(super) struct BusGauges {
     canary_lag: Gauge<f64, AtomicU64>,
     wanted: Gauge,
     standing: Gauge,
+    buckets: Gauge,
+    buckets_up: Gauge,
+    primaries: Gauge,
+    sentinels: Gauge,
+    sentinels_answering: Gauge,
 }
 
 impl BusGauges {
@@ -204,11 +219,33 @@ impl BusGauges {
             "Channels that Redis has confirmed to this node",
             standing.clone(),
         );
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
         Self {
             canary_age,
             canary_lag,
             wanted,
             standing,
+            buckets: gauge(
+                "payrelay_bus_buckets",
+                "Parts into which the names in Redis are divided: 256 in a cluster, else 1; 0 without [redis]",
+            ),
+            buckets_up: gauge(
+                "payrelay_bus_buckets_up",
+                "Parts that can be used now; the backends of the others are not reached on other nodes",
+            ),
+            primaries: gauge(
+                "payrelay_bus_primaries",
+                "Redis primaries in use: the shards of a cluster, else 1",
+            ),
+            sentinels: gauge("payrelay_bus_sentinels", "Sentinels in redis.sentinels"),
+            sentinels_answering: gauge(
+                "payrelay_bus_sentinels_answering",
+                "Sentinels that name a primary; a failover is followed by the word of more than half of all",
+            ),
         }
     }
 
@@ -219,5 +256,11 @@ impl BusGauges {
         self.canary_lag.set(readings.canary_lag.as_secs_f64());
         self.wanted.set(value(readings.subscriptions_wanted));
         self.standing.set(value(readings.subscriptions_standing));
+        self.buckets.set(value(readings.buckets));
+        self.buckets_up.set(value(readings.buckets_up));
+        self.primaries.set(value(readings.primaries.len()));
+        self.sentinels.set(value(readings.sentinels));
+        self.sentinels_answering
+            .set(value(readings.sentinels_answering));
     }
 }

@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::bus::Arrivals;
+use crate::bus::{Arrivals, LateReceipt};
 use crate::envelope::{Receipts, Sent};
 use crate::notification::{BackendId, NotificationId, Receipt};
 
 /// Names beyond this are not remembered one by one; then every backend is looked at.
 const NAMES_MAX: usize = 4096;
+
+/// The most late receipts that wait. One that is dropped costs a redelivery.
+const LATE_MAX: usize = 8192;
 
 /// What has come since the redelivery thread last looked.
 ///
@@ -22,6 +25,8 @@ pub struct News {
     pub receipts: Vec<(NotificationId, Receipt)>,
     /// Of what was stored while a session had it in hand.
     pub held: Vec<HeldReceipt>,
+    /// Of tries that were given up here and were sent all the same.
+    pub late: Vec<LateReceipt>,
     /// Changes that are on disk now.
     pub written: Vec<Written>,
     /// Backends that have come.
@@ -164,6 +169,7 @@ impl News {
     fn is_empty(&self) -> bool {
         self.receipts.is_empty()
             && self.held.is_empty()
+            && self.late.is_empty()
             && self.written.is_empty()
             && self.here.some.is_empty()
             && self.stored.some.is_empty()
@@ -187,6 +193,17 @@ impl Arrivals for Inbox {
         // Most arrivals find nothing to be delivered. What is stored a moment later is tried after `retry_first`.
         if self.pending.load(Ordering::Relaxed) > 0 {
             self.tell(|news| news.here.add(backend));
+        }
+    }
+
+    fn late(&self, late: LateReceipt) {
+        if self.pending.load(Ordering::Relaxed) > 0 {
+            self.tell(|news| {
+                if news.late.len() < LATE_MAX {
+                    news.late.push(late);
+                }
+                true
+            });
         }
     }
 }

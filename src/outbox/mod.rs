@@ -40,6 +40,7 @@ mod file;
 mod filter;
 mod group;
 mod inbox;
+mod late;
 mod next_state;
 mod queues;
 mod rate_limiter;

@@ -18,6 +18,7 @@ use super::queues::{BackendQueue, BackendQueues, QUEUES_MAX};
 use super::rate_limiter::RateLimiter;
 use super::rows::{self, Payload, Row, State};
 use super::writer::{Op, StatusUpdate};
+use crate::bus::LateReceipt;
 use crate::config;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Progress, Receipts, Sent};
@@ -76,9 +77,11 @@ pub struct Redelivery {
 /// A redelivery under way.
 #[derive(Debug)]
 pub struct Flight {
-    row: Row,
+    pub(super) row: Row,
     backend: BackendId,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
+    /// What became of an earlier offer of this same try, which was given up and was sent all the same.
+    pub(super) late: Option<LateReceipt>,
 }
 
 impl Redelivery {
@@ -146,6 +149,9 @@ impl Redelivery {
         }
         for held in news.held {
             self.on_held_receipt(held);
+        }
+        for late in news.late {
+            self.on_late_receipt(late);
         }
         for written in news.written {
             let (seq, backend) = (written.seq, &written.backend);
@@ -330,6 +336,7 @@ impl Redelivery {
             row,
             backend: backend.clone(),
             progress: Arc::clone(&progress),
+            late: None,
         };
         self.flights.insert(notification.id, flight);
         let now = Instant::now();
@@ -346,14 +353,10 @@ impl Redelivery {
         let Some(flight) = self.flights.remove(&id) else {
             return;
         };
-        let Flight {
-            row,
-            backend,
-            progress,
-        } = flight;
-        self.flight_bytes -= row.bytes as usize;
+        self.flight_bytes -= flight.row.bytes as usize;
         self.metrics.outbox_tried(&receipt);
-        let sent = progress.sent();
+        let (receipt, sent) = flight.outcome(receipt);
+        let (row, backend) = (flight.row, flight.backend);
         if let Some(queue) = self.queues.get(&backend) {
             debug_assert!(queue.flights > 0, "on_receipt and never under way");
             queue.flights = queue.flights.saturating_sub(1);
@@ -439,13 +442,19 @@ impl Redelivery {
         self.settle(backend, Row { tries, ..row }, next, sent);
     }
 
-    fn judge(&mut self, receipt: &Receipt, tries: u32) -> NextState {
+    pub(super) fn judge(&mut self, receipt: &Receipt, tries: u32) -> NextState {
         let random = self.next_random();
         NextState::of(receipt, tries, self.clock.now_ms(), &self.settings, random)
     }
 
     /// Has the writer note what came of a try.
-    fn settle(&mut self, backend: BackendId, row: Row, next: NextState, sent: Option<Sent>) {
+    pub(super) fn settle(
+        &mut self,
+        backend: BackendId,
+        row: Row,
+        next: NextState,
+        sent: Option<Sent>,
+    ) {
         let mut timeline = row.timeline;
         let tries = match next.what {
             "dead" | "returned" => row.tries,

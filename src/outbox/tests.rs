@@ -6,7 +6,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 
 use super::*;
-use crate::bus::{Arrivals, Forward};
+use crate::bus::{Arrivals, Forward, LateReceipt};
 use crate::envelope::{Envelope, Sent};
 use crate::notification::{BackendId, IdMint, Nack, Receipt};
 use crate::session::CREDIT_DEFAULT;
@@ -420,4 +420,41 @@ fn what_is_committed_to_a_file_that_is_gone_by_then_is_not_stored() {
     });
     let unwell = house.outbox.unwell().unwrap_or_default();
     assert!(unwell.contains("was deleted or moved away"), "{unwell}");
+}
+
+#[test]
+fn a_try_that_was_given_up_and_sent_all_the_same_is_counted() {
+    let house = House::open(|_| {});
+    assert!(house.store("a", false, None).is_ok());
+    let late = |envelope: &Envelope, receipt| LateReceipt {
+        id: envelope.notification.id,
+        backend: envelope.notification.backend.clone(),
+        tries: envelope.notification.tries,
+        receipt,
+        sent: Sent::now(7),
+    };
+    // The word comes after it was given up, and then while it is offered again.
+    let first = house.envelope();
+    let word = late(&first, Receipt::Gone);
+    first.settle(Receipt::Unreachable);
+    house.inbox.late(word);
+    let second = next_with_tries(&house, 2);
+    house.inbox.late(late(&second, Receipt::Gone));
+    second.settle(Receipt::Unreachable);
+    let third = next_with_tries(&house, 3);
+    house.inbox.late(late(&third, Receipt::Ack));
+    third.settle(Receipt::Unreachable);
+    let rows = house.states(&[State::Done]);
+    assert_eq!(rows[0].tries, 3);
+}
+
+/// The next envelope that is that try; those before it were offered before the word of a late receipt was on disk.
+fn next_with_tries(house: &House, tries: u32) -> Box<Envelope> {
+    loop {
+        let envelope = house.envelope();
+        if envelope.notification.tries == tries {
+            return envelope;
+        }
+        envelope.settle(Receipt::Unreachable);
+    }
 }

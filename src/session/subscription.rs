@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::mailbox::Mailbox;
 use super::outgoing::Outgoing;
-use crate::bus::events::ListenerId;
+use crate::bus::ListenerId;
 use crate::bus::{Channel, Event, Events};
 use crate::metrics::BusMetrics;
 use crate::wire;

@@ -93,7 +93,7 @@ fn connections_that_redis_cuts_come_back_at_once() {
 fn a_user_without_the_right_is_told_which_and_the_node_serves_its_own() {
     let redis = Redis::start();
     let url = redis.url_with(&format!("relay:{PASSWORD}@"));
-    let all = format!("ACL SETUSER relay reset on >{PASSWORD} allchannels +@all");
+    let all = format!("ACL SETUSER relay reset on >{PASSWORD} allchannels allkeys +@all");
     for (without, word) in [
         (format!("{all} -subscribe"), "'subscribe'"),
         (format!("{all} -publish"), "'publish'"),
@@ -131,7 +131,7 @@ fn a_user_without_the_right_is_told_which_and_the_node_serves_its_own() {
 #[test]
 fn rights_that_are_taken_away_while_it_runs_turn_readyz_red_and_say_so() {
     let redis = Redis::start();
-    let all = format!("ACL SETUSER relay reset on >{PASSWORD} allchannels +@all");
+    let all = format!("ACL SETUSER relay reset on >{PASSWORD} allchannels allkeys +@all");
     redis.command(&all);
     let node = node_on(&redis.url_with(&format!("relay:{PASSWORD}@")), "");
     node.wait_green();
@@ -179,7 +179,7 @@ fn a_wrong_password_is_said_without_being_shown_and_needs_no_restart_to_be_mende
 fn user_password_and_database_are_used() {
     let redis = Redis::start();
     redis.command(&format!(
-        "ACL SETUSER relay on >{PASSWORD} resetchannels &shop:* +publish +subscribe +unsubscribe +select +pubsub"
+        "ACL SETUSER relay on >{PASSWORD} resetchannels &shop:* +publish ~shop:* +subscribe +unsubscribe +select +pubsub +del"
     ));
     let url = redis.url_with(&format!("relay:{PASSWORD}@")) + "/3";
     let cluster = Cluster::on(&[url.clone(), url], "[redis]\nprefix = \"shop\"");

@@ -207,6 +207,7 @@ fn a_node_that_was_deaf_when_its_backend_went_elsewhere_gives_way_once_it_hears_
     // It has not noticed yet, and does not hear of the newer one.
     let mut newer = cluster.nodes[1].backend("till-7");
     older.expect_bye("takeover");
+    cluster.wait_green();
     for node in &cluster.nodes {
         let answer = node.post("/notify/till-7", b"x");
         newer.expect("MSG id=* =*", b"x").ack();

@@ -10,6 +10,7 @@ mod cli;
 mod cli_bench;
 mod clients;
 mod cluster;
+mod cluster_demoted;
 mod cluster_outbox;
 mod cluster_redis;
 mod cluster_storm;

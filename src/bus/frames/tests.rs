@@ -96,11 +96,12 @@ fn every_receipt_is_read_as_it_was_written() {
             session: 7,
         };
         for sent in [None, Some(msg)] {
-            let bytes = written(|out| told(out, id, &backend(), &receipt, sent));
+            let bytes = written(|out| receipt_line(out, id, &backend(), &receipt, Some(3), sent));
             let Some(Frame::Receipt {
                 id: got_id,
                 to,
                 receipt: got,
+                tries: Some(3),
                 sent: got_sent,
             }) = read(&bytes, None)
             else {
@@ -110,7 +111,7 @@ fn every_receipt_is_read_as_it_was_written() {
             assert_eq!(got_sent, sent);
         }
     }
-    let bytes = written(|out| told(out, id, &backend(), &Receipt::Unreachable, None));
+    let bytes = written(|out| receipt_line(out, id, &backend(), &Receipt::Unreachable, None, None));
     assert!(matches!(
         read(&bytes, None),
         Some(Frame::Receipt {
@@ -242,7 +243,16 @@ fn garbage_harms_nobody() {
             sent.body.truncate(300);
             msg(out, &sent, &instance(), Duration::from_secs(4));
         }),
-        written(|out| told(out, id, &backend(), &Receipt::Nack(Nack::default()), None)),
+        written(|out| {
+            receipt_line(
+                out,
+                id,
+                &backend(),
+                &Receipt::Nack(Nack::default()),
+                Some(1),
+                None,
+            )
+        }),
         written(|out| here(out, &instance(), &[(backend(), 7)])),
         written(|out| roll(out, 7, &instance(), &[(backend(), 7)], true)),
         written(|out| event(out, b"{}")),

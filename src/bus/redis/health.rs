@@ -1,230 +1,463 @@
-//! Whether this node hears and is heard: what the publisher and the subscriber know of their connections, put together.
+//! Whether this node hears and is heard, for each bucket.
+//!
+//! A bucket is up while both connections of its link stand and a canary has made the whole way: published to the bucket's
+//! primary in a guarded batch, counted by it, and received by this node, all on the present connections.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::link::Trouble;
-use crate::bus::events::Hub;
+use super::link::LinkError;
+use super::names::Bucket;
+use crate::bus::hub::{Hub, News};
 use crate::metrics::{BusMetrics, BusReadings};
 
-/// How long the subscriber may hear nothing of this node's own canary, which sings every second.
+/// How long a subscriber may receive no canary; there is one every second.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// A connection's state: it stands, or why not.
-pub type Standing = Result<(), Trouble>;
+/// How old the last proof of a bucket may be.
+const PROOF_AGE_MAX: Duration = Duration::from_millis(3500);
 
-/// Shared by the two threads and whoever asks.
+/// The most that the log says of one outage: each reason once, and not for ever if they are all different.
+const LOGGED_MAX: usize = 8;
+
+/// Whether a connection stands, or why not.
+pub type Standing = Result<(), LinkError>;
+
+/// Shared by the threads of all links and whoever asks.
 pub struct Health {
     began: Instant,
+    buckets: Vec<BucketHealth>,
     state: Mutex<State>,
     changed: Condvar,
-    up: AtomicBool,
-    /// A canary has come back that was sent on the present way out: what two threads say of two connections is a guess,
-    /// and this is not.
-    proven: AtomicBool,
-    /// What a canary carries at least that proves it, in microseconds from `began`.
-    proof_us: AtomicU64,
-    /// When the last canary was heard, and how long it had been on its way; milliseconds and microseconds from `began`.
-    canary_ms: AtomicU64,
-    canary_lag_us: AtomicU64,
-    wanted: AtomicUsize,
-    standing: AtomicUsize,
+    settle_time: Duration,
+    /// How long the last canary was on its way, in microseconds.
+    lag: AtomicU64,
     hub: Arc<Hub>,
     metrics: BusMetrics,
 }
 
-struct State {
-    publisher: Standing,
-    subscriber: Standing,
-    /// The last trouble of either, while the bus is down: until this node has heard itself, it is still the reason.
-    last: Option<Trouble>,
-    /// What the log has said since the bus was up.
-    said: Vec<Trouble>,
+/// Times are in microseconds from `began`; 0: not yet.
+#[derive(Default)]
+struct BucketHealth {
+    /// A canary proves the bucket if it was sent after this.
+    proof: AtomicU64,
+    /// When the last canary was sent that its primary counted in a guarded batch.
+    counted: AtomicU64,
+    /// When the last canary was sent that this node received.
+    received: AtomicU64,
+    /// Since when the bucket is up; 0: it is down.
+    up_since: AtomicU64,
 }
 
-/// The most that the log says of one outage: each trouble once, and not for ever if they are all different.
-const SAID_MAX: usize = 8;
+struct State {
+    links: HashMap<u64, LinkHealth>,
+    owners: Vec<Option<u64>>,
+    /// Why the topology is not known, if it is not.
+    topology: Option<LinkError>,
+    /// How many sentinels answer, and how many there are.
+    sentinels: (usize, usize),
+    up: bool,
+    down_since: Instant,
+    /// The last reason of this outage: until this node has received its own canary, it is still the reason.
+    last: Option<LinkError>,
+    /// What the log has said since the bus was up.
+    logged: Vec<LinkError>,
+}
+
+struct LinkHealth {
+    name: String,
+    publisher: Standing,
+    subscriber: Standing,
+    wanted: usize,
+    standing: usize,
+}
+
+/// What is wrong now.
+struct Down {
+    buckets: usize,
+    why: LinkError,
+}
 
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Health(up: {})", self.is_up())
+        write!(f, "Health(up: {})", self.state.lock().up)
     }
 }
 
+fn not_yet() -> LinkError {
+    LinkError("not connected yet".into())
+}
+
+fn not_proven() -> LinkError {
+    LinkError("this node has not received its own canary yet".into())
+}
+
 impl Health {
-    /// Nothing stands yet.
-    pub fn new(hub: Arc<Hub>, metrics: BusMetrics) -> Self {
-        const NOT_YET: &str = "not connected yet";
-        let not_yet = Trouble(NOT_YET.into());
-        hub.turn(Some(NOT_YET)).tell();
+    /// For so many buckets, none of which has a link. `settle_time`: how long a bucket must have been up before a count of 0
+    /// means that a backend is nowhere.
+    pub fn new(buckets: usize, settle_time: Duration, hub: Arc<Hub>, metrics: BusMetrics) -> Self {
+        hub.turn(Some(&not_yet().0)).tell();
         Self {
             began: Instant::now(),
+            buckets: (0..buckets).map(|_| BucketHealth::default()).collect(),
             state: Mutex::new(State {
-                publisher: Err(not_yet.clone()),
-                subscriber: Err(not_yet.clone()),
+                links: HashMap::new(),
+                owners: vec![None; buckets],
+                topology: None,
+                sentinels: (0, 0),
+                up: false,
+                down_since: Instant::now(),
                 last: None,
-                said: vec![not_yet], // no news
+                logged: vec![not_yet(), not_proven()], // no news at the start
             }),
             changed: Condvar::new(),
-            up: AtomicBool::new(false),
-            proven: AtomicBool::new(false),
-            proof_us: AtomicU64::new(0),
-            canary_ms: AtomicU64::new(0),
-            canary_lag_us: AtomicU64::new(0),
-            wanted: AtomicUsize::new(0),
-            standing: AtomicUsize::new(0),
+            settle_time,
+            lag: AtomicU64::new(0),
             hub,
             metrics,
         }
     }
 
-    /// Whether both connections stand, and this node has heard itself through them.
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+    /// Whether `bucket` is up.
+    pub fn is_up(&self, bucket: Bucket) -> bool {
+        self.buckets[bucket].up_since.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until that is so, or `deadline`; says whether it is.
+    /// Whether a count of 0 in `bucket` means that the backend is on no node: other nodes have had time to subscribe again.
+    pub fn is_settled(&self, bucket: Bucket) -> bool {
+        let since = self.buckets[bucket].up_since.load(Ordering::Relaxed);
+        let settled = Duration::from_micros(since) + self.settle_time;
+        since > 0 && self.began.elapsed() >= settled
+    }
+
+    /// Waits until every bucket is up, or `deadline`; says whether all are.
     pub fn wait_up(&self, deadline: Instant) -> bool {
         let mut state = self.state.lock();
-        while !self.is_up() {
+        while !state.up {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
         }
-        self.is_up()
+        state.up
     }
 
-    /// What the publisher's connection is now.
-    pub fn publisher(&self, now: Standing) {
-        self.set(|state| state.publisher = now, None);
-    }
+    // ---- what the threads report -----------------------------------------------------------------------------------
 
-    /// The publisher has a new connection: only a canary sent from now on proves that this node hears.
-    pub fn publisher_anew(&self) {
-        self.proof_us.store(self.canary_word(), Ordering::Relaxed);
-        self.set(|state| state.publisher = Ok(()), Some(false));
-    }
-
-    /// What the subscriber's connection is now.
-    pub fn subscriber(&self, now: Standing) {
-        self.set(|state| state.subscriber = now, None);
-    }
-
-    fn set(&self, change: impl FnOnce(&mut State), proven: Option<bool>) {
-        let (was, why, is_news, news) = {
-            let mut state = self.state.lock();
-            change(&mut state);
-            if let Some(proven) = proven {
-                self.proven.store(proven, Ordering::Release);
-            }
-            state.last = state.trouble().or(state.last.take());
-            let why = self.why(&state);
-            let is_news = state.is_news(why.as_ref());
-            let was = self.up.swap(why.is_none(), Ordering::Relaxed);
-            self.changed.notify_all();
-            self.metrics.up(why.is_none());
-            // Under the lock, since another thread may be about to say the opposite.
-            let changed = was != why.is_none();
-            let news = changed.then(|| self.hub.turn(why.as_ref().map(|why| &*why.0)));
-            (was, why, is_news, news)
+    /// There is a link called `name`, which has no connections yet.
+    pub fn add_link(&self, number: u64, name: &str) {
+        let link = LinkHealth {
+            name: name.to_owned(),
+            publisher: Err(not_yet()),
+            subscriber: Err(not_yet()),
+            wanted: 0,
+            standing: 0,
         };
-        match why {
-            None if was => {}
-            None => log::info!("redis: connected, every subscription stands"),
-            Some(why) if is_news => log::warn!(
-                "redis: {why}; backends on other nodes cannot be reached until it is back"
+        self.state.lock().links.insert(number, link);
+    }
+
+    /// A link has ended.
+    pub fn remove_link(&self, number: u64) {
+        self.state.lock().links.remove(&number);
+    }
+
+    /// These buckets belong to these links from now on.
+    pub fn assign(&self, changed: &[(Bucket, Option<u64>)]) {
+        self.change(|health, state| {
+            for (bucket, owner) in changed {
+                state.owners[*bucket] = *owner;
+                health.prove_anew(*bucket);
+            }
+        });
+    }
+
+    /// Why the topology is not known; `None`: it is.
+    pub fn topology(&self, trouble: Option<LinkError>) {
+        self.change(|_, state| state.topology = trouble);
+    }
+
+    /// How many sentinels answer, of how many.
+    pub fn sentinels(&self, answering: usize, all: usize) {
+        self.state.lock().sentinels = (answering, all);
+    }
+
+    /// What the publisher's connection of a link is now.
+    pub fn publisher(&self, link: u64, now: Standing) {
+        self.change(|_, state| {
+            if let Some(link) = state.links.get_mut(&link) {
+                link.publisher = now;
+            }
+        });
+    }
+
+    /// The publisher of a link has a new connection: only canaries sent from now on prove its buckets.
+    pub fn publisher_connected(&self, number: u64) {
+        self.change(|health, state| {
+            for bucket in 0..state.owners.len() {
+                if state.owners[bucket] == Some(number) {
+                    health.prove_anew(bucket);
+                }
+            }
+            if let Some(link) = state.links.get_mut(&number) {
+                link.publisher = Ok(());
+            }
+        });
+    }
+
+    /// What the subscriber's connection of a link is now.
+    pub fn subscriber(&self, link: u64, now: Standing) {
+        self.change(|_, state| {
+            if let Some(link) = state.links.get_mut(&link) {
+                link.subscriber = now;
+            }
+        });
+    }
+
+    /// Whether the subscriber of a link has everything it wants.
+    pub fn subscriber_stands(&self, link: u64) -> bool {
+        let state = self.state.lock();
+        let link = state.links.get(&link);
+        link.is_some_and(|link| link.subscriber.is_ok())
+    }
+
+    /// How many subscriptions a link wants, and how many Redis has confirmed.
+    pub fn subscriptions(&self, link: u64, wanted: usize, standing: usize) {
+        if let Some(link) = self.state.lock().links.get_mut(&link) {
+            (link.wanted, link.standing) = (wanted, standing);
+        }
+    }
+
+    /// What a canary says that is sent now.
+    pub fn canary(&self) -> u64 {
+        self.now()
+    }
+
+    /// The primary of `bucket` has counted a canary, in a guarded batch.
+    pub fn counted(&self, bucket: Bucket, canary: u64) {
+        self.buckets[bucket]
+            .counted
+            .fetch_max(canary, Ordering::Relaxed);
+        self.proven(bucket);
+    }
+
+    /// This node has received a canary of `bucket`.
+    pub fn received(&self, bucket: Bucket, canary: u64) {
+        let now = self.now();
+        let sane = canary.min(now);
+        self.lag.store(now - sane, Ordering::Relaxed);
+        self.buckets[bucket]
+            .received
+            .fetch_max(sane, Ordering::Relaxed);
+        self.proven(bucket);
+    }
+
+    fn proven(&self, bucket: Bucket) {
+        if !self.is_up(bucket) && self.is_proven(bucket) {
+            self.refresh();
+        }
+    }
+
+    /// Looks whether a proof has grown too old. To be called every second, by any thread.
+    pub fn refresh(&self) {
+        self.change(|_, _| {});
+    }
+
+    fn now(&self) -> u64 {
+        (self.began.elapsed().as_micros() as u64).max(1)
+    }
+
+    fn prove_anew(&self, bucket: Bucket) {
+        let bucket = &self.buckets[bucket];
+        bucket.proof.store(self.now(), Ordering::Relaxed);
+        bucket.up_since.store(0, Ordering::Relaxed);
+    }
+
+    fn proof(&self, bucket: Bucket) -> u64 {
+        let bucket = &self.buckets[bucket];
+        let counted = bucket.counted.load(Ordering::Relaxed);
+        counted.min(bucket.received.load(Ordering::Relaxed))
+    }
+
+    fn is_proven(&self, bucket: Bucket) -> bool {
+        let since = self.buckets[bucket].proof.load(Ordering::Relaxed);
+        let proof = self.proof(bucket);
+        proof > 0 && proof >= since
+    }
+
+    /// How old the oldest proof is of any bucket.
+    fn proof_age(&self) -> Duration {
+        let oldest = (0..self.buckets.len())
+            .map(|bucket| self.proof(bucket))
+            .min();
+        Duration::from_micros(self.now().saturating_sub(oldest.unwrap_or_default()))
+    }
+
+    // ---- what follows from it --------------------------------------------------------------------------------------
+
+    /// Applies `change`, and tells the log and the listeners what follows.
+    fn change(&self, change: impl FnOnce(&Self, &mut State)) {
+        let mut state = self.state.lock();
+        change(self, &mut state);
+        let down = self.evaluate(&mut state);
+        let was_up = std::mem::replace(&mut state.up, down.is_none());
+        let news = self.news(&mut state, was_up, down.as_ref());
+        self.changed.notify_all();
+        self.metrics.up(down.is_none());
+        let to_log = down.filter(|down| state.is_news(&down.why));
+        drop(state);
+        match to_log {
+            Some(down) => log::warn!(
+                "redis: {}{}; backends on other nodes cannot be reached until that is over",
+                share(down.buckets, self.buckets.len(), None),
+                down.why
             ),
-            Some(_) => {}
+            None if news.is_some() && !was_up => {
+                log::info!("redis: connected, every subscription stands");
+            }
+            None => {}
         }
         if let Some(news) = news {
             news.tell();
         }
     }
 
+    /// For the listeners. Made under the lock, since another thread may be about to say the opposite.
+    fn news(&self, state: &mut State, was_up: bool, down: Option<&Down>) -> Option<News> {
+        if was_up != down.is_none() {
+            if was_up {
+                state.down_since = Instant::now();
+            } else {
+                (state.last, state.logged) = (None, Vec::new());
+            }
+            return Some(self.hub.turn(down.map(|down| &*down.why.0)));
+        }
+        None
+    }
+
+    /// Which buckets are up; what is wrong, if one is not.
+    fn evaluate(&self, state: &mut State) -> Option<Down> {
+        let mut down: Option<Down> = None;
+        for bucket in 0..self.buckets.len() {
+            let trouble = self.trouble(state, bucket);
+            let health = &self.buckets[bucket];
+            match trouble {
+                None if !self.is_up(bucket) => health.up_since.store(self.now(), Ordering::Relaxed),
+                None => {}
+                Some(why) => {
+                    health.up_since.store(0, Ordering::Relaxed);
+                    down.get_or_insert(Down { buckets: 0, why }).buckets += 1;
+                }
+            }
+        }
+        if let Some(down) = &mut down {
+            // A reason that a connection gives outlives it: that nothing is proven yet says less.
+            match state.connection_trouble() {
+                Some(why) => {
+                    down.why = why.clone();
+                    state.last = Some(why);
+                }
+                None => down.why = state.last.clone().unwrap_or_else(|| down.why.clone()),
+            }
+        }
+        down
+    }
+
+    fn trouble(&self, state: &State, bucket: Bucket) -> Option<LinkError> {
+        let Some(owner) = state.owners[bucket] else {
+            return Some(state.topology.clone().unwrap_or_else(not_yet));
+        };
+        let link = state.links.get(&owner);
+        let Some(link) = link else {
+            return Some(not_yet());
+        };
+        if let Err(why) = link.publisher.as_ref().and(link.subscriber.as_ref()) {
+            return Some(why.clone());
+        }
+        if !self.is_proven(bucket) {
+            return Some(not_proven());
+        }
+        let age = Duration::from_micros(self.now().saturating_sub(self.proof(bucket)));
+        (age > PROOF_AGE_MAX)
+            .then(|| LinkError("silent: this node does not receive its own canary".into()))
+    }
+
     /// Why other nodes are not reached; `None`: they are.
     pub fn unwell(&self) -> Option<String> {
-        let why = self.why(&self.state.lock());
-        why.or_else(|| {
-            let age = self.canary_age();
-            (age > SILENCE_MAX + Duration::from_millis(500))
-                .then(|| Trouble(format!("silent for {:.1} s", age.as_secs_f64())))
-        })
-        .map(|why| format!("redis: {why}"))
-    }
-
-    /// What a canary sent now carries.
-    pub fn canary_word(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
-    }
-
-    /// A canary was heard; `sent` is what it carries.
-    pub fn canary(&self, sent: u64) {
-        let now = self.began.elapsed();
-        let lag = (now.as_micros() as u64).saturating_sub(sent);
-        self.canary_ms
-            .store(now.as_millis() as u64, Ordering::Relaxed);
-        self.canary_lag_us.store(lag, Ordering::Relaxed);
-        if !self.proven.load(Ordering::Acquire) && sent >= self.proof_us.load(Ordering::Relaxed) {
-            self.set(|_| {}, Some(true));
-        }
-    }
-
-    fn why(&self, state: &State) -> Option<Trouble> {
-        state.trouble().or_else(|| {
-            let unproven = !self.proven.load(Ordering::Acquire);
-            let not_heard = || Trouble("this node has not heard itself yet".into());
-            unproven.then(|| state.last.clone().unwrap_or_else(not_heard))
-        })
-    }
-
-    /// How long ago the last canary was heard.
-    pub fn canary_age(&self) -> Duration {
-        let heard = Duration::from_millis(self.canary_ms.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(heard)
-    }
-
-    /// How many subscriptions are wanted, and how many stand.
-    pub fn subscriptions(&self, wanted: usize, standing: usize) {
-        self.wanted.store(wanted, Ordering::Relaxed);
-        self.standing.store(standing, Ordering::Relaxed);
+        self.refresh();
+        let mut state = self.state.lock();
+        let down = self.evaluate(&mut state)?;
+        let since = state.down_since.elapsed();
+        let share = share(down.buckets, self.buckets.len(), Some(since));
+        Some(format!("redis: {share}{}", down.why))
     }
 
     /// For the metrics.
     pub fn readings(&self) -> BusReadings {
+        let state = self.state.lock();
+        let up = (0..self.buckets.len()).filter(|bucket| self.is_up(*bucket));
         BusReadings {
-            canary_age: Some(self.canary_age()),
-            canary_lag: Duration::from_micros(self.canary_lag_us.load(Ordering::Relaxed)),
-            subscriptions_wanted: self.wanted.load(Ordering::Relaxed),
-            subscriptions_standing: self.standing.load(Ordering::Relaxed),
+            canary_age: Some(self.proof_age()),
+            canary_lag: Duration::from_micros(self.lag.load(Ordering::Relaxed)),
+            subscriptions_wanted: state.links.values().map(|link| link.wanted).sum(),
+            subscriptions_standing: state.links.values().map(|link| link.standing).sum(),
+            buckets: self.buckets.len(),
+            buckets_up: up.count(),
+            primaries: state.primaries(),
+            sentinels: state.sentinels.1,
+            sentinels_answering: state.sentinels.0,
         }
     }
 }
 
+/// `85 of 256 buckets, 2.1 s: `, if there is more than one.
+fn share(down: usize, all: usize, since: Option<Duration>) -> String {
+    match (all, since) {
+        (1, _) => String::new(),
+        (_, None) => format!("{down} of {all} buckets: "),
+        (_, Some(since)) => format!("{down} of {all} buckets, {:.1} s: ", since.as_secs_f64()),
+    }
+}
+
 impl State {
-    /// Whether the log has not said it yet. The same trouble is said once, and another that follows it, too: what was a
-    /// Redis that is gone may have become a password that is wrong.
-    fn is_news(&mut self, why: Option<&Trouble>) -> bool {
-        let Some(why) = why else {
-            (self.last, self.said) = (None, Vec::new());
-            return false;
-        };
-        let is_news = !self.said.contains(why) && self.said.len() < SAID_MAX;
+    /// Whether the log has not said it yet. The same reason is said once, and another that follows it, too: what was a Redis
+    /// that is gone may have become a password that is wrong.
+    fn is_news(&mut self, why: &LinkError) -> bool {
+        let is_news = !self.logged.contains(why) && self.logged.len() < LOGGED_MAX;
         if is_news {
-            self.said.push(why.clone());
+            self.logged.push(why.clone());
         }
         is_news
     }
 
-    /// What is wrong with a connection.
-    fn trouble(&self) -> Option<Trouble> {
-        match (&self.publisher, &self.subscriber) {
-            (Ok(()), Ok(())) => None,
-            (Err(why), _) => Some(why.clone()),
-            (Ok(()), Err(why)) => Some(why.clone()),
-        }
+    /// What is wrong with a connection, or with the topology.
+    fn connection_trouble(&self) -> Option<LinkError> {
+        let mut links: Vec<_> = self.links.iter().collect();
+        links.sort_by_key(|(number, _)| **number);
+        let in_use = |number: &u64| self.owners.contains(&Some(*number));
+        let links = links.into_iter().filter(|(number, _)| in_use(number));
+        let mut troubles = links.filter_map(|(_, link)| {
+            link.publisher
+                .as_ref()
+                .and(link.subscriber.as_ref())
+                .err()
+                .cloned()
+        });
+        let trouble = troubles.find(|why| *why != not_yet());
+        self.topology.clone().or(trouble)
+    }
+
+    /// The names of the links that have buckets.
+    fn primaries(&self) -> Vec<String> {
+        let links = self.links.iter();
+        let mut names: Vec<_> = links
+            .filter(|(number, _)| self.owners.contains(&Some(**number)))
+            .map(|(_, link)| link.name.clone())
+            .collect();
+        names.sort();
+        names
     }
 }

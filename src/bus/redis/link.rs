@@ -1,118 +1,188 @@
-//! One connection to Redis, with a limit on every wait; and commands as bytes.
+//! One connection to a Redis server, with a limit on every wait.
 //!
-//! The redis crate makes the connection (TCP, TLS, unix socket) and reads replies. Commands are written here, those of the
-//! hot path straight into the batch that goes out.
+//! The redis crate makes the connection (TCP, TLS, unix socket) and reads replies.
 
 use std::fmt;
-use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redis::{
-    Client, Connection, ErrorKind, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
-    TlsCertificates, Value,
+    Client, Connection, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, TlsCertificates,
+    Value,
 };
 
-use crate::config;
+use super::resp::command;
+use crate::config::{Login, Redis};
 
-/// Why a URL cannot be used.
+/// Why `[redis]` cannot be used.
 #[derive(Debug)]
-pub enum LinkError {
+pub enum BadConfig {
     /// `redis.ca` cannot be read.
-    Ca(std::path::PathBuf, std::io::Error),
-    /// The redis crate cannot use it; its words name no password.
-    Url(String),
+    Ca(PathBuf, std::io::Error),
+    /// The redis crate cannot use the address; its words name no password.
+    Address(String),
 }
 
-impl fmt::Display for LinkError {
+impl fmt::Display for BadConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ca(path, error) => {
-                write!(f, "redis.ca = {path:?} cannot be read: {error}")
-            }
-            Self::Url(words) => write!(f, "redis.url cannot be used: {words}"),
+            Self::Ca(path, error) => write!(f, "redis.ca = {path:?} cannot be read: {error}"),
+            Self::Address(words) => write!(f, "the address in [redis] cannot be used: {words}"),
         }
     }
 }
 
-impl std::error::Error for LinkError {}
+impl std::error::Error for BadConfig {}
 
 /// Why a connection cannot be used, in words for the operator, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble(pub String);
+pub struct LinkError(pub String);
 
-impl fmt::Display for Trouble {
+impl LinkError {
+    /// What an error reply says, for a person.
+    pub fn from_reply(error: &RedisError) -> Self {
+        Self(words(error))
+    }
+}
+
+impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for LinkError {}
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for LinkError {
     fn from(error: RedisError) -> Self {
         Self(words(&error))
     }
 }
 
-/// Where Redis is, and how long to wait for it.
-pub struct Place {
-    client: Client,
+/// How to connect to any server of one kind: its login, its TLS, and how long to wait.
+#[derive(Clone)]
+pub struct Connector {
     /// AUTH and SELECT, as far as they are needed, and how many replies they have. Not the crate's: each reply that does
     /// not come would be waited for anew, and with four commands a Redis that stands still costs four timeouts.
     login: (Vec<u8>, usize),
+    tls: bool,
+    /// A certificate to trust instead of the system's.
+    ca: Option<Vec<u8>>,
     connect_timeout: Duration,
     response_timeout: Duration,
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Place(…)") // the URL may carry a password
+        f.write_str("Connector(…)") // it has a password
     }
 }
 
-impl Place {
-    /// What `[redis]` says. Opens nothing.
+/// One server, and how to connect to it.
+#[derive(Clone)]
+pub struct Server {
+    client: Client,
+    connector: Connector,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server(…)") // its URL may have a password
+    }
+}
+
+impl Connector {
+    /// For servers that are named by host and port. Opens nothing.
     ///
     /// # Errors
-    /// The URL, or the certificate beside it, cannot be used.
-    pub fn new(config: &config::Redis) -> Result<Self, LinkError> {
-        let words = |error: RedisError| LinkError::Url(words(&error));
-        let info = config.url.expose().into_connection_info().map_err(words)?;
-        let settings = info.redis_settings().clone();
-        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
-        let client = match &config.ca {
-            None => Client::open(info).map_err(words)?,
-            Some(path) => Client::build_with_tls(
-                info,
-                TlsCertificates {
-                    client_tls: None,
-                    root_cert: Some(read(path)?),
-                },
-            )
-            .map_err(words)?,
-        };
+    /// `redis.ca` cannot be read.
+    pub fn new(config: &Redis, login: &Login) -> Result<Self, BadConfig> {
+        let mut settings = RedisConnectionInfo::default().set_db(login.database);
+        if let Some(user) = &login.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &login.password {
+            settings = settings.set_password(password.expose());
+        }
+        Self::with(config, &settings, login.tls)
+    }
+
+    fn with(config: &Redis, settings: &RedisConnectionInfo, tls: bool) -> Result<Self, BadConfig> {
         Ok(Self {
-            client,
-            login: login(&settings),
+            login: self::login(settings),
+            tls,
+            ca: config.ca.as_deref().map(read).transpose()?,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
         })
+    }
+
+    /// The same with shorter waits.
+    pub fn hasty(mut self, wait: Duration) -> Self {
+        self.connect_timeout = self.connect_timeout.min(wait);
+        self.response_timeout = self.response_timeout.min(wait);
+        self
+    }
+
+    /// The server at `address`, such as `host:6379` or `[::1]:6379`.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub fn server(&self, address: &str) -> Result<Server, BadConfig> {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        let words = |error: RedisError| BadConfig::Address(words(&error));
+        let info = format!("{scheme}://{address}")
+            .into_connection_info()
+            .map_err(words)?;
+        self.open(info)
+    }
+
+    fn open(&self, info: redis::ConnectionInfo) -> Result<Server, BadConfig> {
+        let words = |error: RedisError| BadConfig::Address(words(&error));
+        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
+        let client = match &self.ca {
+            None => Client::open(info),
+            Some(ca) => Client::build_with_tls(
+                info,
+                TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(ca.clone()),
+                },
+            ),
+        };
+        Ok(Server {
+            client: client.map_err(words)?,
+            connector: self.clone(),
+        })
+    }
+}
+
+impl Server {
+    /// The server at `url`, whose login is in the URL. Opens nothing.
+    ///
+    /// # Errors
+    /// The URL, or the certificate beside it, cannot be used.
+    pub fn at_url(config: &Redis, url: &str) -> Result<Self, BadConfig> {
+        let words = |error: RedisError| BadConfig::Address(words(&error));
+        let info = url.into_connection_info().map_err(words)?;
+        let settings = info.redis_settings().clone();
+        Connector::with(config, &settings, false)?.open(info)
     }
 
     /// Connects, logs in and selects the database. `silence` is how long a read may take from then on; `None`:
     /// `redis.response_timeout`.
     ///
     /// # Errors
-    /// Redis is not there, or lets nobody in.
-    pub fn connect(&self, silence: Option<Duration>) -> Result<Connection, Trouble> {
+    /// Redis is not there, or refuses the login.
+    pub fn connect(&self, silence: Option<Duration>) -> Result<Connection, LinkError> {
+        let connector = &self.connector;
         let mut connection = self
             .client
-            .get_connection_with_timeout(self.connect_timeout)?;
+            .get_connection_with_timeout(connector.connect_timeout)?;
         // Only now: connecting leaves the connection without any.
-        connection.set_read_timeout(Some(self.response_timeout))?;
-        connection.set_write_timeout(Some(self.response_timeout))?;
-        let (commands, replies) = &self.login;
+        connection.set_read_timeout(Some(connector.response_timeout))?;
+        connection.set_write_timeout(Some(connector.response_timeout))?;
+        let (commands, replies) = &connector.login;
         if *replies > 0 {
             connection.send_packed_command(commands)?;
         }
@@ -145,8 +215,8 @@ fn login(settings: &RedisConnectionInfo) -> (Vec<u8>, usize) {
     (commands, replies)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, LinkError> {
-    std::fs::read(path).map_err(|error| LinkError::Ca(path.to_owned(), error))
+fn read(path: &Path) -> Result<Vec<u8>, BadConfig> {
+    std::fs::read(path).map_err(|error| BadConfig::Ca(path.to_owned(), error))
 }
 
 /// What went wrong, for a person. A timeout is `WouldBlock` to the system, which says nothing to a person.
@@ -156,12 +226,24 @@ fn words(error: &RedisError) -> String {
     }
     match error.code() {
         Some("WRONGPASS") => "Redis refuses the user or the password".into(),
-        Some("NOAUTH") => "Redis wants a password, and redis.url has none".into(),
+        Some("NOAUTH") => "Redis wants a password, and [redis] has none".into(),
         Some("NOPERM") => format!(
-            "the user of redis.url lacks a right (it needs PUBLISH, SUBSCRIBE and all channels below redis.prefix): {error}"
+            "the user in [redis] lacks a right (doc/cluster.md lists them; all channels and keys below redis.prefix are among \
+             them): {error}"
         ),
         _ => error.to_string(),
     }
+}
+
+/// Sends one command and reads its reply.
+///
+/// # Errors
+/// The connection is broken, or Redis refuses.
+pub fn ask(connection: &mut Connection, parts: &[&[u8]]) -> Result<Value, RedisError> {
+    let mut bytes = Vec::new();
+    command(&mut bytes, parts);
+    connection.send_packed_command(&bytes)?;
+    receive(connection)
 }
 
 /// Reads one reply or message.
@@ -177,55 +259,5 @@ pub fn receive(connection: &mut Connection) -> Result<Value, RedisError> {
 
 /// Whether the connection cannot be used any more: the error is not an answer of Redis's.
 pub fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_unrecoverable_error() || error.kind() == ErrorKind::Parse
-}
-
-/// Appends a command in RESP: an array of byte strings.
-pub fn command(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    // A Vec takes everything.
-    let _ = write!(out, "*{}\r\n", parts.len());
-    for part in parts {
-        let _ = write!(out, "${}\r\n", part.len());
-        out.extend_from_slice(part);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Begins `PUBLISH channel …`: the payload is what `write` appends.
-pub fn publish(channel: &[&str], write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut payload = Vec::new();
-    write(&mut payload);
-    let mut out = Vec::with_capacity(payload.len() + 128);
-    let name_bytes: usize = channel.iter().map(|part| part.len()).sum();
-    let _ = write!(out, "*3\r\n$7\r\nPUBLISH\r\n${name_bytes}\r\n");
-    for part in channel {
-        out.extend_from_slice(part.as_bytes());
-    }
-    let _ = write!(out, "\r\n${}\r\n", payload.len());
-    out.extend_from_slice(&payload);
-    out.extend_from_slice(b"\r\n");
-    out
-}
-
-/// How many heard a PUBLISH.
-pub fn count(value: &Value) -> u64 {
-    match value {
-        Value::Int(count) => u64::try_from(*count).unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// The names in a list of channels, without what they all begin with.
-pub fn names(value: &Value, prefix: &str) -> Vec<String> {
-    let Value::Array(channels) = value else {
-        return Vec::new();
-    };
-    let name = |channel: &Value| match channel {
-        Value::BulkString(bytes) => {
-            let name = std::str::from_utf8(bytes).ok()?;
-            Some(name.strip_prefix(prefix)?.to_owned())
-        }
-        _ => None,
-    };
-    channels.iter().filter_map(name).collect()
+    error.code().is_none()
 }

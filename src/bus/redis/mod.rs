@@ -2,51 +2,70 @@
 //!
 //! | channel (`<prefix>:` …) | who subscribes | carries |
 //! |---|---|---|
-//! | `to:<backend id>` | the node that holds the session | MSG, DATA |
+//! | `to:<backend id>` | the node that has the session | MSG, DATA |
 //! | `node:<instance>` | that node | receipts, the canary, wake-ups, answers to WHO |
 //! | `all` | every node | HERE: backends have come; WHO |
 //! | `event:<channel>` | nodes with a listener | EVENT |
 //!
-//! One kind of key is stored: which events are under way and which are settled (`ledger`). It runs out by itself.
+//! In a cluster each name has a hash tag, `<prefix>:{<tag>}:` …: names are divided into 256 buckets, and each lies in one slot.
+//! Channels are sharded, so no message goes to more than one primary. A node has a `node:` channel in every bucket, and a
+//! receipt goes through the bucket of its notification, so that both fail together. `all` has one bucket, so it has one order.
 //!
-//! PUBLISH says how many heard: 0 means that the backend is connected nowhere, known at once. Nothing has to be cleaned up
-//! after a node that died, and no node hears of what is not for it.
+//! One kind of key is stored: which events are under way and which are settled (`dedupe`). It expires by itself.
 //!
-//! *Takeover.* A node that has a new session announces it on `all` with its stamp, after its subscription stands. Every
-//! node hears every announcement in Redis's order. Of two sessions the one with the larger (stamp, instance) stays: both
-//! nodes come to the same verdict, whatever order they hear in. A node that hears of an older session announces its own
-//! again, for the other may have been deaf when it was announced first. So exactly one survives.
+//! PUBLISH says how many nodes received the message: 0 means that the backend is connected to no node, known at once, if the
+//! batch was guarded (`guard`) and other nodes have had time to subscribe. Nothing has to be cleaned up after a node that
+//! died, and no node receives what is not for it.
+//!
+//! *Links.* For each primary in use there is a link: a queue, a publisher and a subscriber (`shard`). `router` knows which
+//! bucket belongs to which link, `topology` finds the primaries, `health` knows what works.
+//!
+//! *Takeover.* A node that has a new session announces it on `all` with its stamp, after its subscription is confirmed. Every
+//! node receives every announcement in Redis's order. Of two sessions the one with the larger (stamp, instance) stays: both
+//! nodes come to the same decision, whatever order they hear in. A node that hears of an older session announces its own
+//! again, for the other may have heard nothing when it was announced first. So exactly one survives.
 
 mod backoff;
+mod dedupe;
+mod guard;
+mod handler;
 mod health;
-mod hearing;
-mod ledger;
 mod link;
 mod names;
-mod post;
 mod publisher;
+mod queue;
+mod requests;
+mod resp;
+mod router;
+mod shard;
+mod slots;
 mod subscriber;
+mod subscriptions;
+mod topology;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
+
+use self::dedupe::RedisDedupe;
+use self::handler::MessageHandler;
 use self::health::Health;
-use self::hearing::Hearing;
-use self::ledger::RedisLedger;
-use self::link::{LinkError, Place};
-use self::names::Names;
-use self::post::{Post, Then};
-use self::publisher::Publisher;
-use self::subscriber::{Asks, Subscriber};
-use super::abroad::Abroad;
-use super::events::{Channel, Hub};
+use self::link::BadConfig;
+use self::names::{ALL, Names};
+use self::queue::Then;
+use self::router::Router;
+use self::shard::ShardLinks;
+use self::topology::{Following, Topology};
+use super::channel::Channel;
 use super::frames;
-use super::roll::{NodeRoll, Roll, RollCalls};
-use super::{
-    Arrivals, Bus, Data, Forward, Ledger, Reach, Ready, Sessions, Told, Topic, Unreachable,
-};
+use super::hub::Hub;
+use super::presence::{NodePresence, OnPresence, PresenceQueries};
+use super::remote_pending::RemotePending;
+use super::types::{Data, Reach, Ready, Told, Topic, Unreachable};
+use super::verbs::{Arrivals, Bus, DedupeStore, Forward, Sessions};
 use crate::config;
 use crate::envelope::{Envelope, Reply};
 use crate::metrics::{BusMetrics, BusReadings};
@@ -58,39 +77,30 @@ const STACK_BYTES: usize = 256 * 1024;
 /// How long a receipt may be on its way.
 const RECEIPT_GRACE: Duration = Duration::from_secs(5);
 
-/// The number of the question who is there that a node asks by itself, when it may have missed arrivals.
-const UNASKED: u64 = 0;
-
-/// Why a roll is of this node alone.
+/// Why the answer to who is connected where is of this node alone.
 const DOWN: &str = "the bus is down, so the other nodes could not be asked";
 
-/// Several nodes, over one Redis.
+/// Several nodes, over Redis.
 pub struct RedisBus {
-    // In this order: the subscriber is woken through the publisher to stop.
-    _subscriber: Subscriber,
-    _publisher: Publisher,
-    names: Names,
-    post: Arc<Post>,
-    asks: Arc<Asks>,
-    abroad: Arc<Abroad>,
+    _following: Following,
+    kind: &'static str,
+    router: Arc<Router>,
+    pending: Arc<RemotePending>,
     ack_timeout: Duration,
-    calls: Arc<RollCalls>,
+    queries: Arc<PresenceQueries>,
     health: Arc<Health>,
     sessions: Arc<dyn Sessions>,
     arrivals: Arc<dyn Arrivals>,
     metrics: BusMetrics,
 }
 
-impl Drop for RedisBus {
-    fn drop(&mut self) {
-        // The subscriber may take the 3 s of its silence to end; the publisher shall not begin then to wait for Redis.
-        self.post.connect_no_more();
-    }
-}
-
 impl fmt::Debug for RedisBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisBus({}, {:?})", self.names.instance, self.health)
+        write!(
+            f,
+            "RedisBus({}, {:?})",
+            self.router.names.instance, self.health
+        )
     }
 }
 
@@ -114,71 +124,65 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-impl From<LinkError> for StartError {
-    fn from(error: LinkError) -> Self {
+impl From<BadConfig> for StartError {
+    fn from(error: BadConfig) -> Self {
         Self::Config(error.to_string())
     }
 }
 
 impl RedisBus {
-    /// Starts the two threads, and gives Redis until `redis.connect_timeout` to be there. `ack_timeout` is how long a
-    /// session may keep a notification.
+    /// Starts the links, and gives Redis until `redis.connect_timeout` to be there. `ack_timeout` is how long a session may
+    /// keep a notification.
     ///
     /// # Errors
     /// The configuration cannot be used, or there is no room for the threads. A Redis that is away is none.
     pub fn start(
         config: &config::Redis,
-        instance: String,
+        instance: &str,
         ack_timeout: Duration,
         sessions: Arc<dyn Sessions>,
         hub: Arc<Hub>,
         arrivals: Arc<dyn Arrivals>,
         metrics: BusMetrics,
     ) -> Result<Self, StartError> {
-        let place = Arc::new(Place::new(config)?);
-        let names = Names {
-            prefix: config.prefix.clone(),
-            instance,
+        let topology = Topology::new(config)?;
+        let names = match topology.is_sharded() {
+            true => Names::sharded(&config.prefix, instance),
+            false => Names::plain(&config.prefix, instance),
         };
-        let abroad = Arc::new(Abroad::default());
-        let calls = Arc::new(RollCalls::default());
-        let health = Arc::new(Health::new(Arc::clone(&hub), metrics.clone()));
-        let asks = Arc::new(Asks::default());
-        let (publisher, post) = Publisher::start(publisher::Tools {
-            place: Arc::clone(&place),
-            prefix: names.prefix.clone(),
-            instance: names.instance.clone(),
+        let health = Health::new(
+            names.buckets(),
+            config.settle_time,
+            Arc::clone(&hub),
+            metrics.clone(),
+        );
+        let health = Arc::new(health);
+        let (look, looks) = bounded(1);
+        let router = Arc::new(Router::new(names, look, Arc::clone(&health)));
+        let pending = Arc::new(RemotePending::default());
+        let queries = Arc::new(PresenceQueries::default());
+        let tools = publisher::Tools {
+            router: Arc::clone(&router),
             sessions: Arc::clone(&sessions),
-            abroad: Arc::clone(&abroad),
-            calls: Arc::clone(&calls),
+            pending: Arc::clone(&pending),
+            queries: Arc::clone(&queries),
             health: Arc::clone(&health),
             metrics: metrics.clone(),
-        })
-        .map_err(StartError::Thread)?;
-        let naming = names.clone();
-        let subscriber = Subscriber::start(subscriber::Tools {
-            place,
-            own: [
-                names.to("node:", &names.instance).concat(),
-                format!("{}:all", names.prefix),
-            ],
-            name: Box::new(move |topic| naming.of(topic)),
-            ear: Hearing {
-                names: names.clone(),
-                post: Arc::clone(&post),
-                asks: Arc::clone(&asks),
-                abroad: Arc::clone(&abroad),
-                calls: Arc::clone(&calls),
-                sessions: Arc::clone(&sessions),
-                arrivals: Arc::clone(&arrivals),
-                hub: Arc::clone(&hub),
-                metrics: metrics.clone(),
-            },
-            asks: Arc::clone(&asks),
+        };
+        let handler = MessageHandler {
+            router: Arc::clone(&router),
+            pending: Arc::clone(&pending),
+            queries: Arc::clone(&queries),
+            sessions: Arc::clone(&sessions),
+            arrivals: Arc::clone(&arrivals),
+            hub,
             health: Arc::clone(&health),
-            post: Arc::clone(&post),
-        })
-        .map_err(StartError::Thread)?;
+            metrics: metrics.clone(),
+        };
+        let kind = topology.kind();
+        let links = ShardLinks::new(Arc::new(tools), Arc::new(handler));
+        let following = Following::start(topology, links, Arc::clone(&health), looks)
+            .map_err(StartError::Thread)?;
         if !health.wait_up(Instant::now() + config.connect_timeout) {
             let why = health.unwell().unwrap_or_default();
             log::warn!(
@@ -186,14 +190,12 @@ impl RedisBus {
             );
         }
         Ok(Self {
-            _subscriber: subscriber,
-            _publisher: publisher,
-            names,
-            post,
-            asks,
-            abroad,
+            _following: following,
+            kind,
+            router,
+            pending,
             ack_timeout,
-            calls,
+            queries,
             health,
             sessions,
             arrivals,
@@ -201,34 +203,31 @@ impl RedisBus {
         })
     }
 
-    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until something is heard of it. A node that
-    /// has heard says within `patience` what became of it, or it is dead.
+    /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until its receipt comes. A node that has
+    /// received it says within `patience` what became of it, or that node is dead.
     fn send(
         &self,
         to: &BackendId,
         reply: Reply,
+        tries: Option<u32>,
         patience: Duration,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let id = reply.id();
-        if !self.health.is_up() {
+        let names = &self.router.names;
+        let bucket = names.bucket_of_backend(to);
+        if !self.health.is_up(bucket) {
             return reply.settle(Receipt::Unreachable);
         }
-        if let Err(reply) = self
-            .abroad
-            .send(to, reply, Instant::now() + patience + RECEIPT_GRACE)
-        {
+        let until = Instant::now() + patience + RECEIPT_GRACE;
+        if let Err(reply) = self.pending.register(to, reply, tries, until) {
             return reply.settle(Receipt::Busy);
         }
         self.metrics.forwarded();
-        let bytes = link::publish(&self.names.to("to:", to.as_str()), write);
-        if self
-            .post
-            .send(bytes, Then::Envelope(to.clone(), id))
-            .is_err()
-        {
-            self.abroad.told(to, id, Receipt::Busy, None);
-            self.abroad.heard_by(to, id, 1);
+        let bytes = names.publish_to(bucket, to, write);
+        let then = Then::Envelope(to.clone(), id);
+        if self.router.send(bucket, bytes, then).is_err() {
+            self.pending.fail(to, id, Receipt::Busy);
         }
     }
 }
@@ -241,32 +240,39 @@ impl Forward for RedisBus {
             reply,
         } = *envelope;
         let ttl = deadline.saturating_duration_since(Instant::now());
-        self.send(&notification.backend, reply, self.ack_timeout, |out| {
-            frames::msg(out, &notification, &self.names.instance, ttl);
-        });
+        let tries = Some(notification.tries);
+        let instance = &self.router.names.instance;
+        self.send(
+            &notification.backend,
+            reply,
+            tries,
+            self.ack_timeout,
+            |out| {
+                frames::msg(out, &notification, instance, ttl);
+            },
+        );
     }
 }
 
 impl Bus for RedisBus {
     fn carry(&self, data: Data, reply: Reply) {
         let id = reply.id();
-        // Answered when it is written, which waits for nobody.
-        self.send(&data.to, reply, Duration::ZERO, |out| {
-            frames::data(out, id, &data, &self.names.instance);
+        let instance = &self.router.names.instance;
+        // Answered when it is written, which waits for nothing.
+        self.send(&data.to, reply, None, Duration::ZERO, |out| {
+            frames::data(out, id, &data, instance);
         });
     }
 
     fn emit(&self, channel: &Channel, payload: &[u8], told: Told) {
-        if !self.health.is_up() {
+        let names = &self.router.names;
+        let topic = Topic::Event(channel.clone());
+        let bucket = names.bucket(&topic);
+        if !self.health.is_up(bucket) {
             return told(Err(Unreachable));
         }
-        let bytes = link::publish(&self.names.to("event:", channel.as_str()), |out| {
-            frames::event(out, payload);
-        });
-        let then = Then::Reply(Box::new(move |reply| {
-            told(reply.map(|value| link::count(&value)));
-        }));
-        if let Err(Then::Reply(tell)) = self.post.send(bytes, then) {
+        let bytes = names.publish(&names.topic(&topic), |out| frames::event(out, payload));
+        if let Err(Then::Count(tell)) = self.router.send(bucket, bytes, Then::Count(told)) {
             tell(Err(Unreachable));
         }
     }
@@ -276,9 +282,9 @@ impl Bus for RedisBus {
             Topic::Backend(backend) => Some(backend.clone()),
             Topic::Event(_) => None,
         };
-        // While the bus is down nobody waits for it. The topic is looked at all the same, once there is somebody to look.
-        let up = self.health.is_up();
-        let asked = self.asks.ask(topic, ready.filter(|_| up), &self.post);
+        // While the bus is down nobody waits for it. The topic is looked at all the same, once there is a connection.
+        let up = self.health.is_up(self.router.names.bucket(&topic));
+        let asked = self.router.request(topic, ready.filter(|_| up));
         if let (true, Some(reach)) = (up, asked) {
             return reach;
         }
@@ -292,7 +298,7 @@ impl Bus for RedisBus {
     }
 
     fn kind(&self) -> &'static str {
-        "redis"
+        self.kind
     }
 
     fn unwell(&self) -> Option<String> {
@@ -303,41 +309,37 @@ impl Bus for RedisBus {
         self.health.readings()
     }
 
-    fn ledger(&self, hold: Duration) -> Option<Arc<dyn Ledger>> {
-        let ledger = RedisLedger::new(
-            Arc::clone(&self.post),
-            Arc::clone(&self.health),
-            &self.names,
-            hold,
-        );
-        Some(Arc::new(ledger))
+    fn dedupe_store(&self, hold: Duration) -> Option<Arc<dyn DedupeStore>> {
+        let store = RedisDedupe::new(Arc::clone(&self.router), Arc::clone(&self.health), hold);
+        Some(Arc::new(store))
     }
 
-    fn call_the_roll(&self, then: Box<dyn FnOnce(Roll) + Send>) {
-        let own = NodeRoll::here(self.names.instance.clone(), self.sessions.stamps());
-        let Some(n) = self.calls.open(own, then, Instant::now()) else {
+    fn presence(&self, then: OnPresence) {
+        let names = &self.router.names;
+        let own = NodePresence::here(names.instance.clone(), self.sessions.stamps());
+        let Some(n) = self.queries.open(own, then, Instant::now()) else {
             return;
         };
-        if let Some(trouble) = self.unwell() {
+        if !self.health.is_up(ALL) {
             // Said at once: the publisher may be waiting for a connection.
-            return self.calls.fail(n, &trouble);
+            let trouble = self.unwell().unwrap_or_else(|| DOWN.into());
+            return self.queries.fail(n, &trouble);
         }
-        // Redis's own table says which nodes there are; each of them says who is there.
-        let pattern = self.names.to("node:", "*").concat();
+        // Redis's own table says which nodes there are; each of them says which backends it has.
+        let pattern = names.node(ALL, "*");
         let mut bytes = Vec::new();
-        link::command(&mut bytes, &[b"PUBSUB", b"CHANNELS", pattern.as_bytes()]);
-        let calls = Arc::clone(&self.calls);
-        let cut = self.names.to("node:", "").concat();
+        let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
+        resp::command(&mut bytes, &parts);
+        let queries = Arc::clone(&self.queries);
+        let cut = names.node(ALL, "");
         let listed = Then::Reply(Box::new(move |reply| match reply {
-            Ok(value) => calls.awaits(n, link::names(&value, &cut)),
-            Err(Unreachable) => calls.fail(n, DOWN),
+            Ok(value) => queries.awaits(n, resp::names(&value, &cut)),
+            Err(Unreachable) => queries.fail(n, DOWN),
         }));
-        let who = link::publish(&[&self.names.prefix, ":all"], |out| {
-            frames::who(out, n, &self.names.instance);
-        });
-        let sent = self.post.send(bytes, listed).is_ok();
-        if !sent || self.post.send(who, Then::Nothing).is_err() {
-            self.calls.fail(n, "the bus is busy");
+        let who = names.publish(&names.all(), |out| frames::who(out, n, &names.instance));
+        let sent = self.router.send(ALL, bytes, listed).is_ok();
+        if !sent || self.router.send(ALL, who, Then::Nothing).is_err() {
+            self.queries.fail(n, "the bus is busy");
         }
     }
 }

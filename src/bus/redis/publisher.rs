@@ -1,181 +1,226 @@
-//! The way out to Redis: a thread that sends what it finds in the queue in one go.
+//! The thread that publishes to one primary: it sends what it finds in the queue in one go.
 //!
 //! It waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
 //! for each message. While the connection is down, what comes fails at once.
 
+mod replies;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
-use redis::{Connection, Value};
+use redis::{Connection, RedisError, Value};
 
 use super::backoff::Backoff;
+use super::guard::Guard;
+use super::handler::UNASKED;
 use super::health::Health;
-use super::link::{self, Place, Trouble};
-use super::post::{Outgoing, Post, Then, Word};
-use crate::bus::abroad::Abroad;
-use crate::bus::roll::RollCalls;
-use crate::bus::{Sessions, Unreachable, frames};
+use super::link::{self, LinkError, Server};
+use super::names::{ALL, Bucket};
+use super::queue::{Outgoing, PublishQueue, Then};
+use super::resp;
+use super::router::Router;
+use crate::bus::frames;
+use crate::bus::presence::PresenceQueries;
+use crate::bus::remote_pending::RemotePending;
+use crate::bus::verbs::Sessions;
 use crate::metrics::BusMetrics;
 use crate::thread::{self, JoinOnDrop};
 
-/// The most messages in one round trip.
+/// The most commands in one round trip, but for the node's own.
 const BATCH_MAX: usize = 128;
 
-/// The most bytes in one round trip, but for its last message.
+/// The most bytes in one round trip, but for its last command.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// How often a word is said that nobody hears: the node it is for has a few seconds to come back.
-const UNHEARD_MAX: u32 = 5;
+/// The most receipts that wait to be published again, about 200 bytes each.
+const UNHEARD_KEPT_MAX: usize = 8192;
 
-/// The most words that wait to be said again, about 200 bytes each.
-const KEPT_MAX: usize = 8192;
-
-/// How often this node publishes a word to itself.
+/// How often this node publishes a canary to itself.
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the log says that Redis refuses something.
 const REFUSAL_EVERY: Duration = Duration::from_secs(10);
 
+/// How long a command is held whose slot has moved, until the topology says where to.
+const HELD_MAX: Duration = Duration::from_secs(1);
+
 /// Backends in one HERE.
 const HERE_MAX: usize = 256;
 
-/// The thread.
-pub struct Publisher {
-    post: Arc<Post>,
-    stopping: Arc<AtomicBool>,
-    _thread: JoinOnDrop,
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        // The queue has many owners, so its closing cannot be what ends the thread.
-        self.stopping.store(true, Ordering::Relaxed);
-        self.post.ring();
-    }
-}
-
-/// What the thread works with.
+/// What the publishers of all links work with.
 pub struct Tools {
-    pub place: Arc<Place>,
-    pub prefix: String,
-    pub instance: String,
+    pub router: Arc<Router>,
     pub sessions: Arc<dyn Sessions>,
-    pub abroad: Arc<Abroad>,
-    pub calls: Arc<RollCalls>,
+    pub pending: Arc<RemotePending>,
+    pub queries: Arc<PresenceQueries>,
     pub health: Arc<Health>,
     pub metrics: BusMetrics,
 }
 
-impl Publisher {
-    /// Starts the thread, and gives the way to it.
-    ///
-    /// # Errors
-    /// The system has no room for another thread.
-    pub fn start(tools: Tools) -> io::Result<(Self, Arc<Post>)> {
-        let (post, inbox) = Post::open(tools.metrics.clone());
-        let post = Arc::new(post);
-        let stopping = Arc::new(AtomicBool::new(false));
-        let work = Work {
-            tools,
-            inbox,
-            post: Arc::clone(&post),
-            stopping: Arc::clone(&stopping),
-            connection: None,
-            backoff: Backoff::default(),
-            retry_at: Instant::now(),
-            canary_at: Instant::now(),
-            unheard: Vec::new(),
-            batch: Vec::new(),
-            bytes: Vec::new(),
-            refusals: Refusals::default(),
-        };
-        let thread = thread::spawn("bus-publish", super::STACK_BYTES, move || work.run())?;
-        let publisher = Self {
-            post: Arc::clone(&post),
-            stopping,
-            _thread: thread,
-        };
-        Ok((publisher, post))
-    }
+/// Starts the thread. It ends when `queue` is told to leave.
+///
+/// # Errors
+/// The system has no room for another thread.
+pub fn start(
+    server: Server,
+    queue: Arc<PublishQueue>,
+    tools: Arc<Tools>,
+) -> io::Result<JoinOnDrop> {
+    let work = Work {
+        server,
+        queue,
+        tools,
+        connection: None,
+        backoff: Backoff::default(),
+        retry_at: Instant::now(),
+        canary_at: Instant::now(),
+        uncounted: 0,
+        buckets: Vec::new(),
+        version: 0,
+        wake_bucket: ALL,
+        rest: VecDeque::new(),
+        held: Vec::new(),
+        held_since: Instant::now(),
+        unheard: Vec::new(),
+        batch: Vec::new(),
+        bytes: Vec::new(),
+        replies: Vec::new(),
+        refusals: Refusals::default(),
+    };
+    thread::spawn("bus-publish", super::STACK_BYTES, move || work.run())
+}
+
+/// A command of the present batch.
+struct Entry {
+    bucket: Bucket,
+    then: Then,
+    /// Where its bytes end in the batch's.
+    end: usize,
+    /// ASKING goes before it, and has a reply of its own.
+    asking: bool,
 }
 
 struct Work {
-    tools: Tools,
-    inbox: Receiver<Outgoing>,
-    post: Arc<Post>,
-    stopping: Arc<AtomicBool>,
+    server: Server,
+    queue: Arc<PublishQueue>,
+    tools: Arc<Tools>,
     connection: Option<Connection>,
     backoff: Backoff,
     retry_at: Instant,
     canary_at: Instant,
-    /// What has to be said again, when there is a connection and a second has passed.
-    unheard: Vec<Word>,
-    /// What is done with the replies of this batch, in order.
-    batch: Vec<Then>,
+    /// Canaries in a row that the primary counted for nobody.
+    uncounted: u32,
+    /// The buckets of this link, in order, and the version of the router's table that they are of.
+    buckets: Vec<Bucket>,
+    version: u64,
+    /// Where the subscriber is woken, even after the link has lost its last bucket.
+    wake_bucket: Bucket,
+    /// What was taken out of the queue and is to be sent next.
+    rest: VecDeque<Outgoing>,
+    /// What the primary has sent away since `held_since`: its slot has moved.
+    held: Vec<Outgoing>,
+    held_since: Instant,
+    /// Receipts to be published again, when there is a connection and a second has passed.
+    unheard: Vec<Outgoing>,
+    batch: Vec<Entry>,
     bytes: Vec<u8>,
+    replies: Vec<Result<Value, RedisError>>,
     refusals: Refusals,
 }
 
-/// Speaks of commands that Redis refuses, but not of every one: there may be thousands a second.
+/// Logs commands that Redis refuses, but not every one: there may be thousands a second.
 #[derive(Default)]
 struct Refusals {
-    said: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Refusals {
-    fn say(&mut self, trouble: &Trouble) {
-        if self.said.is_none_or(|said| said.elapsed() >= REFUSAL_EVERY) {
-            self.said = Some(Instant::now());
-            log::warn!("redis refuses a command: {trouble}");
+    fn log(&mut self, why: &LinkError) {
+        if self
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= REFUSAL_EVERY)
+        {
+            self.logged = Some(Instant::now());
+            log::warn!("redis refuses a command: {why}");
         }
     }
 }
 
 impl Work {
     fn run(mut self) {
-        while !self.stopping.load(Ordering::Relaxed) {
-            let retry = self.connection.is_none() && !self.post.leaving.load(Ordering::Relaxed);
-            let due = match retry {
-                true => self.canary_at.min(self.retry_at),
-                false => self.canary_at,
+        while !self.queue.is_leaving() {
+            let due = match self.connection {
+                None => self.canary_at.min(self.retry_at),
+                Some(_) => self.canary_at,
             };
-            let first = self.inbox.recv_deadline(due).ok();
+            let first = match self.rest.pop_front() {
+                Some(outgoing) => Some(outgoing),
+                None => self.receive(due),
+            };
             let now = Instant::now();
+            let failed = self
+                .tools
+                .router
+                .carry_out(&self.queue, &mut self.held, &mut self.rest);
+            failed.into_iter().for_each(|then| self.fail(then));
+            self.follow_buckets();
             self.connect(now);
             if let Some(first) = first {
                 self.add(first);
             }
             self.collect();
             self.add_own(now);
-            if let Err(why) = self.exchange() {
-                self.lose(why);
-            }
+            self.exchange();
         }
         self.send_rest();
     }
 
-    /// The last words, such as what became of notifications from other nodes; then nobody can be told anything more.
+    /// Sends the last commands, such as receipts for other nodes; nothing can be told to anybody after that.
     fn send_rest(&mut self) {
-        loop {
+        // The subscriber ends at its next message.
+        if self.connection.is_some() {
+            self.publish_own(self.wake_bucket, Then::Nothing, frames::wake);
+        }
+        self.collect();
+        while !self.batch.is_empty() {
+            self.exchange();
             self.collect();
-            if self.batch.is_empty() {
-                return;
-            }
-            if let Err(why) = self.exchange() {
-                self.lose(why);
+        }
+        self.lose(LinkError("this node has left the server".into()));
+        for outgoing in std::mem::take(&mut self.held) {
+            self.fail(outgoing.then);
+        }
+    }
+
+    fn follow_buckets(&mut self) {
+        let version = self.tools.router.version();
+        if version != self.version {
+            self.version = version;
+            self.buckets = self.tools.router.buckets_of(&self.queue);
+            if let Some(first) = self.buckets.first() {
+                self.wake_bucket = *first;
+                self.retry_at = self.retry_at.min(Instant::now());
             }
         }
+    }
+
+    fn receive(&self, due: Instant) -> Option<Outgoing> {
+        let outgoing = self.queue.outlet().recv_deadline(due).ok()?;
+        self.queue.taken(&outgoing);
+        Some(outgoing)
     }
 
     /// Adds what waits, as far as one round trip goes.
     fn collect(&mut self) {
         while self.batch.len() < BATCH_MAX && self.bytes.len() < BATCH_BYTES_MAX {
-            let Ok(next) = self.inbox.try_recv() else {
-                break;
-            };
+            let next = self.rest.pop_front().or_else(|| {
+                let outgoing = self.queue.outlet().try_recv().ok()?;
+                self.queue.taken(&outgoing);
+                Some(outgoing)
+            });
+            let Some(next) = next else { break };
             self.add(next);
         }
     }
@@ -184,191 +229,214 @@ impl Work {
         if outgoing.bytes.is_empty() {
             return; // only to wake this thread
         }
-        self.post
-            .queued_bytes
-            .fetch_sub(outgoing.bytes.len(), Ordering::Relaxed);
-        if let Then::Again(mut word) = outgoing.then {
-            word.bytes = outgoing.bytes;
-            return match self.connection {
-                Some(_) => self.say(word),
-                None => self.keep(word),
+        if self.connection.is_none() {
+            return match outgoing.then {
+                Then::Receipt(_) if self.unheard.len() < UNHEARD_KEPT_MAX => {
+                    self.unheard.push(outgoing)
+                }
+                then => self.fail(then),
             };
         }
-        self.bytes.extend_from_slice(&outgoing.bytes);
-        self.batch.push(outgoing.then);
-    }
-
-    fn say(&mut self, word: Word) {
-        self.bytes.extend_from_slice(&word.bytes);
-        self.batch.push(Then::Again(word));
-    }
-
-    /// Keeps a word for later. One that comes twice, or late, harms nobody.
-    fn keep(&mut self, word: Word) {
-        match word.unheard < UNHEARD_MAX && self.unheard.len() < KEPT_MAX {
-            true => self.unheard.push(word),
-            false => self.tools.metrics.receipt_lost(),
+        // Behind those of its bucket that wait to be handed over.
+        if !self.held.is_empty() && self.held.iter().any(|held| held.bucket == outgoing.bucket) {
+            return self.held.push(outgoing);
         }
+        if outgoing.asking {
+            resp::command(&mut self.bytes, &[b"ASKING"]);
+        }
+        self.bytes.extend_from_slice(&outgoing.bytes);
+        self.batch.push(Entry {
+            bucket: outgoing.bucket,
+            then: outgoing.then,
+            end: self.bytes.len(),
+            asking: outgoing.asking,
+        });
     }
 
-    /// Adds what this node says by itself: the wake-up, who has come, the canary.
+    /// Adds what this node publishes by itself: canaries, the wake-up, announcements.
     fn add_own(&mut self, now: Instant) {
         let due = now >= self.canary_at;
         if due {
             self.canary_at = now + CANARY_EVERY;
-            self.tools.abroad.sweep(now);
-            self.tools.calls.sweep(now);
-            if self.connection.is_some() {
-                for word in std::mem::take(&mut self.unheard) {
-                    self.say(word);
+            self.tools.pending.sweep(now);
+            self.tools.queries.sweep(now);
+            self.tools.health.refresh();
+            // Without a connection they are kept, unless their bucket belongs to another link by now.
+            if self.connection.is_some() || self.buckets.is_empty() {
+                for receipt in std::mem::take(&mut self.unheard) {
+                    if let Err(then) = self.tools.router.send_again(receipt) {
+                        self.fail(then);
+                    }
                 }
             }
         }
-        if self.connection.is_none() {
-            return; // once connected, everybody is announced
-        }
-        if self.post.sing.swap(false, Ordering::Relaxed) || due {
-            let word = self.tools.health.canary_word();
-            self.publish_own(Then::Canary, |out| frames::canary(out, word));
-        }
-        if self.post.wake.swap(false, Ordering::Relaxed) {
-            self.publish_own(Then::Nothing, frames::wake);
-        }
-        if self.post.who.swap(false, Ordering::Relaxed) {
-            let node = &self.tools.instance;
-            self.bytes
-                .extend(link::publish(&[&self.tools.prefix, ":all"], |out| {
-                    frames::who(out, super::UNASKED, node);
-                }));
-            self.batch.push(Then::Nothing);
-        }
-        let here = {
-            let mut here = self.post.here.lock();
-            let rest = here.len().saturating_sub(HERE_MAX);
-            let some = here.split_off(rest);
-            if rest > 0 {
-                self.post.ring();
+        if !self.held.is_empty() && now >= self.held_since + HELD_MAX {
+            for outgoing in std::mem::take(&mut self.held) {
+                self.fail(outgoing.then);
             }
-            some
-        };
+        }
+        if self.connection.is_none() {
+            return; // once connected, everything is announced
+        }
+        if self.queue.take_canary() || due {
+            let canary = self.tools.health.canary();
+            for n in 0..self.buckets.len() {
+                let bucket = self.buckets[n];
+                self.publish_own(bucket, Then::Canary(canary), |out| {
+                    frames::canary(out, canary);
+                });
+            }
+        }
+        if self.queue.take_wake() {
+            self.publish_own(self.wake_bucket, Then::Nothing, frames::wake);
+        }
+        if self.buckets.first() == Some(&ALL) {
+            self.announce();
+        }
+    }
+
+    fn announce(&mut self) {
+        let router = Arc::clone(&self.tools.router);
+        let node = &router.names.instance;
+        if router.take_who() {
+            let who = router.names.publish(&router.names.all(), |out| {
+                frames::who(out, UNASKED, node);
+            });
+            self.push(ALL, Then::Nothing, &who);
+        }
+        let here = router.take_here(HERE_MAX);
         if !here.is_empty() {
-            let channel = format!("{}:all", self.tools.prefix);
-            let node = &self.tools.instance;
-            self.bytes.extend(link::publish(&[&channel], |out| {
+            let here = router.names.publish(&router.names.all(), |out| {
                 frames::here(out, node, &here);
-            }));
-            self.batch.push(Then::Nothing);
+            });
+            self.push(ALL, Then::Nothing, &here);
         }
     }
 
     /// Publishes on this node's own channel.
-    fn publish_own(&mut self, then: Then, write: impl FnOnce(&mut Vec<u8>)) {
-        let channel = [&self.tools.prefix, ":node:", &self.tools.instance];
-        self.bytes.extend(link::publish(&channel, write));
-        self.batch.push(then);
+    fn publish_own(&mut self, bucket: Bucket, then: Then, write: impl FnOnce(&mut Vec<u8>)) {
+        let names = &self.tools.router.names;
+        let command = names.publish(&names.node(bucket, &names.instance), write);
+        self.push(bucket, then, &command);
     }
 
+    fn push(&mut self, bucket: Bucket, then: Then, command: &[u8]) {
+        self.bytes.extend_from_slice(command);
+        self.batch.push(Entry {
+            bucket,
+            then,
+            end: self.bytes.len(),
+            asking: false,
+        });
+    }
+
+    // ---- the connection --------------------------------------------------------------------------------------------
+
     fn connect(&mut self, now: Instant) {
-        let leaving = self.post.leaving.load(Ordering::Relaxed);
-        if self.connection.is_some() || now < self.retry_at || leaving {
+        if self.connection.is_some() || now < self.retry_at || self.queue.is_leaving() {
             return;
         }
-        match self.tools.place.connect(None) {
+        let Some(first) = self.buckets.first().copied() else {
+            self.retry_at = now + CANARY_EVERY; // nothing to publish there yet, or any more
+            return;
+        };
+        match self.connect_guarded(first) {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.queue
+                    .connected
+                    .store(true, std::sync::atomic::Ordering::SeqCst);
                 self.backoff = Backoff::default();
+                self.uncounted = 0;
                 self.canary_at = now;
-                // What was announced and got lost with the last connection is not known.
-                self.post.announce_all(self.tools.sessions.stamps());
-                self.post.sing.store(true, Ordering::Relaxed);
-                self.tools.health.publisher_anew();
+                if first == ALL {
+                    // What was announced and got lost with the last connection is not known.
+                    self.tools.router.announce_all(self.tools.sessions.stamps());
+                }
+                self.tools.health.publisher_connected(self.queue.number);
             }
             Err(why) => self.lose(why),
         }
     }
 
-    /// Sends the batch, and deals with every reply. When it returns, the batch is empty.
-    fn exchange(&mut self) -> Result<(), Trouble> {
-        let Some(connection) = &mut self.connection else {
-            self.fail_batch();
-            return Ok(());
-        };
-        if self.batch.is_empty() {
-            return Ok(());
+    /// A connection to a server that proves to be the primary.
+    fn connect_guarded(&mut self, bucket: Bucket) -> Result<Connection, LinkError> {
+        let mut connection = self.server.connect(None)?;
+        let key = self.tools.router.names.guard(bucket);
+        let reply = link::ask(&mut connection, &[b"DEL", key.as_bytes()]);
+        match Guard::of(&reply) {
+            Guard::Proven => Ok(connection),
+            Guard::ProvenBut(why) => {
+                self.refusals.log(&why);
+                Ok(connection)
+            }
+            Guard::Wait(why) | Guard::Leave(why) => Err(why),
         }
+    }
+
+    fn lose(&mut self, why: LinkError) {
+        self.connection = None;
+        self.queue
+            .connected
+            .store(false, std::sync::atomic::Ordering::SeqCst);
+        self.retry_at = Instant::now() + self.backoff.next();
+        self.tools.health.publisher(self.queue.number, Err(why));
+        self.tools.router.look_now();
+    }
+
+    /// This server is not the primary. The subscriber, which may be on it too, is told through it.
+    fn leave(&mut self, why: LinkError) {
+        self.queue.reconnect_subscriber(why.clone());
+        if let Some(connection) = &mut self.connection {
+            let names = &self.tools.router.names;
+            let channel = names.node(self.wake_bucket, &names.instance);
+            let wake = names.publish(&channel, frames::wake);
+            // If that fails, the subscriber's silence ends its connection.
+            let _ = connection.send_packed_command(&wake);
+            let _ = link::receive(connection);
+        }
+        self.lose(why);
+    }
+
+    // ---- one batch -------------------------------------------------------------------------------------------------
+
+    /// Sends the batch, and deals with every reply. When it returns, the batch is empty.
+    fn exchange(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let Some(connection) = &mut self.connection else {
+            return self.conclude(None);
+        };
         self.tools.metrics.batch(self.batch.len());
+        // All buckets of the batch belong to this primary, and the guard asks about the server: any of them will do.
+        let bucket = self.batch.last().map_or(ALL, |entry| entry.bucket);
+        let commands = self.bytes.len();
+        let key = self.tools.router.names.guard(bucket);
+        resp::command(&mut self.bytes, &[b"DEL", key.as_bytes()]);
         let sent = connection.send_packed_command(&self.bytes);
-        self.bytes.clear();
-        // A large batch was an exception.
-        self.bytes.shrink_to(2 * BATCH_BYTES_MAX);
-        let mut broken = sent.err().map(Trouble::from);
-        let mut unheard = Vec::new();
-        for then in self.batch.drain(..) {
+        self.bytes.truncate(commands);
+        let mut broken = sent.err().map(LinkError::from);
+        let mut guard = None;
+        for n in 0..=self.batch.len() {
             if broken.is_some() {
-                unheard.extend(reply(&self.tools, then, Err(Unreachable)));
-                continue;
+                break;
+            }
+            if self.batch.get(n).is_some_and(|entry| entry.asking) {
+                // Its own reply says nothing.
+                let _ = link::receive(connection);
             }
             match link::receive(connection) {
-                Ok(value) => {
-                    if matches!(then, Then::Canary) {
-                        self.tools.health.publisher(Ok(()));
-                    }
-                    unheard.extend(reply(&self.tools, then, Ok(value)));
-                }
-                Err(error) => {
-                    let is_broken = link::is_broken(&error);
-                    let trouble = Trouble::from(error);
-                    if is_broken {
-                        broken = Some(trouble);
-                    } else if matches!(then, Then::Canary) {
-                        self.tools.health.publisher(Err(trouble));
-                    } else {
-                        // Redis understood and refused: a right that is missing, a limit that is reached.
-                        self.refusals.say(&trouble);
-                    }
-                    unheard.extend(reply(&self.tools, then, Err(Unreachable)));
-                }
+                Err(error) if link::is_broken(&error) => broken = Some(LinkError::from(error)),
+                reply if n == self.batch.len() => guard = Some(Guard::of(&reply)),
+                reply => self.replies.push(reply),
             }
         }
-        for word in unheard {
-            self.keep(word);
-        }
-        broken.map_or(Ok(()), Err)
-    }
-
-    fn lose(&mut self, why: Trouble) {
-        self.connection = None;
-        self.retry_at = Instant::now() + self.backoff.next();
-        self.tools.health.publisher(Err(why));
-        self.fail_batch();
-    }
-
-    fn fail_batch(&mut self) {
-        self.bytes.clear();
-        for then in std::mem::take(&mut self.batch) {
-            if let Some(word) = reply(&self.tools, then, Err(Unreachable)) {
-                self.keep(word);
-            }
+        self.conclude(guard.as_ref());
+        match (broken, guard) {
+            (Some(why), _) => self.lose(why),
+            (None, Some(Guard::Leave(why))) => self.leave(why),
+            (None, _) => {}
         }
     }
-}
-
-/// Does what is to be done with Redis's reply; gives back a word that nobody has heard.
-fn reply(tools: &Tools, then: Then, value: Result<Value, Unreachable>) -> Option<Word> {
-    match then {
-        Then::Nothing | Then::Canary => {}
-        Then::Again(mut word) => {
-            if value.is_ok_and(|value| link::count(&value) > 0) {
-                return None;
-            }
-            word.unheard += 1;
-            return Some(word);
-        }
-        Then::Envelope(backend, id) => match value {
-            Ok(value) => tools.abroad.heard_by(&backend, id, link::count(&value)),
-            Err(Unreachable) => tools.abroad.failed(&backend, id),
-        },
-        Then::Reply(tell) => tell(value),
-    }
-    None
 }

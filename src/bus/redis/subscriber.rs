@@ -1,202 +1,106 @@
-//! The way in from Redis: a thread that owns its connection and blocks in it.
+//! The thread that owns the subscribing connection to one primary and blocks in it.
 //!
-//! Nobody else can subscribe on that connection. Whoever wants something puts the topic into [`Asks`] and wakes the
-//! thread through Redis; the thread then looks whether the topic is wanted *now*. So two sessions that come and go in
-//! any order leave behind what is right, and a connection that is new subscribes to all that is wanted.
+//! No other thread can subscribe on that connection. A session or listener puts its topic into the link's requests and wakes
+//! the thread through Redis; the thread then looks whether the topic is wanted *now*. So two sessions that come and go in any
+//! order leave the right subscription behind, and a new connection subscribes to all that is wanted.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use crossbeam_channel::Receiver;
 use redis::{Connection, Value};
 
 use super::backoff::Backoff;
-use super::health::{Health, SILENCE_MAX};
-use super::link::{self, Place, Trouble};
-use super::post::Post;
-use crate::bus::{Reach, Ready, Topic};
+use super::handler::MessageHandler;
+use super::health::SILENCE_MAX;
+use super::link::{self, LinkError, Server};
+use super::names::{ALL, Bucket};
+use super::queue::PublishQueue;
+use super::resp;
+use super::subscriptions::{ByBucket, Carries, Subscriptions};
+use crate::bus::types::{Ready, Topic};
 use crate::thread::{self, JoinOnDrop};
 
 /// Channels in one SUBSCRIBE.
 const SUBSCRIBE_MAX: usize = 512;
 
-/// What the thread hears is given to this.
-pub trait Ear: Send {
-    /// A message on this node's own channel or on that of all nodes. A canary's word is given back.
-    fn own(&mut self, message: &[u8]) -> Option<u64>;
+/// How long something wanted may be unconfirmed before the node says that it does not hear everything.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(1);
 
-    /// A message for `topic`; whether the topic may not be wanted any more.
-    fn on(&mut self, topic: &Topic, message: &[u8]) -> bool;
+/// How often a link that has no bucket yet looks for one.
+const NO_BUCKET_WAIT: Duration = Duration::from_millis(20);
 
-    /// Whether this node wants to hear of `topic`.
-    fn wants(&self, topic: &Topic) -> bool;
-
-    /// Everything it wants to hear of.
-    fn wanted(&self) -> Vec<Topic>;
-
-    /// `topic` is heard from now on.
-    fn stands(&mut self, topic: &Topic);
-
-    /// Everything that is wanted is heard, after a time of deafness.
-    fn hears_again(&mut self);
+/// Starts the thread. It ends when `queue` is told to leave, at its next message; `stopped` ends its wait for the next try.
+///
+/// # Errors
+/// The system has no room for another thread.
+pub fn start(
+    server: Server,
+    queue: Arc<PublishQueue>,
+    handler: Arc<MessageHandler>,
+    stopped: Receiver<()>,
+) -> io::Result<JoinOnDrop> {
+    let work = Work {
+        server,
+        queue,
+        handler,
+        subscriptions: Subscriptions::default(),
+        buckets: Vec::new(),
+        version: 0,
+        canary_at: Instant::now(),
+        has_canary: false,
+        deaf: Vec::new(),
+        stands: false,
+    };
+    thread::spawn("bus-subscribe", super::STACK_BYTES, move || {
+        work.run(&stopped);
+    })
 }
 
-/// Topics to look at.
-#[derive(Default)]
-pub struct Asks {
-    inner: Mutex<Asked>,
-    some: AtomicBool,
+struct Work {
+    server: Server,
+    queue: Arc<PublishQueue>,
+    handler: Arc<MessageHandler>,
+    subscriptions: Subscriptions,
+    /// The buckets of this link, in order, as far as this thread knows.
+    buckets: Vec<Bucket>,
+    /// The version of the router's table that they are of.
+    version: u64,
+    /// When the last canary came.
+    canary_at: Instant,
+    /// One has come on the present connection.
+    has_canary: bool,
+    /// Buckets that were not heard for a while and whose channels are being subscribed to.
+    deaf: Vec<Bucket>,
+    /// Health was told that everything stands.
+    stands: bool,
 }
 
-#[derive(Default)]
-struct Asked {
-    /// The thread has a connection. If not, it will look at everything once it has.
-    open: bool,
-    /// Each comes from a session or a listener that came or went, and waits for one round trip.
-    list: Vec<(Topic, Option<Ready>)>,
-}
-
-impl Asks {
-    /// Asks to look at `topic`; `None`: there is no connection.
-    pub fn ask(&self, topic: Topic, ready: Option<Ready>, post: &Post) -> Option<Reach> {
-        let mut asked = self.inner.lock();
-        if !asked.open {
-            return None;
-        }
-        let reach = ready.as_ref().map_or(Reach::Settled, |_| Reach::Soon);
-        asked.list.push((topic, ready));
-        drop(asked);
-        self.some.store(true, Ordering::Release);
-        post.wake_subscriber();
-        Some(reach)
-    }
-
-    /// Asks from the thread itself, which looks after each message and needs no waking.
-    pub fn note(&self, topic: Topic) {
-        self.inner.lock().list.push((topic, None));
-        self.some.store(true, Ordering::Release);
-    }
-
-    fn open(&self) {
-        self.inner.lock().open = true;
-    }
-
-    fn take(&self) -> Vec<(Topic, Option<Ready>)> {
-        if !self.some.swap(false, Ordering::Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut self.inner.lock().list)
-    }
-
-    /// Nobody can be kept waiting for a connection that is gone.
-    fn close(&self) {
-        let left = {
-            let mut asked = self.inner.lock();
-            asked.open = false;
-            std::mem::take(&mut asked.list)
-        };
-        for ready in left.into_iter().filter_map(|(_, ready)| ready) {
-            ready();
-        }
-    }
-}
-
-/// The thread.
-pub struct Subscriber {
-    stopping: Arc<AtomicBool>,
-    post: Arc<Post>,
-    _stop: Sender<()>, // dropped before the thread: it ends a wait for the next try
-    _thread: JoinOnDrop,
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        // If Redis is dead, its silence ends the read.
-        self.post.wake_subscriber();
-    }
-}
-
-/// What the thread works with.
-pub struct Tools<E> {
-    pub place: Arc<Place>,
-    /// This node's own channel, and that of all nodes.
-    pub own: [String; 2],
-    /// The channel of a topic.
-    pub name: Box<dyn Fn(&Topic) -> String + Send>,
-    pub ear: E,
-    pub asks: Arc<Asks>,
-    pub health: Arc<Health>,
-    pub post: Arc<Post>,
-}
-
-impl Subscriber {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system has no room for another thread.
-    pub fn start<E: Ear + 'static>(tools: Tools<E>) -> io::Result<Self> {
-        let (stop, stopped) = bounded(0);
-        let stopping = Arc::new(AtomicBool::new(false));
-        let post = Arc::clone(&tools.post);
-        let work = Work {
-            tools,
-            stopping: Arc::clone(&stopping),
-            book: HashMap::new(),
-            unconfirmed: 0,
-            canary: Instant::now(),
-            sung: false,
-        };
-        let thread = thread::spawn("bus-subscribe", super::STACK_BYTES, move || {
-            work.run(&stopped);
-        })?;
-        Ok(Self {
-            stopping,
-            post,
-            _stop: stop,
-            _thread: thread,
-        })
-    }
-}
-
-/// What is subscribed to on the present connection.
-struct Entry {
-    /// `None`: one of the node's own two.
-    topic: Option<Topic>,
-    wanted: bool,
-    /// SUBSCRIBEs that Redis has not confirmed.
-    unconfirmed: u32,
-    waiting: Vec<Ready>,
-}
-
-struct Work<E> {
-    tools: Tools<E>,
-    stopping: Arc<AtomicBool>,
-    book: HashMap<String, Entry>,
-    /// In all of the book.
-    unconfirmed: usize,
-    canary: Instant,
-    /// A canary was heard on the present connection.
-    sung: bool,
-}
-
-impl<E: Ear> Work<E> {
+impl Work {
     fn run(mut self, stopped: &Receiver<()>) {
         let mut backoff = Backoff::default();
         loop {
-            let ended = self.listen(&mut backoff);
-            for entry in self.book.drain().map(|(_, entry)| entry) {
-                entry.waiting.into_iter().for_each(|ready| ready());
+            if !self.wait_for_buckets(stopped) {
+                return;
             }
-            self.tools.asks.close();
+            let ended = self.listen(&mut backoff);
+            self.subscriptions
+                .clear()
+                .into_iter()
+                .for_each(|ready| ready());
+            self.queue.requests.close();
+            self.queue.unsettled.store(false, Ordering::Relaxed);
             let Err(why) = ended else { return };
-            let wanted = self.tools.own.len() + self.tools.ear.wanted().len();
-            self.tools.health.subscriptions(wanted, 0);
-            self.tools.health.subscriber(Err(why));
+            let router = &self.handler.router;
+            let buckets = router.buckets_of(&self.queue);
+            let wanted = self.wanted(&buckets).len() + self.own(&buckets).len();
+            let health = &self.handler.health;
+            health.subscriptions(self.queue.number, wanted, 0);
+            health.subscriber(self.queue.number, Err(why));
+            router.look_now();
             match stopped.recv_timeout(backoff.next()) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return,
@@ -204,235 +108,313 @@ impl<E: Ear> Work<E> {
         }
     }
 
-    /// Hears until it is told to stop, or the connection is lost.
-    fn listen(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
-        let mut connection = self.tools.place.connect(Some(SILENCE_MAX))?;
-        self.unconfirmed = 0;
-        self.canary = Instant::now();
-        self.sung = false;
-        let own = self.tools.own.clone();
-        self.subscribe(&mut connection, own.map(|name| (name, None)).into())?;
+    /// Waits until the link has a bucket: without one there is no channel to be woken on. `false`: the link ends.
+    fn wait_for_buckets(&self, stopped: &Receiver<()>) -> bool {
+        while self.handler.router.buckets_of(&self.queue).is_empty() {
+            match stopped.recv_timeout(NO_BUCKET_WAIT) {
+                Err(error) if error.is_timeout() => {}
+                Ok(()) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Listens until it is told to stop, or the connection is lost.
+    fn listen(&mut self, backoff: &mut Backoff) -> Result<(), LinkError> {
+        let mut connection = self.server.connect(Some(SILENCE_MAX))?;
+        self.canary_at = Instant::now();
+        (self.has_canary, self.stands) = (false, false);
+        (self.buckets, self.deaf, self.version) = (Vec::new(), Vec::new(), 0);
+        self.queue.take_reconnect();
         // Opened before everything is looked at: what comes after the look is asked for.
-        self.tools.asks.open();
-        let wanted = self.tools.ear.wanted();
-        let named = wanted.into_iter().map(|topic| self.named(topic));
-        let named: Vec<_> = named.collect();
-        self.subscribe(&mut connection, named)?;
-        let (mut standing, mut hearing) = (false, false);
+        self.queue.requests.open();
+        self.follow_buckets(&mut connection)?;
+        let mut canary_asked = false;
         loop {
-            let message =
-                link::receive(&mut connection).map_err(|error| match error.is_timeout() {
-                    true => Trouble(format!("silent for {} s", SILENCE_MAX.as_secs())),
-                    false => Trouble::from(error),
-                })?;
-            if self.stopping.load(Ordering::Relaxed) {
+            self.receive(&mut connection)?;
+            if self.queue.is_leaving() {
                 return Ok(());
             }
-            self.hear(&mut connection, message)?;
-            self.look_at_asks(&mut connection)?;
-            if !standing && self.unconfirmed == 0 {
-                standing = true;
-                self.tools.post.sing();
+            if let Some(why) = self.queue.take_reconnect() {
+                return Err(why);
             }
-            // That Redis has confirmed is not enough: a node that may not publish would hear nothing, not even itself.
-            if standing && self.sung && !hearing {
-                hearing = true;
-                *backoff = Backoff::default();
-                self.tools.ear.hears_again();
-                self.tools.health.subscriber(Ok(()));
+            self.follow_buckets(&mut connection)?;
+            self.answer_requests(&mut connection)?;
+            self.ask_again(&mut connection)?;
+            if !canary_asked && self.subscriptions.all_confirmed() {
+                canary_asked = true;
+                self.queue.ask_for_canary();
             }
-            if self.canary.elapsed() > SILENCE_MAX {
-                return Err(Trouble("this node does not hear its own canary".into()));
-            }
+            self.judge(backoff)?;
         }
     }
 
-    fn named(&self, topic: Topic) -> (String, Option<Topic>) {
-        ((self.tools.name)(&topic), Some(topic))
+    /// Tells health whether everything wanted is heard.
+    fn judge(&mut self, backoff: &mut Backoff) -> Result<(), LinkError> {
+        if self.canary_at.elapsed() > SILENCE_MAX {
+            return Err(LinkError(
+                "this node does not receive its own canary".into(),
+            ));
+        }
+        let confirmed = self.subscriptions.all_confirmed();
+        self.queue.unsettled.store(!confirmed, Ordering::Relaxed);
+        let health = &self.handler.health;
+        // That Redis has confirmed is not enough: a node that may not publish would hear nothing, not even itself.
+        if confirmed && self.has_canary {
+            if !self.deaf.is_empty() {
+                self.handler.hears_again(&std::mem::take(&mut self.deaf));
+            }
+            if !self.stands {
+                self.stands = true;
+                *backoff = Backoff::default();
+                health.subscriber(self.queue.number, Ok(()));
+            }
+        } else if self.stands && !confirmed {
+            let missing_for = self.subscriptions.missing_for(Instant::now());
+            if missing_for > UNCONFIRMED_MAX {
+                self.stands = false;
+                let why = "Redis does not confirm a subscription that this node needs";
+                health.subscriber(self.queue.number, Err(LinkError(why.into())));
+            }
+        }
+        Ok(())
     }
 
-    fn look_at_asks(&mut self, connection: &mut Connection) -> Result<(), Trouble> {
-        let asked = self.tools.asks.take();
-        if asked.is_empty() {
+    // ---- what is wanted --------------------------------------------------------------------------------------------
+
+    fn wanted(&self, buckets: &[Bucket]) -> Vec<(Bucket, Topic)> {
+        let names = &self.handler.router.names;
+        let wanted = self.handler.wanted().into_iter();
+        let wanted = wanted.map(|topic| (names.bucket(&topic), topic));
+        wanted
+            .filter(|(bucket, _)| buckets.binary_search(bucket).is_ok())
+            .collect()
+    }
+
+    /// This node's own channels in `buckets`.
+    fn own(&self, buckets: &[Bucket]) -> Vec<(Bucket, String)> {
+        let names = &self.handler.router.names;
+        let mut own: Vec<_> = buckets
+            .iter()
+            .map(|bucket| (*bucket, names.node(*bucket, &names.instance)))
+            .collect();
+        if buckets.first() == Some(&ALL) {
+            own.push((ALL, names.all()));
+        }
+        own
+    }
+
+    /// Subscribes to what is in buckets that this link has got, and forgets those that it has lost.
+    fn follow_buckets(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        let version = self.handler.router.version();
+        if version == self.version {
+            return Ok(());
+        }
+        self.version = version;
+        let router = Arc::clone(&self.handler.router);
+        let buckets = router.buckets_of(&self.queue);
+        if buckets == self.buckets {
+            return Ok(());
+        }
+        let new: Vec<Bucket> = buckets
+            .iter()
+            .copied()
+            .filter(|bucket| self.buckets.binary_search(bucket).is_err())
+            .collect();
+        self.buckets = buckets;
+        for (topic, waiting) in self.subscriptions.retain_buckets(&self.buckets) {
+            // Another link's subscriber looks at everything of a new bucket; this is for who waits.
+            waiting.into_iter().for_each(|ready| {
+                router.request(topic.clone(), Some(ready));
+            });
+        }
+        let now = Instant::now();
+        let mut by_bucket = ByBucket::new();
+        for (bucket, name) in self.own(&new) {
+            self.subscriptions
+                .enter(&name, bucket, Carries::Own, Vec::new(), now);
+            by_bucket.entry(bucket).or_default().push(name);
+        }
+        for (bucket, topic) in self.wanted(&new) {
+            let name = router.names.topic(&topic);
+            let carries = Carries::Topic(topic);
+            self.subscriptions
+                .enter(&name, bucket, carries, Vec::new(), now);
+            by_bucket.entry(bucket).or_default().push(name);
+        }
+        self.deaf.extend(new);
+        self.command(connection, router.names.subscribe_verb(), &by_bucket)?;
+        self.queue.unsettled.store(true, Ordering::Relaxed);
+        self.count();
+        Ok(())
+    }
+
+    fn answer_requests(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        let requests = self.queue.requests.take();
+        if requests.is_empty() {
             return Ok(());
         }
         // Each topic is looked at once, however often it was asked about: two looks could see a session come and go, and
         // the commands would leave in the wrong order.
         let mut topics: HashMap<Topic, Vec<Ready>> = HashMap::new();
-        for (topic, ready) in asked {
+        for (topic, ready) in requests {
             topics.entry(topic).or_default().extend(ready);
         }
-        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        let router = Arc::clone(&self.handler.router);
+        let (mut wanted, mut unwanted) = (ByBucket::new(), ByBucket::new());
+        let now = Instant::now();
         for (topic, ready) in topics {
-            let wants = self.tools.ear.wants(&topic);
-            let name = (self.tools.name)(&topic);
-            match (wants, self.book.get_mut(&name)) {
-                (true, Some(entry)) if entry.wanted && entry.unconfirmed == 0 => {
+            let bucket = router.names.bucket(&topic);
+            if self.buckets.binary_search(&bucket).is_err() {
+                // It has moved since it was asked about.
+                ready.into_iter().for_each(|ready| ready());
+                continue;
+            }
+            let name = router.names.topic(&topic);
+            let wants = self.handler.wants(&topic);
+            match (wants, self.subscriptions.is_confirmed(&name)) {
+                (true, Some(true)) => {
                     // Who waits is new, even if the topic is not: others may hold an older session.
                     if !ready.is_empty() {
-                        self.tools.ear.stands(&topic);
+                        self.handler.stands(&topic);
                     }
                     ready.into_iter().for_each(|ready| ready());
                 }
-                (true, Some(entry)) if entry.wanted => entry.waiting.extend(ready),
-                (true, _) => {
-                    self.enter(&name, Some(topic)).waiting.extend(ready);
-                    wanted.push(name);
+                (true, Some(false)) => self.subscriptions.wait(&name, ready),
+                (true, None) => {
+                    let carries = Carries::Topic(topic);
+                    self.subscriptions.enter(&name, bucket, carries, ready, now);
+                    wanted.entry(bucket).or_default().push(name);
                 }
-                (false, entry) => {
-                    if let Some(entry) = entry
-                        && std::mem::replace(&mut entry.wanted, false)
-                    {
-                        entry.waiting.drain(..).for_each(|ready| ready());
-                        unwanted.push(name);
+                (false, _) => {
+                    if let Some((bucket, waiting)) = self.subscriptions.leave(&name) {
+                        waiting.into_iter().for_each(|ready| ready());
+                        unwanted.entry(bucket).or_default().push(name);
                     }
                     ready.into_iter().for_each(|ready| ready());
                 }
             }
         }
-        self.command(connection, b"UNSUBSCRIBE", &unwanted)?;
-        self.command(connection, b"SUBSCRIBE", &wanted)?;
+        self.command(connection, router.names.unsubscribe_verb(), &unwanted)?;
+        self.command(connection, router.names.subscribe_verb(), &wanted)?;
         self.count();
         Ok(())
     }
 
-    fn subscribe(
-        &mut self,
-        connection: &mut Connection,
-        topics: Vec<(String, Option<Topic>)>,
-    ) -> Result<(), Trouble> {
-        let mut names = Vec::with_capacity(topics.len());
-        for (name, topic) in topics {
-            self.enter(&name, topic);
-            names.push(name);
+    fn ask_again(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        if !self.handler.router.names.is_sharded() || self.subscriptions.all_confirmed() {
+            return Ok(());
         }
-        self.command(connection, b"SUBSCRIBE", &names)?;
-        self.count();
-        Ok(())
+        let again = self.subscriptions.take_overdue(Instant::now());
+        self.command(
+            connection,
+            self.handler.router.names.subscribe_verb(),
+            &again,
+        )
     }
 
-    /// Notes that `name` is about to be subscribed to.
-    fn enter(&mut self, name: &str, topic: Option<Topic>) -> &mut Entry {
-        self.unconfirmed += 1;
-        let entry = self.book.entry(name.to_owned()).or_insert(Entry {
-            topic,
-            wanted: true,
-            unconfirmed: 0,
-            waiting: Vec::new(),
-        });
-        entry.wanted = true;
-        entry.unconfirmed += 1;
-        entry
-    }
-
+    /// One command for the channels of each bucket: in a cluster, one command cannot name two slots.
     fn command(
         &self,
         connection: &mut Connection,
         verb: &[u8],
-        names: &[String],
-    ) -> Result<(), Trouble> {
-        for names in names.chunks(SUBSCRIBE_MAX) {
+        names: &ByBucket,
+    ) -> Result<(), LinkError> {
+        for names in names.values().flat_map(|names| names.chunks(SUBSCRIBE_MAX)) {
             let mut parts = vec![verb];
             parts.extend(names.iter().map(|name| name.as_bytes()));
             let mut bytes = Vec::new();
-            link::command(&mut bytes, &parts);
+            resp::command(&mut bytes, &parts);
             connection.send_packed_command(&bytes)?;
         }
         Ok(())
     }
 
     fn count(&self) {
-        let standing = self.book.len().saturating_sub(self.unconfirmed);
-        self.tools.health.subscriptions(self.book.len(), standing);
+        let (wanted, standing) = self.subscriptions.counts();
+        let health = &self.handler.health;
+        health.subscriptions(self.queue.number, wanted, standing);
     }
 
-    fn hear(&mut self, connection: &mut Connection, message: Value) -> Result<(), Trouble> {
-        let Some((kind, channel, payload)) = parts(&message) else {
+    // ---- what is received ------------------------------------------------------------------------------------------
+
+    fn receive(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        let message = match link::receive(connection) {
+            Ok(message) => message,
+            Err(error) if error.is_timeout() => {
+                let silent = format!("silent for {} s", SILENCE_MAX.as_secs());
+                return Err(LinkError(silent));
+            }
+            // The slot is another primary's, or nobody's at the moment: the topology says whose.
+            Err(error) if matches!(error.code(), Some("MOVED" | "CLUSTERDOWN" | "TRYAGAIN")) => {
+                self.handler.router.look_now();
+                return Ok(());
+            }
+            Err(error) => return Err(LinkError::from(error)),
+        };
+        let Some((kind, channel, payload)) = resp::message(&message) else {
             return Ok(()); // no message of a subscription
         };
         match kind {
-            b"message" => {
-                let Value::BulkString(payload) = payload else {
-                    return Ok(());
-                };
-                self.take(connection, channel, payload)
-            }
-            b"subscribe" => {
-                self.confirmed(channel);
-                Ok(())
-            }
-            b"unsubscribe" => {
-                if self
-                    .book
-                    .get(channel)
-                    .is_some_and(|entry| !entry.wanted && entry.unconfirmed == 0)
-                {
-                    self.book.remove(channel);
-                    self.count();
+            b"message" | b"smessage" => {
+                if let Value::BulkString(payload) = payload {
+                    self.on_message(connection, channel, payload)?;
                 }
-                Ok(())
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn take(
-        &mut self,
-        connection: &mut Connection,
-        channel: &str,
-        payload: &[u8],
-    ) -> Result<(), Trouble> {
-        let Some(entry) = self.book.get(channel) else {
-            return Ok(());
-        };
-        let Some(topic) = &entry.topic else {
-            if let Some(word) = self.tools.ear.own(payload) {
-                self.canary = Instant::now();
-                self.sung = true;
-                self.tools.health.canary(word);
+            b"subscribe" | b"ssubscribe" => self.on_confirmed(channel),
+            b"unsubscribe" | b"sunsubscribe" => {
+                if self.subscriptions.ended(channel, Instant::now()) {
+                    if let Some((bucket, _)) = self.subscriptions.carries(channel)
+                        && !self.deaf.contains(&bucket)
+                    {
+                        self.deaf.push(bucket);
+                    }
+                    self.handler.router.look_now();
+                }
+                self.count();
             }
-            return Ok(());
-        };
-        let perhaps_unwanted = self.tools.ear.on(topic, payload);
-        if perhaps_unwanted && !self.tools.ear.wants(topic) && entry.wanted {
-            let name = channel.to_owned();
-            self.command(connection, b"UNSUBSCRIBE", std::slice::from_ref(&name))?;
-            if let Some(entry) = self.book.get_mut(&name) {
-                entry.wanted = false;
-                // A listener that listens once may have heard before it was told that it is heard.
-                entry.waiting.drain(..).for_each(|ready| ready());
-            }
+            _ => {}
         }
         Ok(())
     }
 
-    fn confirmed(&mut self, channel: &str) {
-        let Some(entry) = self.book.get_mut(channel) else {
-            return;
+    fn on_message(
+        &mut self,
+        connection: &mut Connection,
+        channel: &str,
+        payload: &[u8],
+    ) -> Result<(), LinkError> {
+        let Some((bucket, carries)) = self.subscriptions.carries(channel) else {
+            return Ok(());
         };
-        if entry.unconfirmed == 0 {
-            return;
+        let Carries::Topic(topic) = carries else {
+            if self.handler.own(bucket, payload) {
+                self.canary_at = Instant::now();
+                self.has_canary = true;
+            }
+            return Ok(());
+        };
+        let perhaps_unwanted = self.handler.on(topic, payload);
+        if perhaps_unwanted
+            && !self.handler.wants(topic)
+            && let Some((bucket, waiting)) = self.subscriptions.leave(channel)
+        {
+            let names = ByBucket::from([(bucket, vec![channel.to_owned()])]);
+            let verb = self.handler.router.names.unsubscribe_verb();
+            self.command(connection, verb, &names)?;
+            // A listener that listens once may have heard before it was told that it is heard.
+            waiting.into_iter().for_each(|ready| ready());
         }
-        entry.unconfirmed -= 1;
-        self.unconfirmed -= 1;
-        if entry.unconfirmed == 0 && entry.wanted {
-            let waiting = std::mem::take(&mut entry.waiting);
-            if let Some(topic) = &entry.topic {
-                self.tools.ear.stands(topic);
+        Ok(())
+    }
+
+    fn on_confirmed(&mut self, channel: &str) {
+        if let Some((carries, waiting)) = self.subscriptions.confirmed(channel) {
+            if let Carries::Topic(topic) = carries {
+                self.handler.stands(&topic);
             }
             waiting.into_iter().for_each(|ready| ready());
         }
         self.count();
     }
-}
-
-/// The three parts of whatever a subscribed connection hears.
-fn parts(message: &Value) -> Option<(&[u8], &str, &Value)> {
-    let Value::Array(parts) = message else {
-        return None;
-    };
-    let [Value::BulkString(kind), Value::BulkString(channel), last] = &parts[..] else {
-        return None;
-    };
-    Some((kind, std::str::from_utf8(channel).ok()?, last))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::node::{PATIENCE, PAYLOAD_BYTES_MAX, Pair, Word, channel, eventually};
 use super::promises::every_byte;
 use crate::bus::Event;
-use crate::bus::events::NotEmitted;
+use crate::bus::NotEmitted;
 
 pub fn an_emit_tells_on_how_many_nodes_it_was_heard(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());

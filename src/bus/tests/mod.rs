@@ -1,14 +1,15 @@
-//! What every carrier promises, shown on each: two nodes on a Redis that the test starts, and a node that is alone.
+//! What every kind of bus promises, shown on each: one node alone, and two nodes on one Redis, on a primary that sentinels
+//! name and on a cluster, all real servers that the test starts.
 
 mod crowd;
+mod dedupe;
 mod events;
-mod ledger;
 mod node;
 mod promises;
 mod redis_away;
 mod server;
 
-/// Every promise, once for each carrier.
+/// Every promise, once for each kind of bus.
 macro_rules! on_every_carrier {
     ($($room:ident :: $promise:ident,)+) => {
         mod memory {
@@ -24,6 +25,20 @@ macro_rules! on_every_carrier {
                 super::$room::$promise(&super::node::Pair::over_redis());
             })+
         }
+
+        mod sentinel {
+            $(#[test]
+            fn $promise() {
+                super::$room::$promise(&super::node::Pair::over_sentinel());
+            })+
+        }
+
+        mod cluster {
+            $(#[test]
+            fn $promise() {
+                super::$room::$promise(&super::node::Pair::over_a_cluster());
+            })+
+        }
     };
 }
 
@@ -36,7 +51,7 @@ on_every_carrier! {
     promises::an_envelope_that_is_dropped_says_so,
     promises::data_is_carried_as_it_is,
     promises::every_arrival_is_heard_on_every_node,
-    promises::the_roll_names_everybody_once,
+    promises::presence_names_everybody_once,
     promises::a_bus_that_stands_says_nothing_is_wrong,
     events::an_emit_tells_on_how_many_nodes_it_was_heard,
     events::every_listener_of_a_channel_hears_and_no_other,

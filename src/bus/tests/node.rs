@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-use super::server::Server;
-use crate::bus::events::Hub;
+use super::server::{ClusterSetup, SentinelSetup, Server};
 use crate::bus::{
-    Arrivals, Bus, Channel, Data, Events, MemoryBus, Reach, RedisBus, Roll, Sessions, Stamp, Topic,
+    Arrivals, Bus, Channel, Data, Events, Hub, LateReceipt, MemoryBus, Presence, Reach, RedisBus,
+    Sessions, Stamp, Topic,
 };
 use crate::config::{self, Secret};
 use crate::envelope::{Envelope, Receipts, Reply};
@@ -164,6 +164,8 @@ impl Arrivals for Guestbook {
     fn here(&self, backend: &BackendId) {
         let _ = self.0.send(backend.clone()); // nobody may be there to read
     }
+
+    fn late(&self, _late: LateReceipt) {}
 }
 
 /// Whoever waits for receipts.
@@ -220,25 +222,22 @@ impl Node {
     }
 
     pub fn at(url: String, name: &str) -> Self {
+        Self::over(config::RedisServers::One(Secret::new(&url)), name)
+    }
+
+    fn over(servers: config::RedisServers, name: &str) -> Self {
         let config = config::Redis {
-            url: Secret::new(&url),
+            servers,
             prefix: "p".into(),
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(1),
+            settle_time: Duration::ZERO,
             ca: None,
         };
         let metrics = Metrics::new().bus();
         Self::new(name, |lodge, hub, guests| {
             let ack_timeout = Duration::from_secs(60);
-            let bus = RedisBus::start(
-                &config,
-                name.into(),
-                ack_timeout,
-                lodge,
-                hub,
-                guests,
-                metrics,
-            );
+            let bus = RedisBus::start(&config, name, ack_timeout, lodge, hub, guests, metrics);
             Arc::new(bus.expect("a bus"))
         })
     }
@@ -351,10 +350,10 @@ impl Node {
         self.receipts.recv_timeout(PATIENCE).expect("a receipt")
     }
 
-    pub fn roll(&self) -> Roll {
+    pub fn presence(&self) -> Presence {
         let (told, is_told) = unbounded();
-        self.bus.call_the_roll(Box::new(move |roll| {
-            let _ = told.send(roll);
+        self.bus.presence(Box::new(move |presence| {
+            let _ = told.send(presence);
         }));
         is_told.recv_timeout(PATIENCE).expect("it is told")
     }
@@ -369,7 +368,7 @@ pub enum Word {
 }
 
 pub struct Heard {
-    pub id: crate::bus::events::ListenerId,
+    pub id: crate::bus::ListenerId,
     hears: Receiver<Word>,
 }
 
@@ -390,11 +389,19 @@ impl Heard {
     }
 }
 
+/// What carries between the nodes of a pair. Held for its end, and asked what it knows.
+pub enum Carrier {
+    Nothing,
+    One(Server),
+    Sentinel(SentinelSetup),
+    Cluster(ClusterSetup),
+}
+
 /// Two ends of one bus: of several nodes, or of one node that is both.
 pub struct Pair {
     a: Node,
     b: Option<Node>,
-    pub server: Option<Server>,
+    pub carrier: Carrier,
 }
 
 impl Pair {
@@ -405,20 +412,83 @@ impl Pair {
         Self {
             a,
             b: None,
-            server: None,
+            carrier: Carrier::Nothing,
         }
     }
 
     pub fn over_redis() -> Self {
         let server = Server::start();
-        let (a, b) = (Node::on(&server, "a-1"), Node::on(&server, "b-2"));
+        let servers = config::RedisServers::One(Secret::new(&server.url()));
+        Self::over(&servers, Carrier::One(server))
+    }
+
+    pub fn over_sentinel() -> Self {
+        let setup = SentinelSetup::start();
+        let servers = config::RedisServers::Sentinel {
+            sentinels: setup.addresses(),
+            master: "mymaster".into(),
+            login: config::Login::default(),
+            sentinel_login: config::Login::default(),
+        };
+        Self::over(&servers, Carrier::Sentinel(setup))
+    }
+
+    pub fn over_a_cluster() -> Self {
+        let setup = ClusterSetup::start();
+        let servers = config::RedisServers::Cluster {
+            nodes: setup.addresses(),
+            login: config::Login::default(),
+        };
+        Self::over(&servers, Carrier::Cluster(setup))
+    }
+
+    fn over(servers: &config::RedisServers, carrier: Carrier) -> Self {
+        let a = Node::over(servers.clone(), "a-1");
+        let b = Node::over(servers.clone(), "b-2");
         for node in [&a, &b] {
             assert_eq!(node.bus.unwell(), None, "it waits for Redis at the start");
         }
         Self {
             a,
             b: Some(b),
-            server: Some(server),
+            carrier,
+        }
+    }
+
+    /// The one Redis of this pair.
+    pub fn server(&mut self) -> &mut Server {
+        match &mut self.carrier {
+            Carrier::One(server) => server,
+            _ => panic!("there is not one server"),
+        }
+    }
+
+    /// How many channels each node has for itself.
+    pub fn own_channels(&self) -> usize {
+        match &self.carrier {
+            Carrier::Nothing => 0,
+            Carrier::One(_) | Carrier::Sentinel(_) => 2,
+            Carrier::Cluster(_) => 257,
+        }
+    }
+
+    /// Every channel that somebody is subscribed to.
+    pub fn channels(&self) -> Vec<String> {
+        match &self.carrier {
+            Carrier::Nothing => Vec::new(),
+            Carrier::One(server) => server.channels("CHANNELS"),
+            Carrier::Sentinel(setup) => {
+                let channels = setup.servers[0].channels("CHANNELS").into_iter();
+                channels
+                    .filter(|name| !name.starts_with("__sentinel__"))
+                    .collect()
+            }
+            Carrier::Cluster(setup) => {
+                let servers = setup.servers.iter();
+                servers
+                    .flat_map(|server| server.channels("SHARDCHANNELS"))
+                    .collect()
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Envelopes, data, arrivals and the roll.
+//! Envelopes, data, arrivals and the presence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -174,7 +174,7 @@ pub fn every_arrival_is_heard_on_every_node(pair: &Pair) {
     }
 }
 
-pub fn the_roll_names_everybody_once(pair: &Pair) {
+pub fn presence_names_everybody_once(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());
     a.seat("a-till", Manners::Keeps);
     let many: Vec<String> = (0..2500).map(|n| format!("till-{n:04}")).collect();
@@ -183,16 +183,20 @@ pub fn the_roll_names_everybody_once(pair: &Pair) {
     }
     for node in [a, b] {
         let began = Instant::now();
-        let roll = node.roll();
+        let presence = node.presence();
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-        assert_eq!((roll.silent, roll.trouble), (Vec::new(), None));
-        let names: Vec<_> = roll.nodes.iter().map(|node| node.node.clone()).collect();
+        assert_eq!((presence.silent, presence.trouble), (Vec::new(), None));
+        let names: Vec<_> = presence
+            .nodes
+            .iter()
+            .map(|node| node.node.clone())
+            .collect();
         let wanted: Vec<_> = pair.nodes().into_iter().map(|n| n.name.clone()).collect();
         assert_eq!(names, wanted);
-        for node in &roll.nodes {
+        for node in &presence.nodes {
             assert!(node.backends.is_sorted());
         }
-        let mut present: Vec<_> = roll.nodes.iter().flat_map(|n| &n.backends).collect();
+        let mut present: Vec<_> = presence.nodes.iter().flat_map(|n| &n.backends).collect();
         present.sort();
         let ids: Vec<&str> = present.iter().map(|present| &*present.id).collect();
         let wanted: Vec<&str> = std::iter::once("a-till")
@@ -216,7 +220,7 @@ pub fn a_bus_that_stands_says_nothing_is_wrong(pair: &Pair) {
         node.listen("news", false);
         eventually("both are counted", || {
             let now = node.bus.readings();
-            let more = if pair.server.is_some() { 2 } else { 0 };
+            let more = if pair.own_channels() > 0 { 2 } else { 0 };
             now.subscriptions_wanted == before.subscriptions_wanted + more
                 && now.subscriptions_standing == now.subscriptions_wanted
         });

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::node::{AT_ONCE, Manners, Node, Pair, Word, eventually, id};
+use super::node::{AT_ONCE, Carrier, Manners, Node, Pair, Word, eventually, id};
 use super::server::Server;
 use crate::notification::Receipt;
 
@@ -17,9 +17,7 @@ fn a_failure_reaches_every_listener_and_so_does_recovery() {
         .map(|name| pair.b().listen(name, false))
         .collect();
     let once = pair.b().listen("news", true);
-    if let Some(server) = &mut pair.server {
-        server.kill();
-    }
+    pair.server().kill();
     for heard in heard.iter().chain([&once]) {
         assert_eq!(heard.next(), Word::Down);
     }
@@ -34,9 +32,7 @@ fn a_failure_reaches_every_listener_and_so_does_recovery() {
         "whoever comes meanwhile is told too"
     );
 
-    if let Some(server) = &mut pair.server {
-        server.launch();
-    }
+    pair.server().launch();
     for heard in heard.iter().chain([&once, &late]) {
         assert_eq!(heard.next(), Word::Up);
     }
@@ -55,9 +51,7 @@ fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_i
     let mut pair = Pair::over_redis();
     pair.b().seat("till", Manners::Says(Receipt::Ack));
     pair.a().seat("own", Manners::Says(Receipt::Ack));
-    if let Some(server) = &mut pair.server {
-        server.kill();
-    }
+    pair.server().kill();
     eventually("both have noticed", || {
         pair.nodes().iter().all(|node| node.bus.unwell().is_some())
     });
@@ -76,19 +70,17 @@ fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_i
     });
 
     let began = Instant::now();
-    let roll = a.roll();
+    let presence = a.presence();
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-    assert!(roll.trouble.is_some());
-    let [own] = &roll.nodes[..] else {
-        panic!("a node knows its own backends without Redis: {roll:?}");
+    assert!(presence.trouble.is_some());
+    let [own] = &presence.nodes[..] else {
+        panic!("a node knows its own backends without Redis: {presence:?}");
     };
     assert_eq!((&*own.node, &*own.backends[0].id), ("a-1", "own"));
     let standing = b.bus.readings();
     assert_eq!(standing.subscriptions_standing, 0, "{standing:?}");
 
-    if let Some(server) = &mut pair.server {
-        server.launch();
-    }
+    pair.server().launch();
     let (a, b) = (pair.a(), pair.b());
     eventually("both are back", || {
         a.bus.unwell().is_none() && b.bus.unwell().is_none()
@@ -117,18 +109,14 @@ fn what_was_answered_while_redis_was_away_is_told_when_it_is_back() {
     let (a, b) = (pair.a(), pair.b());
     let sent: Vec<_> = (0..20).map(|_| a.deliver(a.notification("till"))).collect();
     let envelopes: Vec<_> = sent.iter().map(|_| b.lodge.envelope()).collect();
-    if let Some(server) = &mut pair.server {
-        server.kill();
-    }
+    pair.server().kill();
     eventually("both have noticed", || {
         pair.nodes().iter().all(|node| node.bus.unwell().is_some())
     });
     for envelope in envelopes {
         envelope.settle(Receipt::Ack);
     }
-    if let Some(server) = &mut pair.server {
-        server.launch();
-    }
+    pair.server().launch();
     let mut told: Vec<_> = sent.iter().map(|_| pair.a().receipt()).collect();
     told.sort_by_key(|(id, _)| *id);
     let acked: Vec<_> = sent.into_iter().map(|id| (id, Receipt::Ack)).collect();
@@ -141,7 +129,9 @@ fn a_redis_that_stands_still_keeps_nobody_waiting() {
     let (a, b) = (pair.a(), pair.b());
     b.seat("till", Manners::Says(Receipt::Ack));
     let heard = b.listen("news", false);
-    let server = pair.server.as_ref().expect("there is one");
+    let Carrier::One(server) = &pair.carrier else {
+        panic!("there is one server");
+    };
     server.signal(Signal::STOP);
     let began = Instant::now();
     let sent = a.deliver(a.notification("till"));
@@ -153,8 +143,8 @@ fn a_redis_that_stands_still_keeps_nobody_waiting() {
         told,
         [(sent, Receipt::Unreachable), (said, Receipt::Unreachable)]
     );
-    let roll = a.roll();
-    assert!(roll.trouble.is_some());
+    let presence = a.presence();
+    assert!(presence.trouble.is_some());
     // redis.response_timeout is 1 s here.
     assert!(began.elapsed() < 2 * AT_ONCE, "{:?}", began.elapsed());
     assert_eq!(heard.next(), Word::Down);
@@ -173,15 +163,17 @@ fn a_redis_that_stands_still_keeps_nobody_waiting() {
 #[test]
 fn a_node_that_does_not_answer_is_named() {
     let pair = Pair::over_redis();
-    let server = pair.server.as_ref().expect("there is one");
+    let Carrier::One(server) = &pair.carrier else {
+        panic!("there is one server");
+    };
     let mut ghost = server.client();
     let mut ghost = ghost.as_pubsub();
     ghost.subscribe("p:node:ghost-3").expect("subscribed");
     let began = Instant::now();
-    let roll = pair.a().roll();
+    let presence = pair.a().presence();
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-    assert_eq!(roll.silent, ["ghost-3"]);
-    assert_eq!((roll.nodes.len(), roll.trouble), (2, None));
+    assert_eq!(presence.silent, ["ghost-3"]);
+    assert_eq!((presence.nodes.len(), presence.trouble), (2, None));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Config, Problem};
+use super::super::{Config, Problem, RedisServers, Secret};
 use super::{LEAST, SHIPPED, good};
 
 #[test]
@@ -62,7 +62,7 @@ fn what_is_commented_out_is_right_too() {
         .replace("# node = ", "node = ")
         .replace("# token = \"…\"", "token = \"0123456789abcdef\"")
         .replace("# file = ", "file = ")
-        .replace("# tls = ", "tls = ")
+        .replace("# tls = {", "tls = {")
         .replace("# [tcp.tls]", "[tcp.tls]")
         .replace(
             "# listen = \"127.0.0.1:7443\"",
@@ -77,6 +77,7 @@ fn what_is_commented_out_is_right_too() {
         .replace("# prefix = ", "prefix = ")
         .replace("# connect_timeout = ", "connect_timeout = ")
         .replace("# response_timeout = ", "response_timeout = ")
+        .replace("# settle_time = ", "settle_time = ")
         .replace("# ca = ", "ca = ");
     let config = good(&text);
     assert_eq!(config.node, "pay-1");
@@ -89,10 +90,89 @@ fn what_is_commented_out_is_right_too() {
             && config.routes[0].event.is_some()
     );
     let redis = config.redis.expect("a section");
-    assert_eq!(redis.url.expose(), "redis://127.0.0.1:6379");
+    let url = Secret::new("redis://127.0.0.1:6379");
+    assert_eq!(redis.servers, RedisServers::One(url));
     assert!(redis.prefix == "payrelay" && redis.ca.is_some());
     assert_eq!(redis.connect_timeout, Duration::from_secs(2));
     assert_eq!(redis.response_timeout, Duration::from_secs(1));
+    assert_eq!(redis.settle_time, Duration::from_secs(5));
+}
+
+/// `[redis]` of the shipped file with these of its keys.
+fn redis_with(keys: &[&str]) -> RedisServers {
+    let (_, section) = SHIPPED.split_once("# [redis]").expect("a section");
+    let lines = section.lines().filter_map(|line| line.strip_prefix("# "));
+    let wanted = |line: &&str| {
+        keys.iter()
+            .any(|key| line.starts_with(&format!("{key} = ")))
+    };
+    let section: Vec<&str> = lines.filter(wanted).collect();
+    assert_eq!(section.len(), keys.len(), "{section:?}");
+    let text = section.join("\n").replace("env:", "");
+    good(&format!("{LEAST}\n[redis]\n{text}\n"))
+        .redis
+        .expect("a section")
+        .servers
+}
+
+#[test]
+fn the_other_two_kinds_of_redis_are_right_too() {
+    let shared = ["user", "password", "tls"];
+    let cluster = redis_with(&[&shared[..], &["cluster"]].concat());
+    let RedisServers::Cluster { nodes, login } = cluster else {
+        panic!("{cluster:?}");
+    };
+    assert_eq!((nodes.len(), login.user.as_deref()), (3, Some("relay")));
+    let own = [
+        "sentinels",
+        "master",
+        "database",
+        "sentinel_user",
+        "sentinel_password",
+        "sentinel_tls",
+    ];
+    let sentinel = redis_with(&[&shared[..], &own].concat());
+    let RedisServers::Sentinel {
+        sentinels,
+        master,
+        login,
+        sentinel_login,
+    } = sentinel
+    else {
+        panic!("{sentinel:?}");
+    };
+    assert_eq!((sentinels.len(), &*master), (3, "mymaster"));
+    assert!(login.password.is_some() && sentinel_login.password.is_some());
+    assert!(!login.tls && !sentinel_login.tls);
+}
+
+#[test]
+fn a_redis_is_of_one_kind() {
+    let wrong = |section: &str| {
+        let text = format!("{LEAST}\n[redis]\n{section}\n");
+        Config::parse(&text, "relay.toml").unwrap_err().to_string()
+    };
+    for (section, words) in [
+        ("", "needs to know where Redis is"),
+        (
+            "url = \"redis://db\"\ncluster = [\"a:1\"]",
+            "exactly one of",
+        ),
+        ("sentinels = [\"a:1\"]", "master"),
+        ("sentinels = []\nmaster = \"m\"", "at least one address"),
+        ("cluster = [\"a\"]", "host:port"),
+        ("cluster = [\"a:1\"]\ndatabase = 1", "only database 0"),
+        ("cluster = [\"a:1\"]\nprefix = \"p{x}\"", "hash tag"),
+        ("cluster = [\"a:1\"]\nmaster = \"m\"", "needs sentinels"),
+        (
+            "url = \"redis://db\"\npassword = \"secret\"",
+            "belongs into the URL",
+        ),
+    ] {
+        let said = wrong(section);
+        assert!(said.contains(words), "{section}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
 }
 
 #[test]

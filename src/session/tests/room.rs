@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::RwLock;
 use socket2::{Domain, Socket, Type};
 
-use crate::bus::events::Hub;
+use crate::bus::Hub;
 use crate::bus::{Bus, Events, MemoryBus};
 use crate::config;
 use crate::envelope::{Envelope, Receipts};

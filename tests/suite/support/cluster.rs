@@ -11,7 +11,7 @@ pub struct Cluster {
 
 /// A node's relay.toml: on the Redis at `url`, with `extra` laid over.
 pub fn node_toml(name: &str, url: &str, extra: &str) -> String {
-    format!("node = \"{name}\"\n[redis]\nurl = \"{url}\"\n{extra}")
+    format!("node = \"{name}\"\n[redis]\nurl = \"{url}\"\nsettle_time = \"0s\"\n{extra}")
 }
 
 impl Redis {

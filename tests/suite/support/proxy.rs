@@ -26,6 +26,8 @@ enum Mode {
 }
 
 struct Shared {
+    /// Where new connections go.
+    target: Mutex<SocketAddr>,
     mode: Mutex<Mode>,
     changed: Condvar,
     open: Mutex<Vec<Arc<Conn>>>,
@@ -49,12 +51,13 @@ impl TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
+            target: Mutex::new(target),
             mode: Mutex::new(Mode::Forward),
             changed: Condvar::new(),
             open: Mutex::new(Vec::new()),
         });
         let theirs = Arc::clone(&shared);
-        let accepting = thread::spawn(move || accept(&listener, target, &theirs));
+        let accepting = thread::spawn(move || accept(&listener, &theirs));
         Self {
             addr,
             shared,
@@ -64,6 +67,11 @@ impl TcpProxy {
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// New connections go to `target`; those there are stay where they are: an address that moves to another host.
+    pub fn move_to(&self, target: SocketAddr) {
+        *self.shared.target.lock() = target;
     }
 
     pub fn forward(&self) {
@@ -117,13 +125,14 @@ impl Drop for TcpProxy {
     }
 }
 
-fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut pumps = Vec::new();
     while let Ok((near, _)) = listener.accept() {
         if *shared.mode.lock() == Mode::Over {
             break;
         }
         // A target that is down is a connection that ends at once.
+        let target = *shared.target.lock();
         let Ok(far) = TcpStream::connect(target) else {
             continue;
         };

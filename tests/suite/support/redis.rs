@@ -64,11 +64,9 @@ impl Redis {
         // Redis is away one of them, trying to connect, would get that port for its own end, and talk to itself.
         let mut random = Random::new();
         for _ in 0..TRIES {
-            let port = 10_000 + random.below(20_000) as u16;
-            let addr = SocketAddr::from(([127, 0, 0, 1], port));
-            if TcpListener::bind(addr).is_err() {
+            let Some(addr) = free_addr(&mut random) else {
                 continue; // somebody has it
-            }
+            };
             let place = place(addr);
             if let Some(process) = launch(dir.path(), &place, &options) {
                 return Self {
@@ -145,15 +143,33 @@ impl Redis {
         connection.unwrap_or_else(|e| panic!("no connection to the test's own Redis: {e}"))
     }
 
-    /// Runs a command, its words separated by blanks; its result is not looked at.
-    pub fn command(&self, words: &str) {
+    /// Runs a command, its words separated by blanks, and gives its reply as text.
+    pub fn command(&self, words: &str) -> String {
+        let done = self.try_command(words);
+        done.unwrap_or_else(|e| panic!("the test's own Redis refuses {words:?}: {e}"))
+    }
+
+    /// The same, which may fail.
+    pub fn try_command(&self, words: &str) -> redis::RedisResult<String> {
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().unwrap_or_default());
         for word in words {
             command.arg(word);
         }
-        let done: redis::RedisResult<redis::Value> = command.query(&mut self.connection());
-        done.unwrap_or_else(|e| panic!("the test's own Redis refuses: {e}"));
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_connection_with_timeout(DEADLINE)?;
+        let value: redis::Value = command.query(&mut connection)?;
+        Ok(redis::from_redis_value(value).unwrap_or_default())
+    }
+
+    /// Follows `primary` from now on; returns when it has everything.
+    pub fn replicate(&self, primary: &Self) {
+        let addr = primary.addr();
+        self.command(&format!("REPLICAOF {} {}", addr.ip(), addr.port()));
+        eventually("the replica has everything", || {
+            self.command("INFO replication")
+                .contains("master_link_status:up")
+        });
     }
 
     /// How many are subscribed to each of `channels`, in their order.
@@ -175,9 +191,22 @@ impl Redis {
     }
 }
 
+/// The program. The tests run with another server, such as Valkey, when this variable names it.
+pub fn program() -> String {
+    std::env::var("PAYRELAY_REDIS_SERVER").unwrap_or_else(|_| "redis-server".into())
+}
+
+/// An address that nobody has, and whose cluster bus (10,000 above) nobody has either.
+pub fn free_addr(random: &mut Random) -> Option<SocketAddr> {
+    let port = 10_000 + random.below(12_000) as u16;
+    let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let is_free = |port| TcpListener::bind(addr(port)).is_ok();
+    (is_free(port) && is_free(port + 10_000)).then(|| addr(port))
+}
+
 /// A Redis that answers; `None` if it ends, because its port is taken.
 fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(program());
     command.current_dir(dir);
     command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
     let port;

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::Stamp;
+use super::types::Stamp;
 use crate::notification::BackendId;
 
 /// How long the nodes have to answer. With the publisher's tick of a second, whoever asked hears within two.
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// Questions that may be open at once.
-const CALLS_MAX: usize = 8;
+const QUERIES_MAX: usize = 8;
 
 /// What the nodes said when they were asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Roll {
+pub struct Presence {
     /// The nodes that answered, by name.
-    pub nodes: Vec<NodeRoll>,
+    pub nodes: Vec<NodePresence>,
     /// The nodes that Redis has a subscription of and that did not answer in time.
     pub silent: Vec<String>,
     /// Why the list may be incomplete, if it may.
@@ -29,7 +29,7 @@ pub struct Roll {
 
 /// One node's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRoll {
+pub struct NodePresence {
     /// The instance's name.
     pub node: String,
     /// Its backends, sorted.
@@ -45,15 +45,15 @@ pub struct Present {
     pub since_unix_ms: u64,
 }
 
-impl NodeRoll {
+impl NodePresence {
     /// The answer of the node called `node`, which holds `backends`.
     pub fn here(node: String, backends: Vec<(BackendId, Stamp)>) -> Self {
-        let mut roll = Self {
+        let mut presence = Self {
             node,
             backends: Vec::with_capacity(backends.len()),
         };
-        roll.add(backends);
-        roll
+        presence.add(backends);
+        presence
     }
 
     fn add(&mut self, backends: Vec<(BackendId, Stamp)>) {
@@ -66,119 +66,119 @@ impl NodeRoll {
     }
 }
 
-/// Hears the roll.
-pub type Then = Box<dyn FnOnce(Roll) + Send>;
+/// Called once, with what the nodes said.
+pub type OnPresence = Box<dyn FnOnce(Presence) + Send>;
 
 /// Questions that are open.
 #[derive(Default)]
-pub struct RollCalls {
-    calls: Mutex<Calls>,
+pub struct PresenceQueries {
+    queries: Mutex<Queries>,
 }
 
 #[derive(Default)]
-struct Calls {
+struct Queries {
     next: u64,
-    open: HashMap<u64, Call>,
+    open: HashMap<u64, Query>,
 }
 
-struct Call {
-    then: Then,
+struct Query {
+    then: OnPresence,
     until: Instant,
     /// Redis's own list of nodes; unknown until it has come.
     expected: Option<Vec<String>>,
-    answers: HashMap<String, (NodeRoll, bool)>,
+    answers: HashMap<String, (NodePresence, bool)>,
 }
 
-impl fmt::Debug for RollCalls {
+impl fmt::Debug for PresenceQueries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RollCalls({})", self.calls.lock().open.len())
+        write!(f, "PresenceQueries({})", self.queries.lock().open.len())
     }
 }
 
-impl RollCalls {
+impl PresenceQueries {
     /// Opens a question, to which this node answers `own`; its number goes with it. `None`: too many are open, and `then`
     /// has heard so.
-    pub fn open(&self, own: NodeRoll, then: Then, now: Instant) -> Option<u64> {
-        let call = Call {
+    pub fn open(&self, own: NodePresence, then: OnPresence, now: Instant) -> Option<u64> {
+        let query = Query {
             then,
             until: now + ANSWER_WITHIN,
             expected: None,
             answers: HashMap::from([(own.node.clone(), (own, true))]),
         };
         {
-            let mut calls = self.calls.lock();
-            if calls.open.len() < CALLS_MAX {
-                calls.next += 1;
-                let n = calls.next;
-                calls.open.insert(n, call);
+            let mut queries = self.queries.lock();
+            if queries.open.len() < QUERIES_MAX {
+                queries.next += 1;
+                let n = queries.next;
+                queries.open.insert(n, query);
                 return Some(n);
             }
         }
-        call.close(Some("too many ask at once; try again".into()));
+        query.close(Some("too many ask at once; try again".into()));
         None
     }
 
     /// These nodes should answer question `n`.
     pub fn awaits(&self, n: u64, nodes: Vec<String>) {
-        self.change(n, |call| call.expected = Some(nodes));
+        self.change(n, |query| query.expected = Some(nodes));
     }
 
     /// A node answers question `n`, or a part of it.
     pub fn answer(&self, n: u64, node: &str, more: bool, backends: Vec<(BackendId, Stamp)>) {
-        self.change(n, |call| {
-            let (roll, whole) = call.answers.entry(node.to_owned()).or_default();
-            node.clone_into(&mut roll.node);
-            roll.add(backends);
+        self.change(n, |query| {
+            let (presence, whole) = query.answers.entry(node.to_owned()).or_default();
+            node.clone_into(&mut presence.node);
+            presence.add(backends);
             *whole = !more;
         });
     }
 
-    fn change(&self, n: u64, change: impl FnOnce(&mut Call)) {
+    fn change(&self, n: u64, change: impl FnOnce(&mut Query)) {
         let complete = {
-            let mut calls = self.calls.lock();
-            let Some(call) = calls.open.get_mut(&n) else {
+            let mut queries = self.queries.lock();
+            let Some(query) = queries.open.get_mut(&n) else {
                 return; // its time was up
             };
-            change(call);
-            match call.is_complete() {
-                true => calls.open.remove(&n),
+            change(query);
+            match query.is_complete() {
+                true => queries.open.remove(&n),
                 false => None,
             }
         };
-        if let Some(call) = complete {
-            call.close(None);
+        if let Some(query) = complete {
+            query.close(None);
         }
     }
 
     /// Answers what has waited long enough with what there is.
     pub fn sweep(&self, now: Instant) {
-        let late: Vec<Call> = {
-            let mut calls = self.calls.lock();
-            calls
+        let late: Vec<Query> = {
+            let mut queries = self.queries.lock();
+            queries
                 .open
-                .extract_if(|_, call| call.until <= now)
-                .map(|(_, call)| call)
+                .extract_if(|_, query| query.until <= now)
+                .map(|(_, query)| query)
                 .collect()
         };
-        for call in late {
-            let trouble = call
+        for query in late {
+            let trouble = query
                 .expected
                 .is_none()
                 .then(|| "Redis did not answer".into());
-            call.close(trouble);
+            query.close(trouble);
         }
     }
 
     /// Answers question `n` with `trouble`.
     pub fn fail(&self, n: u64, trouble: &str) {
-        let call = self.calls.lock().open.remove(&n);
-        if let Some(call) = call {
-            call.close(Some(trouble.to_owned()));
+        let query = self.queries.lock().open.remove(&n);
+        if let Some(query) = query {
+            query.close(Some(trouble.to_owned()));
         }
     }
 }
 
-impl Call {
+impl Query {
     fn is_complete(&self) -> bool {
         self.expected.as_ref().is_some_and(|nodes| {
             nodes
@@ -196,9 +196,13 @@ impl Call {
             .cloned()
             .collect();
         silent.sort();
-        let mut nodes: Vec<_> = self.answers.into_values().map(|(roll, _)| roll).collect();
+        let mut nodes: Vec<_> = self
+            .answers
+            .into_values()
+            .map(|(presence, _)| presence)
+            .collect();
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
-        (self.then)(Roll {
+        (self.then)(Presence {
             nodes,
             silent,
             trouble,

@@ -1,0 +1,162 @@
+//! The shards of a cluster: asks its nodes for the owners of all slots.
+
+use std::time::{Duration, Instant};
+
+use redis::Connection;
+
+use super::map::{self, SlotMap};
+use super::{ANSWER_WITHIN, Found};
+use crate::bus::redis::link::{self, BadConfig, Connector, LinkError};
+use crate::bus::redis::resp;
+use crate::bus::redis::slots;
+
+/// Nodes that are asked in one look. The first of them that is in order decides; the next look begins with another.
+const ASKED_MAX: usize = 3;
+
+/// How long a node is left out that did not answer.
+const LEFT_OUT: Duration = Duration::from_secs(2);
+
+/// A cluster.
+pub struct Cluster {
+    /// Those of the configuration, which are always asked if no other answers.
+    seeds: Vec<String>,
+    /// Every node that is known, the one to be asked next first.
+    nodes: Vec<Node>,
+    map: SlotMap,
+    /// The slot of each bucket's tag.
+    slot_of: Vec<usize>,
+    asking: Connector,
+    connector: Connector,
+}
+
+struct Node {
+    name: String,
+    connection: Option<Connection>,
+    /// It is not asked before.
+    not_before: Option<Instant>,
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            connection: None,
+            not_before: None,
+        }
+    }
+}
+
+impl Cluster {
+    /// The cluster of which `nodes` are a part. Opens nothing.
+    ///
+    /// # Errors
+    /// An address is none.
+    pub fn new(nodes: &[String], connector: Connector) -> Result<Self, BadConfig> {
+        for node in nodes {
+            connector.server(node)?;
+        }
+        Ok(Self {
+            seeds: nodes.to_vec(),
+            nodes: nodes.iter().map(|name| Node::new(name)).collect(),
+            map: SlotMap::default(),
+            slot_of: slots::tags().iter().map(|tag| slots::slot(tag)).collect(),
+            asking: connector.clone().hasty(ANSWER_WITHIN),
+            connector,
+        })
+    }
+
+    /// How to connect to a primary.
+    pub fn connector(&self) -> Connector {
+        self.connector.clone()
+    }
+
+    /// Asks nodes until one tells that the cluster is in order, a few at most.
+    pub fn look(&mut self, now: Instant) -> Found {
+        let mut trouble = None;
+        let mut asked = 0;
+        for n in 0..self.nodes.len() {
+            if asked == ASKED_MAX {
+                break;
+            }
+            if self.nodes[n].not_before.is_some_and(|then| now < then) {
+                continue;
+            }
+            asked += 1;
+            match self.ask(n) {
+                Ok((told, true)) => {
+                    self.learn(told);
+                    self.nodes.rotate_left(1);
+                    trouble = None;
+                    break;
+                }
+                // A node that is cut off still knows the owners as they were.
+                Ok((told, false)) => {
+                    trouble = Some(LinkError(
+                        "the cluster is down: not every slot has a primary".into(),
+                    ));
+                    self.map.learn(told);
+                }
+                Err(why) => {
+                    let node = &mut self.nodes[n];
+                    node.connection = None;
+                    node.not_before = Some(now + LEFT_OUT);
+                    trouble = Some(LinkError(format!("{}: {why}", node.name)));
+                }
+            }
+        }
+        if asked == 0 {
+            // All are left out for a while: better to ask one too early.
+            self.nodes
+                .iter_mut()
+                .for_each(|node| node.not_before = None);
+        }
+        let primaries = self.map.primaries(&self.slot_of);
+        match trouble {
+            Some(why) if primaries.iter().any(Option::is_none) => Err(why),
+            Some(_) | None => Ok(primaries),
+        }
+    }
+
+    /// What node `n` says, and whether it finds the cluster in order.
+    fn ask(&mut self, n: usize) -> Result<(map::Told, bool), LinkError> {
+        let node = &mut self.nodes[n];
+        let connection = match &mut node.connection {
+            Some(connection) => connection,
+            none => {
+                let server = self.asking.server(&node.name);
+                let server = server.map_err(|error| LinkError(error.to_string()))?;
+                none.insert(server.connect(None)?)
+            }
+        };
+        let info = link::ask(connection, &[b"CLUSTER", b"INFO"]).map_err(words)?;
+        let nodes = link::ask(connection, &[b"CLUSTER", b"NODES"]).map_err(words)?;
+        let host = node.name.rsplit_once(':').map_or("", |(host, _)| host);
+        let told = map::read(resp::text(&nodes).unwrap_or_default(), host);
+        let in_order = resp::text(&info).is_some_and(|info| info.contains("cluster_state:ok"));
+        Ok((told, in_order))
+    }
+
+    /// Takes over what a node in order says, its nodes too.
+    fn learn(&mut self, told: map::Told) {
+        let names: Vec<String> = told.nodes.iter().chain(&self.seeds).cloned().collect();
+        self.nodes.retain(|node| names.contains(&node.name));
+        for name in &names {
+            if self.nodes.iter().all(|node| node.name != *name) {
+                self.nodes.push(Node::new(name));
+            }
+        }
+        self.map.learn(told);
+    }
+}
+
+fn words(error: redis::RedisError) -> LinkError {
+    match error.code() {
+        Some("NOPERM") => LinkError(format!(
+            "the user in [redis] needs +cluster|info and +cluster|nodes: {error}"
+        )),
+        Some("ERR") if error.to_string().contains("cluster support disabled") => LinkError(
+            "it is no node of a cluster: use url or sentinels in [redis], not cluster".into(),
+        ),
+        _ => LinkError::from(error),
+    }
+}

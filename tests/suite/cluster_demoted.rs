@@ -1,0 +1,175 @@
+//! One Redis whose primary is replaced without cutting a connection: its address moves, and the old server works on as a
+//! replica. PUBLISH succeeds there, and counts the wrong subscribers.
+
+use std::time::{Duration, Instant};
+
+use crate::outbox::{config, nothing_pending};
+use crate::support::{
+    Backend, Barrage, Cluster, DEADLINE, Fleet, Redis, Relay, Shot, TcpProxy,
+    assert_ok_means_acked, eventually,
+};
+
+const BODY: &[u8] = b"{\"n\": \"42\"}";
+
+/// Within this the nodes have left a server that is not the primary any more, and reach each other on the new one.
+const HEALED: Duration = Duration::from_secs(4);
+
+/// Time enough for the nodes' wait before they believe a count of 0, and more.
+const DEFAULT_SETTLE: &str = "[redis]\nsettle_time = \"5s\"";
+
+/// Posts through `node` to all of `names`, in turn, until it is ended.
+fn posts_to(node: &Relay, names: &[String]) -> Barrage {
+    let guns = (0..2).map(|gun| {
+        let (http, names) = (node.ready().http, names.to_vec());
+        let mut n = 0;
+        move || {
+            n += 1;
+            Some(Shot {
+                http,
+                to: names[n % names.len()].clone(),
+                body: format!("{gun} {n}").into_bytes(),
+            })
+        }
+    });
+    Barrage::begin(guns.collect())
+}
+
+#[test]
+fn an_address_that_moves_is_followed_although_the_old_server_cuts_nothing() {
+    let (old, new) = (Redis::start(), Redis::start());
+    new.replicate(&old);
+    let address = TcpProxy::before(old.addr());
+    let url = format!("redis://{}", address.addr());
+    let cluster = Cluster::on(&[url.clone(), url], DEFAULT_SETTLE);
+    let names: Vec<String> = (0..20).map(|n| format!("game-{n}")).collect();
+    let berths = names
+        .iter()
+        .map(|name| (name.clone(), cluster.nodes[1].ready().tcp));
+    let fleet = Fleet::launch(berths.collect(), 1);
+    fleet.wait_serving(DEADLINE);
+    let barrage = posts_to(&cluster.nodes[0], &names);
+    barrage.wait_for_more(200);
+
+    new.command("REPLICAOF NO ONE");
+    address.move_to(new.addr());
+    old.replicate(&new);
+    let began = Instant::now();
+    let downs = |node: &Relay| node.metric("payrelay_bus_downs_total");
+    eventually("both nodes have noticed", || {
+        cluster.nodes.iter().all(|node| downs(node) >= 1.0)
+    });
+    cluster.wait_green();
+    let took = began.elapsed();
+    eprintln!("followed after {took:?}");
+    assert!(took < HEALED, "{took:?}");
+    let subscribers = |server: &Redis| server.nodes_with("game-0");
+    assert_eq!((subscribers(&old), subscribers(&new)), (0, 1));
+    cluster.all_reach_all(&names);
+
+    let told = barrage.end();
+    let offline = told.iter().filter(|told| told.outcome == "offline").count();
+    assert_eq!(offline, 0, "of {} posts to connected backends", told.len());
+    assert_ok_means_acked(&told, &fleet.land());
+}
+
+#[test]
+fn a_server_that_is_a_replica_is_never_taken_for_the_primary() {
+    let (primary, replica) = (Redis::start(), Redis::start());
+    replica.replicate(&primary);
+    let node = replica.node("alone", "");
+    let said = node.readyz();
+    assert_eq!(said.status, 503);
+    assert!(said.text().contains("is a replica"), "{}", said.text());
+    let answer = node.post("/notify/nobody", b"x").answer();
+    assert_eq!(
+        answer.told(),
+        (503, "unreachable"),
+        "whether it is anywhere is not known"
+    );
+    replica.command("REPLICAOF NO ONE");
+    node.wait_green();
+}
+
+#[test]
+fn a_primary_that_has_lost_its_replicas_is_not_believed() {
+    let redis = Redis::start();
+    let cluster = Cluster::start(&redis, 2, "");
+    redis.command("CONFIG SET min-replicas-to-write 1");
+    for node in &cluster.nodes {
+        let said = node.wait_red();
+        assert!(said.contains("too few replicas"), "{said}");
+    }
+    let answer = cluster.nodes[0].post("/notify/nobody", b"x").answer();
+    assert_eq!(answer.told(), (503, "unreachable"));
+    redis.command("CONFIG SET min-replicas-to-write 0");
+    cluster.wait_green();
+}
+
+#[test]
+fn a_count_of_0_means_offline_only_when_other_nodes_have_had_time_to_subscribe() {
+    let redis = Redis::start();
+    let cluster = Cluster::start(&redis, 1, "[redis]\nsettle_time = \"2s\"");
+    let began = Instant::now();
+    let first = cluster.nodes[0].post("/notify/nobody", b"x").answer();
+    assert_eq!(first.told(), (503, "unreachable"));
+    eventually("it is believed", || {
+        let answer = cluster.nodes[0].post("/notify/nobody", b"x").answer();
+        answer.told() == (503, "offline")
+    });
+    // The wait began when the node became green, which was before the test's clock.
+    assert!(
+        began.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// What is published on a server that has become a replica is received by the nodes that are still subscribed there. It was
+/// sent, so it counts as a try; and the receipt, which comes late, is believed.
+fn after_a_try_over_a_demoted_server(then: impl Fn(&mut Backend, &str, &dyn Fn())) {
+    let (redis, other) = (Redis::start(), Redis::start());
+    let cluster = Cluster::start(&redis, 2, &config("", ""));
+    let (near, far) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let mut till = far.backend("till-7");
+    let heal = || {
+        redis.command("REPLICAOF NO ONE");
+        cluster.wait_green();
+    };
+    for _ in 0..20 {
+        let addr = other.addr();
+        redis.command(&format!("REPLICAOF {} {}", addr.ip(), addr.port()));
+        // Before the next canary, as a rule: then it is this batch whose guard is refused.
+        let answer = near.post("/notify/till-7", BODY);
+        let sent = till.comes(Duration::from_millis(500));
+        let answer = answer.answer();
+        assert_eq!(answer.told(), (200, "stored"));
+        cluster.wait_red();
+        if sent {
+            then(&mut till, answer.id(), &heal);
+            nothing_pending(near);
+            return;
+        }
+        heal();
+        till.expect("MSG id=* try=1 route=* =*", BODY).ack();
+        nothing_pending(near);
+    }
+    panic!("a canary was always faster");
+}
+
+#[test]
+fn what_was_sent_over_a_demoted_server_comes_again_as_the_second_try() {
+    after_a_try_over_a_demoted_server(|till, id, heal| {
+        // Its first try is not answered.
+        heal();
+        let again = till.expect("MSG id=* try=2 route=* =*", BODY);
+        assert_eq!(again.ack(), id);
+    });
+}
+
+#[test]
+fn an_ack_that_comes_when_its_node_had_given_up_is_believed() {
+    after_a_try_over_a_demoted_server(|till, id, heal| {
+        till.send(&format!("ACK id={id}"));
+        heal();
+    });
+}
