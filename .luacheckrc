@@ -3,4 +3,5 @@ std = "min"
 max_line_length = 140
 files["clients/lua"] = { max_line_length = 100 }
 files["clients/lua/examples/openresty.lua"] = { read_globals = { "ngx" } }
+files["clients/lua/examples/openresty/*.lua"] = { globals = { "ngx" } }
 files["tests/lua/backend.lua"] = { read_globals = { "ngx" } }

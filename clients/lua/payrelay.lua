@@ -818,12 +818,14 @@ function Client:work(msg, job)
     self:log("error", ("the handler failed with %s: %s"):format(msg.id, trace))
     return core.verdict(false, why)
   end
+  local thread
   local function run()
-    local thread = coroutine.running()
+    thread = coroutine.running()
     if thread then self.threads[thread] = true end
     return self.options.on_message(msg)
   end
   local verb, keys = judge(self:protected(run))
+  if thread then self.threads[thread] = nil end -- skynet uses its coroutines again
   self.jobs[msg] = nil
   self.working = self.working - 1
   for _, key in ipairs(job.keys) do self:remember(key, verb == "ACK") end

@@ -463,7 +463,15 @@ case("close(true) waits for the end, but not in a handler, which the end waits f
   w.client.options.on_message = function() closed = w.client:close(true) return true end
   w.session:feed("MSG id=A =0\n\n")
   equal({ closed, sent(w) }, { false, "BYE\nACK id=A\n" })
-  coroutine.wrap(function() ended = w.client:close(true) end)()
+  -- In the coroutine that was a handler's before, as skynet does it.
+  w.client.closing = nil
+  local worker = coroutine.create(function(run)
+    while true do run = coroutine.yield(run()) end
+  end)
+  w.client.adapter.spawn = function(run) coroutine.resume(worker, run) end
+  w.client.options.on_message = function() return true end
+  w.session:feed("MSG id=B =0\n\n")
+  coroutine.resume(worker, function() ended = w.client:close(true) end)
   equal(ended, nil)
   w.session:broke("closed")
   equal(ended, true)

@@ -128,6 +128,91 @@ function skynet.socket.shutdown(id)
   if sockets[id] then close_now(sockets[id]) end
 end
 
+-------------------------------------------------------------------------------------------------------------- services --
+
+-- Services of one process: each has an address and answers calls. (They share one Lua state here, which skynet's do not.)
+
+local dispatchers, owners, replies, last_address = {}, setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" }), 0
+
+skynet.luaservice = "./?.lua"
+
+local function owned(address, run)
+  local thread = coroutine.create(run)
+  owners[thread] = address
+  return thread
+end
+
+-- Loads the service and waits until its start() is over.
+function skynet.newservice(name, ...)
+  last_address = last_address + 1
+  local address, args, token = last_address, { ... }, {}
+  local started, failed = false, nil
+  later(owned(address, function()
+    local ok, why = pcall(function()
+      local run
+      local start = skynet.start
+      skynet.start = function(given) run = given end
+      assert(loadfile((skynet.luaservice:gsub("?", name))))(args[1], args[2])
+      skynet.start = start
+      run()
+    end)
+    started, failed = true, not ok and why
+    skynet.wakeup(token)
+  end))
+  while not started do skynet.wait(token) end
+  if failed then error(failed, 0) end
+  return address
+end
+
+function skynet.dispatch(_, run) dispatchers[owners[coroutine.running()]] = run end
+
+function skynet.pack(...) return { count = select("#", ...), ... } end
+
+function skynet.ret(packed) replies[coroutine.running()].packed = packed end
+
+function skynet.call(address, _, ...)
+  local args, reply, token = { ... }, {}, {}
+  local thread
+  thread = owned(address, function()
+    local ok, why = pcall(dispatchers[address], 0, 0, args[1], args[2], args[3], args[4])
+    if not ok then skynet.said[#skynet.said + 1] = tostring(why) end
+    reply.over = true
+    skynet.wakeup(token)
+  end)
+  replies[thread] = reply
+  later(thread)
+  while not reply.over do skynet.wait(token) end
+  if not reply.packed then error("call failed", 0) end -- skynet says no more to the caller either
+  return (rawget(_G, "unpack") or rawget(table, "unpack"))(reply.packed, 1, reply.packed.count)
+end
+
+-- skynet.queue: one at a time, in the order of their coming.
+package.loaded["skynet.queue"] = function()
+  local line, busy = {}, false
+  local function leave(ok, ...)
+    busy = false
+    local first = table.remove(line, 1)
+    if first then skynet.wakeup(first) end
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return function(run, ...)
+    local token
+    while busy do
+      token = {}
+      line[#line + 1] = token
+      skynet.wait(token)
+    end
+    busy = true
+    return leave(pcall(run, ...))
+  end
+end
+
+skynet.cleared = 0
+package.loaded["skynet.codecache"] = { clear = function() skynet.cleared = skynet.cleared + 1 end }
+
+------------------------------------------------------------------------------------------------------------- the world --
+
 -- For tests: how many sockets are not closed.
 function skynet.open_sockets()
   local count = 0

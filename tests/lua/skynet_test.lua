@@ -320,4 +320,81 @@ case("the example serves", function()
   w.listener:close()
 end)
 
+case("the example for a game: services, order, errors, a hot update", function()
+  local listener = assert(luasocket.bind("127.0.0.1", 0))
+  local w = { said = skynet.said, listener = listener }
+  listener:settimeout(0)
+  skynet.environment = { payrelay_port = select(2, listener:getsockname()) }
+  local folder = "clients/lua/examples/skynet/"
+  skynet.luaservice, package.path = folder .. "?.lua", folder .. "?.lua;" .. package.path
+  local gate
+  skynet.fork(function() gate = skynet.newservice("payrelay_gate") end)
+  accept(w)
+  expect(w, "HELLO 1 id=game-01 max=16\n")
+  w.peer:send(OK:format(20))
+  local function call(...)
+    local made, args = {}, { ... }
+    skynet.fork(function() made.result = { skynet.call(gate, "lua", args[1], args[2], args[3]) } end)
+    return made
+  end
+  local function message(id, body) w.peer:send(payrelay.core.encode("MSG", { id = id, try = 1, route = "r" }, body)) end
+  -- Two of one player, one of another: in the player's order, beside each other. A retry is booked once.
+  skynet.said = {}
+  message("A", "player=7&order=A-1")
+  message("B", "player=7&order=A-2")
+  message("C", "player=8&order=B-1")
+  message("D", "player=7&order=A-1")
+  message("E", "player=7&amount=1")
+  message("F", "nobody")
+  local heard, lines = {}, 0
+  drive(w, function()
+    local bytes, _, partial = w.peer:receive(65536)
+    for line in (bytes or partial):gmatch("(.-)\n") do
+      heard[line:match("id=(%u)")] = line
+      lines = lines + 1
+    end
+    return lines == 6
+  end, "six answers")
+  equal(heard, {
+    A = "ACK id=A", B = "ACK id=B", C = "ACK id=C", D = "ACK id=D",
+    E = "NACK delay=-1 id=E reason=the%20body%20names%20no%20order",
+    F = "NACK delay=-1 id=F reason=the%20body%20names%20no%20player",
+  })
+  local booked = {}
+  for _, line in ipairs(skynet.said) do
+    if line:find("^player 7") then booked[#booked + 1] = line end
+  end
+  equal(booked, { "player 7: order A-1 booked by version 1", "player 7: order A-2 booked by version 1" })
+  -- New code, on the same connection; a broken file leaves the old one.
+  local rules = package.loaded.pay_rules
+  package.preload.pay_rules = function() error("a typing error", 0) end
+  local broken = call("reload")
+  drive(w, function() return broken.result end, "the answer")
+  equal({ broken.result[1], package.loaded.pay_rules == rules }, { nil, true })
+  package.preload.pay_rules = function()
+    local fresh = assert(loadfile(folder .. "pay_rules.lua"))()
+    fresh.version = 2
+    return fresh
+  end
+  local reloaded = call("reload")
+  drive(w, function() return reloaded.result end, "the answer")
+  equal({ reloaded.result, skynet.cleared >= 2 }, { { true }, true })
+  message("G", "player=7&order=A-3")
+  expect(w, "ACK id=G\n")
+  equal(skynet.said[#skynet.said], "player 7: order A-3 booked by version 2")
+  -- Other services use the client by calls.
+  local sent = call("send", "game-02", "hi")
+  expect(w, "SEND ref=1 to=game-02 =2\nhi\n")
+  w.peer:send("ERR code=offline ref=1 msg=x\n")
+  drive(w, function() return sent.result end, "the answer")
+  equal(sent.result, { nil, "offline" })
+  local stopped = call("stop")
+  expect(w, "BYE\n")
+  w.peer:close()
+  drive(w, function() return stopped.result end, "the end")
+  equal(stopped.result, { true })
+  listener:close()
+  package.preload.pay_rules, package.loaded.pay_rules = nil, nil
+end)
+
 check.done()

@@ -1,5 +1,6 @@
 //! The Lua client with every adapter that can run here: one list of scenarios, each on a relay of its own.
 
+mod coroutines;
 mod examples;
 mod openresty;
 mod rude_relay;
@@ -64,7 +65,8 @@ macro_rules! all_in_the_clear {
 macro_rules! all {
     ($adapter:expr) => {
         all_in_the_clear!($adapter);
-        scenarios!($adapter; send_that_waits, stuck_callback);
+        scenarios!($adapter; coroutines::send_that_waits, coroutines::stuck_callback,
+            coroutines::slow_handlers_over_a_hand_over);
     };
 }
 
@@ -448,34 +450,4 @@ fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
         let answer = relay.post(&format!("/notify/till-{n}"), b"x").answer();
         assert_eq!(answer.told(), (200, "delivered"));
     }
-}
-
-fn send_that_waits(adapter: Adapter) {
-    let (relay, mut till) = pair(adapter, "bus");
-    till.line("SUBSCRIBED ok");
-    for (to, told) in [("till-7", "ok"), ("nobody", "offline")] {
-        let body = format!("ask {to} good day");
-        let answer = relay.post("/notify/till-7", body.as_bytes()).answer();
-        assert_eq!(answer.told(), (200, "delivered"));
-        assert_eq!(till.line("TOLD "), told);
-    }
-    stop(&relay, till);
-}
-
-fn stuck_callback(adapter: Adapter) {
-    let (mut relay, mut till) = pair_with(adapter, "stuck", "[tcp]\nheartbeat = \"400ms\"");
-    let mut other = relay.backend("till-8");
-    for data in ["1", "2"] {
-        other.send(&format!("SEND to=till-7 =1\n{data}"));
-    }
-    till.line("LOG warn on_data has not returned for 0.4 s");
-    served(&relay, &mut till, b"meanwhile");
-    // The heartbeats go on, and so does reconnecting.
-    assert_eq!(till.count("READY"), 1, "{}", till.printed());
-    relay.restart_with(&same_port(&relay));
-    till.line("LOG info connected as till-7");
-    served(&relay, &mut till, b"go on");
-    assert_eq!(till.line("DATA "), "till-8 1");
-    assert_eq!(till.line("DATA "), "till-8 2");
-    stop(&relay, till);
 }

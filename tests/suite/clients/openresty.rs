@@ -84,3 +84,22 @@ fn it_hands_over_to_the_new_workers_of_a_reload() {
     assert_eq!(relay.metric(opened), 2.0);
     stop(&relay, till);
 }
+
+/// Handlers slower than a connection lingers: the old worker's are heard, and none is handled twice.
+#[test]
+fn a_reload_hands_over_from_slow_handlers() {
+    let (relay, mut till) = pair(Adapter::OpenRestyWorkers, "late:3.5");
+    let in_flight: Vec<Pending> = (0..5)
+        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
+        .collect();
+    eventually("they are with the backend", || {
+        relay.metric("payrelay_in_flight") == 5.0 && relay.metric("payrelay_queue_depth") == 0.0
+    });
+    till.reload();
+    till.line("READY");
+    for answer in in_flight {
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+    assert_eq!(till.count("GOT"), 5, "{}", till.printed());
+    stop(&relay, till);
+}

@@ -1,0 +1,54 @@
+//! What takes a library with coroutines: callbacks and handlers that wait while the client goes on.
+
+use super::{connected, pair, pair_with, same_port, served, stop};
+use crate::support::{Adapter, LuaSetup, Pending, eventually};
+
+pub fn send_that_waits(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "bus");
+    till.line("SUBSCRIBED ok");
+    for (to, told) in [("till-7", "ok"), ("nobody", "offline")] {
+        let body = format!("ask {to} good day");
+        let answer = relay.post("/notify/till-7", body.as_bytes()).answer();
+        assert_eq!(answer.told(), (200, "delivered"));
+        assert_eq!(till.line("TOLD "), told);
+    }
+    stop(&relay, till);
+}
+
+pub fn stuck_callback(adapter: Adapter) {
+    let (mut relay, mut till) = pair_with(adapter, "stuck", "[tcp]\nheartbeat = \"400ms\"");
+    let mut other = relay.backend("till-8");
+    for data in ["1", "2"] {
+        other.send(&format!("SEND to=till-7 =1\n{data}"));
+    }
+    till.line("LOG warn on_data has not returned for 0.4 s");
+    served(&relay, &mut till, b"meanwhile");
+    // The heartbeats go on, and so does reconnecting.
+    assert_eq!(till.count("READY"), 1, "{}", till.printed());
+    relay.restart_with(&same_port(&relay));
+    till.line("LOG info connected as till-7");
+    served(&relay, &mut till, b"go on");
+    assert_eq!(till.line("DATA "), "till-8 1");
+    assert_eq!(till.line("DATA "), "till-8 2");
+    stop(&relay, till);
+}
+
+/// Handlers that take longer than a connection lingers: what the older session has in flight when a newer one takes over is
+/// acknowledged all the same.
+pub fn slow_handlers_over_a_hand_over(adapter: Adapter) {
+    let (relay, mut old) = pair(adapter, "late:3");
+    let in_flight: Vec<Pending> = (0..8)
+        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
+        .collect();
+    eventually("they are with the backend", || {
+        relay.metric("payrelay_in_flight") == 8.0 && relay.metric("payrelay_queue_depth") == 0.0
+    });
+    let mut new = connected(&relay, &LuaSetup::new(adapter, "till-7", "ack"));
+    served(&relay, &mut new, b"for the new one");
+    for answer in in_flight {
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+    assert_eq!(old.count("GOT"), 8);
+    old.line("LOG warn the relay said BYE: takeover; next try in ");
+    stop(&relay, new);
+}
