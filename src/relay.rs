@@ -23,7 +23,7 @@ pub use self::error::StartError;
 pub use self::vitals::{Condition, Vitals};
 use crate::admin::{Admin, AdminState};
 use crate::bus::Hub;
-use crate::bus::{Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
+use crate::bus::{AckTimes, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
 use crate::delivery::{self, Delivery, EVENTS_MAX};
@@ -385,7 +385,10 @@ fn start_bus(
     let bus = RedisBus::start(
         redis,
         instance,
-        config.tcp.ack_timeout,
+        AckTimes {
+            timeout: config.tcp.ack_timeout,
+            deadline: config.delivery.ack_deadline,
+        },
         sessions,
         hub,
         arrivals,

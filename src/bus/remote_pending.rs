@@ -18,14 +18,17 @@ use crate::notification::{BackendId, NotificationId, Receipt, unix_us};
 /// (256 in 4 s) and `tcp.ack_timeout` (60 s) there can be about 4,000; 150 bytes each.
 const ENTRIES_MAX: usize = 65_536;
 
-/// How long a node that lost a backend to another one has for its last receipts: a session that was told to leave lingers for
-/// 2 s.
-const MOVED_GRACE: Duration = Duration::from_secs(3);
+/// How long a receipt may be on its way that this node may have missed.
+const MISSED_GRACE: Duration = Duration::from_secs(3);
+
+/// How much longer than its last session a node has for the receipts of a backend that has moved to another node.
+const MOVED_GRACE: Duration = Duration::from_secs(1);
 
 /// What was published and has no receipt yet.
-#[derive(Default)]
 pub struct RemotePending {
     table: Mutex<Table>,
+    /// How long a session that was taken over may still acknowledge.
+    takeover_grace: Duration,
 }
 
 #[derive(Default)]
@@ -67,6 +70,14 @@ impl fmt::Debug for RemotePending {
 }
 
 impl RemotePending {
+    /// Nothing is published. A session that is taken over may acknowledge for `takeover_grace`, on every node.
+    pub fn new(takeover_grace: Duration) -> Self {
+        Self {
+            table: Mutex::default(),
+            takeover_grace,
+        }
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.table.lock().count
@@ -121,7 +132,7 @@ impl RemotePending {
     pub fn unproven(&self, backend: &BackendId, id: NotificationId, now: Instant) {
         let settled = self.table.lock().with(backend, id, |entry| {
             entry.nodes = Nodes::Unproven;
-            entry.until = entry.until.min(now + MOVED_GRACE);
+            entry.until = entry.until.min(now + MISSED_GRACE);
             None
         });
         settle(settled);
@@ -170,9 +181,10 @@ impl RemotePending {
     /// `backend` has a session that began at `stamp`: what was published before that went to an older session, whose receipt
     /// comes soon or never. What was published later went to this one, which a node may announce again at any time.
     pub fn moved(&self, backend: &BackendId, stamp: Stamp, now: Instant) {
+        let until = now + self.takeover_grace + MOVED_GRACE;
         if let Some(list) = self.table.lock().by_backend.get_mut(backend) {
             for entry in list.iter_mut().filter(|entry| entry.at < stamp) {
-                entry.until = entry.until.min(now + MOVED_GRACE);
+                entry.until = entry.until.min(until);
             }
         }
     }
@@ -183,7 +195,7 @@ impl RemotePending {
         let lists = table.by_backend.iter_mut();
         for (_, list) in lists.filter(|(backend, _)| concerned(backend)) {
             for entry in list {
-                entry.until = entry.until.min(now + MOVED_GRACE);
+                entry.until = entry.until.min(now + MISSED_GRACE);
             }
         }
     }
@@ -290,7 +302,7 @@ mod tests {
     impl Setup {
         fn new() -> Self {
             Self {
-                pending: RemotePending::default(),
+                pending: RemotePending::new(Duration::from_secs(4)),
                 log: Arc::default(),
                 to: BackendId::parse("a").expect("an id"),
                 mint: IdMint::new(0),
@@ -408,9 +420,9 @@ mod tests {
         setup.pending.sweep(after(59));
         assert_eq!(setup.receipts(), []);
         setup.pending.moved(&setup.to, Stamp::MAX, after(10));
-        setup.pending.sweep(after(12));
+        setup.pending.sweep(after(14));
         assert_eq!(setup.receipts(), []);
-        setup.pending.sweep(after(13));
+        setup.pending.sweep(after(15));
         assert_eq!(
             (setup.receipts(), setup.pending.len()),
             (vec![Receipt::Gone], 0)

@@ -1,6 +1,6 @@
 //! Takeover across nodes: the newest session of an id wins, exactly one survives, and nobody's notification is lost over it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Commands as _;
 use rustix::process::Signal;
@@ -39,10 +39,11 @@ fn the_newer_session_wins_wherever_it_is_and_back_again() {
     }
 }
 
+/// Later than a constant of some seconds, and as long as the provider waits.
 #[test]
 fn the_older_session_may_still_acknowledge_what_it_has_from_a_third_node() {
     let redis = Redis::start();
-    let cluster = Cluster::start(&redis, 3, "");
+    let cluster = Cluster::start(&redis, 3, "[delivery]\nack_deadline = \"12s\"");
     let mut older = cluster.nodes[0].backend("till-7");
     let (kept, lost) = (
         b"acknowledged late".as_slice(),
@@ -54,9 +55,12 @@ fn the_older_session_may_still_acknowledge_what_it_has_from_a_third_node() {
     older.expect("MSG id=* =*", lost);
     let mut newer = cluster.nodes[1].backend("till-7");
     older.expect_bye("takeover");
+    let since = Instant::now();
+    older.expect_nothing_until(|| since.elapsed() > Duration::from_secs(5));
     older.send(&format!("ACK id={id}"));
     let answer = kept_answer.answer();
     assert_eq!((answer.told(), answer.id()), ((200, "delivered"), &*id));
+    drop(older);
     let answer = lost_answer.answer();
     assert_eq!(answer.told(), (503, "offline"));
     assert!(answer.elapsed < SOON, "{:?}", answer.elapsed);

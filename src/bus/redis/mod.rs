@@ -130,16 +130,24 @@ impl From<BadConfig> for StartError {
     }
 }
 
+/// How long other nodes' sessions may take to acknowledge: all nodes of a cluster should have the same times.
+#[derive(Clone, Copy, Debug)]
+pub struct AckTimes {
+    /// `tcp.ack_timeout`: a session forgets a notification after that.
+    pub timeout: Duration,
+    /// `delivery.ack_deadline`: a session that is taken over ends after that.
+    pub deadline: Duration,
+}
+
 impl RedisBus {
-    /// Starts the links, and gives Redis until `redis.connect_timeout` to be there. `ack_timeout` is how long a session may
-    /// keep a notification.
+    /// Starts the links, and gives Redis until `redis.connect_timeout` to be there.
     ///
     /// # Errors
     /// The configuration cannot be used, or there is no room for the threads. A Redis that is away is none.
     pub fn start(
         config: &config::Redis,
         instance: &str,
-        ack_timeout: Duration,
+        acks: AckTimes,
         sessions: Arc<dyn Sessions>,
         hub: Arc<Hub>,
         arrivals: Arc<dyn Arrivals>,
@@ -159,7 +167,7 @@ impl RedisBus {
         let health = Arc::new(health);
         let (look, looks) = bounded(1);
         let router = Arc::new(Router::new(names, look, Arc::clone(&health)));
-        let pending = Arc::new(RemotePending::default());
+        let pending = Arc::new(RemotePending::new(acks.deadline));
         let queries = Arc::new(PresenceQueries::default());
         let tools = publisher::Tools {
             router: Arc::clone(&router),
@@ -194,7 +202,7 @@ impl RedisBus {
             kind,
             router,
             pending,
-            ack_timeout,
+            ack_timeout: acks.timeout,
             queries,
             health,
             sessions,

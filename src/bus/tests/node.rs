@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::server::{ClusterSetup, SentinelSetup, Server};
 use crate::bus::{
-    Arrivals, Bus, Channel, Data, Events, Hub, LateReceipt, MemoryBus, Presence, Reach, RedisBus,
-    Sessions, Stamp, Topic,
+    AckTimes, Arrivals, Bus, Channel, Data, Events, Hub, LateReceipt, MemoryBus, Presence, Reach,
+    RedisBus, Sessions, Stamp, Topic,
 };
 use crate::config::{self, Secret};
 use crate::envelope::{Envelope, Receipts, Reply};
@@ -236,8 +236,11 @@ impl Node {
         };
         let metrics = Metrics::new().bus();
         Self::new(name, |lodge, hub, guests| {
-            let ack_timeout = Duration::from_secs(60);
-            let bus = RedisBus::start(&config, name, ack_timeout, lodge, hub, guests, metrics);
+            let acks = AckTimes {
+                timeout: Duration::from_secs(60),
+                deadline: Duration::from_secs(4),
+            };
+            let bus = RedisBus::start(&config, name, acks, lodge, hub, guests, metrics);
             Arc::new(bus.expect("a bus"))
         })
     }
