@@ -21,6 +21,7 @@ pub use self::dedupe::EVENTS_MAX;
 use self::dedupe::{Dedupe, Entered, Joined};
 use self::table::Wait;
 use self::waits::{Conclusion, Waits};
+use crate::answer::Answer;
 use crate::bus::{DedupeStore, EventLease};
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Receipts};
@@ -29,9 +30,6 @@ use crate::notification::{EventKey, Notification, NotificationId, Outcome};
 use crate::outbox::Outbox;
 use crate::thread::{self, JoinOnDrop};
 use crate::trace::{Record, Trace};
-
-/// Tells the provider; called once, by whichever thread learns the outcome. It must not wait.
-pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
 
 /// What deliveries are made with.
 pub struct Setting {
@@ -102,7 +100,7 @@ impl Delivery {
         })
     }
 
-    /// Hands `notification` to its backend, wherever that is; `answer` learns what came of it, in this call or later.
+    /// Hands `notification` to its backend, wherever that is; `answer` is sent when the outcome is known, in this call or later.
     pub fn deliver(&self, notification: Notification, answer: Answer) {
         let key = EventKey::of(&notification);
         let Some(answer) = self.let_first_through(key.as_ref(), &notification, answer) else {

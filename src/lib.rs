@@ -28,7 +28,6 @@
 //! | [`log_once`] | repeated log lines: one now and then, with a count |
 //! | [`listener`] | the accept loop of every listener |
 //! | [`claims`] | a request as the edge hands it over, and the means to answer it |
-//! | [`readiness`] | one thread that waits for many sockets, and looks at others' beside them |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`systemd`] | sockets from the service manager, and what it is told |
@@ -51,8 +50,8 @@
 //! - Imports point down the table, never up; a lock is never held across I/O, a send or a log line.
 
 pub mod admin;
+pub mod answer;
 pub mod bus;
-pub mod claims;
 pub mod config;
 pub mod delivery;
 pub mod dispatcher;
@@ -67,7 +66,6 @@ pub mod metrics;
 pub mod notification;
 pub mod outbox;
 pub mod peers;
-pub mod readiness;
 pub mod relay;
 pub mod session;
 pub mod systemd;

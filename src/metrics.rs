@@ -57,6 +57,7 @@ pub struct Metrics {
     sessions_closed: Family<ReasonLabels, Counter>,
     session_refusals: Family<CodeLabels, Counter>,
     in_flight: Gauge,
+    http_worker_requests: Counter,
     bus: BusMetrics,
     outbox: Outbox,
     readings: ReadingGauges,
@@ -194,6 +195,12 @@ impl Metrics {
             "Notifications whose provider waits for an answer",
             in_flight.clone(),
         );
+        let http_worker_requests = Counter::default();
+        registry.register(
+            "payrelay_http_worker_requests",
+            "Requests that the tiny_http workers (http.workers) have taken",
+            http_worker_requests.clone(),
+        );
         let bus = BusMetrics::register(&mut registry);
         let outbox = Outbox::register(&mut registry);
         let readings = ReadingGauges::register(&mut registry);
@@ -211,6 +218,7 @@ impl Metrics {
             sessions_closed,
             session_refusals,
             in_flight,
+            http_worker_requests,
             bus,
             outbox,
             readings,
@@ -231,6 +239,11 @@ impl Metrics {
             route: RouteLabel(route),
             signature_refusals: self.signature_refusals.clone(),
         }
+    }
+
+    /// An HTTP worker has taken a request.
+    pub fn http_worker_request(&self) {
+        self.http_worker_requests.inc();
     }
 
     /// A request was refused before it became a notification. `reason` is one word of a closed set.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 pub use self::certificates::Certificates;
 pub use self::error::StartError;
@@ -24,14 +24,12 @@ pub use self::vitals::{Condition, Vitals};
 use crate::admin::{Admin, AdminState};
 use crate::bus::Hub;
 use crate::bus::{AckTimes, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
-use crate::claims::Claims;
 use crate::config::{Config, Undelivered};
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::dispatcher::Dispatcher;
-use crate::edge::{Entrance, Front, LaneBed, Limits, Peers, Watcher, own_fds};
-use crate::edge::{adopt, listen};
+use crate::edge::{self, Entrance, HttpListener, Limits, Peers, Watcher, adopt, listen};
 use crate::fds::{FdBudget, raise_limit};
-use crate::http::{Desk, Places, Pool, Routes};
+use crate::http::{HandOver, LINK_FDS, Pool, RequestHandler, Routes};
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, OutboxThreads};
@@ -52,7 +50,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 16;
 /// The admin port's own descriptors: whoever wants to know why nobody gets in must get in.
 const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
 
-/// What is open whatever is connected, but for the front's and the lanes'.
+/// What is open whatever is connected, but for the listener's and the link's.
 const OWN_FDS: usize = FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS;
 
 /// The admin port takes no bodies to speak of.
@@ -61,12 +59,8 @@ const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
 /// The outbox's: three connections with two files each, what they share, the lock, and what SQLite opens for a moment.
 const OUTBOX_FDS: usize = 12;
 
-/// How much longer the front waits for an answer than the delivery for an ACK, so that the delivery concludes first.
+/// How much longer a connection waits for an answer than the delivery for an ACK, so that the delivery concludes first.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
-
-/// Lanes to the HTTP pool. Measured: with one, all wait while its reader is off the processor (p99 two fifths higher); with four,
-/// more threads must wake for the same work (p99 a tenth higher).
-const LANES: usize = 2;
 
 /// How much longer than `delivery.ack_deadline` an event is one node's before another may have it: to store what was not
 /// acknowledged, and for the word of it to reach Redis.
@@ -80,16 +74,15 @@ const GOOD_BYES_NEED: Duration = Duration::from_secs(1);
 
 /// The relay, running. Dropping it stops it at once; [`Relay::drain`] stops it politely.
 pub struct Relay {
-    providers: Arc<Front>,
+    providers: Arc<HttpListener>,
     backends: BackendListener,
-    admin: Front,
+    admin: HttpListener,
     admin_desk: Arc<Admin>,
-    pool: Pool,
-    desk: Arc<Desk>,
+    // `None`: http.workers = 0.
+    pool: Option<Pool>,
+    handler: Arc<RequestHandler>,
     sessions: Arc<SessionContext>,
     certificates: Certificates,
-    // tiny_http says good-bye through the socket in it, so it goes after the pool.
-    _bed: LaneBed,
     draining: Arc<AtomicBool>,
     vitals: Arc<Vitals>,
     outbox: Option<Arc<Outbox>>,
@@ -158,29 +151,24 @@ impl Relay {
             }
         }
 
-        let (bed, server) = LaneBed::bind().map_err(StartError::Lanes)?;
-        let claims = Arc::new(Claims::default());
-        let desk = Arc::new(Desk {
+        let handler = Arc::new(RequestHandler {
             routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
             access: RwLock::new(Arc::clone(&access)),
             failures: Failures::new(config.http.failures_per_minute),
-            claims: Arc::clone(&claims),
+            suspect: Mutex::default(),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
-            places: Places::new(config.http.workers),
             metrics: Arc::clone(&metrics),
         });
-        let pool = Pool::start(Arc::new(server), config.http.workers, &desk)
-            .map_err(system("the HTTP workers"))?;
+        let pool = match config.http.workers {
+            0 => None,
+            count => Some(Pool::start(count, &handler, &fds).map_err(StartError::Pool)?),
+        };
+        let hand_over = Arc::new(match &pool {
+            None => HandOver::Inline(Arc::clone(&handler)),
+            Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link())),
+        });
         let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
-        let lanes = bed.open(
-            LANES,
-            config.http.max_in_flight,
-            Arc::clone(&claims),
-            Arc::clone(&desk) as _,
-            &fds,
-        );
-        let lanes = Arc::new(lanes.map_err(StartError::Lanes)?);
 
         let sessions = Arc::new(SessionContext {
             registry: Arc::clone(&registry),
@@ -199,7 +187,7 @@ impl Relay {
         let backends = BackendListener::open(tcp, sealed, Arc::clone(&sessions), fds.clone())
             .map_err(system("the listener for backends"))?;
 
-        let providers = Front::start(
+        let providers = HttpListener::start(
             "http",
             Entrance {
                 listener: http,
@@ -213,13 +201,14 @@ impl Relay {
                 answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
             },
             fds.clone(),
-            Arc::clone(&lanes) as _,
+            hand_over,
             refusals,
         )
         .map(Arc::new)
-        .map_err(system("the providers' front"))?;
-        let connections = Arc::downgrade(&providers); // the admin room must not keep the front open
-        let (carrying, budget) = (Arc::clone(&lanes), fds.clone());
+        .map_err(system("the providers' listener"))?;
+
+        let connections = Arc::downgrade(&providers); // the admin port must not keep the listener open
+        let (waiting, budget) = (Arc::clone(&delivery), fds.clone());
         let vitals = Vitals::new(
             Arc::clone(&draining),
             Arc::clone(&bus),
@@ -243,8 +232,10 @@ impl Relay {
             Box::new(move || asking.not_ready()),
             Box::new(move || Readings {
                 queue_depth: registry.waiting(),
-                http_connections: connections.upgrade().map_or(0, |front| front.connections()),
-                http_in_flight: carrying.in_flight(),
+                http_connections: connections
+                    .upgrade()
+                    .map_or(0, |listener| listener.connections()),
+                http_in_flight: waiting.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
                 log_lines_lost: crate::logging::lost_lines(),
@@ -254,7 +245,7 @@ impl Relay {
             bus,
             books,
         ));
-        let admin = Front::start(
+        let admin = HttpListener::start(
             "admin",
             admin,
             Limits {
@@ -267,7 +258,7 @@ impl Relay {
             Arc::clone(&admin_desk) as _,
             Arc::new(()),
         )
-        .map_err(system("the admin front"))?;
+        .map_err(system("the admin listener"))?;
 
         Ok(Self {
             providers,
@@ -275,10 +266,9 @@ impl Relay {
             admin,
             admin_desk,
             pool,
-            desk,
+            handler,
             sessions,
             certificates,
-            _bed: bed,
             draining,
             vitals,
             outbox,
@@ -313,13 +303,13 @@ impl Relay {
     /// Gives back the certificates and keys that cannot be taken: those in use stay. Everything else is taken over all the same.
     pub fn reload(&self, config: &Config) -> Vec<BadIdentity> {
         let access = Arc::new(Access::new(&config.tcp));
-        let routes = Arc::new(Routes::new(&config.routes, &self.desk.metrics));
+        let routes = Arc::new(Routes::new(&config.routes, &self.handler.metrics));
         *self.sessions.access.write() = Arc::clone(&access);
-        *self.desk.access.write() = access;
-        *self.desk.routes.write() = routes;
+        *self.handler.access.write() = access;
+        *self.handler.routes.write() = routes;
         self.providers.set_peers(peers(config));
         let (http, tcp) = (&config.http, &config.tcp);
-        self.desk.failures.set_most(http.failures_per_minute);
+        self.handler.failures.set_most(http.failures_per_minute);
         self.sessions.failures.set_most(tcp.failures_per_minute);
         self.admin_desk.set_token(config.admin.token.clone());
         let reloaded = self.certificates.reload(config).into_iter();
@@ -330,23 +320,23 @@ impl Relay {
     /// `deadline` at the latest.
     pub fn drain(self, deadline: Instant) {
         self.draining.store(true, Ordering::Relaxed);
-        let waiting = self.desk.delivery.in_flight();
+        let waiting = self.handler.delivery.in_flight();
         log::info!("draining: {waiting} notifications wait for their ACK");
         self.providers.close();
         if let Some(outbox) = &self.outbox {
             outbox.pause();
         }
-        self.desk.delivery.begin_drain();
+        self.handler.delivery.begin_drain();
         self.backends.drain();
-        let concluded = self.desk.delivery.wait_empty(deadline - ANSWERS_NEED);
+        let concluded = self.handler.delivery.wait_empty(deadline - ANSWERS_NEED);
         if !concluded {
             // A wait longer than the drain: better told something now than cut off without an answer.
-            let given_up = self.desk.delivery.give_up();
+            let given_up = self.handler.delivery.give_up();
             log::warn!(
                 "the drain's time is up; {given_up} notifications are undelivered: stored, or answered fail"
             );
             // What is stored is answered after its sync.
-            self.desk.delivery.wait_empty(deadline);
+            self.handler.delivery.wait_empty(deadline);
         }
         let answered = self.providers.wait_empty(deadline);
         // Nobody waits for a backend's ACK any more; it only gets the time to read BYE.
@@ -446,8 +436,8 @@ fn open_outbox(
 /// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.
 fn share_out_descriptors(config: &Config) -> FdBudget {
     let wanted = config.http.max_connections
-        + own_fds()
-        + 3 * LANES
+        + edge::OWN_FDS
+        + LINK_FDS
         + 2 * config.tcp.max_connections
         + OWN_FDS
         + FDS_RESERVED;
@@ -469,7 +459,7 @@ fn random() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Counts what the gatehouse refuses.
+/// Counts what the HTTP front end refuses.
 struct Refusals(Arc<Metrics>);
 
 impl Watcher for Refusals {

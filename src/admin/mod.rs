@@ -19,7 +19,7 @@ pub use self::outbox::AdminState;
 use self::status::{BusState, Status};
 use crate::bus::{Bus, Presence};
 use crate::config::Secret;
-use crate::edge::{Handler, Reply, Request, Ticket};
+use crate::edge::{Handler, Reply, Request, Responder};
 use crate::metrics::{self, Metrics, Readings};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -232,8 +232,8 @@ impl Told {
         head.into_bytes()
     }
 
-    fn pay(self, ticket: Ticket) {
-        ticket.pay(&Reply {
+    fn pay(self, responder: Responder) {
+        responder.answer(&Reply {
             status: self.status,
             head: self.head(),
             body: self.body,
@@ -242,7 +242,7 @@ impl Told {
 }
 
 impl Handler for Admin {
-    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+    fn handle(&self, request: &Request<'_>, responder: Responder) {
         let told = self.answer(Asked {
             method: request.method,
             target: request.target,
@@ -255,12 +255,12 @@ impl Handler for Admin {
         });
         let path = request.target.split(['?', '#']).next().unwrap_or_default();
         if (path, told.status) != ("/status", 200) {
-            return told.pay(ticket);
+            return told.pay(responder);
         }
         // It may be asked; the other nodes take a moment.
         let (node, bus) = (self.node.clone(), BusState::of(&*self.bus));
         self.bus.presence(Box::new(move |presence| {
-            status(&node, &bus, &presence).pay(ticket);
+            status(&node, &bus, &presence).pay(responder);
         }));
     }
 }

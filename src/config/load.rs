@@ -93,7 +93,8 @@ fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 
 fn read(mut root: Section<'_>) -> Config {
     let node = root.read("node", node::name).unwrap_or_else(node::of_host);
-    let http = sections::http(root.section("http"));
+    let has_redis = root.find(&[], "redis").is_some();
+    let http = sections::http(root.section("http"), has_redis);
     let tcp = sections::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
     let outbox = sections::outbox(root.section("outbox"));

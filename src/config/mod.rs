@@ -72,13 +72,13 @@ pub struct Config {
 pub struct Http {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Threads that read, match and hand over requests.
+    /// Threads of the tiny_http pool, which judge requests; 0: the connections' own threads do.
     pub workers: usize,
     /// The largest body taken, in bytes; larger is answered 413.
     pub max_body: usize,
     /// The most connections at once; at the cap the one that has waited longest for a whole request makes room.
     pub max_connections: usize,
-    /// The most requests between acceptance and answer; beyond it 503.
+    /// The most notifications that wait for their ACK; beyond it they are undelivered: stored, or refused.
     pub max_in_flight: usize,
     /// From a request's first byte to its last.
     pub request_deadline: Duration,

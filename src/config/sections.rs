@@ -30,11 +30,26 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Reads `[http]`.
-pub fn http(mut s: Section<'_>) -> Http {
+/// The fewest and most workers by default, when there are several nodes.
+const WORKERS_DEFAULT: (usize, usize) = (2, 8);
+
+/// `http.workers` when the file does not say: none on a single node, where the connections' own threads cost less; with Redis as many
+/// as there are processors, 2 to 8, so that the pool publishes and a flood of costly signatures keeps to it.
+fn workers_default(has_redis: bool) -> usize {
+    if !has_redis {
+        return 0;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.clamp(WORKERS_DEFAULT.0, WORKERS_DEFAULT.1)
+}
+
+/// Reads `[http]`; `has_redis`: there is `[redis]`.
+pub fn http(mut s: Section<'_>, has_redis: bool) -> Http {
     let mut http = Http {
         listen: s.read("listen", listen).unwrap_or(loopback(8080)),
-        workers: s.read("workers", count(1..=64)).unwrap_or(4),
+        workers: s
+            .read("workers", count(0..=64))
+            .unwrap_or_else(|| workers_default(has_redis)),
         max_body: s.read("max_body", size(1..=64 * MIB)).unwrap_or(MIB) as usize,
         max_connections: s.read("max_connections", count(1..=65536)).unwrap_or(1024),
         max_in_flight: s.read("max_in_flight", count(1..=4096)).unwrap_or(256),

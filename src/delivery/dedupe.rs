@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Answer;
+use crate::answer::Answer;
 use crate::notification::EventKey;
 use crate::trace::Record;
 
@@ -145,6 +145,8 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::Responder;
+    use crate::metrics::Metrics;
     use crate::notification::{BackendId, IdMint};
 
     fn key(n: usize) -> EventKey {
@@ -166,7 +168,11 @@ mod tests {
                 concluded: None,
                 why: None,
             },
-            answer: Box::new(|_| {}),
+            answer: Answer::new(
+                Responder::used(),
+                super::super::tests::forms(&Metrics::new()),
+                IdMint::new(0).mint(0),
+            ),
         }
     }
 

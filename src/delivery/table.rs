@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Answer;
+use crate::answer::Answer;
 use crate::bus::EventLease;
 use crate::envelope::Progress;
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, Receipt};

@@ -4,7 +4,9 @@ use crossbeam_channel::Receiver;
 
 use super::table::DUE_SPARE;
 use super::*;
+use crate::answer::{AnswerForms, PreparedReply};
 use crate::bus::Forward;
+use crate::edge::tests::{Client, handed_over};
 use crate::metrics::Readings;
 use crate::notification::{BackendId, IdMint, Nack, Receipt};
 
@@ -66,9 +68,9 @@ impl House {
         }
     }
 
-    /// Delivers to `backend`; the answers come out at the other end.
-    fn deliver(&self, backend: &str) -> Receiver<Outcome> {
-        let (pay, paid) = bounded(10);
+    /// Delivers to `backend`; the answer reaches the client.
+    fn deliver(&self, backend: &str) -> Client {
+        let (responder, client) = handed_over();
         let notification = Notification {
             id: self.mint.mint(0),
             backend: BackendId::parse(backend).expect("an id"),
@@ -81,11 +83,9 @@ impl House {
             head: Vec::new(),
             body: Vec::new(),
         };
-        let answer = Box::new(move |outcome| {
-            let _ = pay.send(outcome); // a test that is over does not listen
-        });
+        let answer = Answer::new(responder, forms(&self.metrics), notification.id);
         self.delivery.deliver(notification, answer);
-        paid
+        client
     }
 
     fn envelope(&self) -> Box<Envelope> {
@@ -100,13 +100,29 @@ impl House {
     }
 }
 
-/// The one answer there is; the answering end is gone after it.
-fn answer(paid: &Receiver<Outcome>) -> Outcome {
-    let outcome = paid.recv_timeout(PATIENCE).expect("an answer");
-    assert!(
-        paid.recv_timeout(PATIENCE)
-            .is_err_and(|error| error.is_disconnected())
-    );
+/// A route whose answers say nothing but the outcome.
+pub(super) fn forms(metrics: &Metrics) -> Arc<AnswerForms> {
+    let reply = |status| PreparedReply {
+        status,
+        head: Vec::new(),
+        body: Vec::new(),
+    };
+    Arc::new(AnswerForms {
+        route: "r".into(),
+        ok: reply(200),
+        fail: reply(503),
+        metrics: metrics.route("r"),
+    })
+}
+
+/// The outcome that the client is told.
+fn answer(client: &mut Client) -> Outcome {
+    let answer = client.answer();
+    let word = answer.outcome().to_owned();
+    let outcome = Outcome::ALL.into_iter().find(|o| o.as_str() == word);
+    let outcome = outcome.unwrap_or_else(|| panic!("{word}"));
+    assert_eq!(answer.status, if outcome.is_ok() { 200 } else { 503 });
+    assert!(client.has_no_answer(), "a second one");
     outcome
 }
 
@@ -120,20 +136,23 @@ fn each_receipt_has_its_outcome() {
         (Receipt::Expired, Outcome::TimedOut),
         (Receipt::Gone, Outcome::Offline),
     ] {
-        let paid = house.deliver("a");
-        assert!(paid.is_empty() && house.delivery.in_flight() == 1);
+        let mut paid = house.deliver("a");
+        assert!(paid.has_no_answer() && house.delivery.in_flight() == 1);
         house.envelope().settle(receipt);
-        assert_eq!((answer(&paid), house.delivery.in_flight()), (outcome, 0));
+        assert_eq!(
+            (answer(&mut paid), house.delivery.in_flight()),
+            (outcome, 0)
+        );
     }
-    let paid = house.deliver("a");
+    let mut paid = house.deliver("a");
     drop(house.envelope()); // in silence, as a session that panics would
-    assert_eq!(answer(&paid), Outcome::Offline);
+    assert_eq!(answer(&mut paid), Outcome::Offline);
 }
 
 #[test]
 fn an_ack_that_is_faster_than_the_sending_finds_its_wait() {
     let house = House::open_with(PATIENCE, 10, Some(Receipt::Ack));
-    assert_eq!(answer(&house.deliver("a")), Outcome::Delivered);
+    assert_eq!(answer(&mut house.deliver("a")), Outcome::Delivered);
     assert_eq!(house.metric("payrelay_in_flight "), 0);
 }
 
@@ -141,8 +160,8 @@ fn an_ack_that_is_faster_than_the_sending_finds_its_wait() {
 fn silence_is_answered_at_the_deadline_and_not_again_by_a_late_ack() {
     let house = House::open(SOON, 10);
     let began = Instant::now();
-    let answers = [house.deliver("a"), house.deliver("b"), house.deliver("a")];
-    for paid in &answers {
+    let mut answers = [house.deliver("a"), house.deliver("b"), house.deliver("a")];
+    for paid in &mut answers {
         assert_eq!(answer(paid), Outcome::TimedOut);
     }
     assert!(began.elapsed() >= SOON);
@@ -153,14 +172,14 @@ fn silence_is_answered_at_the_deadline_and_not_again_by_a_late_ack() {
         ),
         (0, 0)
     );
-    for _ in &answers {
+    for _ in 0..answers.len() {
         house.envelope().settle(Receipt::Ack);
     }
     assert_eq!(house.metric("payrelay_receipts_total{result=\"late\"}"), 3);
     // The table is as it was: the next one is served like the first.
-    let paid = house.deliver("a");
+    let mut paid = house.deliver("a");
     house.envelope().settle(Receipt::Ack);
-    assert_eq!(answer(&paid), Outcome::Delivered);
+    assert_eq!(answer(&mut paid), Outcome::Delivered);
 }
 
 #[test]
@@ -171,24 +190,28 @@ fn silent_backends_leave_room_for_the_others() {
         for _ in 0..most {
             waiting.push(house.deliver(silent));
         }
-        assert_eq!(answer(&house.deliver(silent)), Outcome::Busy, "{silent}");
+        assert_eq!(
+            answer(&mut house.deliver(silent)),
+            Outcome::Busy,
+            "{silent}"
+        );
     }
-    assert!(waiting.iter().all(Receiver::is_empty));
-    let served = house.deliver("d");
+    assert!(waiting.iter().all(Client::has_no_answer));
+    let mut served = house.deliver("d");
     let first = house.envelope();
     std::iter::from_fn(|| house.envelopes.try_recv().ok())
         .last()
         .expect("d's envelope")
         .settle(Receipt::Ack);
-    assert_eq!(answer(&served), Outcome::Delivered);
+    assert_eq!(answer(&mut served), Outcome::Delivered);
     // Every other one was dropped, so told; what is free again may be used by anybody.
     assert_eq!(house.delivery.in_flight(), 1);
     for _ in 0..3 {
         waiting.push(house.deliver("a"));
     }
-    assert_eq!(answer(&house.deliver("a")), Outcome::Busy);
+    assert_eq!(answer(&mut house.deliver("a")), Outcome::Busy);
     first.settle(Receipt::Ack);
-    assert_eq!(answer(&waiting[0]), Outcome::Delivered);
+    assert_eq!(answer(&mut waiting[0]), Outcome::Delivered);
     assert!(house.delivery.waits.sizes().by_backend == 1);
 }
 
@@ -198,9 +221,9 @@ fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
     let _lasting = house.deliver("silent");
     let _envelope = house.envelope();
     for _ in 0..1000 {
-        let paid = house.deliver("quick");
+        let mut paid = house.deliver("quick");
         house.envelope().settle(Receipt::Ack);
-        assert_eq!(answer(&paid), Outcome::Delivered);
+        assert_eq!(answer(&mut paid), Outcome::Delivered);
     }
     let sizes = house.delivery.waits.sizes();
     assert!(sizes.due <= DUE_SPARE + 4, "{}", sizes.due);
@@ -210,39 +233,39 @@ fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
 #[test]
 fn a_drain_takes_nothing_new_and_waits_for_what_is_under_way() {
     let house = House::open(PATIENCE, 10);
-    let (first, second) = (house.deliver("a"), house.deliver("a"));
+    let (mut first, mut second) = (house.deliver("a"), house.deliver("a"));
     let (envelope, untaken) = (house.envelope(), house.envelope());
     house.delivery.begin_drain();
-    assert_eq!(answer(&house.deliver("a")), Outcome::Draining);
+    assert_eq!(answer(&mut house.deliver("a")), Outcome::Draining);
     assert!(house.envelopes.is_empty());
     drop(untaken);
-    assert_eq!(answer(&second), Outcome::Draining);
+    assert_eq!(answer(&mut second), Outcome::Draining);
     assert!(!house.delivery.wait_empty(Instant::now() + SOON));
     let paid = thread::spawn("ack", thread::SMALL_STACK_BYTES, move || {
         envelope.settle(Receipt::Ack);
     });
     assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
-    assert_eq!(answer(&first), Outcome::Delivered);
+    assert_eq!(answer(&mut first), Outcome::Delivered);
     drop(paid);
 }
 
 #[test]
 fn a_drain_ends_with_the_last_deadline() {
     let house = House::open(SOON, 10);
-    let paid = house.deliver("a");
+    let mut paid = house.deliver("a");
     let _envelope = house.envelope();
     house.delivery.begin_drain();
     assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
-    assert_eq!(answer(&paid), Outcome::TimedOut);
+    assert_eq!(answer(&mut paid), Outcome::TimedOut);
 }
 
 #[test]
 fn stopping_lets_every_answer_go() {
     let house = House::open(PATIENCE, 10);
-    let paid = house.deliver("a");
+    let mut paid = house.deliver("a");
     let envelope = house.envelope();
     drop(house.delivery);
     drop(envelope);
     // Whoever brought it has it back in one way or the other, and no thread is left to wait for.
-    assert_eq!(answer(&paid), Outcome::Offline);
+    assert_eq!(answer(&mut paid), Outcome::Offline);
 }

@@ -195,7 +195,7 @@ impl Waits {
         let me = self.me.clone();
         outbox.store(undelivered, move |stored| {
             let Some(waits) = me.upgrade() else {
-                return (wait.answer)(outcome); // nobody is left to say more
+                return wait.answer.send(outcome); // nobody is left to say more
             };
             let id = wait.notification.id;
             if held {
@@ -238,7 +238,7 @@ impl Waits {
         // Before anybody is answered: who has read ok and asks again must be recognised.
         let joined = self.leave_event(&wait, outcome);
         self.note(&wait, outcome, why);
-        (wait.answer)(outcome);
+        wait.answer.send(outcome);
         if !joined.is_empty() {
             self.answer_all_joined(joined, id, outcome);
         }
@@ -294,7 +294,7 @@ impl Waits {
         record.concluded = Some((outcome, unix_ms()));
         record.why = Some(why.into());
         self.trace.add(record);
-        answer(outcome);
+        answer.send(outcome);
     }
 
     // ---- the clock -------------------------------------------------------------------------------------------------

@@ -54,11 +54,6 @@ impl Channel {
         }
     }
 
-    /// Whether what goes over it is sealed.
-    pub fn is_sealed(&self) -> bool {
-        self.records.is_some()
-    }
-
     /// Sends what the socket takes now.
     pub fn send_now(&self, bytes: &[u8]) -> Sent {
         let Some(records) = &self.records else {
@@ -182,35 +177,35 @@ impl fmt::Debug for Channel {
 }
 
 /// The receiving end of a channel, for the connection's own thread.
-pub struct Ear<'a> {
+pub struct Reader<'a> {
     channel: &'a Channel,
     /// Received and not opened yet; without capacity if nothing is sealed.
     sealed: Vec<u8>,
     /// The socket's own receive timeout is set.
     times_out: bool,
     /// Why nothing can be received any more, for the log.
-    pub trouble: Option<Trouble>,
+    pub error: Option<ReadError>,
 }
 
-/// Why a proxy was not heard.
+/// Why there is no PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unheard {
-    /// It said something else.
-    NoHeader,
-    /// It said nothing in time.
+pub enum ProxyHeaderError {
+    /// The peer sent something else.
+    Other,
+    /// It sent nothing in time.
     Gone,
 }
 
 /// What a peer did instead of TLS.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Trouble {
+pub enum ReadError {
     /// It speaks HTTP in the clear.
     Clear,
     /// It broke TLS.
     Tls(rustls::Error),
 }
 
-impl<'a> Ear<'a> {
+impl<'a> Reader<'a> {
     /// Of `channel`.
     pub fn new(channel: &'a Channel) -> Self {
         let sealed = match channel.records {
@@ -221,16 +216,16 @@ impl<'a> Ear<'a> {
             channel,
             sealed,
             times_out: false,
-            trouble: None,
+            error: None,
         }
     }
 
     /// Receives the header by which a proxy says for whom it comes; what follows it is left to be received, or in `buffer`.
-    pub fn hear_proxy(
+    pub fn read_proxy_header(
         &mut self,
         buffer: &mut Vec<u8>,
         deadline: Instant,
-    ) -> Result<Option<SocketAddr>, Unheard> {
+    ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
         // It stands before anything that is sealed. Both buffers have room for the longest.
         let buffer = match self.channel.records {
             None => buffer,
@@ -238,7 +233,7 @@ impl<'a> Ear<'a> {
         };
         loop {
             match proxy::read(buffer) {
-                Err(NoHeader) => return Err(Unheard::NoHeader),
+                Err(NoHeader) => return Err(ProxyHeaderError::Other),
                 Ok(Some(said)) => {
                     buffer.drain(..said.bytes);
                     return Ok(said.source);
@@ -247,7 +242,9 @@ impl<'a> Ear<'a> {
             }
             match receive_until(&self.channel.stream, buffer, deadline) {
                 Received::Bytes(_) => {}
-                Received::End | Received::TimedOut | Received::Broken => return Err(Unheard::Gone),
+                Received::End | Received::TimedOut | Received::Broken => {
+                    return Err(ProxyHeaderError::Gone);
+                }
             }
         }
     }
@@ -323,7 +320,7 @@ impl<'a> Ear<'a> {
         let full = self.sealed.len() == self.sealed.capacity();
         if records.is_handshaking() && self.sealed.first().is_some_and(u8::is_ascii_uppercase) {
             // A handshake begins with 22; this is the method of a request.
-            self.trouble = Some(Trouble::Clear);
+            self.error = Some(ReadError::Clear);
             return Some(Received::Broken);
         }
         let opened = records.open(&mut self.sealed, buffer);
@@ -339,7 +336,7 @@ impl<'a> Ear<'a> {
                 None
             }
             Err(error) => {
-                self.trouble = Some(Trouble::Tls(error));
+                self.error = Some(ReadError::Tls(error));
                 Some(Received::Broken)
             }
         }

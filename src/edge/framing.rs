@@ -11,14 +11,9 @@ use std::borrow::Cow;
 
 use httparse::Header;
 
+pub use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 use super::refusal::{Malformed, Refusal};
-pub use chunks::{Chunks, Decoded, TRAILER_BYTES_MAX, TRAILERS_MAX};
-
-/// The longest head (request line, headers and the empty line), in bytes. Beyond it 431; larger than any provider sends.
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// The most headers in a request. Beyond it 431; larger than any provider sends.
-pub const HEADERS_MAX: usize = 64;
+pub use chunks::{Chunks, Decoded};
 
 /// The most digits of a Content-Length: as many as always fit 64 bits.
 const LENGTH_DIGITS_MAX: usize = 19;

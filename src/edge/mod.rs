@@ -1,65 +1,53 @@
-//! The gatehouse: what stands between the network and every HTTP handler of the house.
+//! The HTTP front end: reads every byte from the network before any handler sees it.
 //!
-//! A [`Front`] owns a listener, a few threads that each wait for many connections, and a thread more for each connection that
-//! takes longer than a moment. It lets a request in only when it is whole, bounded and such that no two parsers would read it
-//! differently; everything else it refuses itself. [`Lanes`] is the handler that carries requests on, to the counter or to the
-//! tiny_http pool; the admin port has its own. Nothing here knows a route or a backend.
+//! An [`HttpListener`] owns a port and a thread for each of its connections. It lets a request in only when it is whole, bounded and
+//! such that no two parsers would read it differently; everything else it refuses itself. What is answered is the [`Handler`]'s:
+//! the one of module `http` for providers, the admin port's own. Nothing here knows a route, a pool or a backend.
 //!
-//! | part | what lives there |
+//! | file | what lives there |
 //! |---|---|
-//! | `front` | accept, the cap, closing |
-//! | `guests` | who is connected and who has waited longest |
-//! | `poller` | one thread for many connections: those that wait, and requests that are small and whole |
-//! | `alarms` | whom it looks at when, though nothing has come |
-//! | `standing` | where a connection stands between two looks at it |
-//! | `conn` | a connection on a thread of its own |
-//! | `proxy` | for whom a proxy speaks. Pure |
-//! | `channel` | what is received and sent, plain or sealed |
-//! | `episode` | what is logged once while it lasts |
-//! | `house` | what the connections of a front share |
-//! | `exchange` | where a request and its answer stand |
-//! | `ticket` | the right to answer |
+//! | `http_listener` | accept, the connection limit, closing |
+//! | `serve` | the thread of one connection |
+//! | `table` | which connections there are, and which has waited longest |
+//! | `responder` | the right to answer one request |
+//! | `pending` | where the answer to a connection's current request stands |
+//! | `context` | what the connections of a listener share |
+//! | `channel` | what is received and sent, plain or encrypted |
+//! | `proxy` | which client a proxy connects for. Pure |
 //! | `framing` | bytes → head or refusal; chunked bodies. Pure |
-//! | `refusal` | every way to say no |
+//! | `refusal` | every way to refuse a request |
 //! | `reply` | replies as bytes |
 //! | `socket` | sending and receiving under a total deadline; `listen` |
-//! | `lanes` | the way to tiny_http |
 //!
 //! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
-//! [`Limits`]; a thread waits on a peer only under a deadline.
+//! [`Limits`]; a thread waits for a peer only under a deadline.
 
-mod alarms;
 mod channel;
-mod conn;
-mod episode;
-mod exchange;
+mod context;
 pub mod framing;
-mod front;
-mod guests;
-mod house;
-mod lanes;
-mod poller;
+mod http_listener;
+mod limits;
+mod pending;
 mod proxy;
 mod refusal;
 mod reply;
+mod responder;
+mod serve;
 mod socket;
-mod standing;
+mod table;
 #[cfg(test)]
-mod tests;
-mod ticket;
+pub(crate) mod tests;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::peers::Networks;
 
-pub use crate::claims::Reply;
-
-pub use front::{Entrance, Front, own_fds, pollers};
-pub use lanes::{LaneBed, Lanes, LanesError, PROBE_HEADER, write_head};
+pub use http_listener::{Entrance, HttpListener, OWN_FDS};
 pub use refusal::{Malformed, Refusal};
+pub use reply::Reply;
+pub use responder::Responder;
 pub use socket::{adopt, listen};
-pub use ticket::Ticket;
 
 /// How long a kept connection may be idle between two requests.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -67,27 +55,27 @@ pub const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long a peer may take to let a whole reply into its socket.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a front takes.
+/// What a listener takes.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The most connections at once; at the cap, the one that has waited longest without a whole request makes room.
+    /// The most connections at once; at the limit, the one that has waited longest without a whole request is closed.
     pub max_connections: usize,
     /// The largest body, in bytes, decoded.
     pub max_body: usize,
     /// From a request's first byte (a connection's first request: from accept) to its last.
     pub request_deadline: Duration,
-    /// How long a handler may owe an answer; after it the front answers 503.
+    /// How long a handler may take to answer; after that the peer is answered 503.
     pub answer_deadline: Duration,
 }
 
-/// Who may come in, and who is believed to speak for others.
+/// Which peers may connect, and which are proxies that are believed about their clients.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
-    /// Where requests may come from; none: from anywhere.
+    /// Where requests may come from; empty: from anywhere.
     pub allow: Networks,
-    /// Whose word for whom they speak is believed.
+    /// Proxies that are believed about whom they connect for.
     pub trusted_proxies: Networks,
-    /// They say it by a PROXY header before each connection; otherwise by `X-Forwarded-For` in each request.
+    /// They name the client by a PROXY header before each connection; otherwise by `X-Forwarded-For` in each request.
     pub proxy_protocol: bool,
 }
 
@@ -108,19 +96,12 @@ pub struct Request<'a> {
 
 /// Answers whole requests, at once or later.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers `request` by paying `ticket`, in this call or from another thread afterwards. It may wait, but not for the answer;
-    /// unless it is quick.
-    fn handle(&self, request: &Request<'_>, ticket: Ticket);
-
-    /// Whether [`Handler::handle`] waits for nobody, and takes no more than a millisecond for a request of up to 64 KiB. Then it
-    /// is called on a thread that serves other connections too, and keeps them waiting for as long; otherwise on the
-    /// connection's own.
-    fn is_quick(&self) -> bool {
-        false
-    }
+    /// Answers `request` by [`Responder::answer`], in this call or from another thread afterwards. Runs on the connection's own
+    /// thread; must not wait for the answer, or the next request is read late.
+    fn handle(&self, request: &Request<'_>, responder: Responder);
 }
 
-/// Is told what the gatehouse does to peers, for the metrics.
+/// Is told which peers are refused, for the metrics.
 pub trait Watcher: Send + Sync + 'static {
     /// A peer was refused: a word of [`Refusal::word`], or `evicted`; or its TLS was, `tls`.
     fn refused(&self, reason: &'static str);

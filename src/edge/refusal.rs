@@ -1,11 +1,11 @@
-//! Every way the edge says no: the status, the word for the operator and the sentence for whoever reads the answer.
+//! Every way the edge refuses a request: the status, the word for the operator and the sentence for the reader of the answer.
 //!
 //! One table, no `_` arm: how a peer is refused can be reviewed at a glance. Nothing here sends anything.
 
 use std::time::Duration;
 
-use super::framing::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
-use crate::claims::Reply;
+use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
+use super::reply::Reply;
 use crate::tls::Alert;
 
 /// Why a request is not let in.
@@ -42,15 +42,13 @@ pub enum Refusal {
     Slow(Duration),
     /// The peer ended its sending in the middle of it.
     CutShort,
-    /// There is no place for another connection beside so many.
+    /// There is no room for another connection beside so many.
     Full(usize),
     /// There is no memory, or no thread, for it.
     NoResources,
-    /// All of so many lanes are taken.
-    Busy(usize),
-    /// The HTTP pool did not answer within its deadline, or not properly.
+    /// The handler did not answer within its deadline.
     Unanswered,
-    /// The front is closing.
+    /// The listener is closing.
     Draining,
 }
 
@@ -104,11 +102,7 @@ impl Refusal {
             Self::Expectation => 417,
             Self::HeadTooLong | Self::TooManyHeaders | Self::TooManyTrailers => 431,
             Self::Coding => 501,
-            Self::Full(_)
-            | Self::NoResources
-            | Self::Busy(_)
-            | Self::Unanswered
-            | Self::Draining => 503,
+            Self::Full(_) | Self::NoResources | Self::Unanswered | Self::Draining => 503,
             Self::Version => 505,
         }
     }
@@ -126,7 +120,6 @@ impl Refusal {
             Self::BodyTooLong { .. } => "too-big",
             Self::Slow(_) | Self::Unanswered => "timeout",
             Self::Full(_) | Self::NoResources => "limit",
-            Self::Busy(_) => "busy",
             Self::Draining => "draining",
         }
     }
@@ -139,13 +132,13 @@ impl Refusal {
         }
     }
 
-    /// What the peer reads; `front` is the name of the front, under which its limits stand in the configuration.
-    fn sentence(self, front: &str) -> String {
+    /// What the peer reads; `listener` is its name, under which its limits stand in the configuration.
+    fn sentence(self, listener: &str) -> String {
         match self {
-            Self::Forbidden => format!("{front}.allow does not have your address"),
+            Self::Forbidden => format!("{listener}.allow does not have your address"),
             Self::NoProxyHeader => format!(
-                "a connection from one of {front}.trusted_proxies must begin with a PROXY header, \
-                 since {front}.proxy_protocol = true"
+                "a connection from one of {listener}.trusted_proxies must begin with a PROXY header, \
+                 since {listener}.proxy_protocol = true"
             ),
             Self::InTheClear => "this port speaks TLS only: use https://".to_owned(),
             Self::Malformed(malformed) => malformed.sentence().to_owned(),
@@ -160,28 +153,27 @@ impl Refusal {
             Self::BodyTooLong {
                 length: Some(length),
                 most,
-            } => format!("body of {length} bytes is over {front}.max_body = {most}"),
+            } => format!("body of {length} bytes is over {listener}.max_body = {most}"),
             Self::BodyTooLong { length: None, most } => {
-                format!("the body is over {front}.max_body = {most}")
+                format!("the body is over {listener}.max_body = {most}")
             }
             Self::Slow(most) => {
-                format!("no whole request within {front}.request_deadline = {most:?}")
+                format!("no whole request within {listener}.request_deadline = {most:?}")
             }
             Self::CutShort => {
                 "the connection's sending side ended before the request did".to_owned()
             }
             Self::Full(most) => format!(
-                "all of {front}.max_connections = {most} are at work, or no file descriptor is left"
+                "all of {listener}.max_connections = {most} are at work, or no file descriptor is left"
             ),
             Self::NoResources => "the system has no memory or thread left for this".to_owned(),
-            Self::Busy(lanes) => format!("all of {front}.max_in_flight = {lanes} are under way"),
-            Self::Unanswered => "the relay's HTTP pool gave no answer in time".to_owned(),
+            Self::Unanswered => "the relay gave no answer in time".to_owned(),
             Self::Draining => "this node is stopping".to_owned(),
         }
     }
 
-    /// The whole answer; `front` is the name of the front.
-    pub fn reply(self, front: &str) -> Reply {
+    /// The whole answer; `listener` is its name.
+    pub fn reply(self, listener: &str) -> Reply {
         let mut head = format!(
             "Content-Type: text/plain\r\nX-Payrelay-Outcome: {}\r\n",
             self.word()
@@ -189,7 +181,7 @@ impl Refusal {
         if self.status() == 503 {
             head.push_str("Retry-After: 1\r\n");
         }
-        let mut body = self.sentence(front);
+        let mut body = self.sentence(listener);
         body.push('\n');
         Reply {
             status: self.status(),

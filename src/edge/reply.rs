@@ -8,24 +8,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use httpdate::HttpDate;
 use parking_lot::Mutex;
 
-use crate::claims::Reply;
-
 /// Sent when a client waits for it before its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What the reply says about the connection.
+/// What a request is answered. Date, Content-Length and Connection are added when it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status, 200 to 599.
+    pub status: u16,
+    /// Header lines, CRLF after each; none of Content-Length, Connection, Date.
+    pub head: Vec<u8>,
+    /// The body. Given for a HEAD request too, which gets its length alone.
+    pub body: Vec<u8>,
+}
+
+/// The Connection header of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// Nothing: HTTP/1.1 keeps it.
-    Keep,
-    /// That it is kept, which HTTP/1.0 must be told.
-    SayKeep,
-    /// That it is closed.
-    SayClose,
+pub enum ConnectionHeader {
+    /// None: HTTP/1.1 keeps the connection.
+    None,
+    /// `keep-alive`, which HTTP/1.0 must be told.
+    KeepAlive,
+    /// `close`.
+    Close,
 }
 
 /// Puts the whole reply into `out`, replacing what is there. A HEAD's has no body, but says how long it would be.
-pub fn render(out: &mut Vec<u8>, reply: &Reply, after: After, is_head: bool) {
+pub fn render(out: &mut Vec<u8>, reply: &Reply, header: ConnectionHeader, is_head: bool) {
     out.clear();
     out.reserve(192 + reply.head.len() + reply.body.len());
     // What is no final status would leave the client waiting for another.
@@ -39,10 +48,10 @@ pub fn render(out: &mut Vec<u8>, reply: &Reply, after: After, is_head: bool) {
     out.extend_from_slice(&reply.head);
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(&date());
-    out.extend_from_slice(match after {
-        After::Keep => b"\r\n".as_slice(),
-        After::SayKeep => b"\r\nConnection: keep-alive\r\n",
-        After::SayClose => b"\r\nConnection: close\r\n",
+    out.extend_from_slice(match header {
+        ConnectionHeader::None => b"\r\n".as_slice(),
+        ConnectionHeader::KeepAlive => b"\r\nConnection: keep-alive\r\n",
+        ConnectionHeader::Close => b"\r\nConnection: close\r\n",
     });
     // RFC 9110 §8.6: 204 must not have one, and 304's would be another reply's.
     let bodiless = matches!(status, 204 | 304);
@@ -108,14 +117,14 @@ fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    fn rendered(status: u16, after: After, is_head: bool) -> String {
+    fn rendered(status: u16, header: ConnectionHeader, is_head: bool) -> String {
         let reply = Reply {
             status,
             head: b"X-A: b\r\n".to_vec(),
             body: b"hello".to_vec(),
         };
         let mut out = b"left over".to_vec();
-        render(&mut out, &reply, after, is_head);
+        render(&mut out, &reply, header, is_head);
         let text = String::from_utf8(out).unwrap_or_default();
         let at = text.find("Date: ").map_or(0, |at| at + 6);
         assert!(httpdate::parse_http_date(&text[at..at + DATE_BYTES]).is_ok());
@@ -125,22 +134,27 @@ mod tests {
     #[test]
     fn a_reply_is_whole() {
         assert_eq!(
-            rendered(200, After::Keep, false),
+            rendered(200, ConnectionHeader::None, false),
             "HTTP/1.1 200 OK\r\nX-A: b\r\nDate: \r\nContent-Length: 5\r\n\r\nhello"
         );
     }
 
     #[test]
     fn the_connections_fate_is_told() {
-        assert!(rendered(200, After::SayClose, false).contains("\r\nConnection: close\r\n"));
-        assert!(rendered(200, After::SayKeep, false).contains("\r\nConnection: keep-alive\r\n"));
+        assert!(
+            rendered(200, ConnectionHeader::Close, false).contains("\r\nConnection: close\r\n")
+        );
+        assert!(
+            rendered(200, ConnectionHeader::KeepAlive, false)
+                .contains("\r\nConnection: keep-alive\r\n")
+        );
     }
 
     #[test]
     fn what_may_have_no_body_has_none() {
-        assert!(rendered(200, After::Keep, true).ends_with("Content-Length: 5\r\n\r\n"));
+        assert!(rendered(200, ConnectionHeader::None, true).ends_with("Content-Length: 5\r\n\r\n"));
         for status in [204, 304] {
-            let text = rendered(status, After::Keep, false);
+            let text = rendered(status, ConnectionHeader::None, false);
             assert!(!text.contains("Content-Length") && text.ends_with("\r\n\r\n"));
         }
     }
@@ -148,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_no_final_status_is_a_500() {
         for status in [0, 100, 199, 600] {
-            assert!(rendered(status, After::Keep, false).starts_with("HTTP/1.1 500 "));
+            assert!(rendered(status, ConnectionHeader::None, false).starts_with("HTTP/1.1 500 "));
         }
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::forged::Complaints;
+use super::request::{NOT_ASCII_HEADER, RequestView};
 use super::select::Missing;
-use crate::claims::{Asked, NOT_ASCII_HEADER};
+use crate::answer::{AnswerForms, PreparedReply};
 use crate::config::{self, Methods, Segment, Selector};
 use crate::log_once::LogOnce;
-use crate::metrics::{Metrics, RouteMetrics};
+use crate::metrics::Metrics;
 use crate::peers::Networks;
 use crate::verify::{self, Believed, Refused, Verifier};
 
@@ -26,12 +27,13 @@ pub struct Routes(Vec<Arc<Route>>);
 
 /// One route.
 pub struct Route {
-    pub name: Arc<str>,
+    /// What its requests are answered, and its name.
+    pub answers: Arc<AnswerForms>,
     /// Where its requests may come from.
     pub allow: Networks,
     segments: Vec<Segment>,
     pub methods: Methods,
-    pub proof: Option<Prepared>,
+    pub proof: Option<PreparedReply>,
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`.
     pub forged_gets_fail: bool,
@@ -41,23 +43,12 @@ pub struct Route {
     pub event: Option<Selector>,
     pub event_proven: bool,
     forward_headers: Vec<String>,
-    pub ok: Prepared,
-    pub fail: Prepared,
-    pub metrics: RouteMetrics,
 }
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Route({})", self.name)
+        write!(f, "Route({})", self.answers.route)
     }
-}
-
-/// An answer up to the headers that differ each time.
-#[derive(Debug)]
-pub struct Prepared {
-    pub status: u16,
-    pub head: Vec<u8>,
-    pub body: Vec<u8>,
 }
 
 /// A route that has the path, and the path's id segment as it stands there.
@@ -105,11 +96,16 @@ fn matches<'p>(segments: &[Segment], path: &'p str) -> Option<Option<&'p str>> {
 impl Route {
     fn new(route: &config::Route, metrics: &Metrics) -> Self {
         Self {
-            name: Arc::clone(&route.name),
+            answers: Arc::new(AnswerForms {
+                route: Arc::clone(&route.name),
+                ok: prepare(&route.ok),
+                fail: prepare(&route.fail),
+                metrics: metrics.route(&route.name),
+            }),
             allow: route.allow.clone(),
             segments: route.path.segments.clone(),
             methods: route.methods,
-            proof: route.proof.as_ref().map(Prepared::new),
+            proof: route.proof.as_ref().map(prepare),
             verifier: route.verifier.clone(),
             forged_gets_fail: route.forged_gets_fail,
             complaints: Complaints::default(),
@@ -118,9 +114,6 @@ impl Route {
             event: route.event.clone(),
             event_proven: route.event_proven,
             forward_headers: route.forward_headers.clone(),
-            ok: Prepared::new(&route.ok),
-            fail: Prepared::new(&route.fail),
-            metrics: metrics.route(&route.name),
         }
     }
 
@@ -130,7 +123,7 @@ impl Route {
     /// It did not, or that cannot be told.
     pub fn verify(
         &self,
-        request: &Asked<'_>,
+        request: &RequestView<'_>,
         path_id: Option<&str>,
         query: &str,
         body: &[u8],
@@ -149,7 +142,7 @@ impl Route {
     }
 
     /// The first header that this route needs and whose value is not ASCII, so that nobody knows what it says.
-    pub fn unreadable_header<'r>(&self, request: &Asked<'r>) -> Option<&'r str> {
+    pub fn unreadable_header<'r>(&self, request: &RequestView<'r>) -> Option<&'r str> {
         let mut unreadable = request
             .headers
             .iter()
@@ -182,15 +175,15 @@ impl Route {
     pub fn no_event_key(&self, missing: &Missing) {
         self.no_event_key.warn(format_args!(
             "route {}: a notification has no event key, so a retry of it is delivered once more: {missing}",
-            self.name
+            self.answers.route
         ));
     }
 
     /// Counts a request from `peer` that was not believed, and logs it if there were not many lately.
     pub fn complain(&self, refused: &Refused, peer: Option<IpAddr>, now_unix_ms: u64) {
-        self.metrics.signature_refused(refused.word());
+        self.answers.metrics.signature_refused(refused.word());
         if let Some(silent) = self.complaints.may_speak(now_unix_ms) {
-            let name = &self.name;
+            let name = &self.answers.route;
             let peer = peer.map_or_else(|| "nobody known".to_owned(), |ip| ip.to_string());
             match silent {
                 0 => log::warn!("route {name}: bad signature from {peer}: {refused}"),
@@ -211,7 +204,7 @@ impl Route {
     }
 
     /// The request line and the forwarded headers of `request`, as the backend gets them; empty if none are forwarded.
-    pub fn head(&self, request: &Asked<'_>, path: &str, query: &str) -> Vec<u8> {
+    pub fn head(&self, request: &RequestView<'_>, path: &str, query: &str) -> Vec<u8> {
         let mut head = Vec::new();
         if self.forward_headers.is_empty() {
             return head;
@@ -243,21 +236,19 @@ impl Route {
     }
 }
 
-impl Prepared {
-    fn new(answer: &config::Answer) -> Self {
-        let status = answer.status;
-        // 503 says when to come back; without it some clients wait for hours.
-        let retry = if status == 503 {
-            "Retry-After: 1\r\n"
-        } else {
-            ""
-        };
-        let head = format!("Content-Type: {}\r\n{retry}", answer.content_type);
-        Self {
-            status,
-            head: head.into_bytes(),
-            body: answer.body.clone(),
-        }
+fn prepare(answer: &config::Answer) -> PreparedReply {
+    let status = answer.status;
+    // 503 says when to come back; without it some clients wait for hours.
+    let retry = if status == 503 {
+        "Retry-After: 1\r\n"
+    } else {
+        ""
+    };
+    let head = format!("Content-Type: {}\r\n{retry}", answer.content_type);
+    PreparedReply {
+        status,
+        head: head.into_bytes(),
+        body: answer.body.clone(),
     }
 }
 

@@ -1,22 +1,22 @@
-//! The pool behind lanes of the test's own: what a worker makes of requests, and of lanes that break.
+//! Requests over real sockets, judged by the connections' threads or by the workers, and a link that breaks.
 
-use std::io::Write;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use tempfile::TempDir;
+use crossbeam_channel::bounded;
 
+use super::link::{NUMBER_HEADER, WorkerSocket};
+use super::request::PendingRequests;
 use super::*;
 use crate::bus::MemoryBus;
-use crate::claims::Reply;
 use crate::config::Config;
 use crate::delivery;
 use crate::dispatcher::Dispatcher;
+use crate::edge::tests::{Client, House, PATIENCE, limits, open_shared};
+use crate::edge::{IDLE_MAX, Limits};
+use crate::fds::FdBudget;
 use crate::session::Registry;
-
-/// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const CONFIG: &str = r#"
 [tcp]
@@ -26,206 +26,260 @@ path = "/notify/{id}"
 [[route]]
 path = "/form"
 id = "form:id"
+[[route]]
+path = "/signed/{id}"
+verify = "hmac"
+secrets = ["a-test-secret-of-thirty-two-bytes"]
+hmac = { header = "x-sign" }
 "#;
 
-/// Workers on a tiny_http, and no backend anywhere.
-struct House {
+/// A listener before a handler, and no backend anywhere.
+struct Front {
+    // Before the pool: its connections send to the workers.
+    house: House,
     pool: Option<Pool>,
-    desk: Arc<Desk>,
-    claims: Arc<Claims>,
-    directory: TempDir,
+    handler: Arc<RequestHandler>,
+    fds: FdBudget,
 }
 
-impl House {
+impl Front {
     fn open(workers: usize) -> Self {
-        let config = Config::parse(CONFIG, "relay.toml").expect("a configuration");
-        let directory = tempfile::tempdir().expect("a directory");
-        let listener = UnixListener::bind(directory.path().join("lanes")).expect("a socket");
-        let server = Server::from_listener(listener, None).expect("a server");
-        let metrics = Arc::new(Metrics::new());
-        let registry = Arc::new(Registry::default());
-        let bus = MemoryBus::new(
-            "alone".into(),
-            Arc::clone(&registry) as _,
-            Arc::default(),
-            Arc::new(()),
-        );
-        let delivery = Delivery::start(delivery::Setting {
-            dispatcher: Dispatcher::new(registry, Arc::new(bus)),
-            ack_deadline: PATIENCE,
-            in_flight_max: 10,
-            outbox: None,
-            dedupe_window: PATIENCE,
-            dedupe_store: None,
-            trace: Arc::default(),
-            metrics: Arc::clone(&metrics),
-        });
-        let claims = Arc::new(Claims::default());
-        let desk = Arc::new(Desk {
-            failures: Failures::new(60),
-            routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
-            access: RwLock::new(Arc::new(Access::new(&config.tcp))),
-            claims: Arc::clone(&claims),
-            delivery: Arc::new(delivery.expect("a timer")),
-            places: Places::new(1),
-            mint: IdMint::new(0),
-            metrics,
-        });
-        let pool = Pool::start(Arc::new(server), workers, &desk).expect("workers");
+        let handler = handler();
+        let fds = FdBudget::with(1000);
+        let pool = (workers > 0).then(|| Pool::start(workers, &handler, &fds).expect("workers"));
+        let hand_over = match &pool {
+            None => HandOver::Inline(Arc::clone(&handler)),
+            Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link())),
+        };
+        let limits = Limits {
+            max_connections: 100,
+            max_body: 4 << 20,
+            ..limits()
+        };
         Self {
-            pool: Some(pool),
-            desk,
-            claims,
-            directory,
+            house: open_shared(limits, 200, Arc::new(hand_over), IDLE_MAX),
+            pool,
+            handler,
+            fds,
         }
     }
 
-    fn lane(&self) -> UnixStream {
-        UnixStream::connect(self.directory.path().join("lanes")).expect("a lane")
-    }
-
-    /// Leaves a body, and a claim that passes its reply on.
-    fn claim(&self, body: &[u8]) -> (u64, Receiver<Reply>) {
-        let (pay, paid) = bounded(1);
-        let claim = move |reply| {
-            let _ = pay.send(reply);
-        };
-        let kept = Kept {
-            body: body.to_vec(),
-            claim: Box::new(claim),
-        };
-        (self.claims.leave(kept), paid)
-    }
-
-    /// Sends a request down `lane`, and waits for its answer.
-    fn answer(&self, lane: &mut UnixStream, start: &str, body: &[u8]) -> Reply {
-        let (number, paid) = self.claim(body);
-        send(lane, start, number);
-        paid.recv_timeout(PATIENCE).expect("an answer")
-    }
-
-    fn leave(&self, claim: impl FnOnce(Reply) + Send + 'static) -> u64 {
-        self.claims.leave(Kept {
-            body: Vec::new(),
-            claim: Box::new(claim),
-        })
+    fn client(&self) -> Client {
+        self.house.client()
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        drop(self.pool.take()); // before the socket through which tiny_http says good-bye
-    }
-}
-
-fn send(lane: &mut UnixStream, start: &str, claim: u64) {
-    let head = format!("{start} HTTP/1.1\r\nHost: h\r\n{CLAIM_HEADER}: {claim}\r\n\r\n");
-    lane.write_all(head.as_bytes()).expect("sent");
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("text")
-}
-
-#[test]
-fn every_refusal_has_its_status_and_word() {
-    let house = House::open(1);
-    let mut lane = house.lane();
-    for (start, body, status, word) in [
-        ("POST /nowhere", "", 404, "no-route"),
-        ("GET /notify/till-7", "", 405, "method"),
-        ("post /notify/till-7", "", 405, "method"),
-        ("POST /notify/till-8", "", 404, "not-allowed"),
-        ("POST /notify/", "", 400, "no-id"),
-        ("POST /notify/a%20b", "", 400, "no-id"),
-        ("POST /form", "x=y", 400, "no-id"),
-        ("POST /form", "id=till-7&id=till-8", 400, "no-id"),
-        ("POST /form?id=till-7", "id=till-7", 503, "offline"),
-        ("POST /notify/till%2D7?x", "", 503, "offline"),
-    ] {
-        let reply = house.answer(&mut lane, start, body.as_bytes());
-        let head = text(&reply.head);
-        assert_eq!(reply.status, status, "{start} {body}");
-        assert!(
-            head.contains(&format!("X-Payrelay-Outcome: {word}\r\n")),
-            "{start} {body}: {head}"
-        );
-        assert_eq!(head.contains("X-Payrelay-Id: "), status == 503, "{start}");
-        assert_eq!(head.contains("Retry-After: 1\r\n"), status == 503);
-        assert_eq!(head.contains("Allow: POST\r\n"), status == 405);
-    }
-}
-
-#[test]
-fn no_worker_waits_for_the_request_before_it_in_its_lane() {
-    let house = House::open(2);
-    let mut lane = house.lane();
-    let (go_on, held) = bounded::<()>(0);
-    let (started, has_started) = bounded(1);
-    let slow = house.leave(move |_| {
-        let _ = started.send(());
-        let _ = held.recv_timeout(PATIENCE);
-    });
-    send(&mut lane, "POST /", slow);
-    has_started.recv_timeout(PATIENCE).expect("a worker at it");
-    for _ in 0..4 {
-        let (number, paid) = house.claim(b"x");
-        send(&mut lane, "POST /", number);
-        let reply = paid.recv_timeout(Duration::from_secs(5));
-        assert_eq!(reply.expect("the other worker is free").status, 404);
-    }
-    drop(go_on);
-}
-
-#[test]
-fn a_panic_costs_one_request_and_no_worker() {
-    let house = House::open(1);
-    let mut lane = house.lane();
-    for _ in 0..3 {
-        let clumsy = house.leave(|_| panic!("the test's own"));
-        send(&mut lane, "POST /", clumsy);
-        assert_eq!(house.answer(&mut lane, "POST /", b"").status, 404);
-    }
-}
-
-#[test]
-fn a_request_whose_claim_is_gone_is_passed_over() {
-    let house = House::open(1);
-    let mut lane = house.lane();
-    send(&mut lane, "POST /notify/till-7", 1 << 40);
-    assert_eq!(house.answer(&mut lane, "POST /", b"").status, 404);
-}
-
-#[test]
-fn a_request_is_served_where_it_is_while_a_place_is_free_and_comes_back_otherwise() {
-    let house = House::open(1);
-    let asked = Asked {
-        method: "POST",
-        target: "/nowhere",
-        headers: &[],
-        peer: None,
-    };
-    let kept = |pay: Sender<u16>| Kept {
-        body: Vec::new(),
-        claim: Box::new(move |reply: Reply| {
-            let _ = pay.send(reply.status);
-        }),
-    };
-    let (pay, paid) = bounded(1);
-    let clumsy = Kept {
-        body: Vec::new(),
-        claim: Box::new(|_| panic!("the test's own")),
-    };
-    assert!(
-        house.desk.serve(&asked, clumsy).is_ok(),
-        "and frees its place"
+fn handler() -> Arc<RequestHandler> {
+    let config = Config::parse(CONFIG, "relay.toml").expect("a configuration");
+    let metrics = Arc::new(Metrics::new());
+    let registry = Arc::new(Registry::default());
+    let bus = MemoryBus::new(
+        "alone".into(),
+        Arc::clone(&registry) as _,
+        Arc::default(),
+        Arc::new(()),
     );
-    assert!(house.desk.serve(&asked, kept(pay.clone())).is_ok());
-    assert_eq!(paid.try_recv(), Ok(404));
-    let place = house.desk.places.take();
-    let back = house.desk.serve(&asked, kept(pay.clone())).err();
-    assert!(back.is_some() && paid.is_empty());
-    drop(place);
-    assert!(house.desk.serve(&asked, kept(pay)).is_ok());
-    assert_eq!(paid.try_recv(), Ok(404));
+    let delivery = Delivery::start(delivery::Setting {
+        dispatcher: Dispatcher::new(registry, Arc::new(bus)),
+        ack_deadline: PATIENCE,
+        in_flight_max: 10,
+        outbox: None,
+        dedupe_window: PATIENCE,
+        dedupe_store: None,
+        trace: Arc::default(),
+        metrics: Arc::clone(&metrics),
+    });
+    Arc::new(RequestHandler {
+        failures: Failures::new(2),
+        suspect: Mutex::default(),
+        routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
+        access: RwLock::new(Arc::new(Access::new(&config.tcp))),
+        delivery: Arc::new(delivery.expect("a timer")),
+        mint: IdMint::new(0),
+        metrics,
+    })
+}
+
+fn request(start: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("{start} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn every_refusal_has_its_status_and_word_with_and_without_workers() {
+    for workers in [0, 2] {
+        let front = Front::open(workers);
+        let mut client = front.client();
+        for (start, body, status, word) in [
+            ("POST /nowhere", "", 404, "no-route"),
+            ("GET /notify/till-7", "", 405, "method"),
+            ("post /notify/till-7", "", 405, "method"),
+            ("POST /notify/till-8", "", 404, "not-allowed"),
+            ("POST /notify/", "", 400, "no-id"),
+            ("POST /notify/a%20b", "", 400, "no-id"),
+            ("POST /form", "x=y", 400, "no-id"),
+            ("POST /form", "id=till-7&id=till-8", 400, "no-id"),
+            ("POST /form?id=till-7", "id=till-7", 503, "offline"),
+            ("POST /notify/till%2D7?x", "", 503, "offline"),
+        ] {
+            client.send(request(start, body.as_bytes()));
+            let answer = client.answer();
+            assert_eq!(
+                (answer.status, answer.outcome()),
+                (status, word),
+                "{start} {body}, {workers} workers"
+            );
+            let has = |name: &str| answer.header(name).is_some();
+            assert_eq!(has("X-Payrelay-Id"), status == 503, "{start}");
+            assert_eq!(has("Retry-After"), status == 503);
+            assert_eq!(has("Allow"), status == 405);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_has_failed_too_often_is_verified_one_request_at_a_time() {
+    let front = Front::open(0);
+    let mut client = front.client();
+    let forged = request("POST /signed/till-7", b"x");
+    for word in ["bad-signature", "bad-signature", "too-many", "too-many"] {
+        assert_eq!(client.send(&forged).answer().outcome(), word);
+    }
+    // The signature of no other request of such a peer is computed meanwhile.
+    let refused = || {
+        let refusals = front.handler.metrics.text(&Default::default());
+        let line = refusals
+            .lines()
+            .find_map(|line| line.strip_prefix("payrelay_signature_refusals_total{"));
+        line.map(|line| line.to_owned())
+    };
+    let before = refused();
+    let turn = front.handler.suspect.lock();
+    let answer = client.send(&forged).answer();
+    assert_eq!((answer.status, answer.outcome()), (429, "too-many"));
+    assert!(answer.header("Retry-After").is_some());
+    drop(turn);
+    assert_eq!(refused(), before);
+    // A route that verifies nothing is not concerned.
+    client.send(request("POST /notify/till-7", b""));
+    assert_eq!(client.answer().outcome(), "offline");
+}
+
+#[test]
+fn a_request_goes_to_a_worker_in_canonical_form() {
+    let text = "POST /notify/a?b=%20c HTTP/1.1\r\nHost: pay\r\nX-Sign: a: b,c\r\nConnection: keep-alive, X-Hop\r\n\
+        x-hop: 1\r\nKeep-Alive: 1\r\nProxy-Anything: 1\r\nTE: trailers;q=NaN\r\nTrailer: x\r\nUpgrade: h2c\r\n\
+        Expect: 100-continue\r\nX-Payrelay-Peer: 203.0.113.1:1\r\nx-PAYRELAY-proof: 1\r\n\
+        x-payrelay-REQUEST: 0\r\nAccept: \r\n\r\n";
+    let mut slots = [httparse::EMPTY_HEADER; crate::edge::framing::HEADERS_MAX];
+    let head = crate::edge::framing::parse_head(text.as_bytes(), &mut slots, 0).expect("a head");
+    let request = Request {
+        method: head.method,
+        target: &head.target,
+        headers: head.headers,
+        body: b"",
+        peer: "203.0.113.7:1234".parse().expect("an address"),
+    };
+    let mut out = Vec::new();
+    super::head::write(&mut out, &request, 17);
+    assert_eq!(
+        String::from_utf8_lossy(&out),
+        format!(
+            "POST /notify/a?b=%20c HTTP/1.1\r\nHost: pay\r\nX-Sign: a: b,c\r\nAccept: \r\n\
+             x-payrelay-peer: 203.0.113.7:1234\r\n{NUMBER_HEADER}: 17\r\n\r\n"
+        )
+    );
+}
+
+#[test]
+fn bodies_of_every_size_and_many_at_once_are_not_mixed_up() {
+    let front = Front::open(2);
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let front = &front;
+            scope.spawn(move || {
+                let mut client = front.client();
+                for round in 0..50 {
+                    // The body says which status its answer has.
+                    let known = (number + round) % 2 == 0;
+                    let id = if known { "till-7" } else { "till-9" };
+                    let filler = "x".repeat(100_000 * (round % 3));
+                    client.send(request(
+                        "POST /form",
+                        format!("id={id}&f={filler}").as_bytes(),
+                    ));
+                    let status = if known { 503 } else { 404 };
+                    assert_eq!(client.answer().status, status);
+                }
+            });
+        }
+    });
+    let text = front.handler.metrics.text(&Default::default());
+    assert!(
+        text.contains("payrelay_http_worker_requests_total 400\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_link_that_breaks_is_replaced_and_its_requests_are_answered() {
+    let front = Front::open(1);
+    let mut client = front.client();
+    client.send(request("POST /nowhere", b""));
+    assert_eq!(client.answer().status, 404);
+    front.pool.as_ref().expect("a pool").link().cut();
+    // What was written before the break was noticed is lost, and its provider told to try again.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = front.client();
+        client.send(request("POST /nowhere", b""));
+        if client.answer().status == 404 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "never replaced");
+    }
+}
+
+#[test]
+fn without_workers_the_link_is_not_proven() {
+    let (socket, server) = WorkerSocket::bind().expect("a socket");
+    let (_proof, proven) = bounded(1);
+    let fds = FdBudget::with(100);
+    let pending = Arc::new(PendingRequests::default());
+    let opened = WorkerLink::open_within(
+        Duration::from_millis(50),
+        socket.path(),
+        pending,
+        proven,
+        &fds,
+    );
+    assert!(matches!(opened, Err(LinkError::Unproven)));
+    drop(server);
+}
+
+#[test]
+fn the_link_takes_its_descriptors_from_the_budget_and_gives_them_back() {
+    let Front {
+        house, pool, fds, ..
+    } = Front::open(1);
+    assert_eq!(fds.free(), 1000 - LINK_FDS);
+    drop((house, pool));
+    assert_eq!(fds.free(), 1000);
+    let few = FdBudget::with(LINK_FDS - 1);
+    let refused = Pool::start(1, &handler(), &few);
+    assert!(
+        matches!(refused, Err(PoolError::Link(LinkError::Descriptors { free })) if free == LINK_FDS - 1)
+    );
+}
+
+#[test]
+fn the_socket_is_private_and_is_removed() {
+    let (socket, server) = WorkerSocket::bind().expect("a socket");
+    let directory = socket.path().parent().expect("a directory").to_owned();
+    let mode = std::fs::metadata(&directory).expect("a directory");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o700);
+    drop(server);
+    drop(socket);
+    assert!(!directory.exists());
 }

@@ -79,6 +79,16 @@ impl Failures {
         self.most.load(Ordering::Relaxed)
     }
 
+    /// How long a peer that has failed too often is still answered 429; `None`: it has not. A peer that shares its count with
+    /// others, because too many peers have failed, has not either: it may never have failed itself.
+    pub fn left(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
+        let counted = self.counted.lock();
+        let since = counted.since?;
+        let left = (since + WINDOW).checked_duration_since(now)?;
+        let failed = *counted.peers.get(&Block::from(peer))?;
+        (failed > self.most()).then_some(left)
+    }
+
     /// `peer` has failed.
     pub fn count(&self, peer: IpAddr, now: Instant) -> Judged {
         let most = self.most();

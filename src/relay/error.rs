@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::bus;
-use crate::edge::LanesError;
+use crate::http::{LinkError, PoolError};
 use crate::outbox::OpenError;
 use crate::tls::BadIdentity;
 
@@ -18,8 +18,8 @@ pub enum StartError {
     NoListener(SocketAddr),
     /// A certificate or its key is not to be had.
     Tls(BadIdentity),
-    /// There is no way to the HTTP pool, or the process may not open enough files for one.
-    Lanes(LanesError),
+    /// There is no way to the HTTP workers, or the process may not open enough files for one.
+    Pool(PoolError),
     /// The outbox cannot be used.
     Outbox(OpenError),
     /// The bus cannot be used.
@@ -35,10 +35,10 @@ impl StartError {
             Self::Listen(..)
             | Self::NoListener(_)
             | Self::Tls(_)
-            | Self::Lanes(LanesError::Descriptors { .. })
+            | Self::Pool(PoolError::Link(LinkError::Descriptors { .. }))
             | Self::Bus(bus::StartError::Config(_)) => 78,
             Self::Outbox(error) if error.needs_a_person() => 78,
-            Self::Lanes(_)
+            Self::Pool(_)
             | Self::Outbox(_)
             | Self::Bus(bus::StartError::Thread(_))
             | Self::System(..) => 1,
@@ -74,7 +74,10 @@ impl fmt::Display for StartError {
                  give the socket unit (ListenStream=) and this file the same addresses"
             ),
             Self::Tls(error) => write!(f, "{error}"),
-            Self::Lanes(error) => write!(f, "{error}"),
+            Self::Pool(PoolError::Link(error)) => write!(f, "{error}"),
+            Self::Pool(PoolError::Thread(error)) => {
+                write!(f, "cannot start the HTTP workers: {error}")
+            }
             Self::Outbox(error) => write!(f, "{error}"),
             Self::Bus(error) => write!(f, "{error}"),
             Self::System(what, error) => write!(f, "cannot start {what}: {error}"),

@@ -41,7 +41,7 @@ fn what_is_not_toml_says_where() {
 #[test]
 fn places_count_characters_and_every_kind_of_line_end() {
     let text =
-        "\u{feff}# 支付\r\n[http]\r\n\tworkers = 0\r\n\t\"é\" = 1\n[[route]]\npath = \"/支{id}\"";
+        "\u{feff}# 支付\r\n[http]\r\n\tworkers = 99\r\n\t\"é\" = 1\n[[route]]\npath = \"/支{id}\"";
     let places: Vec<_> = bad(text)
         .lines()
         .map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(" "))
@@ -49,7 +49,7 @@ fn places_count_characters_and_every_kind_of_line_end() {
     assert_eq!(
         places,
         [
-            "relay.toml:3:12 http.workers = 0",
+            "relay.toml:3:12 http.workers = 99",
             "relay.toml:4:2 http.\"é\"",
             "relay.toml:6:8 route[0].path = \"/支{id}\""
         ]
@@ -59,7 +59,7 @@ fn places_count_characters_and_every_kind_of_line_end() {
 #[test]
 fn every_error_is_told_in_the_files_order() {
     let text = "[admin]\nlisten = 1\n[[route]]\nid = \"?\"\n[log]\nlevel = \"loud\"\n[tcp]\nqueue = 0\n\
-        [http]\nworkers = 0\nworker = 1\n[[route]]\npath = 1\n";
+        [http]\nworkers = 99\nworker = 1\n[[route]]\npath = 1\n";
     let lines: Vec<_> = bad(text)
         .lines()
         .map(|line| line.split(':').nth(1).unwrap().to_owned())

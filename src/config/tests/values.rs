@@ -125,7 +125,9 @@ fn the_defaults_are_these() {
     assert!(BackendId::parse(&config.node).is_ok());
     let http = &config.http;
     assert_eq!(http.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!((http.workers, http.max_body), (4, 1 << 20));
+    assert_eq!((http.workers, http.max_body), (0, 1 << 20));
+    let cluster = good(&format!("[redis]\nurl = \"redis://127.0.0.1\"\n{LEAST}"));
+    assert!((2..=8).contains(&cluster.http.workers));
     assert_eq!((http.max_connections, http.max_in_flight), (1024, 256));
     assert_eq!(http.request_deadline, Duration::from_secs(10));
     let tcp = &config.tcp;
@@ -178,7 +180,7 @@ fn answer(status: u16, content_type: &str, body: &str) -> Answer {
 #[test]
 fn both_ends_of_every_limit_are_allowed() {
     for (key, least, most) in [
-        ("http.workers", "1", "64"),
+        ("http.workers", "0", "64"),
         ("http.max_body", "\"1B\"", "\"64MiB\""),
         ("http.max_connections", "1", "65536"),
         ("http.max_in_flight", "1", "4096"),

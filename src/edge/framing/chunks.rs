@@ -1,6 +1,7 @@
 //! Chunked bodies, decoded as they come in. Pure: bytes in, bytes or a refusal out.
 
 use super::is_token;
+use crate::edge::limits::{TRAILER_BYTES_MAX, TRAILERS_MAX};
 use crate::edge::refusal::{Malformed, Refusal};
 
 /// The longest extension of one chunk, in bytes. Nobody uses them; whoever sends more is up to something.
@@ -8,12 +9,6 @@ const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 
 /// The most hex digits of a chunk's size: 4 GiB, far beyond any `max_body`, and no overflow in any parser.
 const CHUNK_SIZE_DIGITS_MAX: u32 = 8;
-
-/// The longest trailer section, in bytes.
-pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
-
-/// The most trailer lines.
-pub const TRAILERS_MAX: usize = 32;
 
 /// Decodes a chunked body in place, piece by piece as it comes in.
 #[derive(Debug)]

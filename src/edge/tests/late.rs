@@ -1,32 +1,27 @@
 //! Answers that come later, from another thread: here, the test's own.
 
 use super::*;
-use crate::claims::Reply;
 
 /// More than the sockets of one connection hold.
 const LARGE_BYTES: usize = 24 * 1024 * 1024;
 
-/// Hands every ticket to the test.
-struct Hand(Sender<(String, Ticket)>);
+/// Hands every responder to the test.
+struct Hand(Sender<(String, Responder)>);
 
 impl Handler for Hand {
-    fn is_quick(&self) -> bool {
-        true
-    }
-
-    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+    fn handle(&self, request: &Request<'_>, responder: Responder) {
         let body = String::from_utf8_lossy(request.body).into_owned();
-        let _ = self.0.send((body, ticket));
+        let _ = self.0.send((body, responder));
     }
 }
 
-fn open_hand(limits: Limits) -> (House, Receiver<(String, Ticket)>) {
-    let (hand, tickets) = unbounded();
-    (open(limits, 20, Hand(hand)), tickets)
+fn open_hand(limits: Limits) -> (House, Receiver<(String, Responder)>) {
+    let (hand, responders) = unbounded();
+    (open(limits, 20, Hand(hand)), responders)
 }
 
-fn next(tickets: &Receiver<(String, Ticket)>) -> (String, Ticket) {
-    tickets.recv_timeout(PATIENCE).expect("a request")
+fn next(responders: &Receiver<(String, Responder)>) -> (String, Responder) {
+    responders.recv_timeout(PATIENCE).expect("a request")
 }
 
 fn reply(body: impl Into<Vec<u8>>) -> Reply {
@@ -49,7 +44,7 @@ impl Client {
         half.expect("half a close");
     }
 
-    /// Waits until the front has taken what was sent so far from its socket.
+    /// Waits until the relay has taken what was sent so far from its socket.
     fn wait_taken(&self) {
         let port = |addr: std::io::Result<SocketAddr>| {
             format!(":{:04X}", addr.expect("an address").port())
@@ -80,100 +75,28 @@ impl Client {
 
 #[test]
 fn pipelined_requests_are_answered_in_order_one_at_a_time() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let mut client = house.client();
     client.post("1").post("2").post("3");
     for number in ["1", "2", "3"] {
-        let (body, ticket) = next(&tickets);
+        let (body, responder) = next(&responders);
         assert_eq!(body, number);
         client.wait_taken();
-        assert!(tickets.is_empty(), "the next before the answer");
-        ticket.pay(&reply(number));
+        assert!(responders.is_empty(), "the next before the answer");
+        responder.answer(&reply(number));
         assert_eq!(client.answer().body, number);
     }
-    assert_eq!(house.front.connections(), 1);
-}
-
-#[test]
-fn what_is_asked_while_the_answer_is_being_sent_keeps_nobody_waiting() {
-    alone(
-        "edge::tests::late::what_is_asked_while_the_answer_is_being_sent_keeps_nobody_waiting",
-        || {
-            let (house, tickets) = open_hand(limits());
-            let (mut client, mut other) = (house.client(), house.client());
-            house.wait_connections(2);
-            let threads = entries("/proc/self/task");
-            for _ in 0..3 {
-                client.post("1");
-                let (_, mut ticket) = next(&tickets);
-                let one = reply("one");
-                let sending = ticket.begin(&one).expect("it is owed");
-                let sent = sending.send();
-                // It has its answer, and the thread that sent it is not let on for a while.
-                assert_eq!(client.answer().body, "one");
-                client.post("2").wait_taken();
-                for body in ["a", "b"] {
-                    other.post(body);
-                    let (heard, ticket) = next(&tickets);
-                    assert_eq!(heard, body, "before the end of the answer to 1");
-                    ticket.pay(&reply(body));
-                    assert_eq!(other.answer().body, body);
-                }
-                assert_eq!(entries("/proc/self/task"), threads);
-                sending.end(sent);
-                let (body, ticket) = next(&tickets);
-                assert_eq!(body, "2");
-                ticket.pay(&reply("two"));
-                assert_eq!(client.answer().body, "two");
-            }
-        },
-    );
-}
-
-#[test]
-fn what_is_asked_while_a_large_answer_is_being_sent_is_served_behind_it() {
-    let (house, tickets) = open_hand(limits());
-    let large = large();
-    let mut client = house.client();
-    client.post("1");
-    let (_, mut ticket) = next(&tickets);
-    let one = reply(large.clone());
-    let sending = ticket.begin(&one).expect("it is owed");
-    let sent = sending.send();
-    client.post("2").wait_taken();
-    sending.end(sent);
-    assert!(client.answer().body.as_bytes() == large, "not whole");
-    let (body, ticket) = next(&tickets);
-    assert_eq!(body, "2");
-    ticket.pay(&reply("two"));
-    assert_eq!(client.answer().body, "two");
-}
-
-#[test]
-fn an_answer_that_is_being_sent_when_its_peer_ends_is_sent_once() {
-    let (house, tickets) = open_hand(limits());
-    let mut client = house.client();
-    client.post("1");
-    let (_, mut ticket) = next(&tickets);
-    let one = reply("one");
-    let sending = ticket.begin(&one).expect("it is owed");
-    client.end_sending();
-    client.wait_taken();
-    let sent = sending.send();
-    sending.end(sent);
-    assert_eq!(client.answer().body, "one");
-    client.expect_end();
-    house.wait_descriptors(18);
+    assert_eq!(house.listener.connections(), 1);
 }
 
 #[test]
 fn a_client_that_has_ended_its_sending_gets_its_answer_late() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let mut client = house.client();
     client.post("x").end_sending();
-    let (_, ticket) = next(&tickets);
+    let (_, responder) = next(&responders);
     client.wait_taken();
-    ticket.pay(&reply("late"));
+    responder.answer(&reply("late"));
     assert_eq!(client.answer().body, "late");
     client.expect_end();
     house.wait_descriptors(18);
@@ -181,11 +104,11 @@ fn a_client_that_has_ended_its_sending_gets_its_answer_late() {
 
 #[test]
 fn a_large_late_answer_reaches_a_slow_reader_whole() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let large = large();
     let mut client = house.client();
     client.post("x");
-    next(&tickets).1.pay(&reply(large.clone()));
+    next(&responders).1.answer(&reply(large.clone()));
     // What its sockets did not take is left to the connection's own thread, and nothing has been read yet.
     assert!(client.answer().body.as_bytes() == large, "not whole");
     client.expect_end();
@@ -194,16 +117,16 @@ fn a_large_late_answer_reaches_a_slow_reader_whole() {
 
 #[test]
 fn a_large_late_answer_survives_what_is_sent_behind_its_request() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let large = large();
     let mut client = house.client();
     client.post("x");
-    next(&tickets).1.pay(&reply(large.clone()));
+    next(&responders).1.answer(&reply(large.clone()));
     // Too late to be answered on this connection, but no reason to reset it.
     client.post("y");
     assert!(client.answer().body.as_bytes() == large, "not whole");
     client.expect_end();
-    assert!(tickets.is_empty());
+    assert!(responders.is_empty());
 }
 
 #[test]
@@ -211,20 +134,20 @@ fn a_request_begun_behind_a_large_late_answer_is_served() {
     alone(
         "edge::tests::late::a_request_begun_behind_a_large_late_answer_is_served",
         || {
-            let (house, tickets) = open_hand(limits());
+            let (house, responders) = open_hand(limits());
             let large = large();
             let mut client = house.client();
             client.post("x");
-            let (_, ticket) = next(&tickets);
+            let (_, responder) = next(&responders);
             client.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
             client.wait_taken();
             wait_asleep("http-conn-0"); // so it waits for the answer now
-            ticket.pay(&reply(large.clone()));
+            responder.answer(&reply(large.clone()));
             assert!(client.answer().body.as_bytes() == large, "not whole");
             client.send("cde");
-            let (body, ticket) = next(&tickets);
+            let (body, responder) = next(&responders);
             assert_eq!(body, "abcde");
-            ticket.pay(&reply("y"));
+            responder.answer(&reply("y"));
             assert_eq!(client.answer().body, "y");
         },
     );
@@ -232,15 +155,15 @@ fn a_request_begun_behind_a_large_late_answer_is_served() {
 
 #[test]
 fn a_peer_that_resets_before_its_answer_leaves_nothing_behind() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let mut client = house.client();
     client.post("x");
-    let (_, ticket) = next(&tickets);
+    let (_, responder) = next(&responders);
     socket2::SockRef::from(&client.stream)
         .set_linger(Some(Duration::ZERO))
         .expect("a linger");
     drop(client);
-    ticket.pay(&reply("nobody reads this"));
+    responder.answer(&reply("nobody reads this"));
     house.wait_connections(0);
     house.wait_descriptors(18);
     assert!(house.words.is_empty());
@@ -248,14 +171,14 @@ fn a_peer_that_resets_before_its_answer_leaves_nothing_behind() {
 
 #[test]
 fn an_answer_that_never_comes_is_given_once_and_the_late_one_is_harmless() {
-    let (house, tickets) = open_hand(Limits {
+    let (house, responders) = open_hand(Limits {
         answer_deadline: Duration::from_millis(100),
         ..limits()
     });
     for sends_more in [false, true] {
         let mut client = house.client();
         client.post("x");
-        let (_, ticket) = next(&tickets);
+        let (_, responder) = next(&responders);
         if sends_more {
             client.post("y");
         }
@@ -263,40 +186,36 @@ fn an_answer_that_never_comes_is_given_once_and_the_late_one_is_harmless() {
         assert_eq!((answer.status, answer.outcome()), (503, "timeout"));
         assert!(answer.says_close());
         assert_eq!(house.word(), "timeout");
-        ticket.pay(&reply("late"));
+        responder.answer(&reply("late"));
         client.end_sending();
         client.expect_end();
         house.wait_descriptors(18);
     }
-    assert!(house.words.is_empty() && tickets.is_empty());
+    assert!(house.words.is_empty() && responders.is_empty());
 }
 
 #[test]
 fn closing_waits_for_an_owed_answer_which_says_so() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let mut client = house.client();
     client.post("x");
-    let (_, ticket) = next(&tickets);
-    house.front.close();
-    assert!(!house.front.wait_empty(Instant::now()));
-    ticket.pay(&reply("late"));
+    let (_, responder) = next(&responders);
+    house.listener.close();
+    assert!(!house.listener.wait_empty(Instant::now()));
+    responder.answer(&reply("late"));
     let answer = client.answer();
     assert_eq!(answer.body, "late");
     assert!(answer.says_close());
     client.expect_end();
-    assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+    assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]
 fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_it() {
     struct Large(Vec<u8>);
     impl Handler for Large {
-        fn is_quick(&self) -> bool {
-            true
-        }
-
-        fn handle(&self, _: &Request<'_>, ticket: Ticket) {
-            ticket.pay(&reply(self.0.clone()));
+        fn handle(&self, _: &Request<'_>, responder: Responder) {
+            responder.answer(&reply(self.0.clone()));
         }
     }
     alone(
@@ -307,20 +226,20 @@ fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_i
             let mut client = house.client();
             client.post("x").head();
             wait_asleep("http-conn-0"); // its socket is full
-            house.front.close();
+            house.listener.close();
             while client.unread.len() < LARGE_BYTES {
                 assert_ne!(client.more(), 0, "closed within the answer");
             }
             assert!(std::mem::take(&mut client.unread) == large, "not whole");
             client.expect_end();
-            assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+            assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
         },
     );
 }
 
 #[test]
 fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
-    let (hand, tickets) = unbounded();
+    let (hand, responders) = unbounded();
     let limits = Limits {
         answer_deadline: 3 * PATIENCE,
         ..limits()
@@ -328,28 +247,28 @@ fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
     let house = open_with(limits, 20, Hand(hand), Duration::from_millis(100));
     let mut client = house.client();
     client.post("x");
-    let (_, ticket) = next(&tickets);
+    let (_, responder) = next(&responders);
     client.wait_taken();
-    ticket.pay(&reply("late"));
+    responder.answer(&reply("late"));
     assert_eq!(client.answer().body, "late");
     client.expect_end();
 }
 
 #[test]
 fn whoever_is_owed_an_answer_is_never_evicted() {
-    let (house, tickets) = open_hand(Limits {
+    let (house, responders) = open_hand(Limits {
         max_connections: 2,
         ..limits()
     });
     let mut owed = house.client();
     owed.post("owed");
-    let (_, ticket) = next(&tickets);
+    let (_, responder) = next(&responders);
     // Kept, so that each newcomer finds the house full.
     let mut others = Vec::new();
     for round in 0..10 {
         let mut other = house.client();
         other.post("other");
-        next(&tickets).1.pay(&reply("other"));
+        next(&responders).1.answer(&reply("other"));
         assert_eq!(other.answer().body, "other", "round {round}");
         others.push(other);
     }
@@ -357,24 +276,24 @@ fn whoever_is_owed_an_answer_is_never_evicted() {
     for other in &mut others[..last] {
         other.expect_end();
     }
-    ticket.pay(&reply("owed"));
+    responder.answer(&reply("owed"));
     assert_eq!(owed.answer().body, "owed");
     // And now it is one of those who wait, for longer than anybody.
     let mut others = [house.client(), house.client()];
     for other in &mut others {
         other.post("other");
-        next(&tickets).1.pay(&reply("other"));
+        next(&responders).1.answer(&reply("other"));
         assert_eq!(other.answer().body, "other");
     }
     owed.expect_end();
 }
 
 #[test]
-fn a_ticket_that_is_dropped_late_is_answered() {
-    let (house, tickets) = open_hand(limits());
+fn a_responder_that_is_dropped_late_is_answered() {
+    let (house, responders) = open_hand(limits());
     let mut client = house.client();
     client.post("x");
-    drop(next(&tickets));
+    drop(next(&responders));
     let answer = client.answer();
     assert_eq!((answer.status, answer.outcome()), (503, "timeout"));
     assert_eq!(answer.header("Retry-After"), Some("1"));
@@ -383,10 +302,10 @@ fn a_ticket_that_is_dropped_late_is_answered() {
 
 #[test]
 fn a_late_answer_to_http_1_0_ends_the_connection() {
-    let (house, tickets) = open_hand(limits());
+    let (house, responders) = open_hand(limits());
     let mut client = house.client();
     client.send("POST /x HTTP/1.0\r\nContent-Length: 1\r\n\r\nx");
-    next(&tickets).1.pay(&reply("late"));
+    next(&responders).1.answer(&reply("late"));
     let answer = client.answer();
     assert_eq!(answer.body, "late");
     assert!(answer.says_close());

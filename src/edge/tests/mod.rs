@@ -1,12 +1,10 @@
-//! The gatehouse from outside: real sockets, a handler of the test's own. Here is what the tests speak in.
+//! The HTTP front end from outside: real sockets, a handler of the test's own. Here is what the tests share.
 
 mod late;
 mod room;
-mod sideline;
 mod storm;
 mod strain;
 mod talk;
-mod together;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,14 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
 
 use super::*;
 use crate::fds::FdBudget;
-use crate::readiness;
 use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES, spawn};
 
 /// How long a test waits for what must happen.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers with what it was asked.
 struct Echo;
@@ -40,12 +38,8 @@ impl Echo {
 }
 
 impl Handler for Echo {
-    fn is_quick(&self) -> bool {
-        true
-    }
-
-    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
-        ticket.pay(&Self::reply(request));
+    fn handle(&self, request: &Request<'_>, responder: Responder) {
+        responder.answer(&Self::reply(request));
     }
 }
 
@@ -53,30 +47,22 @@ impl Handler for Echo {
 struct Clumsy;
 
 impl Handler for Clumsy {
-    fn is_quick(&self) -> bool {
-        true
-    }
-
-    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+    fn handle(&self, request: &Request<'_>, responder: Responder) {
         assert_ne!(request.target, "/fall");
-        Echo.handle(request, ticket);
+        Echo.handle(request, responder);
     }
 }
 
 /// Says when it is asked, and answers from another thread when it is told to.
 struct Gate {
     asked: Sender<()>,
-    held: Sender<(Reply, Ticket)>,
-    _payer: JoinOnDrop,
+    held: Sender<(Reply, Responder)>,
+    _answerer: JoinOnDrop,
 }
 
 impl Handler for Gate {
-    fn is_quick(&self) -> bool {
-        true
-    }
-
-    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
-        let _ = self.held.send((Echo::reply(request), ticket));
+    fn handle(&self, request: &Request<'_>, responder: Responder) {
+        let _ = self.held.send((Echo::reply(request), responder));
         let _ = self.asked.send(());
     }
 }
@@ -84,18 +70,18 @@ impl Handler for Gate {
 fn gate() -> (Gate, Receiver<()>, Sender<()>) {
     let (asked, was_asked) = unbounded();
     let (tell, told) = unbounded();
-    let (held, holding) = unbounded();
-    let payer = spawn("payer", SMALL_STACK_BYTES, move || {
-        for (reply, ticket) in holding {
+    let (held, holding) = unbounded::<(Reply, Responder)>();
+    let answerer = spawn("answerer", SMALL_STACK_BYTES, move || {
+        for (reply, responder) in holding {
             let _ = told.recv_timeout(PATIENCE);
-            Ticket::pay(ticket, &reply);
+            responder.answer(&reply);
         }
     })
     .expect("a thread");
     let gate = Gate {
         asked,
         held,
-        _payer: payer,
+        _answerer: answerer,
     };
     (gate, was_asked, tell)
 }
@@ -108,7 +94,7 @@ impl Watcher for Words {
     }
 }
 
-pub(super) fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         max_connections: 10,
         max_body: 100_000,
@@ -117,8 +103,8 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-pub(super) struct House {
-    pub(super) front: Front,
+pub(crate) struct House {
+    pub(crate) listener: HttpListener,
     pub(super) fds: FdBudget,
     words: Receiver<&'static str>,
 }
@@ -131,16 +117,17 @@ fn open_with(limits: Limits, fds: usize, handler: impl Handler, idle_max: Durati
     open_shared(limits, fds, Arc::new(handler), idle_max)
 }
 
-pub(super) fn open_shared(
+pub(crate) fn open_shared(
     limits: Limits,
     fds: usize,
     handler: Arc<dyn Handler>,
     idle_max: Duration,
 ) -> House {
     let (say, words) = unbounded();
-    let fds = FdBudget::with(fds + poller_fds());
+    // The tests' figures leave out what wakes the accept thread.
+    let fds = FdBudget::with(fds + OWN_FDS - 2);
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    let front = Front::start_with(
+    let listener = HttpListener::start_with(
         "http",
         listener,
         limits,
@@ -149,18 +136,42 @@ pub(super) fn open_shared(
         Arc::new(Words(say)),
         idle_max,
     )
-    .expect("a front");
-    House { front, fds, words }
+    .expect("a listener");
+    House {
+        listener,
+        fds,
+        words,
+    }
 }
 
-/// What a front takes beside its two descriptors, on this machine; the tests' figures leave it out.
-fn poller_fds() -> usize {
-    front::pollers() * readiness::FDS
+/// A request that was handed over, and its client, which waits for the answer.
+pub(crate) fn handed_over() -> (Responder, Client) {
+    struct Hand(Sender<Responder>);
+    impl Handler for Hand {
+        fn handle(&self, _: &Request<'_>, responder: Responder) {
+            let _ = self.0.send(responder);
+        }
+    }
+    // One listener for all tests of the process: it serves as many as they like.
+    static SHARED: std::sync::LazyLock<Mutex<(House, Receiver<Responder>)>> =
+        std::sync::LazyLock::new(|| {
+            let (hand, handed) = unbounded();
+            let limits = Limits {
+                max_connections: 4096,
+                ..limits()
+            };
+            Mutex::new((open(limits, 4096, Hand(hand)), handed))
+        });
+    let shared = SHARED.lock();
+    let mut client = shared.0.client();
+    client.post("");
+    let responder = shared.1.recv_timeout(PATIENCE).expect("a request");
+    (responder, client)
 }
 
 impl House {
-    pub(super) fn client(&self) -> Client {
-        self.client_of(TcpStream::connect(self.front.addr()).expect("a connection"))
+    pub(crate) fn client(&self) -> Client {
+        self.client_of(TcpStream::connect(self.listener.addr()).expect("a connection"))
     }
 
     fn client_of(&self, stream: TcpStream) -> Client {
@@ -172,7 +183,7 @@ impl House {
         }
     }
 
-    pub(super) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         self.words.recv_timeout(PATIENCE).expect("a refusal")
     }
 
@@ -188,34 +199,44 @@ impl House {
     /// Waits until so many are connected.
     fn wait_connections(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while self.front.connections() != count {
-            assert!(Instant::now() < deadline, "still {:?}", self.front);
+        while self.listener.connections() != count {
+            assert!(Instant::now() < deadline, "still {:?}", self.listener);
             std::thread::yield_now();
         }
     }
 }
 
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    pub(super) body: String,
+    pub(crate) body: String,
+}
+
+impl Client {
+    /// Whether nothing has come yet.
+    pub(crate) fn has_no_answer(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("an option");
+        let peeked = self.stream.peek(&mut [0; 1]);
+        self.stream.set_nonblocking(false).expect("an option");
+        self.unread.is_empty() && peeked.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    }
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
             key.eq_ignore_ascii_case(name).then_some(value)
         })
     }
 
-    pub(super) fn outcome(&self) -> &str {
+    pub(crate) fn outcome(&self) -> &str {
         self.header("X-Payrelay-Outcome").unwrap_or("none")
     }
 
@@ -225,11 +246,7 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.stream.local_addr().expect("an address")
-    }
-
-    pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).expect("sent");
         self
     }
@@ -278,12 +295,12 @@ impl Client {
         answer
     }
 
-    pub(super) fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         self.answer_to(false)
     }
 
     /// Waits for the end, whether by FIN or by RST; nothing more may come.
-    pub(super) fn expect_end(&mut self) {
+    pub(crate) fn expect_end(&mut self) {
         assert!(self.unread.is_empty(), "{:?}", self.unread);
         let mut buffer = [0; 16];
         match self.stream.read(&mut buffer) {
@@ -296,7 +313,7 @@ impl Client {
 /// Runs `work` in a process of its own, for it counts or limits what the whole process has. All its
 /// threads share one heap that is large from the start, so that under a limit of address space only
 /// what is asked for in whole mappings is refused, as stacks are.
-pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
+pub(crate) fn alone(test: &str, work: impl FnOnce()) {
     const MARK: &str = "PAYRELAY_TEST_ALONE";
     const HEAP: &str = "glibc.malloc.arena_max=1:glibc.malloc.top_pad=16777216";
     if std::env::var_os(MARK).is_some() {
@@ -318,12 +335,12 @@ pub(in crate::edge) fn alone(test: &str, work: impl FnOnce()) {
 }
 
 /// How many there are in a directory of procfs.
-pub(in crate::edge) fn entries(directory: &str) -> usize {
+pub(crate) fn entries(directory: &str) -> usize {
     std::fs::read_dir(directory).expect("procfs").count()
 }
 
 /// Waits until the only thread of that name waits for something.
-pub(in crate::edge) fn wait_asleep(name: &str) {
+pub(crate) fn wait_asleep(name: &str) {
     let is_asleep = || {
         std::fs::read_dir("/proc/self/task")
             .expect("procfs")

@@ -22,7 +22,7 @@ fn at_the_cap_the_longest_waiting_makes_room() {
     second.expect_end();
     assert_eq!(house.word(), "evicted");
     assert_eq!(first.post("c").answer().status, 200);
-    assert_eq!(house.front.connections(), 2);
+    assert_eq!(house.listener.connections(), 2);
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn without_a_descriptor_somebody_makes_room_too() {
     let mut second = house.client();
     assert_eq!(second.post("b").answer().status, 200);
     first.expect_end();
-    let House { front, fds, .. } = house;
-    drop((front, second));
-    assert_eq!(fds.free(), 3 + poller_fds());
+    let House { listener, fds, .. } = house;
+    drop((listener, second));
+    assert_eq!(fds.free(), 3 + OWN_FDS - 2);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_flood_of_idle_connections_locks_nobody_out() {
             assert_eq!(house.client().post("x").answer().status, 200);
         }
     }
-    assert!(house.front.connections() <= 8);
+    assert!(house.listener.connections() <= 8);
 }
 
 #[test]
@@ -143,15 +143,15 @@ fn closing_ends_the_idle_refuses_the_begun_and_lets_the_busy_finish() {
     asked.recv_timeout(PATIENCE).expect("a request");
     house.wait_connections(4);
 
-    house.front.close();
+    house.listener.close();
     idle.expect_end();
     fresh.expect_end();
     assert!(
-        TcpStream::connect(house.front.addr()).is_err(),
+        TcpStream::connect(house.listener.addr()).is_err(),
         "still listening"
     );
     assert!(
-        !house.front.wait_empty(Instant::now()),
+        !house.listener.wait_empty(Instant::now()),
         "two are still there"
     );
     let refused = begun.send("xy").answer();
@@ -163,10 +163,10 @@ fn closing_ends_the_idle_refuses_the_begun_and_lets_the_busy_finish() {
     assert_eq!(finished.body, "POST /x b");
     assert!(finished.says_close());
     drop((begun, busy));
-    assert!(house.front.wait_empty(Instant::now() + PATIENCE));
-    assert_eq!(house.front.connections(), 0);
+    assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
+    assert_eq!(house.listener.connections(), 0);
     house.wait_descriptors(18);
-    house.front.close(); // twice is no harm
+    house.listener.close(); // twice is no harm
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_request_sent_while_closing_is_told_so() {
     let mut client = house.client();
     client.post("a").post("b"); // the second waits behind the first
     asked.recv_timeout(PATIENCE).expect("a request");
-    house.front.close();
+    house.listener.close();
     tell.send(()).expect("a gate");
     let first = client.answer();
     assert!(first.says_close(), "nothing is promised that is not kept");
@@ -193,9 +193,9 @@ fn dropping_the_front_cuts_whoever_is_left() {
     let mut begun = house.client();
     begun.send("POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     begun.head();
-    drop(house.front);
+    drop(house.listener);
     begun.expect_end();
-    assert_eq!(house.fds.free(), 20 + poller_fds());
+    assert_eq!(house.fds.free(), 20 + OWN_FDS - 2);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn accept_outlives_a_lack_of_descriptors() {
             limit(Some(3));
             let [mut first, mut second] = newcomers.map(|socket| {
                 socket
-                    .connect(&house.front.addr().into())
+                    .connect(&house.listener.addr().into())
                     .expect("a connection");
                 house.client_of(socket.into())
             });
@@ -272,7 +272,7 @@ fn accept_outlives_a_lack_of_descriptors() {
                 200,
                 "those inside are served"
             );
-            assert_eq!(house.front.connections(), 1);
+            assert_eq!(house.listener.connections(), 1);
             limit(before.current);
             assert_eq!(first.answer().body, "POST /x first");
             assert_eq!(second.answer().body, "POST /x second");

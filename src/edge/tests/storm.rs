@@ -22,9 +22,9 @@ impl Random {
     }
 }
 
-/// Answers at once, or hands the ticket to one of some payers, who are now quick and now slow.
+/// Answers at once, or hands the responder to one of some answerers, who are now quick and now slow.
 struct Moody {
-    payers: Vec<Sender<(Reply, Ticket)>>,
+    answerers: Vec<Sender<(Reply, Responder)>>,
     asked: AtomicUsize,
     /// The bodies of all that it was asked, if anybody wants to know.
     heard: Option<Sender<Vec<u8>>>,
@@ -32,11 +32,7 @@ struct Moody {
 }
 
 impl Handler for Moody {
-    fn is_quick(&self) -> bool {
-        true
-    }
-
-    fn handle(&self, request: &Request<'_>, ticket: Ticket) {
+    fn handle(&self, request: &Request<'_>, responder: Responder) {
         let reply = Reply {
             status: 200,
             head: Vec::new(),
@@ -46,33 +42,33 @@ impl Handler for Moody {
             let _ = heard.send(request.body.to_vec());
         }
         let n = self.asked.fetch_add(1, Ordering::Relaxed);
-        match self.payers.get(n % (self.payers.len() + 2)) {
-            None => ticket.pay(&reply),
-            Some(payer) => {
-                let _ = payer.send((reply, ticket));
+        match self.answerers.get(n % (self.answerers.len() + 2)) {
+            None => responder.answer(&reply),
+            Some(answerer) => {
+                let _ = answerer.send((reply, responder));
             }
         }
     }
 }
 
 fn moody(seed: u64, heard: Option<Sender<Vec<u8>>>) -> Moody {
-    let (mut payers, mut threads) = (Vec::new(), Vec::new());
+    let (mut answerers, mut threads) = (Vec::new(), Vec::new());
     for n in 0..3 {
-        let (pay, owed) = unbounded::<(Reply, Ticket)>();
-        payers.push(pay);
+        let (pay, owed) = unbounded::<(Reply, Responder)>();
+        answerers.push(pay);
         let mut random = Random(seed ^ (n + 1));
         let work = move || {
-            for (reply, ticket) in owed {
+            for (reply, responder) in owed {
                 for _ in 0..random.below(200) {
                     std::thread::yield_now();
                 }
-                ticket.pay(&reply);
+                responder.answer(&reply);
             }
         };
-        threads.push(spawn("payer", SMALL_STACK_BYTES, work).expect("a thread"));
+        threads.push(spawn("answerer", SMALL_STACK_BYTES, work).expect("a thread"));
     }
     Moody {
-        payers,
+        answerers,
         asked: AtomicUsize::new(0),
         heard,
         _threads: threads,
@@ -170,7 +166,7 @@ fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
         100,
         moody(seed, None),
     );
-    let to = house.front.addr();
+    let to = house.listener.addr();
     for round in 0..4 {
         let peers: Vec<_> = (0..PEERS)
             .map(|who| std::thread::spawn(move || live(to, round * PEERS + who, seed)))
@@ -182,8 +178,8 @@ fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
     house.wait_connections(0);
     house.wait_descriptors(98);
     assert!(house.words.is_empty(), "somebody was refused");
-    house.front.close();
-    assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+    house.listener.close();
+    assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
 }
 
 /// Asks again and again until nobody lets it in any more; gives back what it was answered 200 for.
@@ -253,17 +249,17 @@ fn closing_in_a_storm_leaves_nobody_unanswered_who_was_heard() {
             100,
             moody(seed, Some(hear)),
         );
-        let to = house.front.addr();
+        let to = house.listener.addr();
         let peers: Vec<_> = (0..PEERS)
             .map(|who| std::thread::spawn(move || insist(to, who, seed ^ round)))
             .collect();
         let mut asked: Vec<_> = heard.iter().take(500).collect();
-        house.front.close();
+        house.listener.close();
         let mut answered: Vec<String> = Vec::new();
         for peer in peers {
             answered.extend(peer.join().expect("a peer that was served"));
         }
-        assert!(house.front.wait_empty(Instant::now() + PATIENCE));
+        assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
         house.wait_descriptors(98);
         asked.extend(heard.try_iter());
         let mut asked: Vec<_> = asked

@@ -14,7 +14,7 @@ fn requests_on_a_kept_connection_are_answered_in_turn() {
         );
         assert!(answer.header("Date").is_some() && answer.header("Connection").is_none());
     }
-    assert_eq!(house.front.connections(), 1);
+    assert_eq!(house.listener.connections(), 1);
 }
 
 #[test]
@@ -274,4 +274,28 @@ fn a_drip_is_ended_by_the_total_deadline() {
     // Who has said nothing hears nothing.
     house.client().expect_end();
     assert!(house.words.is_empty());
+}
+
+#[test]
+fn a_silent_connection_is_closed_in_time_and_one_that_stops_within_a_request_is_told() {
+    let house = open(
+        Limits {
+            request_deadline: Duration::from_millis(200),
+            ..limits()
+        },
+        20,
+        Echo,
+    );
+    let (mut silent, mut stuck, mut kept) = (house.client(), house.client(), house.client());
+    stuck.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
+    assert_eq!(kept.post("a").answer().status, 200);
+    kept.send("POST /x HTTP/1.1\r\nHo");
+    for told in [&mut stuck, &mut kept] {
+        let answer = told.answer();
+        assert_eq!((answer.status, answer.outcome()), (408, "timeout"));
+        told.expect_end();
+        assert_eq!(house.word(), "timeout");
+    }
+    silent.expect_end();
+    assert!(house.words.is_empty(), "it asked nothing");
 }

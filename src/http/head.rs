@@ -1,19 +1,19 @@
-//! The canonical head of a request, as it goes down a lane.
+//! The canonical head of a request, as a worker sees it.
 //!
-//! What a peer may not say is left out here: hop-by-hop headers, framing, and everything in our own name. A head says nothing
-//! of a body, since none follows it. Pure.
+//! What a peer may not set is left out here: hop-by-hop headers, framing, and every `x-payrelay-*` header. A head says nothing
+//! of a body, since none follows it on the link. Pure.
 
 use std::io::Write;
 
 use httparse::Header;
 
-use super::CLAIM_HEADER;
-use crate::claims::NOT_ASCII_HEADER;
+use super::link::{NUMBER_HEADER, PEER_HEADER};
+use super::request::NOT_ASCII_HEADER;
 use crate::edge::Request;
 use crate::edge::framing::list;
 
-/// Appends the canonical head of `request`, whose claim has this number, to `out`.
-pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
+/// Appends the canonical head of `request`, whose number is this, to `out`.
+pub fn write(out: &mut Vec<u8>, request: &Request<'_>, number: u64) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.target.as_bytes());
@@ -26,13 +26,13 @@ pub fn write(out: &mut Vec<u8>, request: &Request<'_>, claim: u64) {
     }
     // Writing into a Vec cannot fail.
     let _ = match request.peer.port() {
-        0 => write!(out, "x-payrelay-peer: {}\r\n", request.peer.ip()),
-        _ => write!(out, "x-payrelay-peer: {}\r\n", request.peer),
+        0 => write!(out, "{PEER_HEADER}: {}\r\n", request.peer.ip()),
+        _ => write!(out, "{PEER_HEADER}: {}\r\n", request.peer),
     };
-    let _ = write!(out, "{CLAIM_HEADER}: {claim}\r\n\r\n");
+    let _ = write!(out, "{NUMBER_HEADER}: {number}\r\n\r\n");
 }
 
-/// The headers that do not end at the gatehouse.
+/// The headers that a handler may see.
 pub fn kept<'a>(headers: &'a [Header<'a>]) -> impl Iterator<Item = (&'a str, &'a str)> {
     let dropped = dropped_by_connection(headers);
     let is_named = move |name: &str| {
@@ -59,7 +59,7 @@ fn dropped_by_connection<'a>(headers: &[Header<'a>]) -> Vec<&'a [u8]> {
         .collect()
 }
 
-/// Whether a header ends at the gatehouse whoever sends it: about this hop, about framing, or in our own name.
+/// Whether a header ends here whoever sends it: about this hop, about framing, or in the relay's own name.
 fn is_ours(name: &str) -> bool {
     const NAMES: [&str; 9] = [
         "connection",

@@ -1,0 +1,87 @@
+//! The provider's answer to one notification: how an outcome reads, by the route's `ok` and `fail`.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::edge::{Reply, Responder};
+use crate::metrics::RouteMetrics;
+use crate::notification::{NotificationId, Outcome};
+
+/// Both answers of a route, and what counts them.
+#[derive(Debug)]
+pub struct AnswerForms {
+    /// The route's name, for the log.
+    pub route: Arc<str>,
+    /// `ok`: delivered or stored.
+    pub ok: PreparedReply,
+    /// `fail`: the provider keeps the notification and tries again.
+    pub fail: PreparedReply,
+    /// What counts the answers.
+    pub metrics: RouteMetrics,
+}
+
+/// A reply up to the headers that differ each time.
+#[derive(Debug)]
+pub struct PreparedReply {
+    /// The status.
+    pub status: u16,
+    /// Header lines, CRLF after each.
+    pub head: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl PreparedReply {
+    /// The whole reply, with `extra` header lines.
+    pub fn with_head(&self, extra: fmt::Arguments<'_>) -> Reply {
+        let mut head = Vec::with_capacity(self.head.len() + 96);
+        head.extend_from_slice(&self.head);
+        let _ = head.write_fmt(extra); // a Vec takes everything
+        Reply {
+            status: self.status,
+            head,
+            body: self.body.clone(),
+        }
+    }
+}
+
+/// The answer that a provider waits for. Dropped unsent, the provider is answered 503 and tries again.
+#[derive(Debug)]
+pub struct Answer {
+    responder: Responder,
+    forms: Arc<AnswerForms>,
+    id: NotificationId,
+}
+
+impl Answer {
+    /// The answer to the request that became the notification `id`.
+    pub fn new(responder: Responder, forms: Arc<AnswerForms>, id: NotificationId) -> Self {
+        Self {
+            responder,
+            forms,
+            id,
+        }
+    }
+
+    /// Answers as the route says for `outcome`. Does not wait, whatever the provider does.
+    pub fn send(self, outcome: Outcome) {
+        let Self {
+            responder,
+            forms,
+            id,
+        } = self;
+        // Counted first: a client that has read the answer finds it in the metrics.
+        forms.metrics.answered(outcome);
+        let word = outcome.as_str();
+        let form = if outcome.is_ok() {
+            &forms.ok
+        } else {
+            &forms.fail
+        };
+        responder.answer(&form.with_head(format_args!(
+            "X-Payrelay-Id: {id}\r\nX-Payrelay-Outcome: {word}\r\n"
+        )));
+        log::debug!("{id} for {}: {word}", forms.route);
+    }
+}
