@@ -114,7 +114,7 @@ fn what_is_no_toml_is_named_by_its_place() {
 #[test]
 fn every_error_is_told_at_once() {
     let text = format!(
-        "{ROUTE}[http]\nworkers = 0\nmax_body = \"1\"\n[tcp]\nqueue = -1\nbackends = [\"a b\"]\n"
+        "{ROUTE}[http]\nworkers = 65\nmax_body = \"1\"\n[tcp]\nqueue = -1\nbackends = [\"a b\"]\n"
     );
     for verb in ["check", "run"] {
         let told = told(verb, &text);
