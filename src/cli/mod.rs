@@ -5,6 +5,7 @@
 mod api;
 mod bench;
 mod check;
+mod generate;
 mod glibc;
 mod listen;
 mod outbox;
@@ -30,6 +31,9 @@ use payrelay::config::{Config, ConfigErrors};
 /// The file that is read when none is named.
 const DEFAULT_CONFIG: &str = "relay.toml";
 
+/// The file of the package, which is read when none is named and there is none in the current directory.
+const SYSTEM_CONFIG: &str = "/etc/payrelay/relay.toml";
+
 /// The operation failed.
 const EXIT_FAILURE: u8 = 1;
 /// The arguments make no sense; clap's own code too.
@@ -43,7 +47,7 @@ const EXIT_CONFIG: u8 = 78;
 #[derive(Debug, Parser)]
 #[command(name = "payrelay", version, long_about = None, after_help = EXAMPLES)]
 struct Args {
-    /// The configuration [default: relay.toml in the current directory]
+    /// The configuration [default: relay.toml in the current directory, or else /etc/payrelay/relay.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -88,6 +92,12 @@ enum Command {
     /// Measure a running relay: rate, latency, and whether everything arrives once
     #[command(after_help = bench::HELP)]
     Bench(bench::Args),
+    /// Print what a shell needs to complete commands and options
+    #[command(after_help = generate::COMPLETIONS_HELP)]
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages
+    #[command(after_help = generate::MAN_HELP)]
+    Man(generate::ManArgs),
 }
 
 /// Does what the arguments say.
@@ -100,10 +110,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
     };
-    let config = ConfigFile {
-        named: args.config.is_some(),
-        path: args.config.unwrap_or_else(|| DEFAULT_CONFIG.into()),
-    };
+    let config = ConfigFile::new(args.config);
     let done = match args.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&config),
         Command::Check => check::run(&config),
@@ -114,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => trace::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),
         Command::Bench(args) => bench::run(&config, &args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -180,6 +189,20 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// The file that was named, or else the default.
+    fn new(named: Option<PathBuf>) -> Self {
+        let is_named = named.is_some();
+        let default =
+            || match Path::new(DEFAULT_CONFIG).exists() || !Path::new(SYSTEM_CONFIG).exists() {
+                true => DEFAULT_CONFIG.into(),
+                false => SYSTEM_CONFIG.into(),
+            };
+        Self {
+            path: named.unwrap_or_else(default),
+            named: is_named,
+        }
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }

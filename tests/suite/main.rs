@@ -8,6 +8,7 @@ mod bytes;
 mod certificates;
 mod cli;
 mod cli_bench;
+mod cli_generate;
 mod clients;
 mod cluster;
 mod cluster_demoted;
