@@ -184,6 +184,8 @@ pub struct Outbox {
     pub max_messages: u64,
     /// The most bytes the database may take.
     pub max_bytes: u64,
+    /// The most bytes its write-ahead log may take while a reader keeps it from being moved into the database.
+    pub max_log_bytes: u64,
 }
 
 /// `[redis]`

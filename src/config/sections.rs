@@ -226,6 +226,9 @@ pub fn outbox(mut s: Section<'_>) -> Outbox {
         max_bytes: s
             .read("max_bytes", size(MIB..=1024 * GIB))
             .unwrap_or(4 * GIB),
+        max_log_bytes: s
+            .read("max_log_bytes", size(32 * MIB..=64 * GIB))
+            .unwrap_or(256 * MIB),
     };
     if let (true, Some(field)) = (outbox.retry_first > outbox.retry_max, max.or(first)) {
         field.refuse(Problem::RetryOrder);

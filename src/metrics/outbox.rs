@@ -29,12 +29,18 @@ pub struct OutboxReadings {
     pub oldest: Duration,
     /// Name, pending and dead of the backends that have most of both; not all of them.
     pub backends: Vec<(String, u64, u64)>,
+    /// How much room the disk has for this user.
+    pub disk_free_bytes: u64,
+    /// How long SQLite's write-ahead log is.
+    pub log_bytes: u64,
 }
 
 pub(super) struct Outbox {
     messages: Family<BackendLabels, Gauge>,
     done: Gauge,
     oldest: Gauge,
+    disk_free: Gauge,
+    log: Gauge,
     commits: Histogram,
     refusals: Family<ReasonLabels, Counter>,
     deaths: Family<ReasonLabels, Counter>,
@@ -47,12 +53,14 @@ impl Outbox {
             messages: Family::default(),
             done: Gauge::default(),
             oldest: Gauge::default(),
+            disk_free: Gauge::default(),
+            log: Gauge::default(),
             commits: Histogram::new(COMMIT_SECONDS),
             refusals: Family::default(),
             deaths: Family::default(),
             deliveries: Family::default(),
         };
-        for reason in ["full", "no-space", "disk", "file", "busy"] {
+        for reason in ["full", "no-space", "disk", "file", "log", "busy"] {
             let _ = all.refusals.get_or_create(&ReasonLabels { reason });
         }
         for reason in ["given-up", "expired"] {
@@ -72,6 +80,16 @@ impl Outbox {
             "payrelay_outbox_oldest_seconds",
             "How long ago the oldest notification that is still to be delivered was stored; 0: there is none",
             all.oldest.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_disk_free_bytes",
+            "Room on the disk of the outbox, for the relay's user",
+            all.disk_free.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_log_bytes",
+            "Length of the write-ahead log of the outbox; at outbox.max_log_bytes nothing is stored",
+            all.log.clone(),
         );
         registry.register(
             "payrelay_outbox_commit_seconds",
@@ -129,6 +147,8 @@ impl Outbox {
         let value = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.done.set(value(readings.done));
         self.oldest.set(value(readings.oldest.as_secs()));
+        self.disk_free.set(value(readings.disk_free_bytes));
+        self.log.set(value(readings.log_bytes));
         // A backend that has nothing left drops out of the list.
         self.messages.clear();
         let set = |backend: &str, state, count| {

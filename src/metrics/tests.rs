@@ -143,6 +143,8 @@ fn readings_show_as_they_are_at_the_scrape() {
             dead: 2,
             oldest: Duration::from_millis(7900),
             backends: vec![("till-7".into(), 5, 2), ("till-8".into(), 1, 0)],
+            disk_free_bytes: 7,
+            log_bytes: 8,
         }),
         bus: BusReadings::default(),
     });
@@ -158,6 +160,8 @@ fn readings_show_as_they_are_at_the_scrape() {
         "payrelay_outbox_messages{backend=\"(other)\",state=\"pending\"} 3",
         "payrelay_outbox_messages{backend=\"(other)\",state=\"dead\"} 0",
         "payrelay_outbox_done 1",
+        "payrelay_outbox_disk_free_bytes 7",
+        "payrelay_outbox_log_bytes 8",
         "payrelay_outbox_oldest_seconds 7",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} in\n{text}");

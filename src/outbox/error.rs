@@ -163,6 +163,8 @@ pub enum NotStored {
     Disk,
     /// The file at `outbox.path` is not the one that the relay writes to.
     File,
+    /// The log is as long as `outbox.max_log_bytes` lets it become.
+    Log,
     /// More waits to be written than may.
     Busy,
 }
@@ -175,6 +177,7 @@ impl NotStored {
             Self::NoSpace => "no-space",
             Self::Disk => "disk",
             Self::File => "file",
+            Self::Log => "log",
             Self::Busy => "busy",
         }
     }

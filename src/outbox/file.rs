@@ -154,6 +154,12 @@ pub fn is_log(header: &[u8; LOG_HEADER_BYTES]) -> bool {
     header[..4] == [0x37, 0x7f, 0x06, 0x82] || header[..4] == [0x37, 0x7f, 0x06, 0x83]
 }
 
+/// How much room the file system of `path` has for this user, in bytes.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(directory_of(path)).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Where SQLite has the log of the database at `path`.
 pub fn log_path(path: &Path) -> PathBuf {
     beside(path, "-wal")

@@ -7,9 +7,9 @@ use rusqlite::Transaction;
 
 use super::count_delta::CountDelta;
 use super::error::NotStored;
+use super::ops::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, StatusUpdate, Store, What};
 use super::rows::{self, Change, State};
 use super::stats::Stats;
-use super::writer::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, StatusUpdate, Store, What};
 use crate::notification::{BackendId, unix_ms};
 
 /// What a row takes on disk beside its payload, in bytes; measured with short names, rounded up.

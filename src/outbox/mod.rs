@@ -22,17 +22,19 @@
 //! | `file` | opening, locking, checking, migrating |
 //! | `watch` | whether the files at the path are still the ones that are written |
 //! | `rows`, `filter`, `count_delta` | the statements |
-//! | `writer`, `group` | the one thread that changes anything; group commit |
+//! | `writer`, `ops`, `group` | the one thread that changes anything; group commit |
 //! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
 //! | `rate_limiter` | how many it sends a second |
 //! | `next_state` | what a receipt means |
 //! | `stats` | counts, and the disk's health |
+//! | `checkpoint` | when the log goes to the database, and its bound |
 //! | `clock` | a time that does not run backward |
 //! | `transfer` | notifications on their way to another file or machine |
 //!
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
 
 mod batch;
+mod checkpoint;
 mod clock;
 mod count_delta;
 mod error;
@@ -42,6 +44,7 @@ mod group;
 mod inbox;
 mod late;
 mod next_state;
+mod ops;
 mod queues;
 mod rate_limiter;
 mod redelivery;
@@ -65,16 +68,18 @@ use rusqlite::Connection;
 pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
+pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, What};
 pub use self::rows::{Payload, Row, State};
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
-pub use self::writer::{Order, Ordered, ROWS_AT_ONCE, What};
 
+use self::checkpoint::Checkpoint;
 use self::clock::Clock;
 use self::file::FileGuard;
+use self::ops::{Limits, Op, Store};
 use self::rate_limiter::RateLimiter;
 use self::redelivery::Redelivery;
 use self::stats::Stats;
-use self::writer::{CHECKPOINT_PAGES, GROUP_MAX, Limits, Op, Store, Writer};
+use self::writer::{GROUP_MAX, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::Sent;
@@ -205,6 +210,7 @@ impl Outbox {
         );
         let (ops, asked) = bounded(queue + GROUP_MAX);
         let ms = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
         let writer = Writer {
             connection: store.writing,
             ops: asked,
@@ -225,7 +231,8 @@ impl Outbox {
             path: store.path.clone(),
             watch: store.watch,
             checked: None,
-            next_checkpoint: CHECKPOINT_PAGES,
+            checkpoint,
+            disk_is_low: false,
             courtesy: thread::Courtesy::default(),
         };
         let started = |error| fail(OpenCause::Thread(error));
@@ -378,6 +385,8 @@ impl Outbox {
             dead,
             oldest: Duration::from_millis(age.unsigned_abs()),
             backends,
+            disk_free_bytes: self.stats.disk_free_bytes(),
+            log_bytes: self.stats.log_bytes(),
         }
     }
 

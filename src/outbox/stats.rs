@@ -14,6 +14,8 @@ pub struct Stats {
     counts: [AtomicU64; 3],
     ailment: Mutex<Option<String>>,
     broken: AtomicBool,
+    disk_free_bytes: AtomicU64,
+    log_bytes: AtomicU64,
 }
 
 impl Stats {
@@ -23,6 +25,8 @@ impl Stats {
             counts: totals.map(AtomicU64::new),
             ailment: Mutex::new(None),
             broken: AtomicBool::new(false),
+            disk_free_bytes: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
         }
     }
 
@@ -66,6 +70,22 @@ impl Stats {
     /// How many there are.
     pub fn kept(&self) -> u64 {
         self.pending() + self.done() + self.dead()
+    }
+
+    /// How much room the disk has, and how long the log is.
+    pub fn set_disk(&self, free_bytes: u64, log_bytes: u64) {
+        self.disk_free_bytes.store(free_bytes, Ordering::Relaxed);
+        self.log_bytes.store(log_bytes, Ordering::Relaxed);
+    }
+
+    /// How much room the disk has for this user, in bytes.
+    pub fn disk_free_bytes(&self) -> u64 {
+        self.disk_free_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long the log is, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
     }
 
     /// Why the disk did not take the last change; `None`: it did.

@@ -51,6 +51,7 @@ impl House {
             keep: Duration::from_secs(3600),
             max_messages: 1000,
             max_bytes: 1 << 30,
+            max_log_bytes: 256 << 20,
         };
         change(&mut config);
         let (put, envelopes) = bounded(1000);
@@ -457,4 +458,34 @@ fn next_with_tries(house: &House, tries: u32) -> Box<Envelope> {
         }
         envelope.settle(Receipt::Unreachable);
     }
+}
+
+#[test]
+fn a_reader_that_does_not_end_lets_the_log_grow_to_its_bound_and_no_further() {
+    let house = House::open(|config| config.max_log_bytes = 2 << 20);
+    let reader = Connection::open(&house.path).expect("sqlite");
+    let begin = "BEGIN; SELECT count(*) FROM notification";
+    reader.execute_batch(begin).expect("a reader");
+    let mut stored = 0;
+    let refused = loop {
+        match house.store("a", true, None) {
+            Ok(_) => stored += 1,
+            Err(refused) => break refused,
+        }
+        assert!(stored < 2000, "the log has no bound");
+    };
+    assert_eq!(refused, NotStored::Log);
+    let log = house.path.with_extension("db-wal");
+    let bytes = std::fs::metadata(&log).expect("a log").len();
+    assert!(bytes > 2 << 20 && bytes < 3 << 20, "{bytes}");
+    let unwell = house.outbox.unwell().unwrap_or_default();
+    assert!(
+        unwell.contains("outbox.max_log_bytes is 2 MiB") && unwell.contains("reading"),
+        "{unwell}"
+    );
+    // When it ends, everything goes on by itself.
+    reader.execute_batch("COMMIT").expect("an end");
+    assert!(house.store("a", true, None).is_ok());
+    assert_eq!(house.outbox.unwell(), None);
+    assert_eq!(house.outbox.readings().pending, stored + 1);
 }

@@ -3,30 +3,29 @@
 //! Nothing is answered before the sync has returned. A group that the disk does not take is undone whole: what was to be
 //! stored is refused, so that its providers keep it; what was to be noted of stored ones is tried again.
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::checkpoint::Checkpoint;
 use super::clock::Clock;
 use super::count_delta::CountDelta;
 use super::error::NotStored;
 use super::file;
-use super::filter::Filter;
 use super::group::{Outcome, Room, remove};
 use super::inbox::{Inbox, Written};
+use super::ops::{Limits, Op, ROWS_AT_ONCE, StatusUpdate};
 use super::rows::{self, Change, State};
 use super::stats::Stats;
 use super::watch::{FaultKind, FileFault, FileWatch, Part};
 use crate::bus::Arrivals;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, EventKey, Notification, unix_ms};
+use crate::notification::unix_ms;
 use crate::thread::Courtesy;
-use crate::timeline::Timeline;
 
 /// The most changes in one commit.
 pub const GROUP_MAX: usize = 256;
@@ -34,98 +33,8 @@ pub const GROUP_MAX: usize = 256;
 /// How often expired and acknowledged ones are looked for, and what the disk did not take is tried again.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// How many rows one round of housekeeping, or one order of an operator, changes.
-pub const ROWS_AT_ONCE: usize = 256;
-
-/// How much of SQLite's log is gathered before it goes to the database, in pages of 4 KiB: few syncs for many commits.
-pub const CHECKPOINT_PAGES: i32 = 4096;
-
-/// How much more is gathered before the next attempt, when a reader has kept the log from beginning anew.
-const CHECKPOINT_AGAIN_PAGES: i32 = 1024;
-
-thread_local! {
-    /// How long SQLite's log is after the last commit, in pages; SQLite tells a plain function.
-    static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
-}
-
-/// What the thread is asked to do.
-pub enum Op {
-    /// Add a notification.
-    Store(Box<Store>),
-    /// Note what came of one.
-    Update(StatusUpdate),
-    /// Do what an operator wants.
-    Order(Order, Sender<Result<Ordered, NotStored>>),
-    /// Do what has been asked for, and end.
-    Stop,
-}
-
-/// A notification to be stored.
-pub struct Store {
-    pub notification: Arc<Notification>,
-    pub key: Option<EventKey>,
-    pub state: State,
-    /// How often it has been sent.
-    pub tries: u32,
-    /// See [`super::rows::HELD`].
-    pub due: i64,
-    /// Why it was not delivered.
-    pub why: String,
-    pub timeline: Timeline,
-    /// Learns its number once it is on disk, or why it is not. It must not wait.
-    pub then: Box<dyn FnOnce(Result<i64, NotStored>) + Send>,
-}
-
-/// What came of a stored notification.
-#[derive(Debug)]
-pub struct StatusUpdate {
-    pub seq: i64,
-    pub backend: BackendId,
-    pub state: State,
-    pub tries: u32,
-    pub due: i64,
-    pub why: String,
-    pub timeline: Timeline,
-}
-
-/// What an operator wants of the rows that a filter lets through, so many behind the row `after`.
-#[derive(Debug)]
-pub struct Order {
-    pub what: What,
-    pub filter: Filter,
-    pub after: i64,
-}
-
-/// What an operator can want.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Deliver it again, from the first try.
-    Retry,
-    /// Delete it.
-    Drop,
-}
-
-/// What an order came to.
-#[derive(Debug, Default)]
-pub struct Ordered {
-    /// Rows changed.
-    pub changed: u64,
-    /// Rows left alone: a session has them in hand.
-    pub in_hand: u64,
-    /// Where to go on, if there may be more.
-    pub next: Option<i64>,
-    /// Events that are nobody's any more: their retries must be delivered.
-    pub freed: Vec<EventKey>,
-}
-
-/// What bounds the outbox.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub expire_ms: i64,
-    pub keep_ms: i64,
-    pub max_messages: u64,
-    pub max_bytes: u64,
-}
+/// The log says so when the disk has less room than this, in bytes.
+const DISK_LOW_BYTES: u64 = 256 << 20;
 
 /// The thread's own.
 pub struct Writer {
@@ -146,18 +55,15 @@ pub struct Writer {
     pub watch: FileWatch,
     /// When everything about the files was last checked.
     pub checked: Option<Instant>,
-    /// The length of the log, in pages, at which it goes to the database.
-    pub next_checkpoint: i32,
+    pub checkpoint: Checkpoint,
+    /// Whether the disk is known to be nearly full.
+    pub disk_is_low: bool,
     pub courtesy: Courtesy,
 }
 
 impl Writer {
     /// Works until it is told to stop.
     pub fn run(mut self) {
-        self.connection.wal_hook(Some(|_, pages| {
-            LOG_PAGES.set(pages);
-            Ok(())
-        }));
         let mut swept = Instant::now();
         while !self.stopping {
             match self.ops.recv_timeout(HOUSEKEEPING) {
@@ -165,7 +71,7 @@ impl Writer {
                     let more = self.ops.try_iter().take(GROUP_MAX - 1);
                     let group: Vec<Op> = std::iter::once(first).chain(more).collect();
                     self.commit(group);
-                    self.checkpoint();
+                    self.move_log();
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if !self.owed.is_empty() || self.stats.is_ailing() {
@@ -226,6 +132,14 @@ impl Writer {
             self.stopping |= outcome.stop;
             return self.refuse(outcome, &fault);
         }
+        if self.checkpoint.is_full() && !self.run_checkpoint() {
+            outcome.give_up(group);
+            self.stopping |= outcome.stop;
+            let words = format!("stores nothing: {}", self.checkpoint.words());
+            self.failed.error(format_args!("the outbox {words}"));
+            self.stats.set_ailing(Some(words));
+            return self.turn_away(outcome, NotStored::Log);
+        }
         // In the order taken, however the workers' threads were scheduled meanwhile.
         group.sort_by_key(|op| match op {
             Op::Store(store) => Some(store.notification.id),
@@ -274,37 +188,62 @@ impl Writer {
         let now = Instant::now();
         let is_due = |last: Instant| now.saturating_duration_since(last) >= HOUSEKEEPING;
         if self.stats.is_ailing() || self.checked.is_none_or(is_due) {
-            self.watch.check_access()?;
             self.checked = Some(now);
+            self.look_at_disk();
+            self.watch.check_access()?;
         }
         Ok(())
     }
 
     /// Moves the log into the database when it has become long. Nobody waits for that.
-    fn checkpoint(&mut self) {
-        let pages = LOG_PAGES.get();
-        if pages < self.next_checkpoint {
-            // It has begun anew, or not been long since.
-            if pages < CHECKPOINT_PAGES {
-                self.next_checkpoint = CHECKPOINT_PAGES;
-            }
-            return;
+    fn move_log(&mut self) {
+        if self.checkpoint.is_due() {
+            self.run_checkpoint();
         }
-        self.next_checkpoint = pages.saturating_add(CHECKPOINT_AGAIN_PAGES);
+    }
+
+    /// Says whether the whole log is in the database.
+    fn run_checkpoint(&mut self) -> bool {
         if let Err(fault) = self.check_files() {
-            return self.distrust(&fault);
+            self.distrust(&fault);
+            return false;
         }
-        let moved = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        if let Err(error) = moved {
+        let moved = self.checkpoint.run(&self.connection);
+        if let Err(error) = &moved {
             self.failed.error(format_args!(
                 "the outbox cannot move its log into the database: {error}"
             ));
         }
+        if let Some(words) = self.checkpoint.warning() {
+            log::warn!("the outbox: {words}");
+        }
         if let Err(fault) = self.watch.database_is_sound() {
             self.distrust(&fault);
         }
+        moved.unwrap_or(false)
+    }
+
+    /// Reads how much room is left, for the metrics, and says when there is little.
+    fn look_at_disk(&mut self) {
+        let Some(free) = file::free_bytes(&self.path) else {
+            return;
+        };
+        self.stats.set_disk(free, self.checkpoint.log_bytes());
+        if free < DISK_LOW_BYTES && !self.disk_is_low {
+            log::warn!(
+                "the disk of the outbox {} has only {} MiB left; when it is full, nothing is stored",
+                self.path.display(),
+                free >> 20
+            );
+        }
+        // Not at every notification around the bound.
+        self.disk_is_low = free
+            < DISK_LOW_BYTES
+                + if self.disk_is_low {
+                    DISK_LOW_BYTES / 4
+                } else {
+                    0
+                };
     }
 
     /// The files are not what they should be: nothing is stored.

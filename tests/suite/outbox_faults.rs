@@ -262,6 +262,10 @@ fn a_full_disk_refuses_and_loses_nothing() {
     assert!(ids.len() > 20, "{} stored", ids.len());
     assert!(relay.metric("payrelay_outbox_refusals_total") >= 10.0);
     relay.log_contains("cannot write");
+    relay.log_contains("the disk of the outbox");
+    let free = relay.metric("payrelay_outbox_disk_free_bytes");
+    assert!(free < 256e6, "{free}");
+    assert!(relay.metric("payrelay_outbox_log_bytes") > 0.0);
     // A crash with a full disk, and with room again everything is there.
     relay.process().signal(rustix::process::Signal::KILL);
     assert_eq!(relay.wait_exit(DEADLINE), None);

@@ -126,6 +126,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
             keep: minute,
             max_messages: 2_000_000,
             max_bytes: 64 << 30,
+            max_log_bytes: 256 << 20,
         },
         patience: minute,
         queue: 4096,

@@ -40,6 +40,7 @@ expire = "3d"
 keep = "0s"
 max_messages = 5
 max_bytes = "1GiB"
+max_log_bytes = "64MiB"
 [admin]
 listen = "192.0.2.1:9101"
 token = "abcdef0123456789"
@@ -99,6 +100,7 @@ fn every_key_arrives() {
     assert_eq!((outbox.max_tries, outbox.max_messages), (7, 5));
     assert_eq!(outbox.redelivery_rate, 250);
     assert_eq!(outbox.max_bytes, 1 << 30);
+    assert_eq!(outbox.max_log_bytes, 64 << 20);
     assert_eq!(config.admin.listen.to_string(), "192.0.2.1:9101");
     assert_eq!(config.admin.token, Some(Secret::new("abcdef0123456789")));
     assert_eq!(config.log.level, log::LevelFilter::Trace);
@@ -150,6 +152,7 @@ fn the_defaults_are_these() {
     assert_eq!((outbox.max_tries, outbox.max_messages), (100, 1_000_000));
     assert_eq!(outbox.redelivery_rate, 6_000);
     assert_eq!(outbox.max_bytes, 4 << 30);
+    assert_eq!(outbox.max_log_bytes, 256 << 20);
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9100");
     assert_eq!(config.admin.token, None);
     assert_eq!(config.log.level, log::LevelFilter::Info);
@@ -206,6 +209,7 @@ fn both_ends_of_every_limit_are_allowed() {
         ("outbox.redelivery_rate", "1", "1000000"),
         ("outbox.max_messages", "1", "100000000"),
         ("outbox.max_bytes", "\"1MiB\"", "\"1024GiB\""),
+        ("outbox.max_log_bytes", "\"32MiB\"", "\"64GiB\""),
     ] {
         good(&format!("{key} = {least}\n{LEAST}"));
         good(&format!("{key} = {most}\n{LEAST}"));
