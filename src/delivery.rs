@@ -175,6 +175,11 @@ impl Delivery {
         self.waits.find(key)
     }
 
+    /// Some of what is under way, `limit` at most.
+    pub fn some_under_way(&self, limit: usize) -> Vec<Record> {
+        self.waits.some(limit)
+    }
+
     /// How many providers wait.
     pub fn in_flight(&self) -> usize {
         self.waits.len()

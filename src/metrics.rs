@@ -9,15 +9,16 @@
 
 mod bus;
 mod classic;
+mod labels;
 mod outbox;
 mod process;
+mod refusals;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,8 +27,15 @@ use prometheus_client::registry::Registry;
 
 use self::bus::BusGauges;
 pub use self::bus::{BusMetrics, BusReadings};
+use self::labels::{
+    BackendLabels, CodeLabels, OutcomeLabels, ReasonLabels, ResultLabels, RouteLabel,
+    RouteReasonLabels, VersionLabels,
+};
 use self::outbox::Outbox;
 pub use self::outbox::OutboxReadings;
+pub use self::process::resident_bytes;
+pub use self::refusals::Refusal;
+use self::refusals::Refusals;
 use crate::notification::{Outcome, Receipt};
 
 /// The `Content-Type` of [`Metrics::text`]: the classic format, which every scraper of the last ten years reads.
@@ -40,8 +48,8 @@ const ACK_SECONDS: [f64; 14] = [
 ];
 
 /// Why sessions close; these series exist from the start, so that a first increase is seen by `rate()`.
-const CLOSE_REASONS: [&str; 8] = [
-    "takeover", "drain", "idle", "slow", "protocol", "peer", "bye", "error",
+const CLOSE_REASONS: [&str; 9] = [
+    "takeover", "operator", "drain", "idle", "slow", "protocol", "peer", "bye", "error",
 ];
 
 /// Everything the relay counts. Shared as an `Arc`; every verb takes `&self` and is cheap.
@@ -50,6 +58,7 @@ pub struct Metrics {
     notifications: Family<OutcomeLabels, Counter>,
     http_refusals: Family<ReasonLabels, Counter>,
     signature_refusals: Family<RouteReasonLabels, Counter>,
+    refusals: Arc<Refusals>,
     receipts: Receipts,
     ack_seconds: Histogram,
     sessions: Gauge,
@@ -97,12 +106,14 @@ pub struct RouteMetrics {
     by_outcome: [Counter; Outcome::ALL.len()],
     route: RouteLabel,
     signature_refusals: Family<RouteReasonLabels, Counter>,
+    refusals: Arc<Refusals>,
 }
 
 impl RouteMetrics {
     /// A callback on this route was not believed. `reason` is one word of a closed set.
     pub fn signature_refused(&self, reason: &'static str) {
         let route = self.route.clone();
+        self.refusals.count("signature", Some(&route.0), reason);
         self.signature_refusals
             .get_or_create(&RouteReasonLabels { route, reason })
             .inc();
@@ -211,6 +222,7 @@ impl Metrics {
             notifications,
             http_refusals,
             signature_refusals,
+            refusals: Arc::default(),
             receipts,
             ack_seconds,
             sessions,
@@ -238,6 +250,7 @@ impl Metrics {
             by_outcome,
             route: RouteLabel(route),
             signature_refusals: self.signature_refusals.clone(),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 
@@ -248,6 +261,7 @@ impl Metrics {
 
     /// A request was refused before it became a notification. `reason` is one word of a closed set.
     pub fn http_refused(&self, reason: &'static str) {
+        self.refusals.count("http", None, reason);
         self.http_refusals
             .get_or_create(&ReasonLabels { reason })
             .inc();
@@ -281,7 +295,7 @@ impl Metrics {
         self.sessions_opened.inc();
     }
 
-    /// A session that had been opened is over: takeover, drain, idle, slow, protocol, peer, bye or error.
+    /// A session that had been opened is over: takeover, operator, drain, idle, slow, protocol, peer, bye or error.
     pub fn session_closed(&self, reason: &'static str) {
         self.sessions.dec();
         self.sessions_closed
@@ -291,9 +305,20 @@ impl Metrics {
 
     /// A backend's connection was refused, or broken off, with a fatal ERR of this `code`.
     pub fn session_refused(&self, code: &'static str) {
+        self.refusals.count("session", None, code);
         self.session_refusals
             .get_or_create(&CodeLabels { code })
             .inc();
+    }
+
+    /// What was refused since the start, the latest first.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        self.refusals.latest()
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> i64 {
+        self.sessions.get()
     }
 
     /// The counters of the bus.
@@ -435,57 +460,6 @@ impl ReadingGauges {
         lost.fetch_max(readings.log_lines_lost, Ordering::Relaxed);
         self.bus.set(&readings.bus);
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    route: RouteLabel,
-    outcome: &'static str,
-}
-
-/// A route's name, escaped already: prometheus-client writes label values as they are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct RouteLabel(Arc<str>);
-
-impl prometheus_client::encoding::EncodeLabelValue for RouteLabel {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-    ) -> fmt::Result {
-        fmt::Write::write_str(encoder, &self.0)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BackendLabels {
-    backend: RouteLabel,
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteReasonLabels {
-    route: RouteLabel,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabels {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CodeLabels {
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabels {
-    version: &'static str,
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 pub use self::certificates::Certificates;
 pub use self::error::StartError;
 pub use self::vitals::{Condition, Vitals};
-use crate::admin::{Admin, AdminState};
+use crate::admin::{Admin, Sources};
 use crate::bus::Hub;
 use crate::bus::{AckTimes, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
 use crate::config::{Config, Undelivered};
@@ -130,7 +130,7 @@ impl Relay {
             Some((outbox, works)) => (Some(outbox), Some(works)),
             None => (None, None),
         };
-        let trace = Arc::new(Trace::default());
+        let trace = Arc::new(Trace::new(config.admin.keep_bodies));
         let stores = config.delivery.undelivered == Undelivered::Store;
         let delivery = Delivery::start(delivery::Setting {
             dispatcher,
@@ -217,17 +217,16 @@ impl Relay {
         );
         let vitals = Arc::new(vitals);
         let (asking, counting) = (Arc::clone(&vitals), outbox.clone());
-        let (asked, told) = (Arc::clone(&delivery), Arc::clone(&delivery));
-        let books = AdminState {
+        let sources = Sources {
             outbox: outbox.clone(),
             trace,
-            under_way: Box::new(move |key| asked.under_way(key)),
-            forget: Box::new(move |key| told.forget(key)),
+            registry: Arc::clone(&registry),
+            delivery: Arc::clone(&delivery),
         };
         let hearing = Arc::clone(&bus);
         let admin_desk = Arc::new(Admin::new(
             instance,
-            config.admin.token.clone(),
+            &config,
             metrics,
             Box::new(move || asking.not_ready()),
             Box::new(move || Readings {
@@ -243,7 +242,7 @@ impl Relay {
                 bus: hearing.readings(),
             }),
             bus,
-            books,
+            sources,
         ));
         let admin = HttpListener::start(
             "admin",
@@ -311,7 +310,7 @@ impl Relay {
         let (http, tcp) = (&config.http, &config.tcp);
         self.handler.failures.set_most(http.failures_per_minute);
         self.sessions.failures.set_most(tcp.failures_per_minute);
-        self.admin_desk.set_token(config.admin.token.clone());
+        self.admin_desk.set(config);
         let reloaded = self.certificates.reload(config).into_iter();
         reloaded.filter_map(Result::err).collect()
     }

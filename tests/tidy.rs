@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outbox", &["notification", "thread", "log_once", "timeline", "envelope", "metrics", "config", "bus", "session", "dispatcher"]),
     ("delivery", &["notification", "thread", "envelope", "trace", "metrics", "answer", "bus", "session", "dispatcher", "outbox"]),
     ("http", &["notification", "peers", "thread", "fds", "log_once", "metrics", "verify", "config", "edge", "answer", "session", "delivery"]),
-    ("admin", &["notification", "timeline", "trace", "metrics", "config", "bus", "outbox", "edge"]),
+    ("admin", &["notification", "peers", "log_once", "timeline", "trace", "metrics", "config", "bus", "session", "outbox", "delivery", "edge"]),
 ];
 
 /// Files that stand above all rooms.

@@ -1,38 +1,59 @@
-//! The admin room: is it alive, is it ready, what has it counted, who is connected, what lies in the outbox.
+//! The admin port: is it alive, is it ready, what has it counted, who is connected, what became of a notification; and the page
+//! that shows it to people. doc/api.md describes every request.
 //!
-//! Pure answers to requests that the edge has read whole; no socket and no thread of its own. What is asked about is handed
-//! in by whoever wires the relay. Only the outbox can be changed from here.
+//! Pure answers to requests that the edge has read whole; no thread of its own. What is asked about is handed in by whoever
+//! wires the relay.
+//!
+//! | part | what lives there |
+//! |---|---|
+//! | `auth` | tokens, logins, who may do what |
+//! | `reply`, `query` | requests and answers as this module sees them |
+//! | `api` | what stands in the answers, for the command line too |
+//! | `notifications`, `outbox`, `backends`, `health`, `status` | what is asked for |
+//! | `nodes` | asking another node |
+//! | `page` | the files of the page |
 
+pub mod api;
+mod auth;
+mod backends;
+mod health;
+mod nodes;
+mod notifications;
 mod outbox;
+mod page;
 mod query;
-
+mod reply;
 mod status;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use crossbeam_channel::bounded;
 use parking_lot::RwLock;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub use self::outbox::AdminState;
+use self::api::SessionInfo;
+use self::auth::{Caller, Gate, Refused};
+use self::nodes::Nodes;
+use self::outbox::NO_BODIES;
+use self::reply::{Asked, Told};
 use self::status::{BusState, Status};
 use crate::bus::{Bus, Presence};
-use crate::config::Secret;
+use crate::config::Config;
+use crate::delivery::Delivery;
 use crate::edge::{Handler, Reply, Request, Responder};
 use crate::metrics::{self, Metrics, Readings};
+use crate::notification::NotificationId;
+use crate::outbox::Outbox;
+use crate::session::Registry;
+use crate::trace::Trace;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+/// What goes with a 401 (RFC 9110, 11.6.1).
+const CHALLENGE: &str = "WWW-Authenticate: Bearer realm=\"payrelay\"";
 
-const INDEX: &str = "payrelay\n\
-    \n\
-    /livez    200 while the process answers\n\
-    /readyz   200 while it can relay, else 503 and the reasons\n\
-    /metrics  counters for Prometheus\n\
-    /outbox   what is stored (payrelay outbox)\n\
-    /trace    what became of a notification (payrelay trace)\n\
-    /status   who is connected, on all nodes (payrelay status)\n";
+/// How long the other nodes have to say who is connected to them. The bus itself answers within two seconds.
+const PRESENCE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Says why this node cannot relay just now, one word or short phrase each; empty: it can.
 pub type NotReady = Box<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -40,15 +61,28 @@ pub type NotReady = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 /// Reads what is not counted as it happens.
 pub type ReadNow = Box<dyn Fn() -> Readings + Send + Sync>;
 
+/// Where notifications are looked for, and what is to be told of changes.
+pub struct Sources {
+    /// `None`: nothing is stored here.
+    pub outbox: Option<Arc<Outbox>>,
+    pub trace: Arc<Trace>,
+    pub registry: Arc<Registry>,
+    pub delivery: Arc<Delivery>,
+}
+
 /// Answers the requests of the admin listener.
 pub struct Admin {
     node: String,
+    gate: Gate,
+    nodes: Nodes,
     metrics: Arc<Metrics>,
     not_ready: NotReady,
     read_now: ReadNow,
     bus: Arc<dyn Bus>,
-    state: AdminState,
-    token: RwLock<Option<Secret>>,
+    sources: Sources,
+    started: Instant,
+    /// Of the configuration in force.
+    warnings: RwLock<Vec<String>>,
 }
 
 impl fmt::Debug for Admin {
@@ -59,28 +93,6 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// What is asked, as far as this room cares.
-#[derive(Clone, Copy, Debug)]
-struct Asked<'a> {
-    method: &'a str,
-    target: &'a str,
-    /// The `Authorization` header; `None` if there is none, or more than one.
-    authorization: Option<&'a [u8]>,
-    /// Whether the body says that it is JSON.
-    is_json: bool,
-    body: &'a [u8],
-}
-
-/// What is answered.
-#[derive(Debug)]
-struct Told {
-    status: u16,
-    content_type: &'static str,
-    /// One more header line, without its CRLF.
-    extra: Option<&'static str>,
-    body: Vec<u8>,
-}
-
 #[derive(Serialize)]
 struct Readiness<'a> {
     ready: bool,
@@ -89,77 +101,202 @@ struct Readiness<'a> {
     bus: BusState,
 }
 
+/// What `POST /login` carries.
+#[derive(Deserialize)]
+struct LogIn {
+    token: String,
+}
+
+/// What a request asks for, beyond what is open to everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Session,
+    Metrics,
+    Status,
+    Trace,
+    Notifications,
+    Content(NotificationId),
+    Outbox,
+    Backends,
+    Health,
+    /// It changes something.
+    OutboxChange,
+    Disconnect,
+}
+
+impl Wanted {
+    /// What there is at `path`.
+    fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "/session" => Self::Session,
+            "/metrics" => Self::Metrics,
+            "/status" => Self::Status,
+            "/trace" => Self::Trace,
+            "/notifications" => Self::Notifications,
+            "/outbox/retry" | "/outbox/drop" => Self::OutboxChange,
+            "/outbox" => Self::Outbox,
+            "/backends" => Self::Backends,
+            "/backends/disconnect" => Self::Disconnect,
+            "/health" => Self::Health,
+            path if path.starts_with("/outbox/") => Self::Outbox,
+            path => {
+                let id = path.strip_prefix("/notifications/")?;
+                Self::Content(NotificationId::parse(id.strip_suffix("/content")?)?)
+            }
+        })
+    }
+
+    fn acts(self) -> bool {
+        match self {
+            Self::OutboxChange | Self::Disconnect => true,
+            Self::Session
+            | Self::Metrics
+            | Self::Status
+            | Self::Trace
+            | Self::Notifications
+            | Self::Content(_)
+            | Self::Outbox
+            | Self::Backends
+            | Self::Health => false,
+        }
+    }
+
+    /// Whether another node can be asked for it through this one.
+    fn is_of_a_node(self) -> bool {
+        self != Self::Session
+    }
+}
+
 impl Admin {
-    /// An admin room for the instance called `node`.
+    /// The admin port of the instance called `node`.
     pub fn new(
         node: String,
-        token: Option<Secret>,
+        config: &Config,
         metrics: Arc<Metrics>,
         not_ready: NotReady,
         read_now: ReadNow,
         bus: Arc<dyn Bus>,
-        state: AdminState,
+        sources: Sources,
     ) -> Self {
+        let admin = &config.admin;
+        let (token, readers) = (admin.token.clone(), admin.read_tokens.clone());
         Self {
+            gate: Gate::new(&node, token, readers),
+            nodes: Nodes::new(node.clone(), admin.nodes.clone()),
             node,
             metrics,
             not_ready,
             read_now,
             bus,
-            state,
-            token: RwLock::new(token),
+            sources,
+            started: Instant::now(),
+            warnings: RwLock::new(config.warnings.clone()),
         }
     }
 
-    /// From now on this token is asked for; `None`: none is.
-    pub fn set_token(&self, token: Option<Secret>) {
-        *self.token.write() = token;
+    /// Takes over what can change while running: tokens, other nodes, and what is to be warned of.
+    pub fn set(&self, config: &Config) {
+        let admin = &config.admin;
+        self.gate
+            .set(admin.token.clone(), admin.read_tokens.clone());
+        self.nodes.set(admin.nodes.clone());
+        self.warnings.write().clone_from(&config.warnings);
     }
 
-    fn answer(&self, asked: Asked<'_>) -> Told {
-        let path = asked.target.split(['?', '#']).next().unwrap_or_default();
-        // Probes of load balancers cannot carry a token; these two tell a stranger nothing but up or down, and why.
-        let open = matches!(path, "/livez" | "/readyz");
-        if !open && !self.admits(asked.authorization) {
-            return Told {
-                extra: Some("WWW-Authenticate: Bearer realm=\"payrelay\""),
-                ..Told::text(401, "the admin token is needed: Authorization: Bearer …\n")
+    /// Answers `request`; may wait for a disk, or for another node.
+    pub fn respond(&self, request: &Request<'_>) -> Reply {
+        self.answer(&Asked::of(request)).into()
+    }
+
+    fn answer(&self, asked: &Asked<'_>) -> Told {
+        let path = asked.path();
+        // Probes of load balancers cannot carry a token; these tell a stranger nothing but up or down, and why. And the
+        // page has nothing in it.
+        let open = match path {
+            "/livez" => Some(Told::text(200, "ok")),
+            "/readyz" => Some(self.readyz()),
+            "/login" => return self.log_in(asked),
+            "/logout" => return self.log_out(asked),
+            path => page::file(path),
+        };
+        if let Some(told) = open {
+            return match asked.reads() {
+                true => told,
+                false => Told::not_allowed("GET, HEAD"),
             };
         }
-        if let Some(told) = self.state.answer(asked) {
+        let caller = match self.gate.identify(&asked.shown) {
+            Ok(caller) => caller.reduced_to(asked.rights),
+            Err(refused) => return turned_away(refused),
+        };
+        let Some(wanted) = Wanted::at(path) else {
+            return Told::text(404, "no such page; doc/api.md lists what is here\n");
+        };
+        if let Some(told) = may_not(asked, wanted, &caller) {
             return told;
         }
-        let found: fn(&Self) -> Told = match path {
-            "/" => |_| Told::text(200, INDEX),
-            "/livez" => |_| Told::text(200, "ok"),
-            "/readyz" => Self::readyz,
-            "/metrics" => Self::metrics,
-            "/status" => |admin| {
-                status(
-                    &admin.node,
-                    &BusState::of(&*admin.bus),
-                    &Presence::default(),
-                )
-            },
-            _ => return Told::text(404, "no such page; / lists what is here\n"),
-        };
-        if !matches!(asked.method, "GET" | "HEAD") {
-            return Told {
-                extra: Some("Allow: GET, HEAD"),
-                ..Told::text(405, "only GET and HEAD are answered here\n")
-            };
+        let token = self.gate.admin_token();
+        if wanted.is_of_a_node()
+            && let Some(told) = self.nodes.forward(asked, &caller, token.as_ref())
+        {
+            return told;
         }
-        found(self)
+        let sources = &self.sources;
+        match wanted {
+            Wanted::Session => self.session(&caller),
+            Wanted::Metrics => self.metrics(),
+            Wanted::Status => self.status(),
+            Wanted::Trace => outbox::trace(sources, &self.node, asked.target),
+            Wanted::Notifications => {
+                notifications::list(sources, &self.node, asked.target, caller.rights.bodies)
+            }
+            Wanted::Backends => backends::list(sources, &self.node),
+            Wanted::Disconnect => backends::disconnect(sources, asked, &caller),
+            Wanted::Health => health::health(self),
+            Wanted::Content(id) => notifications::content(sources, id),
+            Wanted::Outbox | Wanted::OutboxChange => outbox::answer(sources, asked, &caller)
+                .unwrap_or_else(|| Told::text(404, "the outbox has no such page\n")),
+        }
     }
 
-    /// Whether `authorization` carries the token, if one is asked for.
-    fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        let Some(token) = self.token.read().clone() else {
-            return true;
+    fn session(&self, caller: &Caller) -> Told {
+        let session = SessionInfo {
+            node: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: caller.name.clone(),
+            bodies: caller.rights.bodies,
+            act: caller.rights.act,
+            login: self.gate.asks(),
+            others: self.nodes.names(),
         };
-        authorization
-            .and_then(bearer)
-            .is_some_and(|shown| verify_slices_are_equal(shown, token.expose().as_bytes()).is_ok())
+        Told::json(200, &session)
+    }
+
+    fn log_in(&self, asked: &Asked<'_>) -> Told {
+        if let Some(told) = no_action(asked, false) {
+            return told;
+        }
+        let log_in: LogIn = match serde_json::from_slice(asked.body) {
+            Ok(log_in) => log_in,
+            // Not serde's words: they may quote the token.
+            Err(_) => return Told::text(400, "{\"token\": \"…\"} is needed\n"),
+        };
+        let peer = asked.peer();
+        match self.gate.log_in(&log_in.token, peer, asked.was_sealed) {
+            Ok((caller, cookie)) => {
+                log::info!("admin: {} logs in", asked.who(&caller));
+                self.session(&caller).with(cookie)
+            }
+            Err(refused) => turned_away(refused),
+        }
+    }
+
+    fn log_out(&self, asked: &Asked<'_>) -> Told {
+        if let Some(told) = no_action(asked, false) {
+            return told;
+        }
+        let cookie = self.gate.log_out(asked.shown.cookie);
+        Told::text(200, "logged out\n").with(cookie)
     }
 
     fn readyz(&self) -> Told {
@@ -176,271 +313,99 @@ impl Admin {
 
     fn metrics(&self) -> Told {
         Told {
-            status: 200,
             content_type: metrics::CONTENT_TYPE,
-            extra: None,
-            body: self.metrics.text(&(self.read_now)()).into_bytes(),
+            ..Told::text(200, &self.metrics.text(&(self.read_now)()))
         }
+    }
+
+    /// Which backends are connected where, as all nodes say.
+    fn status(&self) -> Told {
+        let (tell, told) = bounded(1);
+        self.bus.presence(Box::new(move |presence| {
+            let _ = tell.try_send(presence); // it fails when this was given up
+        }));
+        let presence = told
+            .recv_timeout(PRESENCE_WITHIN)
+            .unwrap_or_else(|_| Presence {
+                trouble: Some("the bus has not answered".into()),
+                ..Presence::default()
+            });
+        Told::json(
+            200,
+            &Status {
+                node: &self.node,
+                bus: &BusState::of(&*self.bus),
+                presence: &presence,
+            },
+        )
     }
 }
 
-/// Which backends are connected where, as far as `presence` says.
-fn status(node: &str, bus: &BusState, presence: &Presence) -> Told {
-    Told::json(
-        200,
-        &Status {
-            node,
-            bus,
-            presence,
-        },
-    )
+/// Why `asked` does not change anything, if so; `proven`: it shows a token.
+fn no_action(asked: &Asked<'_>, proven: bool) -> Option<Told> {
+    if asked.method != "POST" {
+        return Some(Told::not_allowed("POST"));
+    }
+    if !proven && !asked.has_action_header {
+        let words = "this changes something: the header X-Payrelay-Action: 1 is needed\n";
+        return Some(Told::text(403, words));
+    }
+    if !asked.is_json {
+        let words = "the body must be JSON, Content-Type: application/json\n";
+        return Some(Told::text(415, words));
+    }
+    None
 }
 
-impl Told {
-    fn json(status: u16, value: &impl Serialize) -> Self {
-        // What is said here, texts and numbers, always becomes JSON.
-        let mut body = serde_json::to_vec(value).unwrap_or_default();
-        body.push(b'\n');
-        Self {
-            status,
-            content_type: JSON,
-            extra: None,
-            body,
+/// Why `caller` does not get what is `wanted`, if so.
+fn may_not(asked: &Asked<'_>, wanted: Wanted, caller: &Caller) -> Option<Told> {
+    if wanted.acts() {
+        if let Some(told) = no_action(asked, caller.proven) {
+            return Some(told);
         }
-    }
-
-    fn text(status: u16, body: &str) -> Self {
-        Self {
-            status,
-            content_type: TEXT,
-            extra: None,
-            body: body.as_bytes().to_vec(),
-        }
-    }
-
-    /// The header lines, CRLF after each.
-    fn head(&self) -> Vec<u8> {
-        // A cached readiness would be a lie about the present.
-        let mut head = format!(
-            "Content-Type: {}\r\nCache-Control: no-store\r\n",
-            self.content_type
-        );
-        if let Some(extra) = self.extra {
-            head.push_str(extra);
-            head.push_str("\r\n");
-        }
-        head.into_bytes()
-    }
-
-    fn pay(self, responder: Responder) {
-        responder.answer(&Reply {
-            status: self.status,
-            head: self.head(),
-            body: self.body,
+        return (!caller.rights.act).then(|| {
+            log::warn!("admin: {} may not change anything", asked.who(caller));
+            Told::text(403, "this token may look and change nothing\n")
         });
+    }
+    if !asked.reads() {
+        return Some(Told::not_allowed("GET, HEAD"));
+    }
+    // Asked of another node, it is this one that must judge: there it comes with the admin token.
+    let of_content = match wanted {
+        Wanted::Content(_) => true,
+        Wanted::Outbox if asked.path() == "/outbox/export" => true,
+        Wanted::Outbox => query::pairs(asked.target)
+            .iter()
+            .any(|(key, value)| key == "body" && value == "1"),
+        _ => false,
+    };
+    (of_content && !caller.rights.bodies).then(|| Told::text(403, NO_BODIES))
+}
+
+fn turned_away(refused: Refused) -> Told {
+    match refused {
+        Refused::NoToken => Told::text(
+            401,
+            "a token is needed: log in at /, or send Authorization: Bearer …\n",
+        )
+        .with(CHALLENGE),
+        Refused::WrongToken => Told::text(401, "this is no token of this relay\n").with(CHALLENGE),
+        Refused::TooMany(left) => Told::text(429, "too many wrong tokens\n")
+            .with(format!("Retry-After: {}", left.as_secs().max(1))),
+        Refused::OtherSite => Told::text(
+            403,
+            "this was asked by another site's page, or by a name that is none of this relay's; without admin.token only an \
+             address or localhost is answered\n",
+        ),
     }
 }
 
 impl Handler for Admin {
     fn handle(&self, request: &Request<'_>, responder: Responder) {
-        let told = self.answer(Asked {
-            method: request.method,
-            target: request.target,
-            authorization: the_only(request.headers, "authorization"),
-            is_json: the_only(request.headers, "content-type").is_some_and(|kind| {
-                let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
-                kind.trim_ascii().eq_ignore_ascii_case(JSON.as_bytes())
-            }),
-            body: request.body,
-        });
-        let path = request.target.split(['?', '#']).next().unwrap_or_default();
-        if (path, told.status) != ("/status", 200) {
-            return told.pay(responder);
-        }
-        // It may be asked; the other nodes take a moment.
-        let (node, bus) = (self.node.clone(), BusState::of(&*self.bus));
-        self.bus.presence(Box::new(move |presence| {
-            status(&node, &bus, &presence).pay(responder);
-        }));
+        responder.answer(&self.respond(request));
     }
-}
-
-/// The value of the header called `name`; `None` if there is none, or more than one.
-fn the_only<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
-    let mut named = headers
-        .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case(name));
-    match (named.next(), named.next()) {
-        (Some(header), None) => Some(header.value),
-        (None, _) | (Some(_), Some(_)) => None,
-    }
-}
-
-/// The token of `Bearer <token>`; the scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(authorization: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = authorization.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bus::MemoryBus;
-    use crate::session::Registry;
-
-    const BUS: &str = "{\"kind\":\"memory\",\"up\":true,\"reason\":null,\"canary_age_ms\":null,\
-        \"subscriptions_wanted\":0,\"subscriptions_standing\":0}";
-
-    fn admin(token: Option<&str>, reasons: &'static [&'static str]) -> Admin {
-        Admin::new(
-            "pay-1-0a1b2c".into(),
-            token.map(Secret::new),
-            Arc::new(Metrics::new()),
-            Box::new(|| reasons.iter().map(|&reason| reason.to_owned()).collect()),
-            Box::new(|| Readings {
-                queue_depth: 7,
-                ..Readings::default()
-            }),
-            Arc::new(MemoryBus::new(
-                "pay-1-0a1b2c".into(),
-                Arc::new(Registry::default()),
-                Arc::default(),
-                Arc::new(()),
-            )),
-            AdminState {
-                outbox: None,
-                trace: Arc::default(),
-                under_way: Box::new(|_| Vec::new()),
-                forget: Box::new(|_| {}),
-            },
-        )
-    }
-
-    fn ask(admin: &Admin, method: &str, target: &str, authorization: Option<&str>) -> Told {
-        admin.answer(Asked {
-            method,
-            target,
-            authorization: authorization.map(str::as_bytes),
-            is_json: false,
-            body: b"",
-        })
-    }
-
-    fn body(told: &Told) -> &str {
-        std::str::from_utf8(&told.body).unwrap_or("not UTF-8")
-    }
-
-    #[test]
-    fn alive_is_ok() {
-        let told = ask(&admin(None, &["draining"]), "GET", "/livez", None);
-        assert_eq!((told.status, body(&told)), (200, "ok"));
-    }
-
-    #[test]
-    fn readiness_names_its_reasons() {
-        let told = ask(&admin(None, &[]), "GET", "/readyz?verbose", None);
-        assert_eq!(told.status, 200);
-        assert_eq!(
-            body(&told),
-            format!("{{\"ready\":true,\"node\":\"pay-1-0a1b2c\",\"reasons\":[],\"bus\":{BUS}}}\n")
-        );
-        let told = ask(&admin(None, &["draining"]), "HEAD", "/readyz", None);
-        assert_eq!(told.status, 503);
-        assert_eq!(
-            body(&told),
-            format!(
-                "{{\"ready\":false,\"node\":\"pay-1-0a1b2c\",\"reasons\":[\"draining\"],\"bus\":{BUS}}}\n"
-            )
-        );
-    }
-
-    #[test]
-    fn metrics_carry_the_readings_and_the_right_type() {
-        let told = ask(&admin(None, &[]), "GET", "/metrics", None);
-        assert_eq!(told.status, 200);
-        assert!(body(&told).contains("\npayrelay_queue_depth 7\n"));
-        let head = String::from_utf8(told.head()).unwrap_or_default();
-        assert_eq!(
-            head,
-            "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nCache-Control: no-store\r\n"
-        );
-    }
-
-    #[test]
-    fn what_is_not_here_is_404_and_what_changes_is_405() {
-        let admin = admin(None, &[]);
-        assert_eq!(ask(&admin, "GET", "/", None).status, 200);
-        for target in ["/nothing", "/livez/", "//", "", "*", "http://x/livez"] {
-            assert_eq!(ask(&admin, "GET", target, None).status, 404, "{target}");
-        }
-        for method in ["POST", "DELETE", "OPTIONS", "get"] {
-            let told = ask(&admin, method, "/livez", None);
-            assert_eq!(told.status, 405, "{method}");
-            let head = String::from_utf8(told.head()).unwrap_or_default();
-            assert!(head.ends_with("Allow: GET, HEAD\r\n"), "{head}");
-        }
-    }
-
-    #[test]
-    fn the_token_opens_all_but_the_probes() {
-        let admin = admin(Some("a-token-of-some-length"), &[]);
-        for target in ["/livez", "/readyz"] {
-            assert_eq!(ask(&admin, "GET", target, None).status, 200, "{target}");
-        }
-        for shown in [
-            None,
-            Some(""),
-            Some("a-token-of-some-length"),
-            Some("Basic a-token-of-some-length"),
-            Some("Bearer "),
-            Some("Bearer a-token-of-some-lengtH"),
-            Some("Bearer a-token-of-some-length2"),
-            Some("Bearer a-token-of-some-lengt"),
-        ] {
-            for target in [
-                "/",
-                "/metrics",
-                "/status",
-                "/outbox",
-                "/trace?key=x",
-                "/nothing",
-            ] {
-                let told = ask(&admin, "GET", target, shown);
-                assert_eq!(told.status, 401, "{target} {shown:?}");
-                let head = String::from_utf8(told.head()).unwrap_or_default();
-                assert!(head.contains("WWW-Authenticate: Bearer"), "{head}");
-            }
-        }
-        for shown in [
-            "Bearer a-token-of-some-length",
-            "bearer  a-token-of-some-length",
-        ] {
-            assert_eq!(ask(&admin, "GET", "/metrics", Some(shown)).status, 200);
-        }
-    }
-
-    #[test]
-    fn two_authorizations_are_none() {
-        let one = |value| httparse::Header {
-            name: "AUTHORIZATION",
-            value,
-        };
-        assert_eq!(the_only(&[one(b"a")], "authorization"), Some(&b"a"[..]));
-        assert_eq!(the_only(&[one(b"a"), one(b"a")], "authorization"), None);
-        assert_eq!(the_only(&[], "authorization"), None);
-    }
-
-    #[test]
-    fn a_reload_changes_the_token() {
-        let admin = admin(Some("the-old-token-0123"), &[]);
-        admin.set_token(Some(Secret::new("the-new-token-0123")));
-        let old = Some("Bearer the-old-token-0123");
-        assert_eq!(ask(&admin, "GET", "/metrics", old).status, 401);
-        let new = Some("Bearer the-new-token-0123");
-        assert_eq!(ask(&admin, "GET", "/metrics", new).status, 200);
-        admin.set_token(None);
-        assert_eq!(ask(&admin, "GET", "/metrics", None).status, 200);
-    }
-}
+mod tests;

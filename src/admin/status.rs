@@ -1,21 +1,21 @@
 //! What `/readyz` and `/status` say of the bus, and who is connected where.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bus::{Bus, Presence};
 
 /// How the bus is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BusState {
     /// `memory` or `redis`.
-    kind: &'static str,
-    up: bool,
+    pub kind: String,
+    pub up: bool,
     /// Why it is not up.
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// Since this node last heard its own word; `None`: it needs none.
-    canary_age_ms: Option<u64>,
-    subscriptions_wanted: usize,
-    subscriptions_standing: usize,
+    pub canary_age_ms: Option<u64>,
+    pub subscriptions_wanted: usize,
+    pub subscriptions_standing: usize,
 }
 
 impl BusState {
@@ -23,7 +23,7 @@ impl BusState {
     pub fn of(bus: &dyn Bus) -> Self {
         let (reason, now) = (bus.unwell(), bus.readings());
         Self {
-            kind: bus.kind(),
+            kind: bus.kind().to_owned(),
             up: reason.is_none(),
             reason,
             canary_age_ms: now

@@ -64,6 +64,7 @@ impl Api {
     pub fn order(&self, target: &str, order: &Value) -> Result<Value, Failure> {
         let mut headers = self.headers.clone();
         headers.push(("Content-Type".into(), "application/json".into()));
+        headers.push(("X-Payrelay-Action".into(), "1".into()));
         self.ask("POST", target, &headers, order.to_string().as_bytes())
     }
 

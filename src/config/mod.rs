@@ -248,8 +248,25 @@ pub struct Login {
 pub struct Admin {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Asked for as `Authorization: Bearer …`; must be there when `listen` is not loopback.
+    /// May see and do everything. Must be there when `listen` is not loopback.
     pub token: Option<Secret>,
+    /// Tokens that may look and change nothing. Empty unless there is a `token`.
+    pub read_tokens: Vec<ReadToken>,
+    /// The admin ports of the other nodes; this node's own may be among them.
+    pub nodes: Vec<SocketAddr>,
+    /// How many bytes of the latest notifications are kept in memory to be looked at; 0: none.
+    pub keep_bodies: usize,
+}
+
+/// `{ name = "support", token = "…", bodies = false }` in `admin.read_tokens`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadToken {
+    /// What its holder is called in the log.
+    pub name: String,
+    /// The token.
+    pub token: Secret,
+    /// Whether its holder may see headers and bodies of notifications.
+    pub bodies: bool,
 }
 
 /// `[log]`

@@ -124,6 +124,12 @@ pub enum Problem {
     RedisKey(&'static str),
     /// No addresses at all.
     RedisNoAddresses,
+    /// `admin.read_tokens` without an `admin.token`: without that nobody is asked for any.
+    ReadersWithoutToken,
+    /// Two who have the same token, or the same name.
+    SameToken,
+    /// No name for the holder of a token.
+    HolderName,
     /// A listener that strangers reach would let anybody in.
     Open(Open),
 }
@@ -245,6 +251,13 @@ impl fmt::Display for Problem {
             Self::Answer(bad) => bad.fmt(f),
             Self::RetryOrder => f.write_str(
                 "outbox.retry_first (default 1s) must not be above outbox.retry_max (default 5m)",
+            ),
+            Self::ReadersWithoutToken => f.write_str(
+                "without admin.token nobody is asked for a token, so everybody may do everything; add token = \"…\" to [admin]",
+            ),
+            Self::HolderName => f.write_str("a name is 1 to 64 of A-Z a-z 0-9 . _ -"),
+            Self::SameToken => f.write_str(
+                "each needs a token and a name of its own, and a token other than admin.token",
             ),
             Self::RedisUrl => f.write_str(
                 "not a Redis URL; write redis://host:6379, redis://user:password@host:6379/0, \

@@ -53,7 +53,7 @@ impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
     /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls` and
-    /// `tcp.tls`, who may come and how often they may fail, `log` and `admin.token` (and the warnings). Everything else stays as it is and is listed.
+    /// `tcp.tls`, who may come and how often they may fail, `log`, `admin.token`, `admin.read_tokens` and `admin.nodes` (and the warnings). Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
@@ -87,6 +87,8 @@ impl Config {
         }
         config.log.clone_from(&new.log);
         config.admin.token.clone_from(&new.admin.token);
+        config.admin.read_tokens.clone_from(&new.admin.read_tokens);
+        config.admin.nodes.clone_from(&new.admin.nodes);
         config.warnings.clone_from(&new.warnings);
         let needs_restart = config
             .differences(new)
@@ -151,6 +153,9 @@ impl Config {
         let super::Admin {
             listen: admin_listen,
             token: _,
+            read_tokens: _,
+            nodes: _,
+            keep_bodies,
         } = admin;
         [
             ("node", *node != new.node),
@@ -205,6 +210,7 @@ impl Config {
             ("outbox", *outbox != new.outbox),
             ("redis", *redis != new.redis),
             ("admin.listen", *admin_listen != new.admin.listen),
+            ("admin.keep_bodies", *keep_bodies != new.admin.keep_bodies),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

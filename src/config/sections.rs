@@ -16,12 +16,18 @@ use super::reader::{Field, Section};
 use super::secret;
 use super::units::{DAY, GIB, HOUR, MIB, MINUTE, SECOND};
 use super::values::{count, duration, file_name, networks, size};
-use super::{Admin, Delivery, Http, Log, Outbox, Tcp, TcpTls, TlsFiles, Undelivered};
+use super::{Admin, Delivery, Http, Log, Outbox, ReadToken, Tcp, TcpTls, TlsFiles, Undelivered};
 use crate::notification::BackendId;
 use crate::peers::Networks;
 
 /// The most ids in `tcp.backends`.
 const BACKENDS_MAX: usize = 100_000;
+
+/// The most entries in `admin.read_tokens`: one for each team that looks.
+const READ_TOKENS_MAX: usize = 64;
+
+/// The most entries in `admin.nodes`.
+const NODES_MAX: usize = 64;
 
 /// Above this, providers such as WeChat Pay (5 s) may have given up before the answer comes.
 const ACK_DEADLINE_ADVISED: Duration = Duration::from_millis(4500);
@@ -241,15 +247,82 @@ pub fn outbox(mut s: Section<'_>) -> Outbox {
 pub fn admin(mut s: Section<'_>) -> Admin {
     let address = s.field("listen");
     let token = s.field("token").map(Field::hide);
+    let readers = s.field("read_tokens").map(Field::hide);
     let admin = Admin {
         listen: read(&address, listen).unwrap_or(loopback(9100)),
         token: read(&token, secret::token),
+        read_tokens: read(&readers, read_tokens).unwrap_or_default(),
+        nodes: s.read("nodes", nodes).unwrap_or_default(),
+        keep_bodies: s.read("keep_bodies", size(0..=GIB)).unwrap_or(8 * MIB) as usize,
     };
     s.close();
+    if let (None, false, Some(readers)) = (&token, admin.read_tokens.is_empty(), &readers) {
+        readers.refuse(Problem::ReadersWithoutToken);
+    }
+    for reader in &admin.read_tokens {
+        if let (Some(token), Some(field)) = (&admin.token, &readers)
+            && *token == reader.token
+        {
+            field.refuse(Problem::SameToken);
+        }
+    }
     if let (None, false, Some(address)) = (&token, is_loopback(admin.listen), &address) {
         address.refuse(Problem::Open(Open::Admin));
     }
     admin
+}
+
+/// Reads `admin.read_tokens`.
+fn read_tokens(field: &Field<'_>) -> Result<Vec<ReadToken>, Problem> {
+    let mut readers: Vec<ReadToken> = Vec::new();
+    for field in field.list("a list of tables", READ_TOKENS_MAX)? {
+        let field = field.hide();
+        let Some(mut s) = field.read(Field::section) else {
+            continue;
+        };
+        let name = s.field("name");
+        let token = s.field("token").map(Field::hide);
+        let bodies = s.read("bodies", |field| field.flag()).unwrap_or(false);
+        for (key, field, what) in [
+            ("name", &name, "who holds it, such as name = \"support\""),
+            ("token", &token, "make one with: openssl rand -hex 32"),
+        ] {
+            if field.is_none() {
+                s.refuse(key, Problem::Missing(what));
+            }
+        }
+        s.close();
+        let (name, token) = (read(&name, holder), read(&token, secret::token));
+        if let (Some(name), Some(token)) = (name, token) {
+            if readers
+                .iter()
+                .any(|one| one.name == name || one.token == token)
+            {
+                field.refuse(Problem::SameToken);
+            }
+            readers.push(ReadToken {
+                name,
+                token,
+                bodies,
+            });
+        }
+    }
+    Ok(readers)
+}
+
+fn holder(field: &Field<'_>) -> Result<String, Problem> {
+    let name = field.text("a string")?;
+    match BackendId::parse(name) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => Err(Problem::HolderName),
+    }
+}
+
+/// Reads `admin.nodes`.
+fn nodes(field: &Field<'_>) -> Result<Vec<SocketAddr>, Problem> {
+    let fields = field.list("a list of strings", NODES_MAX)?;
+    let nodes = fields.iter().filter_map(|field| field.read(listen));
+    Ok(nodes.collect())
 }
 
 /// Reads `[log]`.

@@ -108,6 +108,12 @@ impl Waits {
         records.filter(|record| record.is(key)).collect()
     }
 
+    /// What is under way, `limit` at most.
+    pub fn some(&self, limit: usize) -> Vec<Record> {
+        let table = self.table.lock();
+        table.waits.values().take(limit).map(Wait::record).collect()
+    }
+
     /// Takes `wait` in until `deadline`; gives it back if there is no room.
     pub fn add(
         &self,
@@ -268,7 +274,9 @@ impl Waits {
         let mut record = wait.record();
         record.concluded = Some((outcome, unix_ms()));
         record.why = why;
-        self.trace.add(record);
+        // What is stored is on disk.
+        let carried = (outcome != Outcome::Stored).then_some(&wait.notification);
+        self.trace.add(record, carried);
     }
 
     #[inline(never)]
@@ -293,7 +301,7 @@ impl Waits {
         let Joined { mut record, answer } = request;
         record.concluded = Some((outcome, unix_ms()));
         record.why = Some(why.into());
-        self.trace.add(record);
+        self.trace.add(record, None);
         answer.send(outcome);
     }
 

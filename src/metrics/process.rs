@@ -36,6 +36,12 @@ impl Process {
     }
 }
 
+/// The process's resident memory in bytes; 0 if it cannot be read.
+pub fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status_figure(&status, "VmRSS").map_or(0, |kib| (kib * 1024.0) as u64)
+}
+
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(stat) = read_stat() {

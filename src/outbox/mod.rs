@@ -21,7 +21,7 @@
 //! |---|---|
 //! | `file` | opening, locking, checking, migrating |
 //! | `watch` | whether the files at the path are still the ones that are written |
-//! | `rows`, `filter`, `count_delta` | the statements |
+//! | `rows`, `filter`, `newest`, `count_delta` | the statements |
 //! | `writer`, `ops`, `group` | the one thread that changes anything; group commit |
 //! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
 //! | `rate_limiter` | how many it sends a second |
@@ -43,6 +43,7 @@ mod filter;
 mod group;
 mod inbox;
 mod late;
+mod newest;
 mod next_state;
 mod ops;
 mod queues;
@@ -68,6 +69,7 @@ use rusqlite::Connection;
 pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
+pub use self::newest::{Found, Search};
 pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, What};
 pub use self::rows::{Payload, Row, State};
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};

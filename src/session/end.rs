@@ -8,6 +8,8 @@ pub enum End {
     /// It said BYE.
     Bye,
     Takeover,
+    /// A person has disconnected it.
+    Operator,
     Drain,
     Idle,
     Slow,
@@ -22,6 +24,7 @@ impl End {
             Self::Peer => "peer",
             Self::Bye => "bye",
             Self::Takeover => "takeover",
+            Self::Operator => "operator",
             Self::Drain => "drain",
             Self::Idle => "idle",
             Self::Slow => "slow",
@@ -33,7 +36,7 @@ impl End {
     pub fn retry_s(self) -> u32 {
         match self {
             Self::Peer | Self::Bye | Self::Drain | Self::Idle => 1,
-            Self::Takeover | Self::Slow => 5,
+            Self::Takeover | Self::Operator | Self::Slow => 5,
             Self::Protocol => 30,
         }
     }

@@ -28,6 +28,8 @@ pub enum Command {
     Close = 4,
     /// Other nodes reach this session's backend: it may be told OK.
     Reachable = 8,
+    /// A person wants the backend to go, and to come back later.
+    Disconnect = 16,
 }
 
 /// The commands since the last look.

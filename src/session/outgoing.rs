@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::link::Link;
 use crate::bus::msg_line;
 use crate::envelope::{Envelope, Reply, Sent};
-use crate::notification::{Notification, NotificationId};
+use crate::notification::{Notification, NotificationId, unix_ms};
 
 /// An idle session keeps room for this many MSG in flight, of 80 bytes each.
 const IN_FLIGHT_KEPT: usize = 4;
@@ -29,6 +29,8 @@ pub struct Outgoing {
     pub is_open: bool,
     /// The session's number, to be seen in the timeline of a notification; 0 until OK.
     pub session: u64,
+    /// The latest answer to a MSG, in Unix milliseconds; 0: none yet.
+    pub answered_at_unix_ms: u64,
     /// In the order they fall due.
     in_flight: VecDeque<InFlight>,
     ack_timeout: Duration,
@@ -53,6 +55,7 @@ impl Outgoing {
             credit: 0,
             is_open: false,
             session: 0,
+            answered_at_unix_ms: 0,
             in_flight: VecDeque::new(),
             ack_timeout,
         }
@@ -114,6 +117,7 @@ impl Outgoing {
     /// Takes the MSG called `id` out of what is in flight.
     pub fn answered(&mut self, id: NotificationId) -> Option<InFlight> {
         let flying = self.in_flight.remove(self.place(id)?);
+        self.answered_at_unix_ms = unix_ms();
         self.give_memory_back();
         flying
     }

@@ -1,5 +1,7 @@
 //! The backends that are connected here: backend id → the mailbox of its session. The lock and the map never leave this file.
 
+mod list;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -172,6 +172,9 @@ impl Session {
             // No provider waits longer for what is in flight.
             self.leave(End::Takeover, self.context.ack_deadline);
         }
+        if commands.has(Command::Disconnect) {
+            self.leave(End::Operator, LINGER);
+        }
         if commands.has(Command::Reachable)
             && let Phase::Attaching { credit, .. } = self.phase
         {

@@ -3,7 +3,9 @@
 mod support;
 
 mod admin;
+mod admin_rights;
 mod answers;
+mod api_doc;
 mod bytes;
 mod certificates;
 mod cli;
@@ -31,6 +33,7 @@ mod outbox_files;
 mod outbox_operator;
 mod outbox_speed;
 mod outbox_transfer;
+mod page;
 mod peers;
 mod protocol_doc;
 mod proxies;

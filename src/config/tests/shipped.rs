@@ -18,13 +18,28 @@ fn the_shipped_file_has_every_key() {
     let strangers = "stranger = 1\n[http]\ntls = { cert = \"c\", key = \"k\", stranger = 1 }\nstranger = 1\n\
         [tcp]\nstranger = 1\n\
         [tcp.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"c\"\nkey = \"k\"\nstranger = 1\n[delivery]\nstranger = 1\n\
-        [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
+        [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n\
+        read_tokens = [{ name = \"a\", token = \"0123456789abcdef\", stranger = 1 }]\ntoken = \"fedcba9876543210\"\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
         stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nproof = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
         hmac = { header = \"X\", stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
-        "", "tls", "http", "tcp", "tcp.tls", "delivery", "outbox", "redis", "admin", "log",
-        "route", "proof", "ok", "fail", "hmac",
+        "",
+        "tls",
+        "http",
+        "tcp",
+        "tcp.tls",
+        "delivery",
+        "outbox",
+        "redis",
+        "admin",
+        "read_tokens",
+        "log",
+        "route",
+        "proof",
+        "ok",
+        "fail",
+        "hmac",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -48,6 +63,9 @@ fn has(table: &str, key: &str) -> bool {
         match table {
             "" => current == key || (current.is_empty() && line.starts_with(&format!("{key} = "))),
             "tcp" if key == "tls" => current == "tcp.tls",
+            "read_tokens" => {
+                line.starts_with("read_tokens = [{") && line.contains(&format!("{key} = "))
+            }
             "ok" | "fail" | "proof" | "hmac" | "tls" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
@@ -79,8 +97,14 @@ fn what_is_commented_out_is_right_too() {
         .replace("# response_timeout = ", "response_timeout = ")
         .replace("# settle_time = ", "settle_time = ")
         .replace("# ca = ", "ca = ");
+    let text = text
+        .replace("\nread_tokens = []", "")
+        .replace("# read_tokens = ", "read_tokens = ");
+    let text = text.replace("env:PAYRELAY_SUPPORT_TOKEN", "fedcba9876543210");
     let config = good(&text);
     assert_eq!(config.node, "pay-1");
+    let reader = &config.admin.read_tokens[0];
+    assert_eq!((&*reader.name, reader.bodies), ("support", false));
     let sealed = config.tcp.tls.as_ref().map(|tls| &tls.files);
     assert_eq!(config.http.tls.as_ref(), sealed);
     assert_eq!(&*config.routes[0].name, "notify");

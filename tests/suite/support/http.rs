@@ -394,8 +394,19 @@ impl Relay {
     /// GETs `path` from the admin listener with further header lines, each ending in CRLF.
     pub fn admin_with(&self, path: &str, headers: &str) -> Answer {
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n{headers}\r\n");
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         let answer = RawHttp::connect(self.ready().admin).exchange(request.as_bytes());
         answer.unwrap_or_else(|problem| panic!("GET {path}: {problem}"))
+    }
+
+    /// POSTs JSON to the admin listener with further header lines, each ending in CRLF.
+    pub fn admin_post(&self, path: &str, headers: &str, body: &str) -> Answer {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n{headers}\r\n{body}",
+            body.len()
+        );
+        let answer = RawHttp::connect(self.ready().admin).exchange(request.as_bytes());
+        answer.unwrap_or_else(|problem| panic!("POST {path}: {problem}"))
     }
 }

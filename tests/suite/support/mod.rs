@@ -5,6 +5,7 @@
 
 mod backend;
 mod barrage;
+mod browser;
 mod cluster;
 mod fleet;
 mod frame;
@@ -30,6 +31,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub use self::redis::Redis;
 pub use backend::Backend;
 pub use barrage::{Barrage, Shot, Told};
+pub use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
 pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
 pub use fleet::{Fleet, Heard, REFUSE};
 pub use frame::{Frame, difference};

@@ -1,20 +1,31 @@
 //! What became of the latest notifications, in memory: a bounded ring that forgets the oldest.
 //!
 //! Every notification passes here once, when its provider is answered, so one is short and costs one lock. What was
-//! stored has a fuller history on disk.
+//! stored has a fuller history on disk. Beside the ring: what the latest of them carried (`contents`), and how the last
+//! hour went (`hour`).
+
+mod contents;
+mod hour;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::contents::Contents;
+use self::hour::Hour;
+pub use self::hour::{ACK_MS, MINUTES, Minute};
 use crate::envelope::Sent;
 use crate::notification::{BackendId, Notification, NotificationId, Outcome};
 use crate::timeline::Timeline;
 
 /// How many are remembered; some 130 bytes each, or 220 with an event.
 const RECORDS_MAX: usize = 16_384;
+
+/// How many are looked at with the lock held: providers' answers wait for it.
+const LOOKED_AT_ONCE: usize = 512;
 
 /// What a record says was verified by nobody.
 const UNVERIFIED: &str = "none";
@@ -171,34 +182,156 @@ impl Kept {
     }
 }
 
-/// The ring.
+/// The ring, and what belongs to it.
 #[derive(Debug, Default)]
 pub struct Trace {
-    records: Mutex<VecDeque<Kept>>,
+    ring: Mutex<Ring>,
+    contents: Contents,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    records: VecDeque<Kept>,
+    /// How many were ever added.
+    added: u64,
+    hour: Hour,
 }
 
 impl Trace {
-    /// Remembers `record`, at the cost of the oldest.
-    pub fn add(&self, record: Record) {
+    /// A trace that keeps what the latest notifications carried, `contents_bytes_max` at most.
+    pub fn new(contents_bytes_max: usize) -> Self {
+        Self {
+            ring: Mutex::default(),
+            contents: Contents::new(contents_bytes_max),
+        }
+    }
+
+    /// Remembers `record`, at the cost of the oldest; `carried`: what it is about, if that is not kept elsewhere.
+    pub fn add(&self, record: Record, carried: Option<&Arc<Notification>>) {
+        if let Some(carried) = carried {
+            self.contents.keep(carried);
+        }
+        let concluded = record.concluded;
+        let sent_at = record.sent.map(|sent| sent.at_unix_ms);
         let record = Kept::of(record);
-        let mut records = self.records.lock();
-        let forgotten = match records.len() < RECORDS_MAX {
+        let mut ring = self.ring.lock();
+        let forgotten = match ring.records.len() < RECORDS_MAX {
             true => None,
-            false => records.pop_front(),
+            false => ring.records.pop_front(),
         };
-        records.push_back(record);
-        drop(records);
+        ring.records.push_back(record);
+        ring.added += 1;
+        if let Some((outcome, at)) = concluded {
+            ring.hour.count(outcome, at, sent_at);
+        }
+        drop(ring);
         drop(forgotten);
+    }
+
+    /// How many were ever added: another number than before means that there is something new.
+    pub fn added(&self) -> u64 {
+        self.ring.lock().added
     }
 
     /// The records that somebody means by `key`, newest first, `limit` at most.
     pub fn find(&self, key: &str, limit: usize) -> Vec<Record> {
         let id = NotificationId::parse(key);
-        let records = self.records.lock();
-        let meant =
-            |record: &&Kept| record.event() == Some(key) || (id.is_some() && id == Some(record.id));
-        let found = records.iter().rev().filter(meant);
-        found.take(limit).map(Kept::record).collect()
+        let mut found = Vec::new();
+        self.look(|record| {
+            let meant = record.event() == Some(key) || (id.is_some() && id == Some(record.id));
+            if meant {
+                found.push(record.record());
+            }
+            found.len() < limit
+        });
+        found
+    }
+
+    /// The newest records that `wanted` lets through, by their ids, newest first: `limit` at most.
+    pub fn newest(&self, limit: usize, mut wanted: impl FnMut(&Record) -> bool) -> Vec<Record> {
+        // By id, because they are added in the order in which they ended, not in which they came.
+        let mut best: BinaryHeap<Reverse<ById>> = BinaryHeap::with_capacity(limit + 1);
+        self.look(|kept| {
+            let full = best.len() >= limit;
+            let too_old = full
+                && best
+                    .peek()
+                    .is_none_or(|Reverse(least)| kept.id <= least.0.id);
+            if !too_old {
+                let record = kept.record();
+                if wanted(&record) {
+                    best.push(Reverse(ById(record)));
+                    if full {
+                        best.pop();
+                    }
+                }
+            }
+            true
+        });
+        let sorted = best.into_sorted_vec().into_iter();
+        sorted.map(|Reverse(ById(record))| record).collect()
+    }
+
+    /// What the notification called `id` carried, if that is still kept.
+    pub fn carried(&self, id: NotificationId) -> Option<Arc<Notification>> {
+        self.contents.find(id)
+    }
+
+    /// Those whose head or body has `text` in it, of those that are kept.
+    pub fn carrying(&self, text: &[u8]) -> HashSet<NotificationId> {
+        self.contents.having(text)
+    }
+
+    /// The latest minutes in which something ended, oldest first; [`MINUTES`] at most.
+    pub fn minutes(&self, now_unix_ms: u64) -> Vec<Minute> {
+        self.ring.lock().hour.minutes(now_unix_ms)
+    }
+
+    /// Shows every record to `go_on`, newest first, until it says no. The lock is let go of now and then; what is added
+    /// meanwhile is not shown.
+    fn look(&self, mut go_on: impl FnMut(&Kept) -> bool) {
+        let mut before = u64::MAX;
+        loop {
+            let ring = self.ring.lock();
+            let first = ring.added - ring.records.len() as u64;
+            let last = before.min(ring.added);
+            let from = last.saturating_sub(LOOKED_AT_ONCE as u64).max(first);
+            for at in (from..last).rev() {
+                let Some(record) = ring.records.get((at - first) as usize) else {
+                    return;
+                };
+                if !go_on(record) {
+                    return;
+                }
+            }
+            if from <= first {
+                return;
+            }
+            before = from;
+        }
+    }
+}
+
+/// A record, sorted by its id.
+struct ById(Record);
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id.cmp(&other.0.id)
     }
 }
 
@@ -228,18 +361,37 @@ mod tests {
     fn it_is_found_by_id_and_by_event_until_it_is_forgotten() {
         let (trace, mint) = (Trace::default(), IdMint::new(0));
         let first = record(&mint, "42");
-        trace.add(first.clone());
-        trace.add(record(&mint, "42"));
+        trace.add(first.clone(), None);
+        trace.add(record(&mint, "42"), None);
         assert_eq!(trace.find("42", 9).len(), 2);
         assert_eq!(trace.find("42", 1)[0].id, trace.find("42", 9)[0].id);
         let found = trace.find(&first.id.to_string(), 9);
         assert_eq!((found.len(), found[0].id), (1, first.id));
         assert!(found[0].is("42") && !found[0].is("43"));
         for _ in 0..RECORDS_MAX {
-            trace.add(record(&mint, "43"));
+            trace.add(record(&mint, "43"), None);
         }
         assert!(trace.find("42", 9).is_empty());
-        assert_eq!(trace.records.lock().len(), RECORDS_MAX);
+        assert_eq!(trace.ring.lock().records.len(), RECORDS_MAX);
+    }
+
+    #[test]
+    fn the_newest_are_found_by_id_whatever_ended_first_and_beyond_one_look() {
+        let (trace, mint) = (Trace::default(), IdMint::new(0));
+        let mut records: Vec<Record> = (0..3 * LOOKED_AT_ONCE)
+            .map(|n| record(&mint, if n % 2 == 0 { "even" } else { "odd" }))
+            .collect();
+        let ids: Vec<_> = records.iter().map(|record| record.id).collect();
+        records.reverse();
+        for record in records {
+            trace.add(record, None);
+        }
+        assert_eq!(trace.added(), ids.len() as u64);
+        let found = trace.newest(3, |record| record.event.as_deref() == Some("even"));
+        let found: Vec<_> = found.iter().map(|record| record.id).collect();
+        let even: Vec<_> = ids.iter().step_by(2).rev().take(3).copied().collect();
+        assert_eq!(found, even);
+        assert_eq!(trace.newest(9999, |_| true).len(), ids.len());
     }
 
     #[test]
@@ -258,7 +410,7 @@ mod tests {
             ..record(&mint, "")
         };
         for one in [full, bare] {
-            trace.add(one.clone());
+            trace.add(one.clone(), None);
             let found = trace.find(&one.id.to_string(), 1);
             assert_eq!(format!("{:?}", found[0]), format!("{one:?}"));
         }

@@ -1,0 +1,347 @@
+//! What the admin port says in JSON: the types that it writes and that the command line reads. doc/api.md describes them.
+//!
+//! A reader must ignore fields that it does not know: later versions add some.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use super::status::BusState;
+use crate::outbox::Row;
+use crate::timeline::Timeline;
+use crate::trace::Record;
+
+/// The answer to `GET /session`: who asks, and what that one may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// The node that answers.
+    pub node: String,
+    /// The relay's version.
+    pub version: String,
+    /// `admin`, the name of a read token, or `anybody`.
+    pub name: String,
+    /// May see headers and bodies.
+    pub bodies: bool,
+    /// May deliver again, drop and disconnect.
+    pub act: bool,
+    /// Whether there is a login to end.
+    pub login: bool,
+    /// What `node=` may be, to ask another node through this one: `admin.nodes`.
+    pub others: Vec<String>,
+}
+
+/// The answer to `GET /notifications`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The node that answers.
+    pub node: String,
+    /// Changes with the list. Sent back as `since`, it makes the answer `unchanged` and empty until there is something new.
+    pub version: String,
+    pub unchanged: bool,
+    /// Newest first.
+    pub notifications: Vec<Summary>,
+    /// What `before` is for the next page; `None`: there are no more.
+    pub next: Option<String>,
+    /// How many the outbox has; `None`: there is none.
+    pub outbox: Option<Counts>,
+}
+
+/// How many the outbox has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub pending: u64,
+    pub done: u64,
+    pub dead: u64,
+}
+
+/// A notification in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    pub id: String,
+    /// When it was taken, in Unix milliseconds.
+    pub at: u64,
+    pub backend: String,
+    pub route: String,
+    pub event: Option<String>,
+    /// `pending`, `done`, `dead` for what is in the outbox; else `waiting` (its provider waits), or the outcome.
+    pub state: String,
+    /// Milliseconds from taking it to the ACK, if there was one.
+    pub took_ms: Option<u64>,
+    /// MSG written, as far as that is known.
+    pub tries: Option<u32>,
+    /// Why it was not delivered, the last time.
+    pub why: Option<String>,
+}
+
+/// A notification with what happened to it; the answers to `GET /trace` and `GET /outbox` have a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traced {
+    /// Its row in the outbox, if it is there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seq: Option<i64>,
+    pub id: String,
+    pub backend: String,
+    pub route: String,
+    pub verified: String,
+    pub event: Option<String>,
+    /// When it was taken, in Unix milliseconds.
+    pub at: u64,
+    /// As in [`Summary`], but `under way` instead of `waiting`.
+    pub state: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tries: Option<u32>,
+    /// Of headers and body together.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<u64>,
+    /// Why it was not delivered, the last time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    pub timeline: Vec<Step>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When, in Unix milliseconds.
+    pub at: u64,
+    /// One word.
+    pub what: String,
+    pub detail: String,
+}
+
+/// The answer to `GET /trace`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceAnswer {
+    /// The node that answers.
+    #[serde(default)]
+    pub node: String,
+    pub found: Vec<Traced>,
+}
+
+/// The answer to `GET /notifications/ID/content`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    pub id: String,
+    /// `outbox`, `memory`, or `none`: it is not kept (any more).
+    pub kept: String,
+    /// The disk has changed it; then there is nothing to show.
+    pub damaged: bool,
+    /// The request line and the forwarded headers; what is no UTF-8 in them is replaced.
+    pub head: String,
+    /// The body in base 64 (RFC 4648, with padding).
+    pub body_base64: String,
+}
+
+/// The answer to what changes notifications: `POST /outbox/retry` and `POST /outbox/drop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    pub changed: u64,
+    /// Left alone: a session has them in hand.
+    pub in_hand: u64,
+    /// What `after` is for the next ones; `None`: there are no more.
+    pub next: Option<i64>,
+}
+
+/// The answer to `GET /backends`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backends {
+    /// The node that answers.
+    pub node: String,
+    /// Those with a session on it, or with something in its outbox.
+    pub backends: Vec<Backend>,
+}
+
+/// One backend, as one node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    pub id: String,
+    /// `None`: it is not connected to this node.
+    pub session: Option<Session>,
+    /// What this node's outbox has for it.
+    pub pending: u64,
+    pub dead: u64,
+}
+
+/// A backend's session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// As in the log and in the timelines.
+    pub number: u64,
+    pub since_unix_ms: u64,
+    /// How many MSG it may have unanswered.
+    pub credit: usize,
+    /// How many it has.
+    pub in_flight: usize,
+    /// How many wait for it beyond those.
+    pub waiting: usize,
+    /// Its latest ACK or NACK.
+    pub last_answer_unix_ms: Option<u64>,
+}
+
+/// The answer to `GET /health`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// The node that answers.
+    pub node: String,
+    /// The relay's version.
+    pub version: String,
+    pub uptime_ms: u64,
+    /// As `/readyz` has it.
+    pub ready: bool,
+    pub reasons: Vec<String>,
+    pub bus: BusState,
+    /// `None`: there is none.
+    pub outbox: Option<OutboxState>,
+    pub sessions: u64,
+    pub http_connections: usize,
+    /// Requests of providers that are owed an answer.
+    pub http_in_flight: usize,
+    /// Notifications that wait in the sessions' mailboxes.
+    pub queued: usize,
+    pub memory_bytes: u64,
+    pub fd_free: usize,
+    pub fd_total: usize,
+    /// Of the last hour, those in which something ended; oldest first.
+    pub minutes: Vec<MinuteFigures>,
+    /// Since the start, the latest first.
+    pub refusals: Vec<RefusalCount>,
+    /// Of the configuration in force, as `payrelay check` says them.
+    pub warnings: Vec<String>,
+}
+
+/// The outbox in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxState {
+    pub pending: u64,
+    pub done: u64,
+    pub dead: u64,
+    /// How long the oldest pending one has been stored.
+    pub oldest_ms: u64,
+}
+
+/// What ended within one minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MinuteFigures {
+    pub from_unix_ms: u64,
+    /// How many by outcome.
+    pub outcomes: BTreeMap<String, u32>,
+    /// ACKs of notifications that this node took, before their providers were answered.
+    pub acks: u64,
+    /// Within how many milliseconds half of them came: one of 1, 2, 5, 10 … 5000; `None`: later, or there were none.
+    pub p50_ms: Option<u64>,
+    pub p99_ms: Option<u64>,
+}
+
+/// One reason of refusals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalCount {
+    /// `http` (a request), `signature` (a callback), `session` (a backend).
+    pub kind: String,
+    /// The route, of a callback.
+    pub route: Option<String>,
+    pub reason: String,
+    pub count: u64,
+    pub last_unix_ms: u64,
+}
+
+impl Summary {
+    /// Of one that is not in the outbox.
+    pub fn of_record(record: &Record) -> Self {
+        let outcome = record.concluded.map(|(outcome, _)| outcome);
+        let timeline = record.timeline();
+        Self {
+            id: record.id.to_string(),
+            at: record.at_unix_ms,
+            backend: record.backend.as_str().to_owned(),
+            route: (*record.route).to_owned(),
+            event: record.event.as_deref().map(str::to_owned),
+            state: outcome
+                .map_or("waiting", |outcome| outcome.as_str())
+                .to_owned(),
+            took_ms: took_ms(record.at_unix_ms, &timeline),
+            tries: None,
+            why: record.why.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// Of one that is in the outbox.
+    pub fn of_row(row: &Row) -> Self {
+        Self {
+            id: row.id.to_string(),
+            at: row.at_unix_ms,
+            backend: row.backend.clone(),
+            route: row.route.clone(),
+            event: row.event.clone(),
+            state: row.state.as_str().to_owned(),
+            took_ms: took_ms(row.at_unix_ms, &row.timeline),
+            tries: Some(row.tries),
+            why: Some(row.why.clone()).filter(|why| !why.is_empty()),
+        }
+    }
+}
+
+fn took_ms(at_unix_ms: u64, timeline: &Timeline) -> Option<u64> {
+    let mut steps = timeline.steps().iter().rev();
+    let acked = steps.find(|step| step.what == "acked")?;
+    Some(acked.at_unix_ms.saturating_sub(at_unix_ms))
+}
+
+impl Traced {
+    /// Of one that is not in the outbox.
+    pub fn of_record(record: &Record) -> Self {
+        Self {
+            seq: None,
+            id: record.id.to_string(),
+            backend: record.backend.as_str().to_owned(),
+            route: (*record.route).to_owned(),
+            verified: record.verified.clone().into_owned(),
+            event: record.event.as_deref().map(str::to_owned),
+            at: record.at_unix_ms,
+            state: match record.concluded {
+                None => "under way".to_owned(),
+                Some((outcome, _)) => outcome.as_str().to_owned(),
+            },
+            tries: None,
+            bytes: None,
+            why: None,
+            timeline: steps(&record.timeline()),
+        }
+    }
+
+    /// Of one that is in the outbox; what its provider was told is known beside the disk, if that was not long ago.
+    pub fn of_row(row: &Row, answered: Option<&Record>) -> Self {
+        let mut steps = steps(&row.timeline);
+        let answer = answered.map(Record::timeline).unwrap_or_default();
+        let answers = answer.steps().iter().filter(|step| step.what == "answered");
+        steps.extend(answers.map(Step::of));
+        steps.sort_by_key(|step| step.at);
+        Self {
+            seq: Some(row.seq),
+            id: row.id.to_string(),
+            backend: row.backend.clone(),
+            route: row.route.clone(),
+            verified: row.verified.clone(),
+            event: row.event.clone(),
+            at: row.at_unix_ms,
+            state: row.state.as_str().to_owned(),
+            tries: Some(row.tries),
+            bytes: Some(row.bytes),
+            why: Some(row.why.clone()),
+            timeline: steps,
+        }
+    }
+}
+
+impl Step {
+    fn of(step: &crate::timeline::Step) -> Self {
+        Self {
+            at: step.at_unix_ms,
+            what: step.what.clone(),
+            detail: step.detail.clone(),
+        }
+    }
+}
+
+fn steps(timeline: &Timeline) -> Vec<Step> {
+    timeline.steps().iter().map(Step::of).collect()
+}

@@ -1,0 +1,74 @@
+//! The backends of this node: whose sessions are here, and for whom something lies in its outbox.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Sources;
+use super::api::{Backend, Backends, Session};
+use super::auth::Caller;
+use super::reply::{Asked, Told};
+use crate::notification::BackendId;
+
+/// The most without a session that are listed, those with most in the outbox first.
+const STORED_MAX: usize = 1000;
+
+/// Which session `POST /backends/disconnect` is about.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    id: String,
+    /// As `GET /backends` says: a newer session of the same backend is left alone.
+    since_unix_ms: u64,
+}
+
+/// Every backend with a session here, or with something in the outbox.
+pub fn list(sources: &Sources, node: &str) -> Told {
+    let mut known: BTreeMap<String, Backend> = BTreeMap::new();
+    let stored = match &sources.outbox {
+        Some(outbox) => outbox.busiest(STORED_MAX),
+        None => Ok(Vec::new()),
+    };
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(error) => return Told::text(503, &format!("{error}\n")),
+    };
+    for (id, pending, dead) in stored {
+        let one = known.entry(id.clone()).or_default();
+        (one.id, one.pending, one.dead) = (id, pending, dead);
+    }
+    for session in sources.registry.list() {
+        let id = session.backend.as_str().to_owned();
+        let one = known.entry(id.clone()).or_default();
+        one.id = id;
+        one.session = Some(Session {
+            number: session.session,
+            since_unix_ms: session.stamp / 1000,
+            credit: session.credit,
+            in_flight: session.in_flight,
+            waiting: session.waiting,
+            last_answer_unix_ms: Some(session.answered_at_unix_ms).filter(|&ms| ms > 0),
+        });
+    }
+    let idle = |one: &Backend| one.session.is_none() && one.pending + one.dead == 0;
+    let backends = known.into_values().filter(|one| !idle(one)).collect();
+    let node = node.to_owned();
+    Told::json(200, &Backends { node, backends })
+}
+
+/// Ends a session.
+pub fn disconnect(sources: &Sources, asked: &Asked<'_>, caller: &Caller) -> Told {
+    let which: Which = match serde_json::from_slice(asked.body) {
+        Ok(which) => which,
+        Err(error) => return Told::text(400, &format!("{error}\n")),
+    };
+    let id = match BackendId::parse(&which.id) {
+        Ok(id) => id,
+        Err(error) => return Told::text(400, &format!("{error}\n")),
+    };
+    if !sources.registry.disconnect(&id, which.since_unix_ms) {
+        return Told::text(404, "this session is not on this node any more\n");
+    }
+    log::info!("admin: {} disconnects {id}", asked.who(caller));
+    Told::json(200, &serde_json::json!({ "disconnected": id.as_str() }))
+}

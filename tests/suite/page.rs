@@ -1,0 +1,480 @@
+//! The page at the admin port, in a real browser: what somebody does with it when a customer says "I paid and got nothing".
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::outbox::{config, stored};
+use crate::support::{
+    Backend, Browser, DOWN, ENTER, ESCAPE, RawHttp, Relay, Setup, TAB, eventually, heavy,
+};
+
+const ADMIN: &str = "an-admin-token-0123456789";
+const SUPPORT: &str = "a-support-token-012345678";
+
+/// A form in GBK, as Alipay sends it: 月卡 is %D4%C2%BF%A8.
+const GBK_FORM: &[u8] = b"notify_id=2026112800&charset=gbk&out_trade_no=4711&subject=%D4%C2%BF%A8&body=%B0%CB%CA%AE%B0%CB%D4%AA";
+
+const ALIPAY: &str = "[[route]]\npath = \"/alipay/{id}\"\nname = \"alipay\"\nverify = \"none\"\nevent = \"form:notify_id\"\n\
+    forward_headers = [\"content-type\"]\n";
+
+fn toml() -> String {
+    config("", "") + ALIPAY
+}
+
+/// An ACK, once the provider's post has become a MSG.
+fn delivered(relay: &Relay, backend: &mut Backend, path: &str, body: &[u8]) -> String {
+    let post = relay.post_with(
+        path,
+        &[("Content-Type", "application/x-www-form-urlencoded")],
+        body,
+    );
+    let id = backend.message().ack();
+    assert_eq!(post.answer().told(), (200, "delivered"));
+    id
+}
+
+/// A dead letter: its backend refuses it for good, and goes.
+fn dead(relay: &Relay, id: &str, path: &str, body: &[u8]) -> String {
+    let mut backend = relay.backend(id);
+    let post = relay.post(path, body);
+    backend.message().nack("delay=-1 reason=no%20such%20order");
+    let id = post.answer().id().to_owned();
+    drop(backend);
+    id
+}
+
+/// The words of one language that the story needs.
+struct Words {
+    language: &'static str,
+    none_yet: &'static str,
+    delivered: &'static str,
+    acked: &'static str,
+    again: &'static str,
+    done: &'static str,
+    dropped: &'static str,
+}
+
+const ENGLISH: Words = Words {
+    language: "en-US",
+    none_yet: "No notification yet.",
+    delivered: "delivered",
+    acked: "Acknowledged by the backend",
+    again: "Deliver again",
+    done: "shop acknowledged it, after it had been stored.",
+    dropped: "It was dropped.",
+};
+
+const CHINESE: Words = Words {
+    language: "zh-CN",
+    none_yet: "还没有通知。",
+    delivered: "已送达",
+    acked: "后端已确认",
+    again: "重新投递",
+    done: "存储之后，shop 确认了它。",
+    dropped: "已丢弃。",
+};
+
+#[test]
+fn a_payment_is_found_read_and_delivered_again() {
+    story(&ENGLISH);
+}
+
+#[test]
+fn a_payment_is_found_read_and_delivered_again_in_chinese() {
+    story(&CHINESE);
+}
+
+fn story(words: &Words) {
+    let relay = Relay::with(&toml());
+    let page = Browser::start(words.language);
+    page.open(relay.ready().admin, "/");
+    page.wait_text(words.none_yet);
+    page.run("window.notLoadedAgain = true");
+
+    // It comes by itself.
+    let mut game = relay.backend("game-01");
+    let id = delivered(&relay, &mut game, "/alipay/game-01", GBK_FORM);
+    page.wait_text("2026112800");
+    assert_eq!(page.run("return window.notLoadedAgain"), Value::Bool(true));
+    page.wait_text(words.delivered);
+    page.click(&format!("a.row[data-id='{id}']"));
+    page.wait_text("月卡"); // its bytes were GBK
+    page.wait_text("八十八元");
+    let text = page.text();
+    assert!(text.contains(words.acked) && text.contains(&id), "{text}");
+    assert!(
+        text.contains("Content-Type: application/x-www-form-urlencoded"),
+        "{text}"
+    );
+    page.click("#tab-bytes");
+    page.wait_text("6e 6f 74 69 66 79");
+
+    // By its order number, which is in the body alone.
+    page.open(relay.ready().admin, "/");
+    page.fill("input[type=search]", "4711\u{E007}");
+    page.wait(
+        "the address has the search",
+        "return location.search === '?q=4711'",
+    );
+    page.wait("it is found", &format!("return document.querySelectorAll('a.row').length === 1 && !!document.querySelector(\"a.row[data-id='{id}']\")"));
+
+    // A dead one goes to its backend once that is back.
+    let gone = dead(&relay, "shop", "/event/shop", b"{\"n\": \"order-1\"}");
+    page.open(relay.ready().admin, "/?state=dead");
+    page.click(&format!("a.row[data-id='{gone}']"));
+    page.wait_text(words.again);
+    page.click("#act-again");
+    page.click("#dialog-no"); // not yet
+    let mut shop = relay.backend("shop");
+    page.click("#act-again");
+    page.click("#dialog-yes");
+    assert_eq!(
+        shop.expect("MSG id=* try=2 =*", b"{\"n\": \"order-1\"}")
+            .ack(),
+        gone
+    );
+    page.wait_text(words.done);
+
+    // One for a backend that does not exist is dropped, after a second look.
+    let typo = stored(&relay, "/notify/gmae-01", b"x");
+    page.open(relay.ready().admin, &format!("/?id={typo}"));
+    page.click("#act-drop");
+    page.click("#dialog-yes");
+    page.wait_text(words.dropped);
+    assert_eq!(relay.admin(&format!("/outbox/{typo}")).status, 404);
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn with_a_read_token_nothing_can_be_changed_and_no_secret_is_in_the_page() {
+    let tokens = format!(
+        "[admin]\ntoken = \"{ADMIN}\"\nread_tokens = [{{ name = \"support\", token = \"{SUPPORT}\" }}]\n"
+    );
+    let relay = Relay::with(&(toml() + &tokens));
+    let id = dead(
+        &relay,
+        "shop",
+        "/event/shop",
+        b"{\"n\": \"order-1\", \"note\": \"inside\"}",
+    );
+    let page = Browser::start("en");
+    page.open(relay.ready().admin, &format!("/?id={id}"));
+    page.fill("input[type=password]", "a-wrong-token-0123456789\u{E007}");
+    page.wait_text("This is no token of this relay.");
+    page.fill("input[type=password]", &format!("{SUPPORT}\u{E007}"));
+    page.wait_text("Given up. shop did not get it.");
+    page.wait_text("This login may not see headers and bodies");
+    let text = page.text();
+    assert!(
+        text.contains("support") && !text.contains("inside"),
+        "{text}"
+    );
+    assert_eq!(
+        page.run("return document.querySelectorAll('#act-again, #act-drop').length"),
+        0
+    );
+    // The cookie is out of reach of scripts, and the page knows no token.
+    assert_eq!(page.run("return document.cookie"), "");
+    let source = page.run("return document.documentElement.outerHTML + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)");
+    assert!(!source.as_str().expect("text").contains(SUPPORT));
+    let status = page.run(&format!(
+        "return fetch('/outbox/drop', {{ method: 'POST', body: JSON.stringify({{ ids: ['{id}'] }}), \
+         headers: {{ 'Content-Type': 'application/json', 'X-Payrelay-Action': '1' }} }}).then((answer) => answer.status)"
+    ));
+    assert_eq!(status, 403);
+    page.open(relay.ready().admin, "/?view=backends");
+    page.wait_text("shop");
+    assert_eq!(
+        page.run("return document.querySelectorAll('main button').length"),
+        0
+    );
+
+    page.click("header button");
+    page.fill("input[type=password]", &format!("{ADMIN}\u{E007}"));
+    page.open(relay.ready().admin, &format!("/?id={id}"));
+    page.wait_text("inside");
+    page.wait_text("Deliver again");
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_body_says_is_text_and_nothing_else() {
+    let relay = Relay::with(&toml());
+    let hostile = "{\"n\": \"<img src=x onerror=hacked()>\", \"x\": \"<script>window.hacked = 1</script></textarea></pre>'\\\"`\", \
+        \"n2\": 12345678901234567890}";
+    let id = stored(&relay, "/event/till-7", hostile.as_bytes());
+    let page = Browser::start("en");
+    page.open(relay.ready().admin, "/");
+    page.wait_text("<img src=x onerror=hacked()>");
+    page.click("a.row");
+    page.wait_text("<script>window.hacked = 1</script></textarea></pre>");
+    page.wait_text("12345678901234567890"); // and not what a float makes of it
+    page.click("#tab-text");
+    page.wait_text(hostile);
+    page.open(
+        relay.ready().admin,
+        "/?q=%3Cscript%3Ewindow.hacked%3D1%3C%2Fscript%3E&state=%22%3E%3Cscript%3E",
+    );
+    page.wait(
+        "the search has its text",
+        "return document.querySelector('input[type=search]').value.startsWith('<script>')",
+    );
+    page.open(
+        relay.ready().admin,
+        "/?id=%3Cscript%3Ewindow.hacked%3D1%3C%2Fscript%3E",
+    );
+    page.wait_text("No node that answered knows <script>");
+    assert_eq!(page.run("return typeof window.hacked"), "undefined");
+    let elements =
+        page.run("return document.querySelectorAll('main script, main img, main textarea').length");
+    assert_eq!(elements, 0);
+    page.open(relay.ready().admin, &format!("/?id={id}"));
+    page.wait_text("12345678901234567890");
+    let injected = page.run(
+        "const script = document.createElement('script'); script.textContent = 'window.hacked = 1'; document.body.append(script); return typeof window.hacked",
+    );
+    assert_eq!(
+        injected, "undefined",
+        "the policy forbids what somebody may smuggle in after all"
+    );
+}
+
+#[test]
+fn the_keyboard_alone_is_enough() {
+    let relay = Relay::with(&toml());
+    let id = dead(&relay, "shop", "/event/shop", b"{\"n\": \"order-1\"}");
+    stored(&relay, "/event/other", b"{\"n\": \"order-2\"}");
+    let page = Browser::start("en");
+    page.open(relay.ready().admin, "/");
+    page.wait_text("order-2");
+    page.press("/");
+    page.press(&format!("order-1{ENTER}"));
+    page.wait("one is found", "return document.querySelectorAll('a.row').length === 1 && location.search === '?q=order-1'");
+    page.press(DOWN);
+    page.press(ENTER);
+    page.wait_text("Given up. shop did not get it.");
+    // The link back, and then the two buttons.
+    page.press(TAB);
+    page.press(TAB);
+    page.wait(
+        "the button is reached",
+        "return document.activeElement.id === 'act-again'",
+    );
+    page.press(ENTER);
+    page.wait(
+        "a second look",
+        "return document.activeElement.id === 'dialog-no'",
+    );
+    page.press(ESCAPE);
+    page.wait(
+        "nothing was done",
+        "return !document.querySelector('dialog')",
+    );
+    page.press(ENTER);
+    page.wait(
+        "a second look",
+        "return document.activeElement.id === 'dialog-no'",
+    );
+    page.press(TAB);
+    page.press(ENTER);
+    page.wait_text("It will be delivered again.");
+    let mut shop = relay.backend("shop");
+    assert_eq!(shop.message().ack(), id);
+}
+
+#[test]
+fn ten_thousand_stored_notifications_scroll_to_the_last() {
+    let _alone = heavy();
+    let relay = Relay::with(&(toml() + "[http]\nmax_in_flight = 4096\n"));
+    let gate = relay.gate();
+    let posters: Vec<_> = (0..8)
+        .map(|poster| {
+            let gate = gate.clone();
+            thread::spawn(move || {
+                let mut http = RawHttp::connect(gate);
+                for n in 0..1250 {
+                    let body = format!("{{\"n\": \"order-{poster}-{n}\"}}");
+                    assert_eq!(
+                        http.post("/event/away", body.as_bytes()).told(),
+                        (200, "stored")
+                    );
+                }
+            })
+        })
+        .collect();
+    posters
+        .into_iter()
+        .for_each(|poster| poster.join().expect("posted"));
+    let page = Browser::start("en");
+    page.open(relay.ready().admin, "/");
+    page.wait_text("10000 pending");
+    page.run(
+        "window.longest = 0; new PerformanceObserver((list) => { for (const task of list.getEntries()) \
+         window.longest = Math.max(window.longest, task.duration); }).observe({ type: 'longtask' })",
+    );
+    page.wait(
+        "all are shown",
+        "window.scrollTo(0, document.body.scrollHeight); return document.querySelectorAll('a.row').length === 10000",
+    );
+    page.wait_text("No older ones");
+    let ids = page.run("return [...document.querySelectorAll('a.row')].every((row, at, all) => !at || all[at - 1].dataset.id > row.dataset.id)");
+    assert_eq!(ids, true, "newest first, and each once");
+    // A figure and no promise: a machine that tests other things meanwhile makes it larger.
+    eprintln!(
+        "the longest task of the page: {} ms",
+        page.run("return window.longest")
+    );
+}
+
+#[test]
+fn backends_can_be_told_to_go_and_health_names_what_was_refused() {
+    let relay = Relay::with(&toml());
+    let mut game = relay.backend("game-01");
+    stored(&relay, "/notify/gmae-01", b"x");
+    assert_eq!(relay.post("/nowhere", b"x").answer().status, 404);
+    delivered(&relay, &mut game, "/notify/game-01", b"x");
+    let page = Browser::start("en");
+    page.open(relay.ready().admin, "/?view=backends");
+    page.wait_text("waits for a backend that is not connected");
+    page.click("#disconnect-game-01");
+    page.click("#dialog-yes");
+    game.expect("BYE reason=operator retry=5", b"");
+    drop(game);
+    page.wait(
+        "its session is gone",
+        "return !document.querySelector('#disconnect-game-01')",
+    );
+    relay.log_contains("admin: anybody (127.0.0.1) disconnects game-01");
+    page.open(relay.ready().admin, "/?view=health");
+    page.wait_text("no-route");
+    page.wait_text("delivered 1");
+    page.wait(
+        "there is a chart",
+        "return document.querySelectorAll('svg.chart rect').length >= 1",
+    );
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+/// Two nodes; the first knows where the second's admin port is.
+fn two_nodes() -> [Relay; 2] {
+    let start = |name: &str| Setup::with(&format!("node = \"{name}\"\n{}", toml())).start();
+    let [a, b] = [start("a"), start("b")];
+    let (http, tcp, admin) = (a.ready().http, a.ready().tcp, a.ready().admin);
+    a.rewrite(&format!(
+        "node = \"a\"\n[http]\nlisten = \"{http}\"\n[tcp]\nlisten = \"{tcp}\"\n[admin]\nlisten = \"{admin}\"\nnodes = [\"{}\", \"{admin}\"]\n{}",
+        b.ready().admin,
+        toml()
+    ));
+    a.signal(Signal::HUP);
+    a.log_contains("relay.toml: reloaded");
+    [a, b]
+}
+
+#[test]
+fn one_nodes_page_shows_what_is_at_another() {
+    let [a, b] = two_nodes();
+    let here = stored(&a, "/event/till-7", b"{\"n\": \"here\"}");
+    let there = stored(&b, "/event/till-7", b"{\"n\": \"there\"}");
+    let page = Browser::start("en");
+    page.open(a.ready().admin, "/");
+    page.wait("both are listed, each once", &format!(
+        "return document.querySelectorAll('a.row').length === 2 && ['{here}', '{there}'].every((id) => document.querySelector(`a.row[data-id=\"${{id}}\"]`))"
+    ));
+    page.click(&format!("a.row[data-id='{there}']"));
+    page.wait_text(&b.ready().instance);
+    page.wait_text("\"there\"");
+    page.click("#act-drop");
+    page.click("#dialog-yes");
+    eventually("it is gone there", || {
+        b.admin(&format!("/outbox/{there}")).status == 404
+    });
+    let silent = b.ready().instance.clone();
+    let address = b.ready().admin;
+    drop(b);
+    page.open(a.ready().admin, "/");
+    page.wait_text(&format!("Node {address}"));
+    page.wait_text("here");
+    assert!(!page.text().contains(&silent));
+}
+
+/// Pictures for doc/page.md, in the folder that `PAYRELAY_SCREENSHOTS` names.
+#[test]
+#[ignore = "makes pictures: PAYRELAY_SCREENSHOTS=doc/page cargo test --test suite -- --ignored page::pictures"]
+fn pictures() {
+    let folder =
+        std::env::var("PAYRELAY_SCREENSHOTS").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
+    let relay = Relay::with(&format!(
+        "node = \"pay-1\"\n{}[delivery]\nack_deadline = \"300ms\"\n",
+        toml()
+    ));
+    let mut game = relay.backend("game-01");
+    let _second = relay.backend("game-02");
+    for n in 0..12 {
+        let body = [GBK_FORM, format!("{n}").as_bytes()].concat();
+        let body = String::from_utf8_lossy(&body).replace("2026112800", &format!("20261128{n:04}"));
+        delivered(&relay, &mut game, "/alipay/game-01", body.as_bytes());
+        match n % 5 {
+            1 => drop(stored(
+                &relay,
+                "/event/gmae-01",
+                format!("{{\"n\": \"order-47{n}\"}}").as_bytes(),
+            )),
+            3 => drop(dead(
+                &relay,
+                "shop",
+                "/event/shop",
+                format!("{{\"n\": \"order-48{n}\"}}").as_bytes(),
+            )),
+            _ => {}
+        }
+    }
+    relay.post("/nowhere", b"x").answer();
+    let listed: Value =
+        serde_json::from_slice(&relay.admin("/notifications?limit=500").body).expect("JSON");
+    let first = |state: &str| {
+        let all = listed["notifications"].as_array().expect("a list");
+        let one = all
+            .iter()
+            .find(|one| one["state"] == state)
+            .expect("one of them");
+        one["id"].as_str().expect("an id").to_owned()
+    };
+    let views = [
+        ("list", "/".to_owned()),
+        ("delivered", format!("/?id={}", first("delivered"))),
+        ("dead", format!("/?id={}", first("dead"))),
+        ("backends", "/?view=backends".to_owned()),
+        ("health", "/?view=health".to_owned()),
+    ];
+    for (language, short) in [("en", "en"), ("zh-CN", "zh")] {
+        let page = Browser::start(language);
+        for (width, height) in [(1280, 720), (400, 800)] {
+            page.resize(width, height);
+            for (name, path) in &views {
+                page.open(relay.ready().admin, path);
+                page.wait(
+                    "it is shown",
+                    "return !!document.querySelector('a.row, #body, table, .node-card')",
+                );
+                if *name == "dead" {
+                    page.click("#act-drop");
+                }
+                let png = page.screenshot();
+                let file = folder.join(format!("{name}-{width}-{short}.png"));
+                fs::write(&file, decoded(&png))
+                    .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            }
+        }
+    }
+}
+
+/// Base 64, as WebDriver sends pictures.
+fn decoded(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+    decoded.expect("base 64")
+}

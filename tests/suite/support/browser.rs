@@ -1,0 +1,217 @@
+//! A real browser: Chromium without a screen, told what to do by the WebDriver protocol (W3C), which is JSON over HTTP.
+//!
+//! Every wait is for something on the page, under the suite's one deadline.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Process, RawHttp, eventually};
+
+/// What Chromium needs to run as root, without a graphics card, and without asking the network for anything of its own.
+const FLAGS: [&str; 10] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1280,800",
+];
+
+/// The key of an element in WebDriver's JSON.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Keys as WebDriver has them.
+pub const TAB: &str = "\u{E004}";
+pub const ENTER: &str = "\u{E007}";
+pub const ESCAPE: &str = "\u{E00C}";
+pub const DOWN: &str = "\u{E015}";
+
+/// A browser with one window. Dropping it ends it.
+pub struct Browser {
+    driver: SocketAddr,
+    session: String,
+    _process: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts one whose user reads `language`, such as `zh-CN`.
+    pub fn start(language: &str) -> Self {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0");
+        let process = Process::start("chromedriver", command);
+        let (_, line) = process.wait_line(0, |line| line.contains("started successfully on port"));
+        let port = line.trim_end_matches('.').rsplit(' ').next();
+        let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
+        let driver = SocketAddr::from(([127, 0, 0, 1], port));
+        let profile = TempDir::with_prefix("payrelay-browser-").expect("a folder");
+        let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
+        flags.push(format!("--user-data-dir={}", profile.path().display()));
+        flags.push(format!("--lang={language}"));
+        let answer = ask(
+            driver,
+            "POST",
+            "/session",
+            &json!({"capabilities": {"alwaysMatch": {
+                "goog:chromeOptions": {"args": flags, "prefs": {"intl.accept_languages": language}},
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }}}),
+        );
+        let session = answer["sessionId"].as_str().expect("a session").to_owned();
+        Self {
+            driver,
+            session,
+            _process: process,
+            _profile: profile,
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let path = format!("/session/{}{path}", self.session);
+        ask(self.driver, method, &path, body)
+    }
+
+    /// Opens `path` of a relay's admin port.
+    pub fn open(&self, admin: SocketAddr, path: &str) {
+        self.ask(
+            "POST",
+            "/url",
+            &json!({"url": format!("http://{admin}{path}")}),
+        );
+    }
+
+    /// What the script `text` returns.
+    pub fn run(&self, text: &str) -> Value {
+        self.ask(
+            "POST",
+            "/execute/sync",
+            &json!({"script": text, "args": []}),
+        )
+    }
+
+    /// What the script returns, once that is neither false nor null.
+    pub fn wait(&self, what: &str, text: &str) -> Value {
+        let mut found = Value::Null;
+        eventually(what, || {
+            found = self.run(text);
+            !matches!(found, Value::Null | Value::Bool(false))
+        });
+        found
+    }
+
+    /// Waits until the page's text has `words` in it.
+    pub fn wait_text(&self, words: &str) {
+        let words = serde_json::to_string(words).expect("JSON");
+        self.wait(
+            &format!("the page says {words}"),
+            &format!("return document.body.innerText.includes({words})"),
+        );
+    }
+
+    /// The page's text.
+    pub fn text(&self) -> String {
+        let text = self.run("return document.body.innerText");
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Clicks the element that `selector` (CSS) finds first, as a mouse does.
+    pub fn click(&self, selector: &str) {
+        let id = self.element(selector);
+        self.ask("POST", &format!("/element/{id}/click"), &json!({}));
+    }
+
+    /// Types `keys` into the element that `selector` finds first.
+    pub fn fill(&self, selector: &str, keys: &str) {
+        let id = self.element(selector);
+        self.ask(
+            "POST",
+            &format!("/element/{id}/value"),
+            &json!({"text": keys}),
+        );
+    }
+
+    /// Presses keys, wherever the focus is.
+    pub fn press(&self, keys: &str) {
+        let actions: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| {
+                let key = key.to_string();
+                [
+                    json!({"type": "keyDown", "value": key}),
+                    json!({"type": "keyUp", "value": key}),
+                ]
+            })
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]});
+        self.ask("POST", "/actions", &actions);
+    }
+
+    fn element(&self, selector: &str) -> String {
+        let script = format!(
+            "return document.querySelector({})",
+            serde_json::to_string(selector).expect("JSON")
+        );
+        let element = self.wait(&format!("there is {selector}"), &script);
+        element[ELEMENT].as_str().expect("an element").to_owned()
+    }
+
+    /// As wide and as high as this, in CSS pixels.
+    pub fn resize(&self, width: u32, height: u32) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+        let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics});
+        self.ask("POST", "/goog/cdp/execute", &command);
+    }
+
+    /// What is to be seen, as PNG in base 64.
+    pub fn screenshot(&self) -> String {
+        let shot = self.ask("GET", "/screenshot", &Value::Null);
+        shot.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What the browser complains about: scripts that fail, policies that are broken; not answers of 400 and above.
+    pub fn complaints(&self) -> Vec<String> {
+        let log = self.ask("POST", "/se/log", &json!({"type": "browser"}));
+        let lines = log.as_array().into_iter().flatten();
+        let words = lines.filter_map(|line| line["message"].as_str());
+        words
+            .filter(|line| !line.contains("Failed to load resource"))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Before the driver is killed, which would leave the browser behind.
+        let path = format!("/session/{}", self.session);
+        if let Some(mut driver) = RawHttp::try_connect(self.driver) {
+            let request = format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let _ = driver.exchange(request.as_bytes());
+        }
+    }
+}
+
+fn ask(driver: SocketAddr, method: &str, path: &str, body: &Value) -> Value {
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = RawHttp::connect(driver).exchange(request.as_bytes());
+    let answer = answer.unwrap_or_else(|problem| panic!("WebDriver {method} {path}: {problem}"));
+    let value: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let value = value["value"].clone();
+    assert_eq!(answer.status, 200, "WebDriver {method} {path}: {value}");
+    value
+}
