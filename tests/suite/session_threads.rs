@@ -98,3 +98,23 @@ fn a_session_without_credit_sleeps_while_more_and_more_waits_for_it() {
         assert_eq!(answer.answer().told(), (200, "delivered"));
     }
 }
+
+/// Nine thousand idle sessions cost next to nothing only if each does nothing between two heartbeats.
+#[test]
+fn an_idle_session_wakes_twice_a_heartbeat() {
+    const HEARTBEATS: u64 = 5;
+    let relay = Relay::with("[tcp]\nheartbeat = \"1s\"");
+    let (mut backend, thread) = connect(&relay, "till-7", "");
+    let mut answer_ping = || {
+        backend.expect_line("PING");
+        backend.send("PONG");
+    };
+    answer_ping();
+    let before = sleeps(&relay, &thread).expect("its thread");
+    for _ in 0..HEARTBEATS {
+        answer_ping();
+    }
+    let slept = sleeps(&relay, &thread).expect("its thread") - before;
+    // The PING that is due, and the PONG. The last PONG may be read by now, or not.
+    assert!(slept <= 2 * HEARTBEATS + 1, "slept {slept} times");
+}
