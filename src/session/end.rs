@@ -1,4 +1,4 @@
-//! Why sessions end: the words, and when to come back.
+//! Why a session ends: the word for it, and when the backend may come back.
 
 /// Why a session ends; the word for the metrics and the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

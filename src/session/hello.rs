@@ -1,4 +1,4 @@
-//! The first line of a connection: who is it, and may they. The session acts on what comes out.
+//! The first line of a connection: which backend it is, and whether it may connect. The session acts on the result.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ pub const CREDIT_MAX: usize = 1024;
 /// The credit of a session that does not say.
 pub const CREDIT_DEFAULT: usize = 16;
 
-/// A HELLO that may enter.
+/// A HELLO that is accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Who it is.
+    /// The backend.
     pub id: BackendId,
     /// How many MSG it takes before it acknowledges one.
     pub credit: usize,
 }
 
-/// A HELLO that may not: the error code, and words for the person at the other end.
+/// A HELLO that is refused: the error code, and the text for the person at the other end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// `bad-hello`, `bad-token` or `not-allowed`.
@@ -43,7 +43,7 @@ fn bad_hello(words: impl Into<String>) -> Refusal {
 /// Judges the first line of a connection.
 ///
 /// # Errors
-/// It is no HELLO, or not one that may enter. All of them end the connection.
+/// It is no HELLO, or one that is refused. All of them end the connection.
 pub fn judge(line: &Line<'_>, access: &Arc<Access>) -> Result<Hello, Refusal> {
     if line.verb != "HELLO" {
         return Err(bad_hello("the first line must be HELLO 1 id=<backend id>"));

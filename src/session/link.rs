@@ -1,4 +1,4 @@
-//! What is still to be written to one backend's socket: frames in batches, never a wait.
+//! The bytes that one backend's socket has not taken yet: frames, written in batches, without blocking.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -15,8 +15,8 @@ use crate::tls::{Opened, PIECES_MAX, Records};
 /// More than this many bytes unwritten, and the session takes no further envelope until the peer has read some.
 const BACKLOG_BYTES_MAX: usize = 256 * 1024;
 
-/// More than this many bytes unwritten besides large bodies, and they are the peer's own doing: the answers to what it
-/// asks. Above [`BACKLOG_BYTES_MAX`] by what a batch of MSG can add, so that ACKs are read while MSG wait to be written.
+/// More than this many bytes unwritten besides large bodies are the answers to what the peer asks, and the peer is not read
+/// from until it has read some. Above [`BACKLOG_BYTES_MAX`] by what a batch of MSG can add, so that ACKs are read while MSG wait to be written.
 const ANSWERS_BYTES_MAX: usize = 2 * BACKLOG_BYTES_MAX;
 
 /// A piece that has this many bytes is not added to. It is given back only when all of it is written, which a peer that
@@ -29,14 +29,14 @@ const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// The most pieces handed to one `writev`.
 const PIECES_PER_WRITE: usize = 16;
 
-/// The most that is sealed at once: a record. What lies sealed and unwritten is never more than that, but in a handshake.
+/// The most that is encrypted at once: a record. Except in a handshake, no more than that is encrypted and unwritten.
 const SEALED_AT_ONCE: usize = 16 * 1024;
 
-/// A socket and what is still to be written to it. An idle link holds no buffer, unless it is sealed.
+/// A socket and the bytes that it has not taken yet. An idle link holds no buffer, unless it has TLS.
 #[derive(Debug)]
 pub struct Link {
     socket: Arc<OwnedFd>,
-    /// `None`: nothing is sealed. What it holds unwritten comes before `unwritten`.
+    /// TLS, if there is. What it holds unwritten comes before `unwritten`.
     records: Option<Records>,
     unwritten: VecDeque<Piece>,
     /// How much of the first piece has gone.
@@ -46,14 +46,14 @@ pub struct Link {
     body_bytes: usize,
     /// When the peer last took a byte, or had nothing to take.
     progress: Instant,
-    /// The last word has been said.
+    /// Nothing more will be written.
     half_closed: bool,
 }
 
 #[derive(Debug)]
 enum Piece {
     Copied(Vec<u8>),
-    /// A large body, shared with whoever else holds the notification.
+    /// A large body, shared with the other owners of the notification.
     Body(Arc<Notification>),
 }
 
@@ -67,7 +67,7 @@ impl Piece {
 }
 
 impl Link {
-    /// Writes to `socket`, which must be non-blocking; sealed, if there are records.
+    /// Writes to `socket`, which must be non-blocking; with TLS, if there are records.
     pub fn new(socket: Arc<OwnedFd>, records: Option<Records>, now: Instant) -> Self {
         Self {
             socket,
@@ -81,7 +81,7 @@ impl Link {
         }
     }
 
-    /// What it writes to.
+    /// The socket.
     pub fn socket(&self) -> &Arc<OwnedFd> {
         &self.socket
     }
@@ -125,7 +125,7 @@ impl Link {
     }
 
     /// Writes `line`, the head and the body of `notification` and the LF after them at once, as far as the socket takes them
-    /// now. What waits to be written before them, or has to be sealed, takes the longer way over copies.
+    /// now. With TLS, or with bytes unwritten before them, they are copied first.
     ///
     /// # Errors
     /// The connection is broken.
@@ -174,8 +174,8 @@ impl Link {
         self.records.as_ref().is_some_and(Records::is_handshaking)
     }
 
-    /// Whether what is read is sealed.
-    pub fn is_sealed(&self) -> bool {
+    /// Whether it has TLS.
+    pub fn is_tls(&self) -> bool {
         self.records.is_some()
     }
 
@@ -186,8 +186,7 @@ impl Link {
         begins && self.records.as_ref().is_some_and(Records::is_handshaking)
     }
 
-    /// Opens what was read, as far as `plain` has room within its capacity. What TLS itself has to say to it waits to be
-    /// flushed.
+    /// Decrypts what was read, as far as `plain` has room within its capacity. What TLS answers by itself waits to be flushed.
     ///
     /// # Errors
     /// What came is not TLS, or not what was agreed.
@@ -202,11 +201,11 @@ impl Link {
         }
         match &mut self.records {
             Some(records) => records.open(sealed, plain),
-            None => Ok(Opened::End), // nobody asks a link that is not sealed
+            None => Ok(Opened::End), // never called without TLS
         }
     }
 
-    /// Whether the last word has been said: another would break the connection before the peer has read it.
+    /// Whether nothing more may be written: it would break the connection before the peer has read what came before.
     pub fn is_half_closed(&self) -> bool {
         self.half_closed
     }
@@ -216,7 +215,7 @@ impl Link {
         self.bytes > BACKLOG_BYTES_MAX
     }
 
-    /// Whether the peer has asked for so much without reading the answers that it should not be listened to.
+    /// Whether the peer has asked for so much without reading the answers that it should not be read from.
     pub fn is_flooded(&self) -> bool {
         self.bytes - self.body_bytes > ANSWERS_BYTES_MAX
     }
@@ -264,7 +263,7 @@ impl Link {
             if records.flush(&self.socket)? {
                 self.progress = now;
             }
-            // One record after the other: what is sealed is a copy, and of a large body there shall not be two.
+            // One record after the other: an encrypted record is a copy, and a large body must not be copied whole.
             if !records.is_flushed() || self.unwritten.is_empty() || records.is_handshaking() {
                 return Ok(());
             }

@@ -301,9 +301,9 @@ mod tests {
     use crate::session::link::Link;
 
     #[derive(Default)]
-    struct Ledger(Mutex<Vec<Receipt>>);
+    struct ReceiptLog(Mutex<Vec<Receipt>>);
 
-    impl Receipts for Ledger {
+    impl Receipts for ReceiptLog {
         fn receipt(&self, _id: NotificationId, receipt: Receipt) {
             self.0.lock().push(receipt);
         }
@@ -316,7 +316,7 @@ mod tests {
         Mailbox::new(capacity, outgoing).expect("an eventfd")
     }
 
-    fn envelope(n: u64, deadline: Instant, ledger: &Arc<Ledger>) -> Box<Envelope> {
+    fn envelope(n: u64, deadline: Instant, log: &Arc<ReceiptLog>) -> Box<Envelope> {
         let notification = Notification {
             id: IdMint::new(0).mint(n),
             backend: BackendId::parse("a").expect("an id"),
@@ -329,7 +329,7 @@ mod tests {
             head: Vec::new(),
             body: Vec::new(),
         };
-        let receipts = Arc::clone(ledger) as Arc<dyn Receipts>;
+        let receipts = Arc::clone(log) as Arc<dyn Receipts>;
         Box::new(Envelope::new(Arc::new(notification), deadline, receipts))
     }
 
@@ -360,13 +360,13 @@ mod tests {
 
     #[test]
     fn a_full_mailbox_gives_the_envelope_back_also_when_the_oldest_was_looked_at() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let mailbox = mailbox(2);
-        assert!(mailbox.push(envelope(1, later, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(1, later, &log)).is_ok());
         assert_eq!(look(&mailbox, 0, now).next_deadline, Some(later));
-        assert!(mailbox.push(envelope(2, later, &ledger)).is_ok());
-        let Err(NotAccepted::Full(refused)) = mailbox.push(envelope(3, later, &ledger)) else {
+        assert!(mailbox.push(envelope(2, later, &log)).is_ok());
+        let Err(NotAccepted::Full(refused)) = mailbox.push(envelope(3, later, &log)) else {
             panic!("there is no room for a third");
         };
         assert_eq!(number(&refused), 3);
@@ -375,61 +375,61 @@ mod tests {
 
     #[test]
     fn what_has_expired_is_taken_out_while_nothing_can_be_sent() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let mailbox = mailbox(4);
         for (n, deadline) in [(1, now), (2, now), (3, later)] {
-            assert!(mailbox.push(envelope(n, deadline, &ledger)).is_ok());
+            assert!(mailbox.push(envelope(n, deadline, &log)).is_ok());
         }
         let waiting = look(&mailbox, 0, now);
         assert_eq!(waiting.next_deadline, Some(later));
         assert_eq!((waiting.expired.len(), mailbox.waiting()), (2, 1));
         drop(waiting);
-        assert_eq!(*ledger.0.lock(), [Receipt::Gone, Receipt::Gone]);
+        assert_eq!(*log.0.lock(), [Receipt::Gone, Receipt::Gone]);
         assert_eq!(order(&mailbox), [3]);
     }
 
     #[test]
     fn a_successor_gets_everything_in_order() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let (old, new) = (mailbox(4), mailbox(4));
         for n in 1..=3 {
-            assert!(old.push(envelope(n, later, &ledger)).is_ok());
+            assert!(old.push(envelope(n, later, &log)).is_ok());
         }
         let _ = look(&old, 0, now); // the oldest is looked at, and must stay the oldest
         assert!(old.transfer_to(&new).is_empty());
         assert_eq!((old.waiting(), order(&new)), (0, vec![1, 2, 3]));
         // A later sender finds it shut, and then the successor.
         assert!(matches!(
-            old.push(envelope(4, later, &ledger)),
+            old.push(envelope(4, later, &log)),
             Err(NotAccepted::Shut(_))
         ));
     }
 
     #[test]
     fn dropping_a_mailbox_tells_every_sender() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let mailbox = mailbox(4);
-        assert!(mailbox.push(envelope(1, now, &ledger)).is_ok());
-        assert!(mailbox.push(envelope(2, now, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(1, now, &log)).is_ok());
+        assert!(mailbox.push(envelope(2, now, &log)).is_ok());
         drop(mailbox);
-        assert_eq!(*ledger.0.lock(), [Receipt::Gone, Receipt::Gone]);
+        assert_eq!(*log.0.lock(), [Receipt::Gone, Receipt::Gone]);
     }
 
     #[test]
     fn what_comes_after_the_last_look_wakes_the_thread() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let mailbox = mailbox(4);
-        assert!(mailbox.push(envelope(1, later, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(1, later, &log)).is_ok());
         assert!(!is_woken(&mailbox), "it is awake");
         let seen = Waiting::default(); // it came after the look
         mailbox.prepare_sleep(&mailbox.outgoing());
         assert!(!mailbox.may_sleep(&seen), "it does not know the deadline");
         let seen = look(&mailbox, 0, now);
         assert!(mailbox.may_sleep(&seen), "it cannot send");
-        assert!(mailbox.push(envelope(2, later, &ledger)).is_ok());
+        assert!(mailbox.push(envelope(2, later, &log)).is_ok());
         assert!(!is_woken(&mailbox), "it could not send this one either");
         mailbox.command(Command::Drain);
         assert!(is_woken(&mailbox));
@@ -439,19 +439,19 @@ mod tests {
         assert!(mailbox.commands().has(Command::Drain));
         let seen = look(&mailbox, 9, now);
         assert!(mailbox.may_sleep(&seen) && mailbox.waiting() == 0);
-        assert!(mailbox.put(envelope(3, later, &ledger)).is_ok());
+        assert!(mailbox.put(envelope(3, later, &log)).is_ok());
         assert!(is_woken(&mailbox), "it can send");
     }
 
     #[test]
     fn with_room_it_is_woken_for_each_although_something_waits() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let mailbox = mailbox(4);
         let seen = look(&mailbox, 9, now);
         assert!(mailbox.may_sleep(&seen));
         for n in 1..=2 {
-            assert!(mailbox.put(envelope(n, later, &ledger)).is_ok());
+            assert!(mailbox.put(envelope(n, later, &log)).is_ok());
             assert!(is_woken(&mailbox));
             mailbox.prepare_sleep(&mailbox.outgoing());
         }
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn the_thread_is_woken_for_what_a_sender_leaves_unwritten() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
         ours.set_nonblocking(true).expect("an option");
         let link = Link::new(Arc::new(OwnedFd::from(ours)), None, now);
@@ -468,7 +468,7 @@ mod tests {
         let mailbox = Mailbox::new(4, outgoing).expect("an eventfd");
         let seen = look(&mailbox, 9, now);
         assert!(mailbox.outgoing().link.is_flushed() && mailbox.may_sleep(&seen));
-        let mut large = envelope(1, now + Duration::from_secs(9), &ledger);
+        let mut large = envelope(1, now + Duration::from_secs(9), &log);
         if let Some(notification) = Arc::get_mut(&mut large.notification) {
             notification.body = vec![0; 8 << 20];
         }
@@ -479,18 +479,18 @@ mod tests {
 
     #[test]
     fn a_session_that_was_taken_over_sends_nothing_more() {
-        let (ledger, now) = (Arc::new(Ledger::default()), Instant::now());
+        let (log, now) = (Arc::new(ReceiptLog::default()), Instant::now());
         let later = now + Duration::from_secs(1);
         let (old, new) = (mailbox(4), mailbox(4));
         for n in 1..=2 {
-            assert!(old.push(envelope(n, later, &ledger)).is_ok());
+            assert!(old.push(envelope(n, later, &log)).is_ok());
         }
         // Its thread has not heard of it, and the socket is free.
         let mut taken = old.shut_and_take_all();
         assert_eq!(taken.next().as_deref().map(number), Some(1));
         drop(look(&old, 9, now));
         assert!(matches!(
-            old.push(envelope(3, later, &ledger)),
+            old.push(envelope(3, later, &log)),
             Err(NotAccepted::Shut(_))
         ));
         assert_eq!(taken.next().as_deref().map(number), Some(2));

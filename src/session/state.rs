@@ -104,7 +104,7 @@ impl Session {
         context: Arc<SessionContext>,
     ) -> Self {
         let now = Instant::now();
-        let is_tls = mailbox.outgoing().link.is_sealed();
+        let is_tls = mailbox.outgoing().link.is_tls();
         Self {
             number,
             peer,

@@ -13,8 +13,8 @@ use crate::thread;
 
 const TAG_BYTES: usize = 32; // SHA-256
 
-/// The stack of a token's check, in bytes; measured: 9,700. Smaller than a session's, so that no session is given one that
-/// was used for it: glibc keeps stacks with their upper pages, and takes any that is large enough.
+/// The stack of a token's check, in bytes; measured: 9,700. Smaller than a session's, so that no session gets a stack that a
+/// check has used: glibc keeps stacks with their upper pages, and reuses any that is large enough.
 const CHECK_STACK_BYTES: usize = 48 * 1024;
 
 /// The token of `backend` under `secret`, in lower-case hex.
@@ -31,7 +31,7 @@ fn key(secret: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes())
 }
 
-/// Who may connect. Built from the configuration, and again on every reload.
+/// Which backends may connect. Built from the configuration, and again on every reload.
 #[derive(Debug)]
 pub struct Access {
     keys: Vec<hmac::Key>,
@@ -61,8 +61,8 @@ impl Access {
         verified
     }
 
-    /// [`Access::verifies`], on a thread that is gone afterwards: it reaches two pages deeper than anything else that a
-    /// session does, and a stack keeps for ever the pages it ever used.
+    /// [`Access::verifies`], on a thread that ends afterwards: the check needs two pages of stack more than anything else that a
+    /// session does, and a stack keeps every page that it once used.
     pub fn verifies_apart(self: &Arc<Self>, backend: &BackendId, token: Option<&str>) -> bool {
         if self.keys.is_empty() {
             return true;
@@ -73,7 +73,7 @@ impl Access {
         let check = move || told.store(access.verifies(&id, shown.as_deref()), Ordering::Release);
         match thread::spawn("token", CHECK_STACK_BYTES, check) {
             Ok(done) => drop(done), // waits for it
-            // Out of threads: no reason to turn anybody away who has one already.
+            // Out of threads: checked here then. The session has its thread already.
             Err(_) => return self.verifies(backend, token),
         }
         verified.load(Ordering::Acquire)

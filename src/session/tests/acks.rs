@@ -3,15 +3,15 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::room::{PATIENCE, Room};
+use super::setup::{PATIENCE, Setup};
 use crate::notification::{Again, Nack, Receipt};
 
 #[test]
 fn what_comes_with_acks_in_one_write_is_heard_in_its_place() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=4");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=4");
     for _ in 0..8 {
-        let ids = [0; 4].map(|_| room.sender.send("a", b"x"));
+        let ids = [0; 4].map(|_| setup.sender.send("a", b"x"));
         for id in ids {
             assert_eq!(client.msg().id, id.to_string());
         }
@@ -23,10 +23,10 @@ fn what_comes_with_acks_in_one_write_is_heard_in_its_place() {
             again: Again::Never,
             reason: None,
         };
-        assert_eq!(room.sender.receipt(), (first, Receipt::Ack));
-        assert_eq!(room.sender.receipt(), (second, Receipt::Nack(never)));
-        assert_eq!(room.sender.receipt(), (third, Receipt::Ack));
-        assert_eq!(room.sender.receipt(), (fourth, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (first, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (second, Receipt::Nack(never)));
+        assert_eq!(setup.sender.receipt(), (third, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (fourth, Receipt::Ack));
         assert_eq!(client.line(), "PONG");
         let error = client.line();
         assert!(error.starts_with("ERR code=unknown-verb "), "{error}");
@@ -35,35 +35,35 @@ fn what_comes_with_acks_in_one_write_is_heard_in_its_place() {
 
 #[test]
 fn an_ack_in_pieces_is_put_together() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a");
     for at in 1.."ACK id=\n".len() + 26 {
-        let id = room.sender.send("a", b"x");
+        let id = setup.sender.send("a", b"x");
         assert_eq!(client.msg().id, id.to_string());
         let ack = format!("ACK id={id}\n");
         let (half, rest) = ack.split_at(at);
         client.socket.write_all(half.as_bytes()).expect("taken");
         if at % 3 == 1 {
-            let other = room.sender.send("a", b"y");
+            let other = setup.sender.send("a", b"y");
             assert_eq!(client.msg().id, other.to_string());
             client.socket.write_all(rest.as_bytes()).expect("taken");
             client.say(&format!("PING\nACK id={other}"));
-            assert_eq!(room.sender.receipt(), (id, Receipt::Ack));
-            assert_eq!(room.sender.receipt(), (other, Receipt::Ack));
+            assert_eq!(setup.sender.receipt(), (id, Receipt::Ack));
+            assert_eq!(setup.sender.receipt(), (other, Receipt::Ack));
             assert_eq!(client.line(), "PONG");
         } else {
             client.socket.write_all(rest.as_bytes()).expect("taken");
-            assert_eq!(room.sender.receipt(), (id, Receipt::Ack));
+            assert_eq!(setup.sender.receipt(), (id, Receipt::Ack));
         }
     }
 }
 
 #[test]
 fn an_ack_before_the_close_counts_and_the_close_is_heard() {
-    let room = Room::new();
+    let setup = Setup::new();
     for rest in ["", "ACK id="].repeat(20) {
-        let mut client = room.backend("HELLO 1 id=a");
-        let (acked, lost) = (room.sender.send("a", b"x"), room.sender.send("a", b"y"));
+        let mut client = setup.backend("HELLO 1 id=a");
+        let (acked, lost) = (setup.sender.send("a", b"x"), setup.sender.send("a", b"y"));
         client.msg();
         client.msg();
         client
@@ -71,33 +71,33 @@ fn an_ack_before_the_close_counts_and_the_close_is_heard() {
             .write_all(format!("ACK id={acked}\n{rest}").as_bytes())
             .expect("taken");
         drop(client);
-        assert_eq!(room.sender.receipt(), (acked, Receipt::Ack));
-        assert_eq!(room.sender.receipt(), (lost, Receipt::Gone));
+        assert_eq!(setup.sender.receipt(), (acked, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (lost, Receipt::Gone));
     }
-    assert!(room.listener().wait_empty(Instant::now() + PATIENCE));
+    assert!(setup.listener().wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]
 fn every_ack_makes_room_for_what_waits() {
     const MANY: usize = 60;
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=1");
-    let ids: Vec<_> = (0..MANY).map(|_| room.sender.send("a", b"x")).collect();
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=1");
+    let ids: Vec<_> = (0..MANY).map(|_| setup.sender.send("a", b"x")).collect();
     for id in ids {
         assert_eq!(client.msg().id, id.to_string());
         client.say(&format!("ACK id={id}"));
-        assert_eq!(room.sender.receipt(), (id, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (id, Receipt::Ack));
     }
 }
 
 #[test]
 fn an_ack_of_what_is_not_in_flight_is_answered_after_what_was_said_before() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a");
-    let id = room.sender.send("a", b"x");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a");
+    let id = setup.sender.send("a", b"x");
     client.msg();
     client.say(&format!("ACK id={id}\nACK id={id}"));
-    assert_eq!(room.sender.receipt(), (id, Receipt::Ack));
+    assert_eq!(setup.sender.receipt(), (id, Receipt::Ack));
     let error = client.line();
     let told = format!("ERR code=unknown-id id={id} ");
     assert!(error.starts_with(&told), "{error}");
@@ -106,8 +106,8 @@ fn an_ack_of_what_is_not_in_flight_is_answered_after_what_was_said_before() {
 
 #[test]
 fn who_says_nothing_but_pong_is_alive() {
-    let room = Room::with(|tcp| tcp.heartbeat = Duration::from_millis(300));
-    let mut client = room.backend("HELLO 1 id=a");
+    let setup = Setup::with(|tcp| tcp.heartbeat = Duration::from_millis(300));
+    let mut client = setup.backend("HELLO 1 id=a");
     for _ in 0..4 {
         assert_eq!(client.line(), "PING"); // and not BYE, after two and a half heartbeats
         client.say("PONG");

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::room::{Heard, PATIENCE, Room};
+use super::setup::{Heard, PATIENCE, Setup};
 use crate::envelope::Receipts;
 use crate::notification::{NotificationId, Receipt};
 use crate::session::link::Link;
@@ -25,43 +25,43 @@ impl Receipts for Bomb {
 
 #[test]
 fn a_panic_ends_one_session_and_nobody_waits_for_it() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=2");
-    let bomb = room.sender.envelope_for("a", "r", b"x", Arc::new(Bomb));
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=2");
+    let bomb = setup.sender.envelope_for("a", "r", b"x", Arc::new(Bomb));
     let bomb_id = bomb.notification.id;
-    room.context.registry.send(bomb).expect("a place for it");
-    let flying = room.sender.send("a", b"y");
-    let waiting = room.sender.send("a", b"z");
+    setup.context.registry.send(bomb).expect("a place for it");
+    let flying = setup.sender.send("a", b"y");
+    let waiting = setup.sender.send("a", b"z");
     client.msg();
     client.msg();
     client.say(&format!("ACK id={bomb_id}"));
-    let mut told = [room.sender.receipt(), room.sender.receipt()];
+    let mut told = [setup.sender.receipt(), setup.sender.receipt()];
     told.sort_by_key(|(id, _)| *id);
     assert_eq!(told, [(flying, Receipt::Gone), (waiting, Receipt::Gone)]);
     client.expect_closed();
-    assert!(room.context.registry.is_empty());
-    room.backend("HELLO 1 id=a"); // and the door is still open
+    assert!(setup.context.registry.is_empty());
+    setup.backend("HELLO 1 id=a"); // and the door is still open
 }
 
 #[test]
 fn acks_count_that_came_before_the_connection_broke() {
     const MANY: usize = 300;
-    let room = Room::with(|tcp| tcp.queue = 1024);
-    let mut client = room.narrow_client();
+    let setup = Setup::with(|tcp| tcp.queue = 1024);
+    let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a max=1024");
     assert!(client.line().starts_with("OK "));
-    let sent: Vec<_> = (0..MANY).map(|_| room.sender.send("a", b"x")).collect();
+    let sent: Vec<_> = (0..MANY).map(|_| setup.sender.send("a", b"x")).collect();
     let mut acks = String::new();
     for _ in &sent {
         acks.push_str(&format!("ACK id={}\n", client.msg().id));
     }
     let large = vec![0; 1 << 20];
     for _ in 0..8 {
-        room.sender.send("a", &large); // is being written when the client goes
+        setup.sender.send("a", &large); // is being written when the client goes
     }
     client.socket.write_all(acks.as_bytes()).expect("taken");
     drop(client); // with bytes unread: a reset
-    let told: Vec<_> = (0..MANY + 8).map(|_| room.sender.receipt()).collect();
+    let told: Vec<_> = (0..MANY + 8).map(|_| setup.sender.receipt()).collect();
     for id in sent {
         assert!(told.contains(&(id, Receipt::Ack)), "{id}");
     }
@@ -69,7 +69,7 @@ fn acks_count_that_came_before_the_connection_broke() {
 
 #[test]
 fn a_hello_that_crosses_the_bye_is_not_at_fault() {
-    let room = Room::new();
+    let setup = Setup::new();
     let (ours, mut theirs) = UnixStream::pair().expect("a socket");
     ours.set_nonblocking(true).expect("an option");
     let socket = Arc::new(OwnedFd::from(ours));
@@ -87,7 +87,7 @@ fn a_hello_that_crosses_the_bye_is_not_at_fault() {
         socket,
         peer,
         mailbox,
-        Arc::clone(&room.context),
+        Arc::clone(&setup.context),
     ))
     .run();
     let mut said = String::new();
@@ -97,8 +97,8 @@ fn a_hello_that_crosses_the_bye_is_not_at_fault() {
 
 #[test]
 fn a_word_after_the_relay_has_closed_does_not_reset_the_connection() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a");
     client.say("BYE");
     client.expect_closed(); // it sends no more...
     for _ in 0..20_000 {
@@ -109,48 +109,48 @@ fn a_word_after_the_relay_has_closed_does_not_reset_the_connection() {
 
 #[test]
 fn what_waits_for_a_backend_that_says_bye_is_told_so() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=1");
-    let flying = room.sender.send("a", b"x");
-    let waiting = room.sender.send("a", b"y");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=1");
+    let flying = setup.sender.send("a", b"x");
+    let waiting = setup.sender.send("a", b"y");
     client.msg();
     client.say("BYE");
-    assert_eq!(room.sender.receipt(), (waiting, Receipt::Gone));
-    assert!(room.context.registry.is_empty());
+    assert_eq!(setup.sender.receipt(), (waiting, Receipt::Gone));
+    assert!(setup.context.registry.is_empty());
     client.ping();
     client.say(&format!("ACK id={flying}"));
-    assert_eq!(room.sender.receipt(), (flying, Receipt::Ack));
+    assert_eq!(setup.sender.receipt(), (flying, Receipt::Ack));
     client.expect_closed();
 }
 
 #[test]
 fn a_drain_waits_for_what_is_in_flight_and_no_longer() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=1");
-    let flying = room.sender.send("a", b"x");
-    let waiting = room.sender.send("a", b"y");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=1");
+    let flying = setup.sender.send("a", b"x");
+    let waiting = setup.sender.send("a", b"y");
     client.msg();
-    room.listener().drain();
-    assert_eq!(room.sender.receipt(), (waiting, Receipt::Gone));
+    setup.listener().drain();
+    assert_eq!(setup.sender.receipt(), (waiting, Receipt::Gone));
     assert_eq!(client.line(), "BYE reason=drain retry=1");
-    assert!(!room.listener().wait_empty(Instant::now()));
+    assert!(!setup.listener().wait_empty(Instant::now()));
     client.say(&format!("ACK id={flying}"));
-    assert_eq!(room.sender.receipt(), (flying, Receipt::Ack));
+    assert_eq!(setup.sender.receipt(), (flying, Receipt::Ack));
     client.expect_closed();
     drop(client);
-    assert!(room.listener().wait_empty(Instant::now() + PATIENCE));
+    assert!(setup.listener().wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]
 fn a_door_that_is_dropped_cuts_everything_at_once() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=1");
-    let greeting = room.client();
-    room.sender.send("a", b"x");
-    room.sender.send("a", b"y");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=1");
+    let greeting = setup.client();
+    setup.sender.send("a", b"x");
+    setup.sender.send("a", b"y");
     client.msg();
-    let sender = Arc::clone(&room.sender);
-    room.stop();
+    let sender = Arc::clone(&setup.sender);
+    setup.stop();
     assert_eq!(sender.receipt().1, Receipt::Gone);
     assert_eq!(sender.receipt().1, Receipt::Gone);
     assert!(matches!(client.hear(), Heard::Closed));
@@ -159,9 +159,9 @@ fn a_door_that_is_dropped_cuts_everything_at_once() {
 
 #[test]
 fn a_crowd_that_comes_and_goes_leaves_nothing_behind() {
-    let room = Room::new();
+    let setup = Setup::new();
     for _ in 0..10 {
-        let crowd: Vec<_> = (0..50).map(|_| room.client()).collect();
+        let crowd: Vec<_> = (0..50).map(|_| setup.client()).collect();
         for (n, mut client) in crowd.into_iter().enumerate() {
             if n % 3 == 0 {
                 client.say("HELLO 1 id=a");
@@ -170,16 +170,16 @@ fn a_crowd_that_comes_and_goes_leaves_nothing_behind() {
             }
         }
     }
-    assert!(room.listener().wait_empty(Instant::now() + PATIENCE));
-    assert!(room.context.registry.is_empty());
+    assert!(setup.listener().wait_empty(Instant::now() + PATIENCE));
+    assert!(setup.context.registry.is_empty());
 }
 
 #[test]
 fn a_full_door_says_so_even_to_who_has_spoken_already() {
-    let room = Room::with(|tcp| tcp.max_connections = 1);
-    let _inside = room.backend("HELLO 1 id=a");
+    let setup = Setup::with(|tcp| tcp.max_connections = 1);
+    let _inside = setup.backend("HELLO 1 id=a");
     for _ in 0..20 {
-        let mut client = room.client();
+        let mut client = setup.client();
         let _ = client.socket.write_all(b"HELLO 1 id=b\n");
         let line = client.line();
         assert!(line.starts_with("ERR code=limit fatal=1 "), "{line}");

@@ -3,7 +3,7 @@
 mod acks;
 mod ending;
 mod order;
-mod room;
+mod setup;
 mod talk;
 
 /// Numbers that differ from run to run; the seed is printed so that a failure can be had again.

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::Random;
-use super::room::{Client, Heard, Room};
+use super::setup::{Client, Heard, Setup};
 use crate::notification::Receipt;
 
 const SENDERS: usize = 6;
@@ -20,7 +20,7 @@ fn gate() -> (Sender<()>, Receiver<()>) {
 }
 
 /// Every sender sends its envelopes one after the other, numbered, in sizes from nothing to more than a socket takes.
-fn send_all(room: &Room, seed: usize, gate: &Sender<()>) {
+fn send_all(setup: &Setup, seed: usize, gate: &Sender<()>) {
     std::thread::scope(|scope| {
         for sender in 0..SENDERS {
             let mut random = Random((seed + sender) as u64);
@@ -33,8 +33,8 @@ fn send_all(room: &Room, seed: usize, gate: &Sender<()>) {
                     };
                     gate.send(()).expect("the test takes receipts");
                     let route = format!("{sender}/{n}");
-                    let envelope = room.sender.envelope("a", &route, &vec![0; size]);
-                    let sent = room.context.registry.send(envelope);
+                    let envelope = setup.sender.envelope("a", &route, &vec![0; size]);
+                    let sent = setup.context.registry.send(envelope);
                     sent.expect("the backend is there, with a place for it");
                 }
             });
@@ -49,18 +49,18 @@ fn number(route: &str) -> (usize, usize) {
 
 #[test]
 fn one_backend_gets_everything_in_the_order_taken() {
-    let room = Room::new();
+    let setup = Setup::new();
     let mut random = Random::seeded();
-    let mut client = room.narrow_client();
+    let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a max=1");
     assert!(client.line().starts_with("OK "));
     std::thread::scope(|scope| {
         let seed = random.below(1 << 30);
-        let (room, (enter, leave)) = (&room, gate());
-        scope.spawn(move || send_all(room, seed, &enter));
+        let (setup, (enter, leave)) = (&setup, gate());
+        scope.spawn(move || send_all(setup, seed, &enter));
         scope.spawn(move || {
             for _ in 0..SENDERS * EACH {
-                assert_eq!(room.sender.receipt().1, Receipt::Ack);
+                assert_eq!(setup.sender.receipt().1, Receipt::Ack);
                 leave.recv().expect("it had entered");
             }
         });
@@ -110,25 +110,25 @@ fn serve(mut client: Client) -> Vec<(usize, usize)> {
 #[test]
 fn sessions_that_take_over_lose_nothing_and_keep_the_order() {
     const SESSIONS: usize = 30;
-    let room = Room::new();
+    let setup = Setup::new();
     let mut random = Random::seeded();
     let seed = random.below(1 << 30);
-    let first = room.backend("HELLO 1 id=a max=3");
+    let first = setup.backend("HELLO 1 id=a max=3");
     let total = SENDERS * EACH;
     std::thread::scope(|scope| {
-        let (room, (enter, leave)) = (&room, gate());
+        let (setup, (enter, leave)) = (&setup, gate());
         let mut sessions = vec![scope.spawn(move || serve(first))];
-        scope.spawn(move || send_all(room, seed, &enter));
+        scope.spawn(move || send_all(setup, seed, &enter));
         for n in 0..total {
-            assert_eq!(room.sender.receipt().1, Receipt::Ack, "receipt {n}");
+            assert_eq!(setup.sender.receipt().1, Receipt::Ack, "receipt {n}");
             leave.recv().expect("it had entered");
             if n % (total / SESSIONS) == 0 {
-                let next = room.backend(&format!("HELLO 1 id=a max={}", 1 + random.below(8)));
+                let next = setup.backend(&format!("HELLO 1 id=a max={}", 1 + random.below(8)));
                 sessions.push(scope.spawn(move || serve(next)));
             }
         }
         // The last one would stay.
-        room.listener().drain();
+        setup.listener().drain();
         let got: Vec<_> = sessions
             .into_iter()
             .flat_map(|session| session.join().expect("no panic"))
@@ -145,14 +145,14 @@ fn sessions_that_take_over_lose_nothing_and_keep_the_order() {
 #[test]
 fn of_many_that_come_at_once_one_stays_and_nothing_is_lost() {
     const STORM: usize = 40;
-    let room = Room::new();
-    let first = room.backend("HELLO 1 id=a max=0");
-    let sent: Vec<_> = (0..64).map(|_| room.sender.send("a", b"0/0")).collect();
+    let setup = Setup::new();
+    let first = setup.backend("HELLO 1 id=a max=0");
+    let sent: Vec<_> = (0..64).map(|_| setup.sender.send("a", b"0/0")).collect();
     let alive = AtomicUsize::new(STORM + 1);
     let tally = Mutex::new(HashMap::new());
     let done = Arc::new(std::sync::Barrier::new(STORM));
     std::thread::scope(|scope| {
-        let (room, alive, tally) = (&room, &alive, &tally);
+        let (setup, alive, tally) = (&setup, &alive, &tally);
         let follow = move |mut client: Client| {
             loop {
                 match client.hear() {
@@ -171,7 +171,7 @@ fn of_many_that_come_at_once_one_stays_and_nothing_is_lost() {
             .map(|_| {
                 let together = Arc::clone(&done);
                 scope.spawn(move || {
-                    let mut client = room.client();
+                    let mut client = setup.client();
                     together.wait();
                     client.say("HELLO 1 id=a max=4");
                     follow(client)
@@ -179,16 +179,16 @@ fn of_many_that_come_at_once_one_stays_and_nothing_is_lost() {
             })
             .collect();
         for _ in &sent {
-            assert_eq!(room.sender.receipt().1, Receipt::Ack);
+            assert_eq!(setup.sender.receipt().1, Receipt::Ack);
         }
         // One stays: the newest. What is sent now must find it.
         while alive.load(Ordering::SeqCst) > 1 {
             std::thread::yield_now();
         }
-        assert_eq!(room.context.registry.len(), 1);
-        let last = room.sender.send("a", b"0/0");
-        assert_eq!(room.sender.receipt(), (last, Receipt::Ack));
-        room.listener().drain();
+        assert_eq!(setup.context.registry.len(), 1);
+        let last = setup.sender.send("a", b"0/0");
+        assert_eq!(setup.sender.receipt(), (last, Receipt::Ack));
+        setup.listener().drain();
         for end in ends {
             end.join().expect("no panic");
         }
@@ -196,5 +196,5 @@ fn of_many_that_come_at_once_one_stays_and_nothing_is_lost() {
     let tally = tally.into_inner();
     assert_eq!(tally.len(), sent.len() + 1);
     assert!(tally.values().all(|&times| times == 1), "each once");
-    assert!(room.context.registry.is_empty());
+    assert!(setup.context.registry.is_empty());
 }

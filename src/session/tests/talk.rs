@@ -3,14 +3,14 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use super::room::{PATIENCE, Room};
+use super::setup::{PATIENCE, Setup};
 use crate::notification::Receipt;
 
 #[test]
 fn nothing_comes_before_ok_and_no_more_than_the_credit_after_it() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a max=2");
-    let ids: Vec<_> = (0..5).map(|_| room.sender.send("a", b"x")).collect();
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a max=2");
+    let ids: Vec<_> = (0..5).map(|_| setup.sender.send("a", b"x")).collect();
     let (first, second) = (client.msg(), client.msg());
     client.ping(); // or there would be a third before the PONG
     client.say(&format!("TOUCH id={}", first.id));
@@ -20,24 +20,24 @@ fn nothing_comes_before_ok_and_no_more_than_the_credit_after_it() {
     client.say("RDY max=4");
     assert_eq!(client.msg().id, ids[3].to_string());
     assert_eq!(client.msg().id, ids[4].to_string());
-    assert_eq!(room.sender.receipt(), (ids[1], Receipt::Ack));
+    assert_eq!(setup.sender.receipt(), (ids[1], Receipt::Ack));
     drop(client);
     for _ in 0..4 {
-        assert_eq!(room.sender.receipt().1, Receipt::Gone);
+        assert_eq!(setup.sender.receipt().1, Receipt::Gone);
     }
 }
 
 #[test]
 fn what_is_not_answered_in_time_is_forgotten_and_makes_room() {
-    let room = Room::with(|tcp| tcp.ack_timeout = Duration::from_millis(100));
-    let mut client = room.backend("HELLO 1 id=a max=1");
-    let first = room.sender.send("a", b"x");
-    let second = room.sender.send("a", b"y");
+    let setup = Setup::with(|tcp| tcp.ack_timeout = Duration::from_millis(100));
+    let mut client = setup.backend("HELLO 1 id=a max=1");
+    let first = setup.sender.send("a", b"x");
+    let second = setup.sender.send("a", b"y");
     assert_eq!(client.msg().id, first.to_string());
-    assert_eq!(room.sender.receipt(), (first, Receipt::Expired));
+    assert_eq!(setup.sender.receipt(), (first, Receipt::Expired));
     assert_eq!(client.msg().id, second.to_string());
     client.say(&format!("ACK id={second}"));
-    assert_eq!(room.sender.receipt(), (second, Receipt::Ack));
+    assert_eq!(setup.sender.receipt(), (second, Receipt::Ack));
     client.say(&format!("ACK id={first}"));
     let answer = client.line();
     assert!(
@@ -48,53 +48,53 @@ fn what_is_not_answered_in_time_is_forgotten_and_makes_room() {
 
 #[test]
 fn a_peer_that_takes_no_byte_is_cut_and_the_senders_hear_of_it() {
-    let room = Room::with(|tcp| tcp.write_deadline = Duration::from_millis(200));
-    let mut client = room.narrow_client();
+    let setup = Setup::with(|tcp| tcp.write_deadline = Duration::from_millis(200));
+    let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a max=1024");
     assert!(client.line().starts_with("OK "));
     let large = vec![0; 1 << 20];
-    let sent: Vec<_> = (0..12).map(|_| room.sender.send("a", &large)).collect();
-    let mut told: Vec<_> = sent.iter().map(|_| room.sender.receipt()).collect();
+    let sent: Vec<_> = (0..12).map(|_| setup.sender.send("a", &large)).collect();
+    let mut told: Vec<_> = sent.iter().map(|_| setup.sender.receipt()).collect();
     told.sort_by_key(|(id, _)| *id);
     let all_gone: Vec<_> = sent.into_iter().map(|id| (id, Receipt::Gone)).collect();
     assert_eq!(told, all_gone);
-    assert!(room.context.registry.is_empty());
+    assert!(setup.context.registry.is_empty());
 }
 
 #[test]
 fn a_large_body_arrives_whole_without_another_sound() {
     // Whoever brings it writes what the socket takes; the rest must wake the session's thread, whenever it looked last.
-    let room = Room::new();
-    let mut client = room.narrow_client();
+    let setup = Setup::new();
+    let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a max=1");
     assert!(client.line().starts_with("OK "));
     let large: Vec<u8> = (0..600_000u32).map(|n| (n >> 3) as u8).collect();
     for _ in 0..40 {
-        let id = room.sender.send("a", &large);
+        let id = setup.sender.send("a", &large);
         let msg = client.msg();
         assert_eq!((msg.id, msg.body == large), (id.to_string(), true));
         client.say(&format!("ACK id={id}"));
-        assert_eq!(room.sender.receipt(), (id, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (id, Receipt::Ack));
     }
 }
 
 #[test]
 fn an_ack_is_heard_while_a_large_body_is_on_its_way() {
-    let room = Room::new();
-    let mut client = room.narrow_client();
+    let setup = Setup::new();
+    let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a max=20");
     assert!(client.line().starts_with("OK "));
-    let small: Vec<_> = (0..4).map(|_| room.sender.send("a", b"x")).collect();
+    let small: Vec<_> = (0..4).map(|_| setup.sender.send("a", b"x")).collect();
     for id in &small {
         assert_eq!(client.msg().id, id.to_string());
     }
     for _ in 0..16 {
-        room.sender.send("a", &vec![0; 1 << 20]); // more than all buffers of the system
+        setup.sender.send("a", &vec![0; 1 << 20]); // more than all buffers of the system
     }
     // The first may still be heard in the turn that fills the buffers.
     for id in small {
         client.say(&format!("ACK id={id}"));
-        assert_eq!(room.sender.receipt(), (id, Receipt::Ack));
+        assert_eq!(setup.sender.receipt(), (id, Receipt::Ack));
     }
 }
 
@@ -110,8 +110,8 @@ fn nor_is_one_that_acknowledges_what_it_does_not_have() {
 }
 
 fn asks_without_reading(asking: &str) {
-    let room = Room::new();
-    let mut client = room.narrow_client();
+    let setup = Setup::new();
+    let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a");
     assert!(client.line().starts_with("OK "));
     let asking = asking.repeat(8 * 1024 / asking.len());
@@ -143,8 +143,8 @@ fn asks_without_reading(asking: &str) {
 
 #[test]
 fn a_reference_is_said_back_only_if_it_fits() {
-    let room = Room::new();
-    let mut client = room.backend("HELLO 1 id=a");
+    let setup = Setup::new();
+    let mut client = setup.backend("HELLO 1 id=a");
     let longest = "!".repeat(64);
     client.say(&format!("X ref={longest}"));
     let line = client.line();
@@ -160,8 +160,8 @@ fn a_reference_is_said_back_only_if_it_fits() {
 
 #[test]
 fn half_lines_and_data_across_reads_are_put_together() {
-    let room = Room::new();
-    let mut client = room.client();
+    let setup = Setup::new();
+    let mut client = setup.client();
     let data = format!("JUGGLE =5000\n{}\n", "\n\0PING\n".repeat(1000)).replace("\0", "");
     let data = &data[..13 + 5000];
     for piece in ["HEL", "LO 1 id=", "a\r", "\nPI", "NG\n"] {

@@ -24,18 +24,18 @@ use crate::session::{BackendListener, Registry, SessionContext};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A listener for backends with its sessions, and a sender.
-pub struct Room {
+pub struct Setup {
     listener: Option<BackendListener>,
     pub context: Arc<SessionContext>,
-    pub sender: Arc<Shipper>,
+    pub sender: Arc<TestSender>,
 }
 
-impl Room {
+impl Setup {
     pub fn new() -> Self {
         Self::with(|_| {})
     }
 
-    /// A room with the defaults, changed by `change`.
+    /// A setup with the defaults, changed by `change`.
     pub fn with(change: impl FnOnce(&mut config::Tcp)) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut tcp = config::Tcp {
@@ -83,10 +83,10 @@ impl Room {
         Self {
             listener: Some(backends),
             context,
-            sender: Arc::new(Shipper {
+            sender: Arc::new(TestSender {
                 registry,
                 mint: IdMint::new(7),
-                ledger: Arc::new(Ledger(told)),
+                log: Arc::new(ReceiptLog(told)),
                 receipts,
             }),
         }
@@ -121,24 +121,24 @@ impl Room {
 }
 
 /// The providers' side.
-pub struct Shipper {
+pub struct TestSender {
     registry: Arc<Registry>,
     mint: IdMint,
-    ledger: Arc<Ledger>,
+    log: Arc<ReceiptLog>,
     receipts: Receiver<(NotificationId, Receipt)>,
 }
 
-struct Ledger(Sender<(NotificationId, Receipt)>);
+struct ReceiptLog(Sender<(NotificationId, Receipt)>);
 
-impl Receipts for Ledger {
+impl Receipts for ReceiptLog {
     fn receipt(&self, id: NotificationId, receipt: Receipt) {
         self.0.send((id, receipt)).expect("the test listens");
     }
 }
 
-impl Shipper {
+impl TestSender {
     pub fn envelope(&self, to: &str, route: &str, body: &[u8]) -> Box<Envelope> {
-        let receipts = Arc::clone(&self.ledger) as Arc<dyn Receipts>;
+        let receipts = Arc::clone(&self.log) as Arc<dyn Receipts>;
         self.envelope_for(to, route, body, receipts)
     }
 
