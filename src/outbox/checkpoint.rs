@@ -76,9 +76,7 @@ impl Checkpoint {
     /// The disk does not take it.
     pub fn run(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         self.next_pages = LOG_PAGES.get().saturating_add(PAGES_MORE);
-        let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
-        });
+        let moved = move_and_mark(connection);
         match moved {
             Ok(true) => self.held = None,
             Ok(false) | Err(_) => {
@@ -104,4 +102,25 @@ impl Checkpoint {
             self.held.map_or(0, |since| since.elapsed().as_secs())
         )
     }
+}
+
+/// Moves the whole log into the database, if no reader keeps it from that, and marks the database as one whose log is needed;
+/// the log as one that, moved whole, is not needed any more. Says whether it was moved.
+///
+/// # Errors
+/// The disk does not take it.
+pub fn move_and_mark(connection: &Connection) -> rusqlite::Result<bool> {
+    if !move_log(connection)? {
+        return Ok(false); // nothing is written: while the log cannot be moved it must not grow
+    }
+    connection.execute("UPDATE total SET in_use = 1", [])?;
+    let moved = move_log(connection)?;
+    connection.execute("UPDATE total SET in_use = 2", [])?;
+    Ok(moved)
+}
+
+fn move_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+    })
 }

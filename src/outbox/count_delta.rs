@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, params};
 
+use super::clock::Moment;
 use super::rows::State;
 
 /// What the changes of a transaction come to.
@@ -44,7 +45,7 @@ impl CountDelta {
     }
 
     /// Adds it to the counts in the database.
-    pub fn write(&self, c: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+    pub fn write(&self, c: &Connection, now: Moment) -> rusqlite::Result<()> {
         for (name, (pending, dead)) in &self.backends {
             if (*pending, *dead) == (0, 0) {
                 continue;
@@ -63,9 +64,17 @@ impl CountDelta {
         }
         let [pending, done, dead] = self.states;
         c.prepare_cached(
-            "UPDATE total SET pending = pending + ?1, done = done + ?2, dead = dead + ?3, clock_ms = max(clock_ms, ?4)",
+            "UPDATE total SET pending = pending + ?1, done = done + ?2, dead = dead + ?3, clock_ms = max(clock_ms, ?4), \
+             wall_ms = ?5, boot_ms = ?6",
         )?
-        .execute(params![pending, done, dead, now_ms])?;
+        .execute(params![
+            pending,
+            done,
+            dead,
+            now.clock_ms,
+            now.wall_ms,
+            now.boot_ms
+        ])?;
         Ok(())
     }
 }

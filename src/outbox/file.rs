@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use rustix::fs::{FlockOperation, flock};
 
+use super::checkpoint;
+use super::clock::{Clock, Gap, Moment, System};
 use super::error::{OpenCause, OpenError};
 use super::rows;
 use super::watch::FileWatch;
@@ -49,8 +51,8 @@ pub struct Store {
     pub writing: Connection,
     /// The file, as other connections find it.
     pub path: PathBuf,
-    /// The latest of the outbox's own time that is on disk.
-    pub last_ms: u64,
+    /// It goes on from the latest time that is on disk.
+    pub clock: Clock,
     /// Whether the files stay what they are.
     pub watch: FileWatch,
     pub guard: Arc<FileGuard>,
@@ -94,12 +96,12 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
     let guard = Arc::new(FileGuard { database, lock });
     let mut writing = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(&fail)?;
     inspect(&writing, log).map_err(&fail)?;
-    let last_ms = prepare(&mut writing).map_err(|error| fail(cause(error)))?;
+    let clock = prepare(&mut writing).map_err(|error| fail(cause(error)))?;
     let watch = FileWatch::new(path, &guard.database, &guard.lock).map_err(io)?;
     Ok(Store {
         writing,
         path: path.to_owned(),
-        last_ms,
+        clock,
         watch,
         guard,
     })
@@ -109,8 +111,11 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
 ///
 /// # Errors
 /// The disk does not take it; what was stored stays in database and log.
-pub fn close(writing: &Connection) -> rusqlite::Result<()> {
-    writing.execute("UPDATE total SET in_use = 0", [])?;
+pub fn close(writing: &Connection, now: Moment) -> rusqlite::Result<()> {
+    writing.execute(
+        "UPDATE total SET in_use = 0, clock_ms = max(clock_ms, ?1), wall_ms = ?2, boot_ms = ?3",
+        [now.clock_ms, now.wall_ms, now.boot_ms],
+    )?;
     writing.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
@@ -332,8 +337,9 @@ fn inspect(connection: &Connection, log: Log) -> Result<(), OpenCause> {
         return Err(OpenCause::Newer(version));
     }
     if log != Log::There && version >= 2 {
-        let in_use = connection.query_row("SELECT in_use FROM total", [], |row| row.get(0));
-        if in_use.map_err(cause)? {
+        let in_use =
+            connection.query_row("SELECT in_use FROM total", [], |row| row.get::<_, i64>(0));
+        if in_use.map_err(cause)? == 1 {
             return Err(OpenCause::LogMissing);
         }
     }
@@ -383,8 +389,8 @@ fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
     rows::first_damaged(connection)
 }
 
-/// Brings the file to this version and notes that it is in use; says the latest time in it.
-fn prepare(connection: &mut Connection) -> rusqlite::Result<u64> {
+/// Brings the file to this version and notes that it is in use; gives the clock that goes on from the latest time in it.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Clock> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer does that itself, after it has answered.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -395,15 +401,48 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<u64> {
     migrate(connection)?;
     // Whatever a session had in hand when the relay before ended is nobody's now.
     rows::release_held(connection)?;
-    let in_use: bool = connection.query_row("SELECT in_use FROM total", [], |row| row.get(0))?;
-    if !in_use {
-        connection.execute("UPDATE total SET in_use = 1", [])?;
-        // In the database itself: it has to tell that its log is missing. The log stays as it is, with something in it.
-        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-    }
+    let (last, boot_id) = connection.query_row(
+        "SELECT clock_ms, wall_ms, boot_ms, boot_id FROM total",
+        [],
+        |row| {
+            let last = Moment {
+                clock_ms: row.get(0)?,
+                wall_ms: row.get(1)?,
+                boot_ms: row.get(2)?,
+            };
+            Ok((last, row.get::<_, String>(3)?))
+        },
+    )?;
+    let system = System::now();
+    let (clock, gap) = Clock::resume(last, &boot_id, &system);
+    connection.execute(
+        "UPDATE total SET clock_ms = ?1, wall_ms = ?2, boot_ms = ?3, boot_id = ?4",
+        params![
+            clock.now_ms(),
+            system.wall_ms,
+            system.boot_ms,
+            system.boot_id
+        ],
+    )?;
+    checkpoint::move_and_mark(connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    let last: i64 = connection.query_row("SELECT clock_ms FROM total", [], |row| row.get(0))?;
-    Ok(u64::try_from(last).unwrap_or(0))
+    if let Some(gap) = gap {
+        tell_gap(connection, &gap, clock);
+    }
+    Ok(clock)
+}
+
+/// Says when the system's clock has jumped, or says more than can be proven, and what would come of believing it.
+fn tell_gap(writing: &Connection, gap: &Gap, clock: Clock) {
+    let Some(uncounted_ms) = gap.uncounted_ms() else {
+        return;
+    };
+    let by_then = clock.now_ms().saturating_add(uncounted_ms.max(0));
+    let spared = rows::pending_until(writing, by_then).unwrap_or(0);
+    log::warn!(
+        "{gap}; the outbox does not count that as age (outbox.expire, delivery.dedupe_window). {spared} pending would be expired \
+         by it and are kept; when each was taken: payrelay outbox list --state pending"
+    );
 }
 
 /// Brings the file to this version.

@@ -28,7 +28,7 @@
 //! | `next_state` | what a receipt means |
 //! | `stats` | counts, and the disk's health |
 //! | `checkpoint` | when the log goes to the database, and its bound |
-//! | `clock` | a time that does not run backward |
+//! | `clock` | time that the relay has lived through |
 //! | `transfer` | notifications on their way to another file or machine |
 //!
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
@@ -60,7 +60,7 @@ mod writer;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
@@ -205,7 +205,7 @@ impl Outbox {
         let totals = rows::totals(&store.writing).map_err(read)?;
         let stats = Arc::new(Stats::of(totals));
         inbox.set_pending(stats.pending());
-        let clock = Clock::after(store.last_ms);
+        let clock = store.clock;
         let (reading, redelivering) = (
             file::reading(&store.path).map_err(read)?,
             file::reading(&store.path).map_err(read)?,
@@ -234,6 +234,7 @@ impl Outbox {
             watch: store.watch,
             checked: None,
             checkpoint,
+            saved: Instant::now(),
             disk_is_low: false,
             courtesy: thread::Courtesy::default(),
         };

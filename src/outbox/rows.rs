@@ -363,6 +363,15 @@ pub fn oldest_pending(c: &Connection) -> rusqlite::Result<Option<i64>> {
     .optional()
 }
 
+/// How many pending ones expire until `ms`.
+pub fn pending_until(c: &Connection, ms: i64) -> rusqlite::Result<u64> {
+    c.query_row(
+        "SELECT count(*) FROM notification INDEXED BY turn WHERE state = 0 AND turn_ms <= ?1",
+        [ms],
+        |row| Ok(row.get::<_, i64>(0)?.max(0) as u64),
+    )
+}
+
 /// Event keys of what was stored after `since`, in the order it was stored; of the latest `limit` rows only.
 pub fn keys(
     c: &Connection,

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE_64;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Moment;
 use super::count_delta::CountDelta;
 use super::error::{OpenCause, OpenError};
 use super::file;
@@ -241,7 +242,11 @@ impl DatabaseCopy {
         for one in some {
             Exported::insert(one, &tx, self.now_ms, &mut delta)?;
         }
-        delta.write(&tx, self.now_ms)?;
+        let now = Moment {
+            clock_ms: self.now_ms,
+            ..Moment::default()
+        };
+        delta.write(&tx, now)?;
         tx.commit()
     }
 

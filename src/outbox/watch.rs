@@ -142,6 +142,9 @@ struct LogHeader {
     salt_2: u32,
 }
 
+/// How often the log may begin anew between two looks at it: a checkpoint writes twice.
+const RESTARTS_MAX: u32 = 3;
+
 /// The files at the path, as the writer left them.
 #[derive(Debug)]
 pub struct FileWatch {
@@ -235,7 +238,8 @@ impl FileWatch {
             Err(error) => return Err(self.fault(Part::Log, FaultKind::NoAccess(error))),
         };
         let before = self.log_header;
-        if header != before && header.salt_1 != before.salt_1.wrapping_add(1) {
+        let restarts = header.salt_1.wrapping_sub(before.salt_1);
+        if header != before && !(1..=RESTARTS_MAX).contains(&restarts) {
             return Err(self.fault(Part::Log, FaultKind::Overwritten));
         }
         // One that begins anew may be cut back to its usual length.

@@ -33,6 +33,10 @@ pub const GROUP_MAX: usize = 256;
 /// How often expired and acknowledged ones are looked for, and what the disk did not take is tried again.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How often the time is written while something is pending and nothing else is written: what the relay lives through counts as
+/// age after a restart of the machine too.
+const SAVE_CLOCK_EVERY: Duration = Duration::from_secs(600);
+
 /// The log says so when the disk has less room than this, in bytes.
 const DISK_LOW_BYTES: u64 = 256 << 20;
 
@@ -56,6 +60,8 @@ pub struct Writer {
     /// When everything about the files was last checked.
     pub checked: Option<Instant>,
     pub checkpoint: Checkpoint,
+    /// When the time was last written.
+    pub saved: Instant,
     /// Whether the disk is known to be nearly full.
     pub disk_is_low: bool,
     pub courtesy: Courtesy,
@@ -81,6 +87,9 @@ impl Writer {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.stats.pending() > 0 && self.saved.elapsed() >= SAVE_CLOCK_EVERY {
+                self.commit(Vec::new());
             }
             if swept.elapsed() >= HOUSEKEEPING {
                 swept = Instant::now();
@@ -110,7 +119,8 @@ impl Writer {
             Err(fault) => fault.part == Part::Log && !fault.is_final(),
             Ok(()) => true,
         };
-        if database_is_there && let Err(error) = file::close(&self.connection) {
+        if database_is_there && let Err(error) = file::close(&self.connection, self.clock.moment())
+        {
             log::error!(
                 "the outbox could not be closed in order: {error}; its -wal file must stay beside it"
             );
@@ -155,6 +165,7 @@ impl Writer {
                 self.inbox.set_pending(self.stats.pending());
                 match kept {
                     Ok(()) => {
+                        self.saved = Instant::now();
                         self.stats.set_ailing(None);
                         self.tell(outcome);
                     }
@@ -217,7 +228,8 @@ impl Writer {
         if let Some(words) = self.checkpoint.warning() {
             log::warn!("the outbox: {words}");
         }
-        if let Err(fault) = self.watch.database_is_sound() {
+        let kept = self.watch.database_is_sound();
+        if let Err(fault) = kept.and_then(|()| self.watch.committed()) {
             self.distrust(&fault);
         }
         moved.unwrap_or(false)
@@ -303,7 +315,7 @@ impl Writer {
         if let Some(error) = failed {
             return Err(error); // dropping the transaction undoes it
         }
-        outcome.delta.write(&tx, now)?;
+        outcome.delta.write(&tx, self.clock.moment())?;
         tx.commit()
     }
 
@@ -414,7 +426,7 @@ impl Writer {
             log::warn!("{} for {} is a dead letter: {why}", row.id, row.backend);
             dead += 1;
         }
-        delta.write(&tx, now)?;
+        delta.write(&tx, self.clock.moment())?;
         tx.commit()?;
         self.metrics.outbox_died("expired", dead);
         self.stats.moved(&delta);

@@ -27,6 +27,7 @@ mod log;
 mod memory;
 mod outbox;
 mod outbox_backlog;
+mod outbox_clock;
 mod outbox_crash;
 mod outbox_faults;
 mod outbox_files;

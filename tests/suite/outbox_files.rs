@@ -300,3 +300,18 @@ fn no_other_program_gets_into_the_database_of_a_running_relay() {
     assert!(site.post());
     site.all_is_found();
 }
+
+/// A program that opens the files of a killed relay and closes them moves the log into the database and deletes it.
+#[test]
+fn a_log_that_sqlite_itself_has_moved_into_the_database_is_not_missed() {
+    let mut site = Site::new();
+    site.relay.process().signal(Signal::KILL);
+    assert_eq!(site.relay.wait_exit(DEADLINE), None);
+    let other = Connection::open(&site.database).expect("sqlite");
+    let count = other.query_row("SELECT count(*) FROM notification", [], |row| row.get(0));
+    assert_eq!(count, Ok(5));
+    drop(other);
+    assert!(!site.log().exists());
+    site.relay.restart_with(&config(&site.database));
+    site.all_is_delivered();
+}
