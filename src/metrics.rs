@@ -8,6 +8,7 @@
 //! keeps its series until the process ends.
 
 mod bus;
+mod certificates;
 mod classic;
 mod labels;
 mod outbox;
@@ -27,6 +28,7 @@ use prometheus_client::registry::Registry;
 
 use self::bus::BusGauges;
 pub use self::bus::{BusMetrics, BusReadings};
+use self::certificates::Certificates;
 use self::labels::{
     BackendLabels, CodeLabels, OutcomeLabels, ReasonLabels, ResultLabels, RouteLabel,
     RouteReasonLabels, VersionLabels,
@@ -93,6 +95,10 @@ pub struct Readings {
     pub fd_budget: usize,
     /// Lines that the log could not take, since the start.
     pub log_lines_lost: u64,
+    /// Whether the relay can relay, as `/readyz` says.
+    pub ready: bool,
+    /// The key of each listener's certificate, and its end in Unix seconds.
+    pub certificates: Vec<(&'static str, i64)>,
     /// Of the bus.
     pub bus: BusReadings,
     /// What is in the outbox, if there is one.
@@ -407,6 +413,8 @@ struct ReadingGauges {
     http_in_flight: Gauge,
     fd_budget_free: Gauge,
     fd_budget: Gauge,
+    ready: Gauge,
+    certificates: Certificates,
     log_lines_lost: Counter,
     bus: BusGauges,
 }
@@ -414,6 +422,7 @@ struct ReadingGauges {
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
         let bus = BusGauges::register(registry);
+        let certificates = Certificates::register(registry);
         let log_lines_lost = Counter::default();
         registry.register(
             "payrelay_log_lines_lost",
@@ -443,6 +452,8 @@ impl ReadingGauges {
                 "payrelay_fd_budget",
                 "File descriptors set aside for connections",
             ),
+            ready: gauge("payrelay_ready", "1 while /readyz is 200, else 0"),
+            certificates,
             log_lines_lost,
             bus,
         }
@@ -456,6 +467,8 @@ impl ReadingGauges {
         self.http_in_flight.set(value(readings.http_in_flight));
         self.fd_budget_free.set(value(readings.fd_budget_free));
         self.fd_budget.set(value(readings.fd_budget));
+        self.ready.set(readings.ready.into());
+        self.certificates.set(&readings.certificates);
         let lost = self.log_lines_lost.inner();
         lost.fetch_max(readings.log_lines_lost, Ordering::Relaxed);
         self.bus.set(&readings.bus);

@@ -217,6 +217,7 @@ impl Relay {
         );
         let vitals = Arc::new(vitals);
         let (asking, counting) = (Arc::clone(&vitals), outbox.clone());
+        let (asked_too, shown) = (Arc::clone(&vitals), certificates.clone());
         let sources = Sources {
             outbox: outbox.clone(),
             trace,
@@ -238,6 +239,8 @@ impl Relay {
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
                 log_lines_lost: crate::logging::lost_lines(),
+                ready: asked_too.not_ready().is_empty(),
+                certificates: shown.not_after(),
                 outbox: counting.as_ref().map(|outbox| outbox.readings()),
                 bus: hearing.readings(),
             }),

@@ -1,8 +1,13 @@
 //! `payrelay check`: is this configuration one the relay would run with?
 
+use payrelay::notification::unix_ms;
 use payrelay::relay::Certificates;
 
 use super::{ConfigFile, Failure, print};
+
+fn unix_seconds() -> i64 {
+    i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX)
+}
 
 pub const HELP: &str = "\
 Example:
@@ -15,10 +20,15 @@ Certificates and keys are read. Ports are not opened: whether one is in use is k
 pub fn run(config: &ConfigFile) -> Result<(), Failure> {
     let loaded = config.load()?;
     let file = config.path().display();
-    Certificates::load(&loaded).map_err(|bad| Failure::config(format_args!("{file}: {bad}")))?;
+    let certificates = Certificates::load(&loaded);
+    let certificates =
+        certificates.map_err(|bad| Failure::config(format_args!("{file}: {bad}")))?;
     print(format_args!("{file}: ok\n"))?;
     for warning in &loaded.warnings {
         print(format_args!("warning: {warning}\n"))?; // it names its place
+    }
+    for warning in certificates.warnings(unix_seconds()) {
+        print(format_args!("warning: {file}: {warning}\n"))?;
     }
     Ok(())
 }

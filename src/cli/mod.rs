@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod generate;
 mod glibc;
+mod init;
 mod listen;
 mod outbox;
 mod place;
@@ -68,6 +69,9 @@ enum Command {
     /// Run the relay (also without any subcommand)
     #[command(after_help = run::HELP)]
     Run,
+    /// Write a configuration for your providers, and say what to do next
+    #[command(after_help = init::HELP)]
+    Init(init::Args),
     /// Check the configuration and say everything that is wrong with it
     #[command(after_help = check::HELP)]
     Check,
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
     let config = ConfigFile::new(args.config);
     let done = match args.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&config),
+        Command::Init(args) => init::run(&config, args),
         Command::Check => check::run(&config),
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),

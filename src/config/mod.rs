@@ -42,6 +42,9 @@ use crate::notification::BackendId;
 use crate::peers::Networks;
 use crate::verify::Verifier;
 
+/// What a text of relay.toml begins with where a person has yet to put a value: such a file is refused.
+pub const FILL_IN: &str = "FILL IN";
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

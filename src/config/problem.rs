@@ -46,6 +46,8 @@ pub enum Problem {
         /// What is there.
         found: &'static str,
     },
+    /// A place that `payrelay init` has left for a person.
+    FillIn,
     /// The key must be there; says what it is for.
     Missing(&'static str),
     /// A number outside its limits.
@@ -193,6 +195,7 @@ impl fmt::Display for Problem {
                 write!(f, "known here: {}", known.join(", "))
             }
             Self::WrongType { wanted, found } => write!(f, "{wanted} is needed, this is {found}"),
+            Self::FillIn => f.write_str("is not filled in yet; put the value there that the text asks for"),
             Self::Missing(what) => write!(f, "is missing; {what}"),
             Self::OutOfRange(allowed) => {
                 write!(

@@ -9,6 +9,7 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::FILL_IN;
 use super::errors::{ConfigError, ConfigErrors};
 use super::place::Lines;
 use super::problem::Problem;
@@ -267,6 +268,7 @@ impl<'a> Field<'a> {
     /// The value as text; `wanted` is what it should be, for the error.
     pub fn text(&self, wanted: &'static str) -> Result<&'a str, Problem> {
         match self.value.get_ref() {
+            DeValue::String(text) if text.starts_with(FILL_IN) => Err(Problem::FillIn),
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong_type(wanted)),
         }

@@ -137,6 +137,8 @@ fn readings_show_as_they_are_at_the_scrape() {
         fd_budget_free: 5,
         fd_budget: 6,
         log_lines_lost: 7,
+        ready: true,
+        certificates: vec![("http.tls", 1_800_000_000)],
         outbox: Some(OutboxReadings {
             pending: 9,
             done: 1,
@@ -155,6 +157,8 @@ fn readings_show_as_they_are_at_the_scrape() {
         "payrelay_fd_budget_free 5",
         "payrelay_fd_budget 6",
         "payrelay_log_lines_lost_total 7",
+        "payrelay_ready 1",
+        "payrelay_certificate_not_after_seconds{listener=\"http.tls\"} 1800000000",
         "payrelay_outbox_messages{backend=\"till-7\",state=\"pending\"} 5",
         "payrelay_outbox_messages{backend=\"till-7\",state=\"dead\"} 2",
         "payrelay_outbox_messages{backend=\"(other)\",state=\"pending\"} 3",

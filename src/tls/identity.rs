@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
@@ -13,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection};
 
-use super::Records;
+use super::{Records, expiry};
 use crate::config::TlsFiles;
 
 /// The longest file that is taken for a certificate or a key, in bytes.
@@ -29,6 +30,8 @@ pub struct Identity {
     /// What may be spoken inside, for ALPN; empty: it is not asked.
     protocols: &'static [&'static [u8]],
     config: RwLock<Arc<ServerConfig>>,
+    /// The end of the certificate, in Unix seconds; `i64::MAX` if it names none that can be read.
+    not_after: AtomicI64,
 }
 
 /// Why certificate and key are not taken.
@@ -96,11 +99,12 @@ impl Identity {
         key: &'static str,
         protocols: &'static [&'static [u8]],
     ) -> Result<Self, BadIdentity> {
-        let config = read(files, key, protocols)?;
+        let (config, not_after) = read(files, key, protocols)?;
         Ok(Self {
             key,
             protocols,
             config: RwLock::new(Arc::new(config)),
+            not_after: not_after.into(),
         })
     }
 
@@ -109,9 +113,15 @@ impl Identity {
     /// # Errors
     /// As [`Identity::load`]; then what was in use stays.
     pub fn reload(&self, files: &TlsFiles) -> Result<(), BadIdentity> {
-        let config = Arc::new(read(files, self.key, self.protocols)?);
-        *self.config.write() = config;
+        let (config, not_after) = read(files, self.key, self.protocols)?;
+        *self.config.write() = Arc::new(config);
+        self.not_after.store(not_after, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The key of relay.toml with the files, and the end of the certificate in Unix seconds.
+    pub fn not_after(&self) -> (&'static str, i64) {
+        (self.key, self.not_after.load(Ordering::Relaxed))
     }
 
     /// The records of a connection that has just been accepted; `None` only if rustls does not take its own configuration.
@@ -127,7 +137,12 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn read(files: &TlsFiles, key: &str, protocols: &[&[u8]]) -> Result<ServerConfig, BadIdentity> {
+/// What a connection needs, and the end of the certificate.
+fn read(
+    files: &TlsFiles,
+    key: &str,
+    protocols: &[&[u8]],
+) -> Result<(ServerConfig, i64), BadIdentity> {
     let cert = Place {
         key: format!("{key}.cert"),
         file: files.cert.clone(),
@@ -142,6 +157,7 @@ fn read(files: &TlsFiles, key: &str, protocols: &[&[u8]]) -> Result<ServerConfig
     if chain.is_empty() {
         return Err(bad_pem(&cert, pem::Error::NoItemsFound));
     }
+    let not_after = chain.first().and_then(|first| expiry::not_after(first));
     warn_if_others_can_read(&private);
     let secret = PrivateKeyDer::from_pem_slice(&contents(&private)?)
         .map_err(|error| bad_pem(&private, error))?;
@@ -158,7 +174,7 @@ fn read(files: &TlsFiles, key: &str, protocols: &[&[u8]]) -> Result<ServerConfig
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = TICKETS;
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    Ok(config)
+    Ok((config, not_after.unwrap_or(i64::MAX)))
 }
 
 fn bad_pem(place: &Place, error: pem::Error) -> BadIdentity {

@@ -5,9 +5,11 @@
 //!
 //! | part | what lives there |
 //! |---|---|
+//! | `expiry` | until when a certificate is good. Pure |
 //! | `identity` | certificate and key from their files, replaced while running |
 //! | `records` | one connection: sealed bytes to plain ones and back |
 
+mod expiry;
 mod identity;
 mod records;
 

@@ -26,6 +26,19 @@ pub struct Preset {
     pub reads_fail: bool,
 }
 
+impl Preset {
+    /// The keys of its route without which it checks nothing.
+    pub fn needs(&self) -> &'static [&'static str] {
+        match self.scheme {
+            Scheme::Hmac(preset) if preset.has_url() => &["secrets", "url"],
+            Scheme::Hmac(_) | Scheme::WechatpayV2 | Scheme::Adyen => &["secrets"],
+            Scheme::CustomHmac => &["secrets", "hmac"],
+            Scheme::Token => &["secrets", "token"],
+            Scheme::Alipay | Scheme::WechatpayV3 => &["keys"],
+        }
+    }
+}
+
 /// An answer: status, content type, body.
 pub type Words = (u16, &'static str, &'static str);
 

@@ -245,6 +245,11 @@ impl Relay {
         (self.process, self.ready) = launch(self.dir.path(), &Setup::with(fragment));
     }
 
+    /// Starts it again in the same folder, on other ports, as `setup` says; the process before has ended.
+    pub fn start_again(&mut self, setup: Setup) {
+        (self.process, self.ready) = launch(self.dir.path(), &setup);
+    }
+
     /// What it said of itself when it was ready.
     pub fn ready(&self) -> &Ready {
         &self.ready

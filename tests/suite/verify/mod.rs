@@ -7,6 +7,7 @@ mod callback;
 mod fresh;
 mod genuine;
 mod ids;
+mod init;
 mod parts;
 mod secrets;
 mod time;

@@ -1,0 +1,91 @@
+//! The questions of `payrelay init` in a terminal. An empty answer takes what stands in brackets.
+
+use std::io::{self, BufRead, Write};
+
+use payrelay::notification::BackendId;
+use payrelay::verify::presets::PRESETS;
+
+use super::Plan;
+
+/// Asks for everything that `plan` has from no argument.
+///
+/// # Errors
+/// The terminal has gone.
+pub fn ask(plan: &mut Plan, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    writeln!(to, "Providers: {}", names.join(", "))?;
+    plan.providers = until_right(
+        from,
+        to,
+        "Which of them? (with commas between)",
+        "",
+        |text| {
+            let names = text
+                .split([',', ' ', '，', '、'])
+                .filter(|name| !name.is_empty());
+            let providers: Vec<_> = names.map(super::preset).collect::<Result<_, _>>()?;
+            match providers.is_empty() {
+                true => Err("at least one".into()),
+                false => Ok(providers),
+            }
+        },
+    )?;
+    let backend = plan.backend.to_string();
+    plan.backend = until_right(
+        from,
+        to,
+        "The id of the first Lua backend",
+        &backend,
+        |text| BackendId::parse(text).map_err(|bad| bad.to_string()),
+    )?;
+    if plan.public.is_none() {
+        let question = "How providers reach this machine (https://pay.example.com), or - behind a proxy on this machine";
+        plan.public = until_right(from, to, question, "-", |text| match text {
+            "-" => Ok(None),
+            text => super::address(text).map(Some),
+        })?;
+    }
+    if !plan.backends_public {
+        let question = "Do Lua backends come from other machines? (y/n)";
+        plan.backends_public = until_right(from, to, question, "n", |text| match text {
+            "y" | "yes" => Ok(true),
+            "n" | "no" => Ok(false),
+            _ => Err("y or n".into()),
+        })?;
+    }
+    if plan.redis.is_none() {
+        let question = "Several nodes share a Redis: its URL, or - for one node";
+        plan.redis = until_right(from, to, question, "-", |text| {
+            Ok((text != "-").then(|| text.to_owned()))
+        })?;
+    }
+    writeln!(to)
+}
+
+fn until_right<T>(
+    from: &mut impl BufRead,
+    to: &mut impl Write,
+    question: &str,
+    default: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> io::Result<T> {
+    loop {
+        match default {
+            "" => write!(to, "{question}: ")?,
+            default => write!(to, "{question} [{default}]: ")?,
+        }
+        to.flush()?;
+        let mut line = String::new();
+        if from.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let answer = match line.trim() {
+            "" => default,
+            text => text,
+        };
+        match read(answer) {
+            Ok(value) => return Ok(value),
+            Err(words) => writeln!(to, "  {words}")?,
+        }
+    }
+}

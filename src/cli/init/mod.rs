@@ -1,0 +1,188 @@
+//! `payrelay init`: a configuration for what was asked, and what is left to do.
+//!
+//! What is asked is a [`Plan`], from arguments or a dialogue. `file` makes relay.toml of it, `steps` what a person reads.
+
+mod dialogue;
+mod file;
+mod steps;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand;
+use payrelay::config::{Config, FILL_IN};
+use payrelay::notification::BackendId;
+use payrelay::verify::presets::{PRESETS, Preset, named};
+
+use super::{ConfigFile, DEFAULT_CONFIG, Failure, SYSTEM_CONFIG, print};
+
+pub const HELP: &str = "\
+Examples:
+  payrelay init                                     # asks
+  payrelay init --provider alipay --provider stripe --backend game-01 --public https://pay.example.com
+  payrelay init --provider github --redis redis://10.0.0.5:6379 -c relay.toml
+
+It writes relay.toml, or /etc/payrelay/relay.toml where that folder is; no file is overwritten, but the package's own
+example as it was installed. Secrets that nobody gives you are made. What only you can know is marked FILL IN, and
+payrelay check refuses the file until that is filled in.";
+
+/// The package's example: where it lies as it was installed, nobody has written anything yet.
+const EXAMPLE: &str = include_str!("../../../relay.toml");
+
+/// Random bytes of a secret that is made here.
+const SECRET_BYTES: usize = 32;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A provider, as verify = "…" names it; may be given several times
+    #[arg(long = "provider", value_name = "NAME", value_parser = preset)]
+    providers: Vec<&'static Preset>,
+
+    /// The id of the first Lua backend
+    #[arg(long, value_name = "ID", default_value = "game-01", value_parser = BackendId::parse)]
+    backend: BackendId,
+
+    /// Providers come from other machines: listen on all addresses. ADDRESS is how they reach this machine: https://pay.example.com
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "", value_parser = address)]
+    public: Option<String>,
+
+    /// Backends come from other machines: listen on all addresses
+    #[arg(long)]
+    backends_public: bool,
+
+    /// Several nodes: the Redis that they share
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
+/// What the configuration is to say.
+#[derive(Debug)]
+struct Plan {
+    providers: Vec<&'static Preset>,
+    backend: BackendId,
+    /// Providers come from other machines; the address that they use, if it is known.
+    public: Option<String>,
+    backends_public: bool,
+    redis: Option<String>,
+    tcp_secret: String,
+    admin_token: String,
+}
+
+fn preset(name: &str) -> Result<&'static Preset, String> {
+    named(name).ok_or_else(|| {
+        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        format!("known are {}", known.join(", "))
+    })
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let fits = text.is_empty()
+        || host.is_some_and(|host| !host.is_empty())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"\"\\?#".contains(&b));
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err("an address as the provider is told it: https://pay.example.com".into()),
+    }
+}
+
+pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
+    let path = destination(config);
+    refuse_to_overwrite(&path)?;
+    let asks = args.providers.is_empty();
+    if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(Failure::usage(
+            "no terminal to ask in: name at least one --provider (payrelay init --help has examples)",
+        ));
+    }
+    let mut plan = Plan {
+        providers: args.providers,
+        backend: args.backend,
+        public: args.public,
+        backends_public: args.backends_public,
+        redis: args.redis,
+        tcp_secret: secret()?,
+        admin_token: secret()?,
+    };
+    if asks {
+        dialogue::ask(&mut plan, &mut io::stdin().lock(), &mut io::stderr())
+            .map_err(|error| Failure::new(format_args!("cannot ask: {error}")))?;
+    }
+    let (text, chosen) = file::write(&plan)?;
+    judge(&text)?;
+    save(&path, &text)
+        .map_err(|error| Failure::new(format_args!("cannot write {}: {error}", path.display())))?;
+    print(steps::tell(&plan, &path, &text, &chosen))
+}
+
+/// Where the file goes.
+fn destination(config: &ConfigFile) -> PathBuf {
+    let system = Path::new(SYSTEM_CONFIG);
+    match (config.named, system.parent()) {
+        (true, _) => config.path.clone(),
+        (false, Some(folder)) if folder.is_dir() => system.to_owned(),
+        (false, _) => DEFAULT_CONFIG.into(),
+    }
+}
+
+/// Whether `path` is the package's example as it was installed.
+fn is_example(path: &Path) -> bool {
+    path == Path::new(SYSTEM_CONFIG) && fs::read_to_string(path).is_ok_and(|text| text == EXAMPLE)
+}
+
+fn refuse_to_overwrite(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() || is_example(path) {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!(
+        "{0} is there already and is not overwritten; name another file with -c, or move that one away",
+        path.display()
+    )))
+}
+
+/// What was written must be what the relay takes, but for what is marked.
+fn judge(text: &str) -> Result<(), Failure> {
+    let filled = text.replace(FILL_IN, "filled in");
+    match Config::parse(text, "relay.toml") {
+        Ok(_) => Ok(()),
+        Err(_) if filled != text => Ok(()),
+        Err(errors) => Err(Failure::new(format_args!(
+            "nothing was written, for it would not be right:\n{errors}"
+        ))),
+    }
+}
+
+/// Writes a new file that its owner alone can read; or the package's example anew, which keeps its owner and mode.
+fn save(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = match is_example(path) {
+        true => OpenOptions::new().write(true).truncate(true).open(path)?,
+        false => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(path)?,
+    };
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    let folder = path.parent().filter(|_| path == Path::new(SYSTEM_CONFIG));
+    if let Some(folder) = folder {
+        // The folder's group is the relay's.
+        let group = rustix::fs::Gid::from_raw(fs::metadata(folder)?.gid());
+        rustix::fs::fchown(&file, None, Some(group))?;
+    }
+    Ok(())
+}
+
+/// A secret that nobody can guess, in hex.
+fn secret() -> Result<String, Failure> {
+    let mut bytes = [0; SECRET_BYTES];
+    rand::fill(&mut bytes).map_err(|_| Failure::new("the system gives no random bytes"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
