@@ -32,6 +32,9 @@ const RELAY_TOML: &str = "[http]\nlisten = \"127.0.0.1:0\"\n[tcp]\nlisten = \"12
     [admin]\nlisten = \"127.0.0.1:0\"\n[delivery]\nundelivered = \"refuse\"\n\
     [[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
 
+/// The bodies that are kept to be looked at are bounded for all sessions together.
+const NO_BODIES: &str = "[admin]\nkeep_bodies = \"0B\"\n[log]\nlevel = \"warn\"";
+
 /// Delivers `rounds` notifications to every one of `backends`, one at a time.
 fn traffic(relay: &Relay, backends: &mut [Backend], rounds: usize) {
     let body = [b'x'; BODY_BYTES];
@@ -56,7 +59,7 @@ fn traffic(relay: &Relay, backends: &mut [Backend], rounds: usize) {
 #[test]
 fn a_session_keeps_nothing_of_the_traffic_it_had() {
     let _alone = heavy();
-    let relay = Relay::with("[log]\nlevel = \"warn\"");
+    let relay = Relay::with(NO_BODIES);
     let mut backends: Vec<Backend> = (0..SESSIONS)
         .map(|n| relay.backend(&format!("till-{n}")))
         .collect();
@@ -85,9 +88,7 @@ fn a_session_takes_two_pages_of_stack_and_little_else() {
     const CROWD: usize = 1000;
     let _alone = heavy();
     let secret = "0123456789abcdef0123456789abcdef";
-    let relay = Relay::with(&format!(
-        "[log]\nlevel = \"warn\"\n[tcp]\nsecrets = [\"{secret}\"]"
-    ));
+    let relay = Relay::with(&format!("{NO_BODIES}\n[tcp]\nsecrets = [\"{secret}\"]"));
     let before = relay.process().rss_kib();
     let mut backends: Vec<Backend> = (0..CROWD)
         .map(|n| {
