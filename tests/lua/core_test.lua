@@ -217,7 +217,8 @@ end)
 
 case("an error is NACK with its text", function()
   equal(verdict(function() error("no database", 0) end), { "NACK", { reason = "no database" } })
-  equal(verdict(function() error() end)[2].reason, "the handler raised nil")
+  local reason = verdict(function() error() end)[2].reason
+  if reason ~= "<no error object>" then equal(reason, "the handler raised nil") end -- Lua 5.5 has its own words
   equal(verdict(function() error({}) end)[2].reason:match("^table: "), "table: ")
   equal(verdict(function() error(setmetatable({}, { __tostring = function() error("again") end })) end)[1], "NACK")
   equal(verdict(function() error(setmetatable({}, { __tostring = function() return "mine" end })) end)[2].reason, "mine")
