@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use payrelay::admin::api::SessionInfo;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::send::http::{Answer, Post, PostError, post};
@@ -58,6 +60,15 @@ impl Api {
     /// What the relay has at `target`.
     pub fn get(&self, target: &str) -> Result<Value, Failure> {
         self.ask("GET", target, &self.headers, b"")
+    }
+
+    /// The nodes that can be asked: `None` is the relay itself, the others are what `node=` may be.
+    pub fn nodes(&self) -> Result<Vec<Option<String>>, Failure> {
+        let session = self.get("/session")?;
+        let session = SessionInfo::deserialize(&session)
+            .map_err(|_| Failure::new("this relay is of a version without GET /session"))?;
+        let others = session.others.into_iter().map(Some);
+        Ok(std::iter::once(None).chain(others).collect())
     }
 
     /// Has the relay do what `order` says.

@@ -1,6 +1,10 @@
 //! `payrelay trace`: what became of a notification.
 
+use payrelay::admin::api::{TraceAnswer, Traced};
+use serde::Deserialize;
+
 use super::api::{Api, Where, escaped, text, timeline};
+use super::text::one_line;
 use super::{ConfigFile, Failure, print};
 
 pub const HELP: &str = "\
@@ -8,8 +12,10 @@ Examples:
   payrelay trace 01M87NVVDXV24PCJFB00000000
   payrelay trace order-4711
 
-The running relay is asked. It knows every notification in its outbox, those under way, and the latest 16,384 of the
-others; other nodes have their own.";
+The running relay is asked, and through it the nodes of its admin.nodes. Each knows every notification in its outbox, those
+under way, and the latest 16,384 of the others.
+
+Exit 0 if it was found, even if a node did not answer; else 1.";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,26 +27,51 @@ pub struct Args {
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let api = Api::of(config, &args.at)?;
-    let answer = api.get(&format!("/trace?key={}", escaped(&args.key)))?;
-    let found = answer["found"].as_array().cloned().unwrap_or_default();
-    for message in &found {
+    let mut found: Vec<Traced> = Vec::new();
+    let mut silent = Vec::new();
+    let mut asked: Vec<String> = Vec::new();
+    for node in api.nodes()? {
+        let of_node = node.as_deref().map(escaped);
+        let of_node = of_node.map_or(String::new(), |node| format!("&node={node}"));
+        let answer = api.get(&format!("/trace?key={}{of_node}", escaped(&args.key)));
+        let answer = answer.and_then(|answer| {
+            TraceAnswer::deserialize(&answer)
+                .map_err(|_| Failure::new("what answers is no relay of this version"))
+        });
+        match (answer, node) {
+            // By another address it is the same node.
+            (Ok(answer), _) if asked.contains(&answer.node) => {}
+            (Ok(answer), _) => {
+                asked.push(answer.node);
+                found.extend(answer.found);
+            }
+            (Err(failure), None) => return Err(failure),
+            (Err(failure), Some(node)) => silent.push(format!("{node}: {}", failure.words)),
+        }
+    }
+    for traced in &found {
+        let message = serde_json::to_value(traced).map_err(Failure::new)?;
         if args.at.json {
             print(format_args!("{message}\n"))?;
             continue;
         }
         print(format_args!(
             "{} for {} ({}) event={}\n{}\n",
-            text(message, "id"),
-            text(message, "backend"),
-            text(message, "state"),
-            text(message, "event"),
-            timeline(message),
+            text(&message, "id"),
+            text(&message, "backend"),
+            text(&message, "state"),
+            text(&message, "event"),
+            timeline(&message),
         ))?;
     }
-    if found.is_empty() {
-        return Err(Failure::new(
-            "this relay knows of none: too long ago, or at another node",
-        ));
+    for words in &silent {
+        eprintln!("payrelay: not asked: {}", one_line(words));
     }
-    Ok(())
+    match found.is_empty() {
+        true => Err(Failure::new(format_args!(
+            "none of {} nodes that answered knows of one: too long ago, or at a node that is not in admin.nodes",
+            asked.len()
+        ))),
+        false => Ok(()),
+    }
 }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::hostile_http::requests::refused;
 use super::outbox::{config, stored, storing};
-use crate::support::{Answer, RawHttp, Relay, Setup, Steady, eventually};
+use crate::support::{
+    Answer, DEADLINE, Process, RawHttp, Relay, Setup, Steady, binary, eventually,
+};
 
 const ADMIN: &str = "Authorization: Bearer an-admin-token-0123456789\r\n";
 const SUPPORT: &str = "Authorization: Bearer a-support-token-012345678\r\n";
@@ -303,6 +305,13 @@ fn one_node_asks_another_with_no_more_rights_than_it_was_asked_with() {
     let content = format!("/notifications/{id}/content?node={other}");
     assert_eq!(asked(&content, SUPPORT).status, 403);
     assert_eq!(json_of(&asked(&content, AUDIT))["kept"], "outbox");
+    // payrelay trace asks both through the one.
+    let traced = trace(&a, &["--json"]);
+    let lines: Vec<Value> = traced
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    assert_eq!((lines.len(), &lines[0]["id"]), (1, &json!(id)), "{traced}");
     let order = json!({ "ids": [id] }).to_string();
     let drop = format!("/outbox/drop?node={other}");
     assert_eq!(a.admin_post(&drop, AUDIT, &order).status, 403);
@@ -322,6 +331,19 @@ fn one_node_asks_another_with_no_more_rights_than_it_was_asked_with() {
         let answer = asked(&format!("/notifications?node={other}"), ADMIN);
         answer.status == 502 && answer.text().contains(&other.to_string())
     });
+}
+
+/// What `payrelay trace order-4711` prints, with the configuration of `relay`.
+fn trace(relay: &Relay, more: &[&str]) -> String {
+    let mut command = binary();
+    command
+        .args(["-c", "relay.toml", "trace", "order-4711"])
+        .args(more);
+    command.current_dir(relay.path("."));
+    let mut process = Process::start("payrelay", command);
+    let code = process.wait_exit(DEADLINE);
+    assert_eq!(code, Some(0), "{}", process.stderr());
+    process.stdout()
 }
 
 fn drop_node(node: Relay) {

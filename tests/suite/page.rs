@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::outbox::{config, stored};
 use crate::support::{
-    Backend, Browser, DOWN, ENTER, ESCAPE, RawHttp, Relay, Setup, TAB, eventually, heavy,
+    Backend, Browser, DOWN, ENTER, ESCAPE, RawHttp, Redis, Relay, Setup, TAB, eventually, heavy,
 };
 
 const ADMIN: &str = "an-admin-token-0123456789";
@@ -399,6 +399,21 @@ fn one_nodes_page_shows_what_is_at_another() {
     page.wait_text(&format!("Node {address}"));
     page.wait_text("here");
     assert!(!page.text().contains(&silent));
+}
+
+#[test]
+fn a_node_on_the_bus_that_cannot_be_asked_is_named() {
+    let redis = Redis::start();
+    let (a, b) = (redis.node("a", ""), redis.node("b", ""));
+    eventually("they know of each other", || {
+        a.admin("/status").text().contains(&b.ready().instance)
+    });
+    let page = Browser::start("en");
+    page.open(a.ready().admin, "/");
+    page.wait_text(&format!(
+        "Node {} is on the bus, but none of admin.nodes leads to it",
+        b.ready().instance
+    ));
 }
 
 /// Pictures for doc/page.md, in the folder that `PAYRELAY_SCREENSHOTS` names.

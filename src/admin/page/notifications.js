@@ -154,7 +154,10 @@ export function listView(main, query, { go, failed }) {
     const sum = (key) => known.reduce((total, its) => total + its.outbox[key], 0);
     const link = (key) => el("a", { href: address({ ...filters, state: key }) }, t(`${key}_n`, sum(key)));
     counts.replaceChildren(el("span", {}, t("shown", rows.order.length)), ...(known.length ? [link("pending"), link("dead")] : []));
-    const words = [...state].filter(([, its]) => its.problem).map(([node, its]) => t("node_silent", node || who.session.node, its.problem.message));
+    const names = [...state.values()].map((its) => its.name);
+    const unasked = unknown.filter((name) => !names.includes(name) && ![...state.values()].some((its) => its.problem));
+    const words = [...state].filter(([, its]) => its.problem).map(([node, its]) => t("node_silent", node || who.session.node, its.problem.message))
+      .concat(unasked.map((name) => t("node_unknown", name)));
     if (notes.textContent !== words.join("")) notes.replaceChildren(...words.map((text) => el("p", { class: "note" }, text)));
     const busy = [...state.values()].some((its) => its.loading);
     const more = [...state.values()].some((its) => its.next);
@@ -171,6 +174,7 @@ export function listView(main, query, { go, failed }) {
       const first = !state.has(node) || its.problem;
       state.set(node, its);
       its.problem = null;
+      its.name = answer.node;
       its.outbox = answer.outbox;
       if (answer.unchanged) return;
       its.version = answer.version;
@@ -218,6 +222,7 @@ export function listView(main, query, { go, failed }) {
     if (behind.length && isNear && !stop.signal.aborted) setTimeout(() => { if (isNear && frontier()) older(); }, 0);
   }
 
+  let unknown = [];
   let isNear = false;
   const near = new IntersectionObserver((entries) => {
     isNear = entries.at(-1).isIntersecting;
@@ -238,6 +243,11 @@ export function listView(main, query, { go, failed }) {
     }
   }
   for (const node of nodes()) poll(node);
+  // Nodes that Redis knows, and that nobody has told this page of.
+  get("/status", {}, "", stop.signal).then((status) => {
+    unknown = [...status.nodes.map(({ node }) => node), ...status.silent];
+    tell();
+  }).catch(() => {});
   near.observe(end);
 
   return () => { stop.abort(); near.disconnect(); };
