@@ -2,32 +2,34 @@
 //! as truthfully as it can prove.
 //!
 //! ```text
-//!  provider ──HTTP──▶ edge ─(lane)─▶ http ─verify─▶ delivery ──▶ session::registry ──▶ session ══TCP══▶ Lua backend
-//!             ▲                                       │  ▲                              │
-//!             └───────────────── answer ──────────────┤  └────────── receipt ───────────┤
-//!                                                     └──▶ outbox ──redelivery──────────┘
+//!  provider ──HTTP(S)──▶ edge ──▶ http ──verify──▶ delivery ──▶ dispatcher ──▶ session ══TCP══▶ Lua backend
+//!               ▲                                   │   ▲         └─▶ bus ─▶ Redis ─▶ other nodes
+//!               └────────── answer ◀────────────────┤   └──────── receipt ◀── session, bus
+//!                                                   └──▶ outbox ──redelivery──▶ dispatcher
 //! ```
 //!
-//! # The rooms, from the street inwards
+//! Threads, the path of a notification and where to start for a change: `doc/architecture.md`.
 //!
-//! | room | what lives there |
+//! # Modules, from the network inwards
+//!
+//! | module | what lives there |
 //! |---|---|
-//! | [`relay`] | the only file that wires rooms together: start order, stop order, reload |
-//! | [`edge`] | the gatehouse: listener, strict framing, deadlines, lanes to tiny_http |
-//! | [`http`] | the counter and the tiny_http pool: routes, selectors, answers |
-//! | [`verify`] | whether a callback is a provider's own: one file per signature engine, pure |
-//! | [`delivery`] | who waits for which notification until when, and which events are settled |
+//! | [`relay`] | the only file that wires modules together: start order, stop order, reload |
+//! | [`edge`] | the HTTP front end: a thread for each connection, strict framing, deadlines, the right to answer |
+//! | [`http`] | what a provider's request comes to; the tiny_http pool and the link to it |
+//! | [`verify`] | whether a callback is a provider's own. Pure |
+//! | [`answer`] | how an outcome is answered, by the route's `ok` and `fail` |
+//! | [`delivery`] | which requests wait for which notification until when, and which events are settled |
 //! | [`outbox`] | what was answered ok and not acknowledged, on disk; its writer and its redelivery |
 //! | [`dispatcher`] | the way to a backend, wherever it is |
-//! | [`bus`] | how envelopes reach other nodes |
-//! | [`session`] | accept, one thread per socket, the reading of ACKs for all, mailboxes, the registry |
-//! | [`admin`] | health and metrics |
+//! | [`bus`] | how envelopes, receipts and events reach other nodes |
+//! | [`session`] | a thread for each backend connection, its mailbox, the registry |
+//! | [`admin`] | health, metrics, status |
 //! | [`metrics`] | what is counted |
 //! | [`config`] | relay.toml, checked |
 //! | [`logging`] | where log lines go: a bounded queue and a thread that writes |
 //! | [`log_once`] | repeated log lines: one now and then, with a count |
 //! | [`listener`] | the accept loop of every listener |
-//! | [`claims`] | a request as the edge hands it over, and the means to answer it |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`systemd`] | sockets from the service manager, and what it is told |
@@ -35,7 +37,7 @@
 //! | [`trace`] | what became of the latest notifications |
 //! | [`timeline`] | what happened to one notification, step by step |
 //! | [`tls`] | certificates, and the records of a connection |
-//! | [`peers`] | networks, and who has failed how often |
+//! | [`peers`] | networks, and how often each peer has failed |
 //! | [`envelope`] | a notification on its way, and the reply owed for it |
 //! | [`notification`] | the nouns |
 //!
@@ -44,10 +46,13 @@
 //! - Ok is never a lie: only [`notification::Outcome::is_ok`] decides, and only a backend's ACK or the sync of the outbox
 //!   makes it true.
 //! - No byte from the network reaches tiny_http that the edge has not read whole, bounded and re-written.
-//! - Nobody who judges a request waits for a backend, and no sender waits for a session: a full queue is an answer.
-//! - A wait stands before its envelope is sent; whoever takes the wait out of the table answers. An envelope that is dropped
-//!   says so. So every provider is answered exactly once.
-//! - Imports point down the table, never up; a lock is never held across I/O, a send or a log line.
+//! - A thread blocks on one thing, and reads for no other. No thread that judges a request waits for a backend, and no sender waits
+//!   for a session: a full queue is an answer.
+//! - A wait stands before its envelope is sent; the thread that takes the wait out of the table answers. An envelope that is
+//!   dropped says so. So every provider is answered exactly once.
+//! - Imports point down the table, never up.
+//! - Locks are leaves: no lock is held over a blocking call, a log line or another lock. Exceptions, for writes that cannot block:
+//!   a connection's pending answer over the write of the answer, a session's link over the write of a MSG.
 
 pub mod admin;
 pub mod answer;

@@ -7,8 +7,7 @@ use std::io::Write;
 
 use httparse::Header;
 
-use super::link::{NUMBER_HEADER, PEER_HEADER};
-use super::request::NOT_ASCII_HEADER;
+use super::request::{NOT_ASCII_HEADER, NUMBER_HEADER, PEER_HEADER};
 use crate::edge::Request;
 use crate::edge::framing::list;
 

@@ -20,18 +20,9 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::head;
-use super::request::{PendingRequest, PendingRequests};
+use super::request::{PROOF_HEADER, PendingRequest, PendingRequests};
 use crate::edge::Request;
 use crate::fds::{FdBudget, FdPermit};
-
-/// The header with the number of the request. No peer can send it: every incoming `x-payrelay-*` header is dropped.
-pub const NUMBER_HEADER: &str = "x-payrelay-request";
-
-/// The header that marks the link's proof; the worker that gets it says so with its value.
-pub const PROOF_HEADER: &str = "x-payrelay-proof";
-
-/// The header with the peer's address, of the link's making.
-pub const PEER_HEADER: &str = "x-payrelay-peer";
 
 /// The link's end here, tiny_http's two (it duplicates its own) and its listener, and a link that is being replaced.
 pub const LINK_FDS: usize = 8;

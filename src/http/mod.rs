@@ -8,6 +8,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | `handler` | route, signature, id, hand-over to the delivery |
 //! | `link` | the way to the workers |
 //! | `pool` | the workers |
 //! | `head` | the head of a request as it goes to a worker. Pure |
@@ -17,6 +18,7 @@
 //! | `refusal` | why a request makes no notification, and the answer to it |
 
 mod forged;
+mod handler;
 mod head;
 mod link;
 mod pool;
@@ -28,26 +30,13 @@ mod select;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
-
+pub use self::handler::RequestHandler;
 pub use self::link::{LINK_FDS, LinkError, WorkerLink};
 pub use self::pool::{Pool, PoolError};
-use self::refusal::Refusal;
 use self::request::{PendingRequest, RequestView};
 pub use self::route::Routes;
-use self::route::{Found, Route};
-use self::select::Parts;
-use crate::answer::Answer;
-use crate::config::Selector;
-use crate::delivery::Delivery;
 use crate::edge::{Handler, Request, Responder};
-use crate::metrics::Metrics;
-use crate::notification::{BackendId, IdMint, Notification, unix_ms};
-use crate::peers::{Failures, Judged};
-use crate::session::token::Access;
-use crate::verify::{self, Believed};
 
 /// Where a whole request is judged; chosen at start.
 pub enum HandOver {
@@ -74,173 +63,4 @@ impl Handler for HandOver {
             }
         }
     }
-}
-
-/// Judges requests and hands notifications to the delivery.
-pub struct RequestHandler {
-    /// `[[route]]`; replaced on reload.
-    pub routes: RwLock<Arc<Routes>>,
-    /// Which ids may be notified; replaced on reload.
-    pub access: RwLock<Arc<Access>>,
-    /// How often each peer has failed to prove who it is.
-    pub failures: Failures,
-    /// Held while a request of a peer is verified that has failed too often.
-    pub suspect: Mutex<()>,
-    pub delivery: Arc<Delivery>,
-    pub mint: IdMint,
-    pub metrics: Arc<Metrics>,
-}
-
-impl RequestHandler {
-    fn handle(&self, request: &RequestView<'_>, body: Vec<u8>, responder: Responder) {
-        let routes = Arc::clone(&self.routes.read());
-        match self.judge(&routes, request, body) {
-            Err(refusal) => {
-                if !matches!(refusal, Refusal::Proof(_)) {
-                    self.metrics.http_refused(refusal.word());
-                }
-                responder.answer(&refusal.reply());
-            }
-            Ok((route, notification)) => {
-                let answer = Answer::new(responder, Arc::clone(&route.answers), notification.id);
-                self.delivery.deliver(notification, answer);
-            }
-        }
-    }
-
-    /// Whether the signature of a request from this peer may be checked now.
-    ///
-    /// A peer that has failed too often is checked one request at a time, all such peers together, and is otherwise answered 429
-    /// before any signature is computed: so forgeries cost one thread at most, and a genuine callback from the same address still
-    /// gets in.
-    fn may_verify(&self, request: &RequestView<'_>) -> Result<Option<MutexGuard<'_, ()>>, Refusal> {
-        let Some(left) = request
-            .peer
-            .and_then(|peer| self.failures.left(peer, Instant::now()))
-        else {
-            return Ok(None);
-        };
-        match self.suspect.try_lock() {
-            Some(turn) => Ok(Some(turn)),
-            None => Err(Refusal::TooMany { left }),
-        }
-    }
-
-    /// What a peer is answered that fails to prove who it is: 401, or, after too many times, 429.
-    fn forged(&self, route: &Arc<Route>, request: &RequestView<'_>) -> Refusal {
-        let forged = Refusal::Forged(Arc::clone(route));
-        let Some(peer) = request.peer else {
-            return forged;
-        };
-        match self.failures.count(peer, Instant::now()) {
-            Judged::Within => forged,
-            Judged::Beyond { first, left } => {
-                if first {
-                    let most = self.failures.most();
-                    log::warn!(
-                        "{peer} has failed more than http.failures_per_minute = {most} times; \
-                         it is answered 429 for {} s",
-                        left.as_secs()
-                    );
-                }
-                Refusal::TooMany { left }
-            }
-        }
-    }
-
-    /// Whether the route's provider sent the request.
-    fn verify(
-        &self,
-        route: &Arc<Route>,
-        request: &RequestView<'_>,
-        path_id: Option<&str>,
-        query: &str,
-        body: &[u8],
-        at_unix_ms: u64,
-    ) -> Result<Believed, Refusal> {
-        if route.verifier.is_none() {
-            return Ok(Believed::default());
-        }
-        let _turn = self.may_verify(request)?;
-        route
-            .verify(request, path_id, query, body, at_unix_ms / 1000)
-            .map_err(|refused| {
-                route.complain(&refused, request.peer, at_unix_ms);
-                match refused {
-                    // The provider's own test is no reason to slow the provider down.
-                    verify::Refused::Probe => Refusal::Probe(Arc::clone(route)),
-                    _ => self.forged(route, request),
-                }
-            })
-    }
-
-    fn judge<'r>(
-        &self,
-        routes: &'r Routes,
-        request: &RequestView<'_>,
-        body: Vec<u8>,
-    ) -> Result<(&'r Arc<Route>, Notification), Refusal> {
-        let target = request.target;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let Found { route, id } = routes.find(path).ok_or(Refusal::NoRoute)?;
-        if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
-            return Err(Refusal::Forbidden);
-        }
-        if !route.methods.allow(request.method) {
-            return Err(match (request.method, &route.proof) {
-                ("GET" | "HEAD", Some(_)) => Refusal::Proof(Arc::clone(route)),
-                _ => Refusal::Method(Arc::clone(route)),
-            });
-        }
-        if let Some(name) = route.unreadable_header(request) {
-            return Err(Refusal::NotAscii(name.to_owned()));
-        }
-        let at_unix_ms = unix_ms();
-        let believed = self.verify(route, request, id, query, &body, at_unix_ms)?;
-        let opened = route.open(&body);
-        let parts = Parts {
-            path_id: id,
-            query,
-            headers: request.headers,
-            body: &body,
-            opened: opened.as_ref(),
-        };
-        let backend = parts.select(&route.id).map_err(Refusal::NoId)?;
-        let backend = BackendId::parse(&backend).map_err(|bad| Refusal::BadId(bad.to_string()))?;
-        if !self.access.read().allows(&backend) {
-            return Err(Refusal::NotAllowed);
-        }
-        let event = event(route, &parts, believed);
-        let notification = Notification {
-            id: self.mint.mint(at_unix_ms),
-            backend,
-            route: Arc::clone(&route.answers.route),
-            verified: route
-                .verifier
-                .as_ref()
-                .map_or(verify::NONE, |verifier| verifier.name)
-                .into(),
-            event,
-            event_proven: route.event_proven,
-            at_unix_ms,
-            tries: 1,
-            head: route.head(request, path, query),
-            body,
-        };
-        Ok((route, notification))
-    }
-}
-
-/// The event key, if there is one.
-fn event(route: &Route, parts: &Parts<'_>, believed: Believed) -> Option<Box<str>> {
-    let found = match &route.event {
-        None => return None,
-        Some(Selector::OfSignature) => believed.event.map(Into::into),
-        Some(selector) => parts
-            .select(selector)
-            // Delivered all the same: a payment is worth more than the key to its retries.
-            .inspect_err(|missing| route.no_event_key(missing))
-            .ok(),
-    };
-    found.map(route::event_key)
 }

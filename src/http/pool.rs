@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Sender, bounded};
 use tiny_http::{Request, Server};
 
-use super::RequestHandler;
-use super::link::{LinkError, NUMBER_HEADER, PEER_HEADER, PROOF_HEADER, WorkerLink, WorkerSocket};
-use super::request::{PendingRequests, RequestView};
+use super::handler::RequestHandler;
+use super::link::{LinkError, WorkerLink, WorkerSocket};
+use super::request::{NUMBER_HEADER, PEER_HEADER, PROOF_HEADER, PendingRequests, RequestView};
 use crate::fds::FdBudget;
 use crate::thread::{self, JoinOnDrop};
 

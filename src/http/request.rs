@@ -9,6 +9,15 @@ use parking_lot::Mutex;
 
 use crate::edge::Responder;
 
+/// The header with the number of the request. No peer can send it: every incoming `x-payrelay-*` header is dropped.
+pub const NUMBER_HEADER: &str = "x-payrelay-request";
+
+/// The header that marks the link's proof; the worker that gets it says so with its value.
+pub const PROOF_HEADER: &str = "x-payrelay-proof";
+
+/// The header with the peer's address, of the link's making.
+pub const PEER_HEADER: &str = "x-payrelay-peer";
+
 /// Stands in place of a header whose value is not ASCII, and names it; no request from outside can carry it.
 pub const NOT_ASCII_HEADER: &str = "x-payrelay-not-ascii";
 

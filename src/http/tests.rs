@@ -5,18 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use parking_lot::{Mutex, RwLock};
 
-use super::link::{NUMBER_HEADER, WorkerSocket};
-use super::request::PendingRequests;
+use super::link::WorkerSocket;
+use super::request::{NUMBER_HEADER, PendingRequests};
 use super::*;
 use crate::bus::MemoryBus;
 use crate::config::Config;
-use crate::delivery;
+use crate::delivery::{self, Delivery};
 use crate::dispatcher::Dispatcher;
 use crate::edge::tests::{Client, House, PATIENCE, limits, open_shared};
 use crate::edge::{IDLE_MAX, Limits};
 use crate::fds::FdBudget;
+use crate::metrics::Metrics;
+use crate::notification::IdMint;
+use crate::peers::Failures;
 use crate::session::Registry;
+use crate::session::token::Access;
 
 const CONFIG: &str = r#"
 [tcp]

@@ -46,6 +46,7 @@ mod seeds;
 mod sends;
 mod session;
 mod session_threads;
+mod shape;
 mod shortage;
 mod stop;
 mod systemd;

@@ -1,7 +1,5 @@
 //! Each backend connection has a thread of its own, which reads what its backend says and writes what waits for it.
 
-use std::fs;
-
 use crate::support::{Backend, Relay, Via, eventually, over_both};
 
 over_both! {
@@ -10,18 +8,7 @@ over_both! {
 
 /// How often the thread called `name` has gone to sleep; `None`: there is no such thread.
 fn sleeps(relay: &Relay, name: &str) -> Option<u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", relay.process().pid())).expect("procfs");
-    let mut tasks = tasks.map(|task| task.expect("a thread").path());
-    let task = tasks.find(|task| {
-        let comm = fs::read_to_string(task.join("comm"));
-        comm.is_ok_and(|comm| comm.trim_end() == name)
-    })?;
-    let status = fs::read_to_string(task.join("status")).expect("procfs");
-    let count = status.lines().find_map(|line| {
-        let count = line.strip_prefix("voluntary_ctxt_switches:")?;
-        count.trim().parse().ok()
-    });
-    Some(count.expect("a count"))
+    relay.process().sleeps(name)
 }
 
 /// Connects the backend `id`; also the name of its session's thread.

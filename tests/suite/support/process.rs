@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -140,6 +141,34 @@ impl Process {
     /// Open file descriptors.
     pub fn fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
+    /// The names of its threads; 15 bytes of each.
+    pub fn thread_names(&self) -> Vec<String> {
+        self.tasks()
+            .filter_map(|task| fs::read_to_string(task.join("comm")).ok())
+            .map(|name| name.trim_end().to_owned())
+            .collect()
+    }
+
+    /// How often the threads whose names begin with `name` have gone to sleep, all together; `None`: there is no such thread.
+    pub fn sleeps(&self, name: &str) -> Option<u64> {
+        let count = |task: PathBuf| {
+            let comm = fs::read_to_string(task.join("comm")).ok()?;
+            let status = fs::read_to_string(task.join("status")).ok()?;
+            let mut counts = status
+                .lines()
+                .filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let count: u64 = counts.next()?.trim().parse().ok()?;
+            comm.starts_with(name).then_some(count)
+        };
+        let counts: Vec<u64> = self.tasks().filter_map(count).collect();
+        (!counts.is_empty()).then(|| counts.iter().sum())
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = PathBuf> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("procfs");
+        tasks.filter_map(|task| Some(task.ok()?.path()))
     }
 
     /// Threads.
