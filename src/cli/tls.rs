@@ -11,9 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use payrelay::config::TlsFiles;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
     SignatureScheme,
@@ -93,7 +95,9 @@ impl TlsArgs {
                     .dangerous()
                     .with_custom_certificate_verifier(Arc::new(exactly))
             }
-            (Some(file), _) => builder.with_root_certificates(roots(file)?),
+            (Some(file), _) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AuthorityOrSelf::of(file, provider)?)),
             (None, _) => {
                 let system = SYSTEM_AUTHORITIES.iter().map(Path::new);
                 let file = system.into_iter().find(|file| file.exists());
@@ -133,6 +137,74 @@ fn roots(file: &Path) -> Result<RootCertStore, Failure> {
         return Err(none_in(file));
     }
     Ok(roots)
+}
+
+/// Believes certificates that lead to one of a file, and those that are in the file themselves: a self-signed one is both.
+#[derive(Debug)]
+struct AuthorityOrSelf {
+    authorities: Arc<WebPkiServerVerifier>,
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl AuthorityOrSelf {
+    fn of(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Failure> {
+        let authorities =
+            WebPkiServerVerifier::builder_with_provider(roots(file)?.into(), provider);
+        Ok(Self {
+            authorities: authorities.build().map_err(|_| none_in(file))?,
+            given: certificates(file)?,
+        })
+    }
+}
+
+impl ServerCertVerifier for AuthorityOrSelf {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.given.contains(end_entity) {
+            return self.authorities.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        // webpki lets no authority's certificate be a server's, which a self-signed one usually is.
+        let ends = payrelay::tls::not_after(end_entity).unwrap_or(0);
+        if i64::try_from(now.as_secs()).is_ok_and(|now| now > ends) {
+            return Err(CertificateError::Expired.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 /// Believes one certificate, whatever names are in it.

@@ -123,8 +123,34 @@ pub fn secret_text(field: &Field<'_>) -> Result<String, Problem> {
     let (text, is_here) = text(field, Kind::Secret)?;
     if is_here {
         field.note_secret();
+        if let Some(meant) = looks_like(&text) {
+            field.warn(format_args!(
+                "this looks like {meant}, and not like a secret; write \"env:NAME\", \"file:PATH\" or the secret itself"
+            ));
+        }
     }
     Ok(text)
+}
+
+/// What a text is that was probably not meant as the secret itself. It is not quoted: it may be one all the same.
+fn looks_like(text: &str) -> Option<&'static str> {
+    let of = |set: fn(u8) -> bool| !text.is_empty() && text.bytes().all(set);
+    let is_name = of(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let is_path = of(|b| b.is_ascii_graphic())
+        && (["/", "./", "../", "~/"]
+            .iter()
+            .any(|start| text.starts_with(start))
+            && !text.ends_with('=')
+            || [".pem", ".key", ".txt", ".crt"]
+                .iter()
+                .any(|end| text.ends_with(end)));
+    match text {
+        text if text.starts_with("${") || text.starts_with("$(") => Some("a variable of a shell"),
+        _ if is_name && text.contains('_') => Some("the name of a variable"),
+        text if text.starts_with("-----BEGIN") => Some("a key of another kind, in PEM"),
+        _ if is_path && !text[1..].contains("//") => Some("the path of a file"),
+        _ => None,
+    }
 }
 
 /// What `field` holds or points to and may be secret; and whether it stands in the field itself.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +70,15 @@ impl fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
+/// What the names of private directories begin with.
+const PREFIX: &str = "payrelay-";
+
+/// The socket in it.
+const SOCKET: &str = "http";
+
+/// The longest time from the making of the directory to a socket that listens.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+
 /// The private directory with the socket that tiny_http listens on. Keep it until the server is gone: tiny_http ends its accept
 /// thread by connecting to the socket once more. Dropping it removes the directory.
 #[derive(Debug)]
@@ -84,12 +93,13 @@ impl WorkerSocket {
     /// # Errors
     /// [`LinkError::Socket`] and [`LinkError::Server`].
     pub fn bind() -> Result<(Self, tiny_http::Server), LinkError> {
+        remove_leftovers();
         let directory = tempfile::Builder::new()
-            .prefix("payrelay-")
+            .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(LinkError::Socket)?;
-        let path = directory.path().join("http");
+        let path = directory.path().join(SOCKET);
         let listener = UnixListener::bind(&path).map_err(LinkError::Socket)?;
         let server = tiny_http::Server::from_listener(listener, None)
             .map_err(|error| LinkError::Server(error.to_string()))?;
@@ -104,6 +114,42 @@ impl WorkerSocket {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Removes the directories of relays that were killed. Such a directory has nothing in it but a socket on which no process listens,
+/// and belongs to this user; it is not young, because the socket of a relay that starts does not listen at once.
+fn remove_leftovers() {
+    let directories = std::fs::read_dir(std::env::temp_dir());
+    for directory in directories.into_iter().flatten().flatten() {
+        let path = directory.path();
+        let is_named_so = directory
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes());
+        if is_named_so && is_leftover(&path) {
+            let removed =
+                std::fs::remove_file(path.join(SOCKET)).and_then(|()| std::fs::remove_dir(&path));
+            if removed.is_ok() {
+                log::info!(
+                    "{} was left by a relay that was killed; removed",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+fn is_leftover(path: &Path) -> bool {
+    let own = || {
+        let metadata = path.symlink_metadata().ok()?;
+        let age = metadata.modified().ok()?.elapsed().ok()?;
+        let is_own = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
+        let entries = std::fs::read_dir(path).ok()?.count();
+        Some(is_own && metadata.mode() & 0o777 == 0o700 && entries == 1 && age > STARTS_WITHIN)
+    };
+    own() == Some(true)
+        && UnixStream::connect(path.join(SOCKET))
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The link.

@@ -13,5 +13,6 @@ mod expiry;
 mod identity;
 mod records;
 
+pub use expiry::not_after;
 pub use identity::{BadIdentity, Identity};
 pub use records::{Alert, Opened, PIECES_MAX, Records};

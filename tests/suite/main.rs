@@ -11,6 +11,7 @@ mod certificates;
 mod cli;
 mod cli_bench;
 mod cli_generate;
+mod cli_operator;
 mod clients;
 mod cluster;
 mod cluster_demoted;

@@ -4,6 +4,7 @@
 //! wire looks like is the business of `frames` and `link`, what is done with a notification `worker`'s.
 
 mod backoff;
+mod forward;
 mod frames;
 mod link;
 mod session;
@@ -15,8 +16,10 @@ use payrelay::notification::BackendId;
 use payrelay::session::token::sign;
 
 use self::backoff::Backoff;
+use self::forward::Forward;
 use self::session::{Ended, Session};
 use self::worker::{Handling, Worker};
+use super::send::Url;
 use super::stop::Stop;
 use super::tls::{TlsArgs, Trust};
 use super::{ConfigFile, Failure, cannot_print, place, say};
@@ -25,6 +28,7 @@ pub const HELP: &str = "\
 Examples:
   payrelay listen game-01                        # print and ACK what comes
   payrelay listen game-01 --exec ./credit.sh     # the exit code decides: 0 ACK, else NACK
+  payrelay listen game-01 --forward http://127.0.0.1:3000/paid   # the status decides: 2xx ACK, else NACK
   PAYRELAY_TOKEN=… payrelay listen game-01 --connect relay.internal:7000
   PAYRELAY_TOKEN=… payrelay listen game-01 --connect relay.internal:7443 --ca ca.pem
 
@@ -59,6 +63,10 @@ pub struct Args {
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
 
+    /// Post each on to an HTTP program, with its headers: 2xx is ACK, else NACK
+    #[arg(long, value_name = "URL", value_parser = Url::parse, conflicts_with_all = ["exec", "nack"])]
+    forward: Option<Url>,
+
     /// How many notifications may be here unacknowledged
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=CREDIT_MAX))]
     max: u32,
@@ -90,10 +98,11 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     let identity = identify(config, &args)?;
     let cannot_start = |error| Failure::new(format_args!("cannot start: {error}"));
     let stop = Stop::listen().map_err(cannot_start)?;
-    let announce = args.exec.is_some() && !args.quiet;
-    let handling = match args.exec {
-        Some(command) => Handling::Exec(command),
-        None => Handling::Print {
+    let announce = (args.exec.is_some() || args.forward.is_some()) && !args.quiet;
+    let handling = match (args.exec, args.forward) {
+        (Some(command), _) => Handling::Exec(command),
+        (None, Some(url)) => Handling::Forward(Forward::to(url)?),
+        (None, None) => Handling::Print {
             quiet: args.quiet,
             nack: args.nack,
         },

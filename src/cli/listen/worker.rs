@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use payrelay::thread::{self, JoinOnDrop};
 
+use super::forward::Forward;
 use super::frames::Message;
 use crate::cli::text::{one_line, readable};
 
@@ -27,6 +28,8 @@ pub enum Handling {
     },
     /// Run `sh -c` with the body on standard input.
     Exec(String),
+    /// Post it on.
+    Forward(Forward),
 }
 
 /// One notification to handle.
@@ -125,6 +128,7 @@ impl Handling {
                 })
             }
             Self::Exec(command) => Ok(execute(command, message)),
+            Self::Forward(forward) => Ok(forward.post(message)),
         }
     }
 }
@@ -136,11 +140,12 @@ pub fn title(message: &Message) -> String {
         some => one_line(some),
     };
     format!(
-        "{} route={} event={} try={} {} bytes",
+        "{} route={} event={} try={} verified={} {} bytes",
         one_line(&message.id),
         or_none(&message.route),
         or_none(&message.event),
         or_none(&message.tries),
+        or_none(&message.verified),
         message.body.len()
     )
 }
@@ -220,7 +225,7 @@ fn verdict_of(status: ExitStatus) -> Verdict {
     }
 }
 
-fn reason(words: &str) -> String {
+pub fn reason(words: &str) -> String {
     words.chars().take(REASON_CHARS_MAX).collect()
 }
 
@@ -243,7 +248,7 @@ mod tests {
 
     #[test]
     fn people_see_text_and_programs_get_bytes() {
-        let title = "01A route=/notify/{id} event=e\\n1\\0 try=1 3 bytes\n";
+        let title = "01A route=/notify/{id} event=e\\n1\\0 try=1 verified=none 3 bytes\n";
         assert_eq!(
             String::from_utf8_lossy(&for_people(&message(), false)),
             format!("{title}> POST /x HTTP/1.1\n> A: \\u{{1b}}\na\\0\\xff\n")

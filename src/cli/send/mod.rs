@@ -20,7 +20,7 @@ Examples:
   payrelay send game-01 --file callback.json --content-type application/json
   payrelay send game-01 --url https://pay.example.com/notify/{id} < callback.xml
 
-Exit 0 if the answer is 2xx, 1 if it is another or none.";
+Exit 0 if the outcome is delivered, stored or duplicate, 1 if it is another or there is no answer, whatever the status.";
 
 /// The relay answers within `delivery.ack_deadline`, 4 s by default.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -68,11 +68,13 @@ pub struct Args {
 
 /// `http://host:port/path?query`, cut in pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Url {
+pub struct Url {
     /// It begins with `https`.
-    sealed: bool,
-    place: String,
-    target: String,
+    pub sealed: bool,
+    /// `host:port`
+    pub place: String,
+    /// Path and query.
+    pub target: String,
 }
 
 /// Why an argument cannot stand in a request.
@@ -100,7 +102,8 @@ impl std::fmt::Display for BadArgument {
 impl std::error::Error for BadArgument {}
 
 impl Url {
-    fn parse(text: &str) -> Result<Self, BadArgument> {
+    /// Reads `http://…` or `https://…`.
+    pub fn parse(text: &str) -> Result<Self, BadArgument> {
         let (sealed, rest) = match text.strip_prefix("https://") {
             Some(rest) => (true, rest),
             None => (
@@ -187,7 +190,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     })
     .map_err(|error| no_answer(&error, &url.place))?;
     show(&answer, sent.elapsed())?;
-    if (200..300).contains(&answer.status) {
+    if is_ok(&answer) {
         if answer.header("x-payrelay-outcome") == Some("stored") {
             say(format_args!(
                 "it is in the outbox until {} has acknowledged it; look with: payrelay outbox list",
@@ -197,6 +200,14 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(explain(&answer, &args.id, &target)))
+}
+
+/// Whether the notification is safe. The status alone does not say: to providers that read the body, a refusal is 200 too.
+fn is_ok(answer: &Answer) -> bool {
+    match answer.header("x-payrelay-outcome") {
+        Some(outcome) => matches!(outcome, "delivered" | "stored" | "duplicate"),
+        None => (200..300).contains(&answer.status),
+    }
 }
 
 /// Where to, and whom to believe there; `None`: no TLS.
@@ -312,6 +323,9 @@ fn no_answer(error: &PostError, place: &str) -> Failure {
 /// Why it is not ok, and what to do about it.
 pub fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
     match answer.header("x-payrelay-outcome") {
+        Some("bad-signature") => format!(
+            "the relay does not believe it: the route of {target} checks a signature, and this is not signed so"
+        ),
         Some("unreachable") => format!(
             "\"{id}\" is not connected to this node, and the bus to the others is down; see: payrelay status"
         ),

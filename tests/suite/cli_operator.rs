@@ -1,0 +1,295 @@
+//! What an operator must not stumble over on the command line.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::cli::beside;
+use crate::support::{DEADLINE, Process, Relay, Setup, binary, eventually, run};
+
+#[test]
+fn send_fails_when_the_outcome_is_a_refusal_whatever_the_status() {
+    let relay = Relay::with(
+        "[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\nfail = { status = 200, body = \"fail\" }",
+    );
+    let mut send = beside(&relay, &["send", "nobody", "--body", "hello"]);
+    assert_eq!(send.wait_exit(DEADLINE), Some(1), "{}", send.stdout());
+    assert!(
+        send.stdout().contains("status   200 OK"),
+        "{}",
+        send.stdout()
+    );
+    assert!(send.stderr().contains("no backend \"nobody\" is connected"));
+}
+
+#[test]
+fn a_self_signed_certificate_is_believed_if_ca_names_it() {
+    let dir = TempDir::new().expect("a folder");
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "5",
+            "-subj",
+            "/CN=relay",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ])
+        .current_dir(dir.path())
+        .output()
+        .expect("openssl");
+    assert!(made.status.success());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (cert, key) = (file("cert.pem"), file("key.pem"));
+    let relay = Setup::with(&format!(
+        "[http]\ntls = {{ cert = \"{cert}\", key = \"{key}\" }}"
+    ))
+    .start();
+    let url = format!("https://{}/notify/{{id}}", relay.ready().http);
+    let (code, said, words) = run(&[
+        "send", "nobody", "--body", "x", "--url", &url, "--ca", &cert,
+    ]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("outcome  offline"), "{said}{words}");
+    // Another name, or another certificate, is none.
+    let (_, said, words) = run(&[
+        "send",
+        "nobody",
+        "--body",
+        "x",
+        "--url",
+        &url,
+        "--ca",
+        &cert,
+        "--server-name",
+        "other",
+    ]);
+    assert!(said.is_empty() && words.contains("TLS"), "{said}{words}");
+    let again = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "5",
+            "-subj",
+            "/CN=relay",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "k2.pem",
+            "-out",
+            "other.pem",
+        ])
+        .current_dir(dir.path())
+        .output()
+        .expect("openssl");
+    assert!(again.status.success());
+    let (_, said, words) = run(&[
+        "send",
+        "nobody",
+        "--body",
+        "x",
+        "--url",
+        &url,
+        "--ca",
+        &file("other.pem"),
+    ]);
+    assert!(said.is_empty() && words.contains("TLS"), "{said}{words}");
+}
+
+#[test]
+fn listen_posts_on_to_a_program_whose_status_decides() {
+    let relay = Relay::with(
+        "[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\nforward_headers = [\"content-type\", \"x-sign\"]",
+    );
+    let program = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let url = format!(
+        "http://{}/paid?x=1",
+        program.local_addr().expect("an address")
+    );
+    let serves = thread::spawn(move || {
+        let mut heads = Vec::new();
+        for status in ["200 OK", "500 Oops"] {
+            let (stream, _) = program.accept().expect("a connection");
+            let mut reader = BufReader::new(stream);
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a line");
+                if line == "\r\n" {
+                    break;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a length");
+                }
+                head.push_str(&line);
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("the body");
+            head.push_str(&String::from_utf8_lossy(&body));
+            heads.push(head);
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            reader
+                .get_mut()
+                .write_all(answer.as_bytes())
+                .expect("an answer");
+        }
+        heads
+    });
+    let listen = beside(&relay, &["listen", "game-01", "--forward", &url]);
+    eventually("listen is connected", || {
+        relay.metric("payrelay_sessions") == 1.0
+    });
+    let headers = [("Content-Type", "text/plain"), ("X-Sign", "abc")];
+    let answer = relay.post_with("/notify/game-01", &headers, b"first");
+    assert_eq!(answer.answer().told(), (200, "delivered"));
+    let answer = relay.post_with("/notify/game-01", &headers, b"second");
+    assert_eq!(answer.answer().told(), (503, "refused"));
+    let heads = serves.join().expect("the program");
+    let first = heads[0].to_ascii_lowercase();
+    assert!(first.starts_with("post /paid?x=1 http/1.1\r\n"), "{first}");
+    for line in [
+        "content-type: text/plain",
+        "x-sign: abc",
+        "x-payrelay-verified: none",
+        "x-payrelay-try: 1",
+    ] {
+        assert!(first.contains(line), "{line} in {first}");
+    }
+    assert!(first.ends_with("first") && heads[1].ends_with("second"));
+    relay.log_contains("HTTP 500");
+    drop(listen);
+}
+
+#[test]
+fn listen_shows_who_verified_and_the_headers_in_a_terminal() {
+    let relay = Relay::with(
+        "[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\nforward_headers = [\"x-sign\"]",
+    );
+    let listen = format!(
+        "{} listen game-01 --count 1 --connect {}",
+        binary().get_program().display(),
+        relay.ready().tcp
+    );
+    let mut script = Command::new("script");
+    script.args(["-qefc", &listen, "/dev/null"]);
+    let mut script = Process::start("script", script);
+    eventually("listen is connected", || {
+        relay.metric("payrelay_sessions") == 1.0
+    });
+    let answer = relay.post_with("/notify/game-01", &[("X-Sign", "abc")], b"hello");
+    assert_eq!(answer.answer().told(), (200, "delivered"));
+    assert_eq!(script.wait_exit(DEADLINE), Some(0));
+    let shown = script.stdout();
+    assert!(shown.contains("try=1 verified=none 5 bytes"), "{shown}");
+    assert!(
+        shown.to_ascii_lowercase().contains("> x-sign: abc"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn in_a_terminal_there_is_one_ready_line() {
+    let dir = TempDir::new().expect("a folder");
+    let text = "[http]\nlisten = \"127.0.0.1:0\"\n[tcp]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+                [[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
+    fs::write(dir.path().join("relay.toml"), text).expect("relay.toml");
+    let run = format!("timeout -s INT 2 {} run", binary().get_program().display());
+    let mut script = Command::new("script");
+    script
+        .args(["-qefc", &run, "/dev/null"])
+        .current_dir(dir.path());
+    script.env("TMPDIR", dir.path());
+    let mut script = Process::start("script", script);
+    script.wait_exit(DEADLINE);
+    let shown = script.stdout();
+    assert_eq!(shown.matches("ready node=").count(), 1, "{shown}");
+}
+
+#[test]
+fn what_a_killed_relay_left_in_the_temporary_folder_goes_at_the_next_start() {
+    let fragment = "[http]\nworkers = 1";
+    let mut relay = Relay::with(fragment);
+    let private = |relay: &Relay| {
+        let entries = fs::read_dir(relay.path(".")).expect("the folder");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let mut named: Vec<_> = paths
+            .filter(|path| path.is_dir() && path.to_string_lossy().contains("/payrelay-"))
+            .filter(|path| {
+                path.parent()
+                    .is_some_and(|folder| folder.ends_with(".") || path.join("http").exists())
+            })
+            .collect();
+        named.sort();
+        named
+    };
+    let first = private(&relay);
+    assert_eq!(first.len(), 1, "{first:?}");
+    // Not the relay's: something is in it.
+    let stranger = relay.path("payrelay-stranger");
+    fs::create_dir(&stranger).expect("a folder");
+    fs::write(stranger.join("http"), "a file").expect("a file");
+    for folder in [&first[0], &stranger] {
+        // A minute old.
+        let touched = Command::new("touch")
+            .args(["-d", "1 minute ago"])
+            .arg(folder)
+            .status();
+        assert!(touched.is_ok_and(|status| status.success()));
+    }
+    relay.restart_with(fragment);
+    assert!(!first[0].exists(), "it is still there");
+    assert!(stranger.join("http").exists());
+    relay.log_contains("was left by a relay that was killed");
+    // One that runs is left alone by another.
+    let running = private(&relay);
+    let own: Vec<_> = running.iter().filter(|path| **path != stranger).collect();
+    assert_eq!(own.len(), 1, "{running:?}");
+}
+
+#[test]
+fn check_warns_of_secrets_that_are_plainly_none() {
+    let dir = TempDir::new().expect("a folder");
+    let file = dir.path().join("relay.toml");
+    for (secret, words) in [
+        ("${STRIPE_SECRET_FOR_PAYMENTS}", "a variable of a shell"),
+        ("STRIPE_SECRET_FOR_PAYMENTS", "the name of a variable"),
+        ("/etc/payrelay/stripe.secret", "the path of a file"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", ""),
+        ("f3a9c41d02b7e6585d1c0f9e8a7b6c5d", ""),
+    ] {
+        let text = format!(
+            "[[route]]\npath = \"/x/{{id}}\"\nverify = \"stripe\"\nsecrets = [\"{secret}\"]\n"
+        );
+        fs::write(&file, text).expect("relay.toml");
+        let (code, said, _) = run(&["check", "-c", file.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(0));
+        assert_eq!(
+            said.contains("this looks like"),
+            !words.is_empty(),
+            "{said}"
+        );
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains(secret), "the secret is shown: {said}");
+    }
+}
