@@ -54,7 +54,7 @@ const ADMIN_FDS: usize = ADMIN_CONNECTIONS_MAX + 2;
 const OWN_FDS: usize = FDS_RESERVED + ADMIN_FDS + OUTBOX_FDS;
 
 /// The admin port takes no bodies to speak of.
-const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024;
+const ADMIN_BODY_BYTES_MAX: usize = 512 * 1024;
 
 /// The outbox's: three connections with two files each, what they share, the lock, and what SQLite opens for a moment.
 const OUTBOX_FDS: usize = 12;
@@ -252,7 +252,8 @@ impl Relay {
             admin,
             Limits {
                 max_connections: ADMIN_CONNECTIONS_MAX,
-                max_body: ADMIN_BODY_BYTES_MAX,
+                // An import carries bodies in base 64.
+                max_body: ADMIN_BODY_BYTES_MAX + 2 * config.http.max_body,
                 request_deadline: config.http.request_deadline,
                 answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
             },

@@ -142,6 +142,17 @@ pub struct Changed {
     pub next: Option<i64>,
 }
 
+/// The answer to `POST /outbox/import`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Added.
+    pub imported: u64,
+    /// Left as they are: they are in this outbox, under the same id.
+    pub known: u64,
+    /// There was no room for the others.
+    pub full: bool,
+}
+
 /// The answer to `GET /backends`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backends {

@@ -133,7 +133,7 @@ impl Wanted {
             "/status" => Self::Status,
             "/trace" => Self::Trace,
             "/notifications" => Self::Notifications,
-            "/outbox/retry" | "/outbox/drop" => Self::OutboxChange,
+            "/outbox/retry" | "/outbox/drop" | "/outbox/import" => Self::OutboxChange,
             "/outbox" => Self::Outbox,
             "/backends" => Self::Backends,
             "/backends/disconnect" => Self::Disconnect,

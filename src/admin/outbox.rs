@@ -1,15 +1,17 @@
 //! The outbox and the trace, for operators: the page, `payrelay outbox` and `payrelay trace` ask here.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Sources;
-use super::api::{Changed, TraceAnswer, Traced};
+use super::api::{Changed, Imported, TraceAnswer, Traced};
 use super::auth::Caller;
 use super::query::{base64, pairs};
 use super::reply::{Asked, Told};
 use crate::notification::NotificationId;
-use crate::outbox::{AskError, Filter, Order, Outbox, State, What};
+use crate::outbox::{AskError, Exported, Filter, Order, Outbox, State, What};
 use crate::trace::Record;
 
 /// The most notifications in one answer, and how many there are if nobody says.
@@ -50,6 +52,7 @@ pub fn answer(sources: &Sources, asked: &Asked<'_>, caller: &Caller) -> Option<T
         "" => Some(list(outbox, asked.target)),
         "/export" => Some(export(outbox, asked.target)),
         "/retry" => Some(change(sources, outbox, asked, What::Retry, caller)),
+        "/import" => Some(import(sources, outbox, asked, caller)),
         "/drop" => Some(change(sources, outbox, asked, What::Drop, caller)),
         rest => {
             let id = NotificationId::parse(rest.strip_prefix('/')?)?;
@@ -152,6 +155,49 @@ fn change(
                     next: ordered.next,
                 },
             )
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// What `POST /outbox/import` carries.
+#[derive(Deserialize)]
+struct Import {
+    messages: Vec<Exported>,
+}
+
+/// Adds what comes from another outbox.
+fn import(sources: &Sources, outbox: &Outbox, asked: &Asked<'_>, caller: &Caller) -> Told {
+    let import: Import = match serde_json::from_slice(asked.body) {
+        Ok(import) => import,
+        Err(error) => return Told::text(400, &format!("{error}\n")),
+    };
+    let mut parsed = Vec::with_capacity(import.messages.len());
+    for one in import.messages {
+        let id = one.id.escape_debug().to_string();
+        match one.parse() {
+            Ok(one) => parsed.push(one),
+            Err(bad) => return Told::text(400, &format!("{id}: {bad}\n")),
+        }
+    }
+    match outbox.import(parsed) {
+        Ok(done) => {
+            for (key, ago_ms) in &done.learned {
+                let ago = Duration::from_millis(u64::try_from(*ago_ms).unwrap_or(0));
+                sources.delivery.remember(*key, ago);
+            }
+            log::info!(
+                "admin: {} imports {} notifications; {} were there already",
+                asked.who(caller),
+                done.changed,
+                done.known
+            );
+            let imported = Imported {
+                imported: done.changed,
+                known: done.known,
+                full: done.full,
+            };
+            Told::json(200, &imported)
         }
         Err(error) => failed(&error),
     }

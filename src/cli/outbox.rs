@@ -2,6 +2,7 @@
 
 mod transfer;
 
+use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use payrelay::notification::{BackendId, NotificationId};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Where, escaped, text, time, timeline};
 use super::text::readable;
-use super::{ConfigFile, Failure, print};
+use super::{ConfigFile, Failure, print, say};
 
 pub const HELP: &str = "\
 Examples:
@@ -25,6 +26,9 @@ outbox.keep), dead (given up; retry it or drop it).";
 
 /// How many notifications the relay tells of at once.
 const PAGE: usize = 200;
+
+/// How many notifications are counted at most.
+const COUNT_MAX: u64 = 10_000;
 
 /// How many ids one order carries; the admin port takes small requests.
 const IDS_AT_ONCE: usize = 100;
@@ -61,9 +65,19 @@ enum Command {
     /// Deliver again, dead letters too, at once if the backend is there
     Retry(Change),
     /// Delete for good; whoever dropped it answers for it
-    Drop(Change),
+    ///
+    /// Without ids and --state, only dead ones. If pending ones are among them, it says how many and asks first.
+    Drop {
+        #[command(flatten)]
+        change: Change,
+        /// Drop pending ones without asking
+        #[arg(long)]
+        yes: bool,
+    },
     /// Write everything that is stored, one JSON object a line
     Export(transfer::ExportArgs),
+    /// Add what another relay exported; what is there already is left as it is
+    Import(transfer::ImportArgs),
     /// Make a copy of the database while the relay runs
     Backup(transfer::CopyArgs),
     /// Save what the relay has open, when its files were deleted or damaged
@@ -185,9 +199,13 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         Command::Show { id, body, at } => show(config, id, body, &at),
         Command::Retry(change) => order(config, &change, "/outbox/retry", "retried"),
         Command::Export(args) => transfer::export(config, &args),
+        Command::Import(args) => transfer::import(config, &args),
         Command::Backup(args) => transfer::backup(config, &args),
         Command::Rescue(args) => transfer::rescue(config, &args),
-        Command::Drop(change) => order(config, &change, "/outbox/drop", "dropped"),
+        Command::Drop { mut change, yes } => {
+            may_drop(config, &mut change, yes)?;
+            order(config, &change, "/outbox/drop", "dropped")
+        }
     }
 }
 
@@ -226,6 +244,16 @@ fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Resul
             Some(next) => after = next,
             None => return Ok(()),
         }
+    }
+    match count(&api, &filter.query(), after)? {
+        0 => {}
+        COUNT_MAX.. => say(format_args!(
+            "more than {COUNT_MAX} more; --limit N shows them"
+        )),
+        more => say(format_args!(
+            "{more} more; --limit {} shows them",
+            told as u64 + more
+        )),
     }
     Ok(())
 }
@@ -307,6 +335,62 @@ fn order(config: &ConfigFile, change: &Change, target: &str, done: &str) -> Resu
     match changed + in_hand {
         0 => Err(Failure::new("the outbox has none of these")),
         _ => Ok(()),
+    }
+}
+
+/// Whether these may be deleted: pending ones, whose providers were told ok, only after a question.
+fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<(), Failure> {
+    if change.ids.is_empty() && change.filter.state.is_none() {
+        change.filter.state = Some(State::Dead);
+        change.all = false;
+    }
+    if yes || matches!(change.filter.state, Some(State::Dead | State::Done)) {
+        return Ok(());
+    }
+    let api = Api::of(config, &change.at)?;
+    let pending = match change.ids.is_empty() {
+        true => count(&api, &change.filter.query(), 0)?,
+        false => {
+            let mut pending = 0;
+            for id in &change.ids {
+                // One that is not there is the order's to tell of.
+                let row = api.get(&format!("/outbox/{id}"));
+                pending += u64::from(row.is_ok_and(|row| row["state"] == "pending"));
+            }
+            pending
+        }
+    };
+    if pending == 0 {
+        return Ok(());
+    }
+    let words = format!(
+        "{pending}{} of these are pending: their providers were told ok and will not send them again",
+        if pending >= COUNT_MAX { " or more" } else { "" }
+    );
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(format_args!(
+            "{words}; nothing was dropped. To delete them all the same: --yes"
+        )));
+    }
+    say(format_args!("{words}. Delete them for good? [y/N]"));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        true => Ok(()),
+        false => Err(Failure::new("nothing was dropped")),
+    }
+}
+
+/// How many there are behind the row `after`, as far as [`COUNT_MAX`].
+fn count(api: &Api, query: &str, mut after: i64) -> Result<u64, Failure> {
+    let mut count = 0;
+    loop {
+        let answer = api.get(&format!("/outbox?after={after}&limit=500{query}"))?;
+        count += answer["messages"].as_array().map_or(0, Vec::len) as u64;
+        match answer["next"].as_i64() {
+            Some(next) if count < COUNT_MAX => after = next,
+            _ => return Ok(count),
+        }
     }
 }
 

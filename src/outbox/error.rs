@@ -49,6 +49,7 @@ impl OpenError {
     pub fn needs_a_person(&self) -> bool {
         match self.cause {
             OpenCause::Directory(_)
+            | OpenCause::OtherRelay
             | OpenCause::ReadOnly
             | OpenCause::NoDatabase
             | OpenCause::Foreign
@@ -56,11 +57,9 @@ impl OpenError {
             | OpenCause::LogMissing
             | OpenCause::DatabaseMissing
             | OpenCause::Corrupt(_) => true,
-            OpenCause::OtherRelay
-            | OpenCause::Locked
-            | OpenCause::Full
-            | OpenCause::Sqlite(_)
-            | OpenCause::Thread(_) => false,
+            OpenCause::Locked | OpenCause::Full | OpenCause::Sqlite(_) | OpenCause::Thread(_) => {
+                false
+            }
         }
     }
 }

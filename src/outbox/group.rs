@@ -10,6 +10,7 @@ use super::error::NotStored;
 use super::ops::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, StatusUpdate, Store, What};
 use super::rows::{self, Change, State};
 use super::stats::Stats;
+use super::transfer::{Exported, Parsed};
 use crate::notification::{BackendId, unix_ms};
 
 /// What a row takes on disk beside its payload, in bytes; measured with short names, rounded up.
@@ -31,6 +32,15 @@ pub struct Outcome {
     /// Nothing more will be asked.
     pub stop: bool,
     pub delta: CountDelta,
+}
+
+/// What a group is written by.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// The outbox's time.
+    pub now: i64,
+    pub limits: Limits,
+    pub stats: &'a Stats,
 }
 
 /// How much more fits in.
@@ -60,7 +70,7 @@ impl Outcome {
             match op {
                 Op::Store(store) => self.stored.push((store, Err(NotStored::Disk))),
                 Op::Update(update) => self.settled.push(update),
-                Op::Order(_, to) => self.ordered.push((to, Ordered::default())),
+                Op::Order(_, to) | Op::Import(_, to) => self.ordered.push((to, Ordered::default())),
                 Op::Stop => self.stop = true,
             }
         }
@@ -187,6 +197,57 @@ impl Outcome {
             steps: &update.timeline.to_text(),
         };
         rows::update(tx, &change, from, &backend, &mut self.delta)
+    }
+
+    /// Adds what comes from another outbox.
+    pub fn import(
+        &mut self,
+        tx: &Transaction<'_>,
+        some: &[Parsed],
+        to: Sender<Result<Ordered, NotStored>>,
+        bounds: Bounds<'_>,
+        room: &mut Room,
+    ) -> rusqlite::Result<()> {
+        let mut ordered = Ordered::default();
+        let mut done = Ok(());
+        for one in some {
+            done = self.import_one(tx, one, &mut ordered, bounds, room);
+            if done.is_err() || ordered.full {
+                break;
+            }
+        }
+        self.ordered.push((to, ordered));
+        done
+    }
+
+    fn import_one(
+        &mut self,
+        tx: &Transaction<'_>,
+        one: &Parsed,
+        ordered: &mut Ordered,
+        bounds: Bounds<'_>,
+        room: &mut Room,
+    ) -> rusqlite::Result<()> {
+        let notification = &one.notification;
+        if rows::is_known(tx, notification.id)? {
+            ordered.known += 1;
+            return Ok(());
+        }
+        let need = (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES;
+        if !self.make_room(tx, need, bounds.limits, room, bounds.stats)? {
+            ordered.full = true;
+            return Ok(());
+        }
+        Exported::insert(one, tx, bounds.now, &mut self.delta)?;
+        room.bytes = room.bytes.saturating_sub(need);
+        ordered.changed += 1;
+        ordered
+            .learned
+            .extend(one.key.map(|key| (key, one.exported.stored_ago_ms)));
+        if one.state == State::Pending {
+            self.retried.push(notification.backend.clone());
+        }
+        Ok(())
     }
 
     /// Does what an operator wants.

@@ -70,7 +70,7 @@ pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::newest::{Found, Search};
-pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, What};
+pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, Undelivered, What};
 pub use self::rows::{Payload, Row, State};
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
 
@@ -84,12 +84,10 @@ use self::stats::Stats;
 use self::writer::{GROUP_MAX, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
-use crate::envelope::Sent;
 use crate::log_once::LogOnce;
 use crate::metrics::{Metrics, OutboxReadings};
-use crate::notification::{Again, EventKey, Notification, NotificationId, unix_ms};
+use crate::notification::{Again, EventKey, NotificationId, unix_ms};
 use crate::thread::{self, JoinOnDrop};
-use crate::timeline::Timeline;
 
 /// SQLite's own calls are deep; measured at under 40 KiB, and a debug build takes more.
 const STACK_BYTES: usize = 512 * 1024;
@@ -147,22 +145,6 @@ impl fmt::Debug for Outbox {
             .field("dead", &self.stats.dead())
             .finish_non_exhaustive()
     }
-}
-
-/// A notification that was not delivered.
-pub struct Undelivered {
-    pub notification: Arc<Notification>,
-    /// By what its provider's retry is known.
-    pub key: Option<EventKey>,
-    /// Why it was not delivered.
-    pub why: String,
-    /// When its backend wants it again, if it said so.
-    pub again: Option<Again>,
-    /// The MSG, if it became one.
-    pub sent: Option<Sent>,
-    /// A session has it in hand still, and will be heard of: [`Outbox::on_held_receipt`].
-    pub held: bool,
-    pub timeline: Timeline,
 }
 
 /// What a relay tells its outbox to work with.
@@ -449,9 +431,24 @@ impl Outbox {
     /// # Errors
     /// The disk does not take it.
     pub fn order(&self, order: Order) -> Result<Ordered, AskError> {
+        self.ask(|tell| Op::Order(order, tell))
+    }
+
+    /// Adds what comes from another outbox; what is there already, by its id, is left as it is. Waits for the disk.
+    ///
+    /// # Errors
+    /// The disk does not take it. That there is no room is no error: [`Ordered::full`].
+    pub fn import(&self, some: Vec<Parsed>) -> Result<Ordered, AskError> {
+        self.ask(|tell| Op::Import(some, tell))
+    }
+
+    fn ask(
+        &self,
+        op: impl FnOnce(Sender<Result<Ordered, NotStored>>) -> Op,
+    ) -> Result<Ordered, AskError> {
         let (tell, told) = bounded(1);
         let busy = AskError::Write(NotStored::Busy);
-        if self.ops.try_send(Op::Order(order, tell)).is_err() {
+        if self.ops.try_send(op(tell)).is_err() {
             return Err(busy);
         }
         match told.recv_timeout(ORDER_PATIENCE) {

@@ -7,7 +7,9 @@ use crossbeam_channel::Sender;
 use super::error::NotStored;
 use super::filter::Filter;
 use super::rows::State;
-use crate::notification::{BackendId, EventKey, Notification};
+use super::transfer::Parsed;
+use crate::envelope::Sent;
+use crate::notification::{Again, BackendId, EventKey, Notification};
 use crate::timeline::Timeline;
 
 /// How many rows one round of housekeeping, or one order of an operator, changes.
@@ -21,8 +23,26 @@ pub enum Op {
     Update(StatusUpdate),
     /// Do what an operator wants.
     Order(Order, Sender<Result<Ordered, NotStored>>),
+    /// Add what comes from another outbox, but for what is there already.
+    Import(Vec<Parsed>, Sender<Result<Ordered, NotStored>>),
     /// Do what has been asked for, and end.
     Stop,
+}
+
+/// A notification that was not delivered.
+pub struct Undelivered {
+    pub notification: Arc<Notification>,
+    /// By what its provider's retry is known.
+    pub key: Option<EventKey>,
+    /// Why it was not delivered.
+    pub why: String,
+    /// When its backend wants it again, if it said so.
+    pub again: Option<Again>,
+    /// The MSG, if it became one.
+    pub sent: Option<Sent>,
+    /// A session has it in hand still, and will be heard of: [`super::Outbox::on_held_receipt`].
+    pub held: bool,
+    pub timeline: Timeline,
 }
 
 /// A notification to be stored.
@@ -77,10 +97,16 @@ pub struct Ordered {
     pub changed: u64,
     /// Rows left alone: a session has them in hand.
     pub in_hand: u64,
+    /// What was to be added and is there already, under the same id.
+    pub known: u64,
+    /// There was no room for the rest.
+    pub full: bool,
     /// Where to go on, if there may be more.
     pub next: Option<i64>,
     /// Events that are nobody's any more: their retries must be delivered.
     pub freed: Vec<EventKey>,
+    /// Events that are known from now on, and how many milliseconds ago they were stored.
+    pub learned: Vec<(EventKey, i64)>,
 }
 
 /// What bounds the outbox.

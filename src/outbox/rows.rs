@@ -457,6 +457,12 @@ pub fn delete(
     Ok(())
 }
 
+/// Whether there is a row for the notification called `id`.
+pub fn is_known(c: &Connection, id: NotificationId) -> rusqlite::Result<bool> {
+    c.prepare_cached("SELECT 1 FROM notification WHERE id = ?1")?
+        .exists([id.to_bytes()])
+}
+
 /// State and backend of the row `seq`.
 pub fn standing(c: &Connection, seq: i64) -> rusqlite::Result<Option<(State, String)>> {
     c.prepare_cached("SELECT state, backend FROM notification WHERE seq = ?1")?

@@ -8,8 +8,9 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::bus::{Arrivals, Forward, LateReceipt};
 use crate::envelope::{Envelope, Sent};
-use crate::notification::{BackendId, IdMint, Nack, Receipt};
+use crate::notification::{BackendId, IdMint, Nack, Notification, Receipt};
 use crate::session::CREDIT_DEFAULT;
+use crate::timeline::Timeline;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::count_delta::CountDelta;
 use super::error::NotStored;
 use super::file;
-use super::group::{Outcome, Room, remove};
+use super::group::{Bounds, Outcome, Room, remove};
 use super::inbox::{Inbox, Written};
 use super::ops::{Limits, Op, ROWS_AT_ONCE, StatusUpdate};
 use super::rows::{self, Change, State};
@@ -153,7 +153,7 @@ impl Writer {
         // In the order taken, however the workers' threads were scheduled meanwhile.
         group.sort_by_key(|op| match op {
             Op::Store(store) => Some(store.notification.id),
-            Op::Update(_) | Op::Order(..) | Op::Stop => None,
+            Op::Update(_) | Op::Order(..) | Op::Import(..) | Op::Stop => None,
         });
         let written = self.write(group, &mut outcome);
         self.stopping |= outcome.stop;
@@ -305,6 +305,14 @@ impl Writer {
                     outcome.settle(&tx, update, now, limits)
                 }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
+                Op::Import(some, to) => {
+                    let bounds = Bounds {
+                        now,
+                        limits,
+                        stats: &stats,
+                    };
+                    outcome.import(&tx, &some, to, bounds, &mut room)
+                }
                 Op::Stop => {
                     outcome.stop = true;
                     Ok(())

@@ -71,7 +71,7 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
 fn a_second_relay_on_the_same_file_does_not_start() {
     let relay = Relay::with(STORE);
     let (code, words) = refused(&relay);
-    assert_eq!(code, Some(1), "{words}");
+    assert_eq!(code, Some(78), "{words}");
     assert!(
         words.contains("outbox.path") && words.contains("another payrelay has it"),
         "{words}"

@@ -96,7 +96,7 @@ fn an_operator_sees_retries_and_drops_what_is_stored() {
         (200, "duplicate")
     );
     // Dropped, it is nobody's: the next one with the same event is delivered.
-    let (code, out) = ask(&relay, &["outbox", "drop", &id, &other]);
+    let (code, out) = ask(&relay, &["outbox", "drop", "--yes", &id, &other]);
     assert_eq!((code, out.as_str()), (Some(0), "2 dropped"));
     let (code, _) = ask(&relay, &["outbox", "drop", &id]);
     assert_eq!(code, Some(1));
@@ -164,4 +164,41 @@ fn changes_need_the_token_and_a_body_that_no_web_page_can_send() {
     );
     assert_eq!(relay.admin(&format!("/outbox/{id}")).status, 401);
     assert_eq!(post(&format!("{token}{json}"), all), Ok(200));
+}
+
+#[test]
+fn pending_ones_are_not_dropped_without_a_question_and_a_list_says_how_many_more_there_are() {
+    let relay = storing("", "");
+    let mut till = relay.backend("till-8");
+    let dead = relay.post("/notify/till-8", b"dead");
+    till.message().nack("delay=-1");
+    dead.answer();
+    drop(till);
+    let ids: Vec<String> = (0..5)
+        .map(|n| stored(&relay, "/notify/till-7", &[n]))
+        .collect();
+    let (_, out) = ask(&relay, &["outbox", "list", "--limit", "2"]);
+    assert!(out.contains("4 more; --limit 6 shows them"), "{out}");
+    let pending = ["outbox", "list", "--state", "pending"];
+    for (which, count) in [
+        (&["--state", "pending"][..], 5),
+        (&[&ids[0], &ids[1]], 2),
+        (&["--state", "pending", "--backend", "till-7"], 5),
+    ] {
+        let (code, out) = ask(&relay, &[&["outbox", "drop"], which].concat());
+        assert_eq!(code, Some(1), "{out}");
+        assert!(
+            out.contains(&format!("{count} of these are pending")) && out.contains("--yes"),
+            "{out}"
+        );
+        assert_eq!(json(&relay, &pending).len(), 5);
+    }
+    // Everything that may go without a question.
+    let (code, out) = ask(&relay, &["outbox", "drop", "--all"]);
+    assert_eq!((code, out.as_str()), (Some(0), "1 dropped"));
+    assert_eq!(json(&relay, &pending).len(), 5);
+    let (code, out) = ask(&relay, &["outbox", "drop", "--yes", "--state", "pending"]);
+    assert_eq!((code, out.as_str()), (Some(0), "5 dropped"));
+    assert!(json(&relay, &["outbox", "list"]).is_empty());
+    relay.log_contains("drops 5 notifications: state=pending");
 }

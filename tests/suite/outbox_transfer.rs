@@ -94,3 +94,68 @@ fn an_export_has_a_line_for_each() {
     let (code, words) = ask(&relay, &["outbox", "export", &path.to_string_lossy()]);
     assert_eq!(code, Some(1), "{words}");
 }
+
+#[test]
+fn what_one_relay_exported_another_imports_once_and_delivers() {
+    let relay = filled();
+    let path = relay.path("all.jsonl");
+    let (code, words) = ask(&relay, &["outbox", "export", &path.to_string_lossy()]);
+    assert_eq!(code, Some(0), "{words}");
+    let other = storing("", "");
+    let mut till = other.backend("till-9");
+    let import = ["outbox", "import", &path.to_string_lossy()];
+    let (code, words) = ask(&other, &import);
+    assert_eq!(
+        (code, words.as_str()),
+        (Some(0), "603 imported, 0 were there already")
+    );
+    // They are delivered at once, in their order, to a backend that is there.
+    for n in 0..600 {
+        let body = format!("{{\"n\": \"{n}\", \"x\": \"{}\"}}", "y".repeat(3000));
+        till.expect("MSG id=* try=1 event=* =*", body.as_bytes())
+            .ack();
+    }
+    eventually("all are delivered", || messages(&other, "pending") == 1.0);
+    assert_eq!(messages(&other, "dead"), 1.0);
+    // Their providers' retries are known.
+    let retry = format!("{{\"n\": \"5\", \"x\": \"{}\"}}", "y".repeat(3000));
+    let retry = other.post("/event/till-9", retry.as_bytes()).answer();
+    assert_eq!(retry.told(), (200, "duplicate"));
+    // Nothing comes twice.
+    let (code, words) = ask(&other, &import);
+    assert_eq!(
+        (code, words.as_str()),
+        (Some(0), "0 imported, 603 were there already")
+    );
+    till.settle();
+}
+
+#[test]
+fn an_import_says_what_it_cannot_take() {
+    let relay = filled();
+    let path = relay.path("all.jsonl");
+    let (code, words) = ask(&relay, &["outbox", "export", &path.to_string_lossy()]);
+    assert_eq!(code, Some(0), "{words}");
+    let full = storing("", "max_messages = 100");
+    let (code, words) = ask(&full, &["outbox", "import", &path.to_string_lossy()]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("outbox.max_messages"), "{words}");
+    let lines = fs::read_to_string(&path).expect("lines");
+    let first = lines.lines().next().expect("a line");
+    for (line, said) in [
+        (
+            first.replace("\"format\":1", "\"format\":2"),
+            "format 2 is not known here",
+        ),
+        (
+            first.replace("\"state\":\"", "\"state\":\"x"),
+            "state does not hold what it should",
+        ),
+        ("{".to_owned(), "line 1 is no JSON"),
+    ] {
+        fs::write(&path, line).expect("written");
+        let (code, words) = ask(&relay, &["outbox", "import", &path.to_string_lossy()]);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains(said), "{words}");
+    }
+}

@@ -1,15 +1,15 @@
-//! `payrelay outbox export`, `backup` and `rescue`: everything that the relay has, to a file.
+//! `payrelay outbox export`, `import`, `backup` and `rescue`: everything that the relay has, to a file and back.
 //!
 //! It comes page by page through the admin port, so the file belongs to the user who asks, it may be on another machine, and
 //! nothing is held up meanwhile. What the relay has open is what is saved, whatever became of its files.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use payrelay::outbox::{DatabaseCopy, Exported, Parsed};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::api::{Api, Where};
 use super::super::{ConfigFile, Failure, print, say};
@@ -31,6 +31,18 @@ pub struct CopyArgs {
     #[command(flatten)]
     at: Where,
 }
+
+/// Where from.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// What `export` wrote; - for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// How much one request of an import has; one notification may have more.
+const IMPORT_BYTES: usize = 256 * 1024;
 
 /// How many there were.
 #[derive(Debug, Default)]
@@ -133,6 +145,62 @@ fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
         )));
     }
     Ok(count.words())
+}
+
+/// Adds what was exported, some at a time.
+pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
+    let api = Api::of(config, &args.at)?;
+    let from: Box<dyn BufRead> = match &args.file {
+        path if path.as_os_str() == "-" => Box::new(io::stdin().lock()),
+        path => Box::new(BufReader::new(File::open(path).map_err(|error| {
+            Failure::new(format_args!("{}: {error}", path.display()))
+        })?)),
+    };
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    let (mut imported, mut known) = (0, 0);
+    let mut send = |some: &mut Vec<Value>| -> Result<(), Failure> {
+        if some.is_empty() {
+            return Ok(());
+        }
+        let answer = api.order(
+            "/outbox/import",
+            &json!({ "messages": std::mem::take(some) }),
+        )?;
+        imported += answer["imported"].as_u64().unwrap_or(0);
+        known += answer["known"].as_u64().unwrap_or(0);
+        match answer["full"].as_bool() {
+            Some(true) => Err(Failure::new(format_args!(
+                "the outbox is full (outbox.max_messages, outbox.max_bytes): {imported} imported, the rest was not; make \
+                 room and import the same file again"
+            ))),
+            _ => Ok(()),
+        }
+    };
+    for (at, line) in from.lines().enumerate() {
+        let number = at + 1;
+        let line = line.map_err(|error| Failure::new(format_args!("line {number}: {error}")))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let one: Value = serde_json::from_str(&line)
+            .map_err(|error| Failure::new(format_args!("line {number} is no JSON: {error}")))?;
+        if one["body"].is_null() {
+            say(format_args!(
+                "line {number} is left out: its content was damaged on disk"
+            ));
+            continue;
+        }
+        if bytes + line.len() > IMPORT_BYTES {
+            send(&mut some)?;
+            bytes = 0;
+        }
+        bytes += line.len();
+        some.push(one);
+    }
+    send(&mut some)?;
+    print(format_args!(
+        "{imported} imported, {known} were there already\n"
+    ))
 }
 
 /// Takes everything that the relay has, a page at a time.
