@@ -7,7 +7,7 @@ use crate::bus::{Bus, Presence};
 /// How the bus is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BusState {
-    /// `memory` or `redis`.
+    /// `memory`, `redis`, `redis-sentinel` or `redis-cluster`.
     pub kind: String,
     pub up: bool,
     /// Why it is not up.
@@ -16,6 +16,13 @@ pub struct BusState {
     pub canary_age_ms: Option<u64>,
     pub subscriptions_wanted: usize,
     pub subscriptions_standing: usize,
+    /// The primaries in use.
+    #[serde(default)]
+    pub primaries: Vec<String>,
+    #[serde(default)]
+    pub buckets: usize,
+    #[serde(default)]
+    pub buckets_up: usize,
 }
 
 impl BusState {
@@ -31,6 +38,9 @@ impl BusState {
                 .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             subscriptions_wanted: now.subscriptions_wanted,
             subscriptions_standing: now.subscriptions_standing,
+            primaries: now.primaries,
+            buckets: now.buckets,
+            buckets_up: now.buckets_up,
         }
     }
 }

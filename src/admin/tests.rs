@@ -9,7 +9,7 @@ use crate::dispatcher::Dispatcher;
 use crate::session::Registry;
 
 const BUS: &str = "{\"kind\":\"memory\",\"up\":true,\"reason\":null,\"canary_age_ms\":null,\
-    \"subscriptions_wanted\":0,\"subscriptions_standing\":0}";
+    \"subscriptions_wanted\":0,\"subscriptions_standing\":0,\"primaries\":[],\"buckets\":0,\"buckets_up\":0}";
 
 const ADMIN: &str = "a-token-of-some-length";
 const LOOKS: &str = "another-token-of-length";

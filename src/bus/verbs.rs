@@ -30,7 +30,7 @@ pub trait Bus: Forward {
     /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.
     fn look_again(&self, topic: Topic, ready: Option<Ready>) -> Reach;
 
-    /// What carries: `memory` or `redis`.
+    /// What carries: `memory`, `redis`, `redis-sentinel` or `redis-cluster`.
     fn kind(&self) -> &'static str;
 
     /// Why other nodes cannot be reached, if they cannot: a reason for `/readyz`.

@@ -1,5 +1,6 @@
 //! `payrelay check`: is this configuration one the relay would run with?
 
+use payrelay::bus::check_redis;
 use payrelay::notification::unix_ms;
 use payrelay::relay::Certificates;
 
@@ -15,7 +16,9 @@ Example:
 
 Exit 0 if the relay would run with it, warnings or not; 78 if not, with every error as FILE:LINE:COLUMN: KEY: what is
 wrong.
-Certificates and keys are read. Ports are not opened: whether one is in use is known only at start.";
+Certificates and keys are read. Ports are not opened: whether one is in use is known only at start.
+With [redis] it connects to the servers, tries what the relay does there, and warns of what is missing: a right, a primary, a
+setting that costs notifications their safety. A Redis that is away is a warning: the relay runs without it.";
 
 pub fn run(config: &ConfigFile) -> Result<(), Failure> {
     let loaded = config.load()?;
@@ -29,6 +32,9 @@ pub fn run(config: &ConfigFile) -> Result<(), Failure> {
     }
     for warning in certificates.warnings(unix_seconds()) {
         print(format_args!("warning: {file}: {warning}\n"))?;
+    }
+    for warning in loaded.redis.iter().flat_map(check_redis) {
+        print(format_args!("warning: redis: {warning}\n"))?;
     }
     Ok(())
 }

@@ -73,8 +73,7 @@ fn for_people(status: &Value, presence: &Presence) -> String {
         Value::Null => shown.push_str(": up"),
         _ => {
             let reason = text(bus, "reason");
-            let kind = format!("{}: ", text(bus, "kind"));
-            let reason = reason.strip_prefix(&kind).unwrap_or(&reason);
+            let reason = reason.strip_prefix("redis: ").unwrap_or(&reason);
             shown.push_str(&format!(": DOWN, {reason}"));
         }
     }
@@ -85,6 +84,21 @@ fn for_people(status: &Value, presence: &Presence) -> String {
             text(bus, "subscriptions_standing"),
             text(bus, "subscriptions_wanted"),
         ));
+    }
+    // One Redis is named by its URL, which is not shown.
+    if let Some(primaries) = bus["primaries"].as_array()
+        && text(bus, "kind") != "redis"
+        && !primaries.is_empty()
+    {
+        let names: Vec<String> = primaries
+            .iter()
+            .filter_map(|name| name.as_str().map(one_line))
+            .collect();
+        shown.push_str(&format!("\nredis {}", names.join(", ")));
+        if bus["buckets"].as_u64() > Some(1) {
+            let (up, all) = (text(bus, "buckets_up"), text(bus, "buckets"));
+            shown.push_str(&format!("; {up} of {all} buckets can be used"));
+        }
     }
     shown.push_str("\n\n");
     let mut rows: Vec<Row> = Vec::new();

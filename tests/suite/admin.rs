@@ -181,7 +181,8 @@ fn a_node_that_is_alone_says_who_is_connected() {
     assert_eq!(
         status["bus"],
         json!({"kind": "memory", "up": true, "reason": null, "canary_age_ms": null,
-            "subscriptions_wanted": 0, "subscriptions_standing": 0})
+            "subscriptions_wanted": 0, "subscriptions_standing": 0,
+            "primaries": [], "buckets": 0, "buckets_up": 0})
     );
     let since = status["nodes"][0]["backends"][0]["since_unix_ms"].as_u64();
     assert!(since.is_some_and(|ms| ms > 1_600_000_000_000));

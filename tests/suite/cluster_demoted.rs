@@ -150,7 +150,8 @@ fn after_a_try_over_a_demoted_server(then: impl Fn(&mut Backend, &str, &dyn Fn()
             return;
         }
         heal();
-        till.expect("MSG id=* try=1 route=* =*", BODY).ack();
+        // It may count as a try: the node had it on a connection that it then left.
+        till.expect("MSG id=* try=* route=* =*", BODY).ack();
         nothing_pending(near);
     }
     panic!("a canary was always faster");

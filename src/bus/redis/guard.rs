@@ -45,7 +45,7 @@ impl Guard {
             )),
             Some("CLUSTERDOWN") => Self::Wait(because("the cluster is down")),
             Some("LOADING") => Self::Wait(because("Redis is loading its data")),
-            Some("MOVED") => Self::Wait(because("the slot has moved to another primary")),
+            Some("MOVED") => Self::Wait(LinkError("slots have moved to another primary".into())),
             Some("NOPERM") => Self::Wait(because(
                 "the user lacks a right: each batch is guarded with DEL, which needs +del and ~<redis.prefix>:*",
             )),

@@ -26,6 +26,7 @@
 //! again, for the other may have heard nothing when it was announced first. So exactly one survives.
 
 mod backoff;
+mod check;
 mod dedupe;
 mod guard;
 mod handler;
@@ -50,6 +51,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
+pub use self::check::check;
 use self::dedupe::RedisDedupe;
 use self::handler::MessageHandler;
 use self::health::Health;

@@ -16,11 +16,13 @@ mod mounted;
 mod process;
 mod proxy;
 mod redis;
+mod redis_group;
 mod relay;
 mod scripted;
 mod steady;
 mod strace;
 mod tls;
+mod traffic;
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +31,8 @@ use aws_lc_rs::hmac;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::redis::Redis;
+pub use self::redis_group::{RedisCluster, SentinelGroup};
+pub use self::traffic::Traffic;
 pub use backend::Backend;
 pub use barrage::{Barrage, Shot, Told};
 pub use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};

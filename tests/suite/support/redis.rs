@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Connection;
 use rustix::process::Signal;
@@ -18,6 +19,7 @@ pub struct Redis {
     process: Process,
     place: Place,
     options: Vec<String>,
+    still: AtomicBool,
     dir: TempDir,
 }
 
@@ -53,13 +55,30 @@ impl Redis {
             process,
             place,
             options: Vec::new(),
+            still: AtomicBool::new(false),
             dir,
         }
+    }
+
+    /// A sentinel that watches `primary` as mymaster, with two others.
+    pub fn sentinel(primary: SocketAddr) -> Self {
+        let (ip, port) = (primary.ip(), primary.port());
+        let dir = TempDir::with_prefix("sentinel-").expect("a folder for a sentinel");
+        let text = format!(
+            "sentinel monitor mymaster {ip} {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
+             sentinel failover-timeout mymaster 5000\n"
+        );
+        std::fs::write(dir.path().join("sentinel.conf"), text).expect("a file");
+        Self::in_dir(dir, vec!["--sentinel".into()], Place::Tcp)
     }
 
     fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> Place) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
+        Self::in_dir(dir, options, place)
+    }
+
+    fn in_dir(dir: TempDir, options: Vec<String>, place: impl Fn(SocketAddr) -> Place) -> Self {
         // Redis cannot be given port 0. One of the system's choosing would be among those that it gives to clients, and while
         // Redis is away one of them, trying to connect, would get that port for its own end, and talk to itself.
         let mut random = Random::new();
@@ -73,6 +92,7 @@ impl Redis {
                     process,
                     place,
                     options,
+                    still: AtomicBool::new(false),
                     dir,
                 };
             }
@@ -104,7 +124,13 @@ impl Redis {
 
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
+        self.still.store(true, Ordering::SeqCst);
         self.process.kill();
+    }
+
+    /// Whether the process is there and does not stand still.
+    pub fn is_running(&self) -> bool {
+        !self.still.load(Ordering::SeqCst)
     }
 
     /// Starts it again where it was.
@@ -113,6 +139,7 @@ impl Redis {
         loop {
             if let Some(process) = launch(self.dir.path(), &self.place, &self.options) {
                 self.process = process;
+                self.still.store(false, Ordering::SeqCst);
                 return;
             }
             let now = std::time::Instant::now();
@@ -123,11 +150,13 @@ impl Redis {
 
     /// It stands still: connections are accepted by the system, and nobody answers.
     pub fn pause(&self) {
+        self.still.store(true, Ordering::SeqCst);
         self.process.signal(Signal::STOP);
     }
 
     /// It goes on.
     pub fn resume(&self) {
+        self.still.store(false, Ordering::SeqCst);
         self.process.signal(Signal::CONT);
     }
 
@@ -208,7 +237,13 @@ pub fn free_addr(random: &mut Random) -> Option<SocketAddr> {
 fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
     let mut command = Command::new(program());
     command.current_dir(dir);
-    command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+    // A sentinel keeps what it knows in its file, and has no data.
+    let is_sentinel = options.iter().any(|option| option == "--sentinel");
+    match is_sentinel {
+        true => command.arg("sentinel.conf"),
+        false => command.args(["--save", "", "--appendonly", "no"]),
+    };
+    command.args(["--bind", "127.0.0.1"]);
     let port;
     match place {
         Place::Tcp(addr) => {
@@ -228,7 +263,8 @@ fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
     let mut ended = false;
     eventually("Redis listens, or ends", || {
         ended = !process.is_running();
-        ended || process.stdout().contains("eady to accept connections")
+        let started = ["eady to accept connections", "+monitor master mymaster"];
+        ended || started.iter().any(|words| process.stdout().contains(words))
     });
     if let Place::Tcp(addr) | Place::Tls(addr) = place
         && !ended

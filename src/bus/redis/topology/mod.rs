@@ -4,7 +4,7 @@
 //! primary, or says nothing. No other thread waits for it.
 
 mod cluster;
-mod map;
+pub mod map;
 mod sentinel;
 mod vote;
 
@@ -22,6 +22,7 @@ use crate::thread::{self, JoinOnDrop};
 
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
+pub use self::sentinel::named_primary;
 
 /// How often the topology is asked for when nothing is wrong.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -126,23 +126,31 @@ impl Sentinel {
             Some(connection) => connection,
             none => none.insert(self.server.connect(None)?),
         };
-        let command = [
-            &b"SENTINEL"[..],
-            b"GET-MASTER-ADDR-BY-NAME",
-            master.as_bytes(),
-        ];
-        let reply = link::ask(connection, &command).map_err(|error| match error.code() {
-            Some("NOPERM") => LinkError(format!(
-                "the user in redis.sentinel_user needs +sentinel|get-master-addr-by-name: {error}"
-            )),
-            _ => LinkError::from(error),
-        })?;
-        address(&reply).ok_or_else(|| {
-            LinkError(format!(
-                "it does not know a primary called {master:?} (redis.master)"
-            ))
-        })
+        named_primary(connection, master)
     }
+}
+
+/// The primary called `master`, as the sentinel at the other end of `connection` names it.
+///
+/// # Errors
+/// It does not answer, lacks a right, or knows no such primary.
+pub fn named_primary(connection: &mut Connection, master: &str) -> Result<String, LinkError> {
+    let command = [
+        &b"SENTINEL"[..],
+        b"GET-MASTER-ADDR-BY-NAME",
+        master.as_bytes(),
+    ];
+    let reply = link::ask(connection, &command).map_err(|error| match error.code() {
+        Some("NOPERM") => LinkError(format!(
+            "the user in redis.sentinel_user needs +sentinel|get-master-addr-by-name: {error}"
+        )),
+        _ => LinkError::from(error),
+    })?;
+    address(&reply).ok_or_else(|| {
+        LinkError(format!(
+            "it does not know a primary called {master:?} (redis.master)"
+        ))
+    })
 }
 
 /// `host:port` of a reply with both.

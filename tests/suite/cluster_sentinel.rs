@@ -1,0 +1,167 @@
+//! A primary that sentinels name: everything that happens to it, to its replicas and to the sentinels, while payments flow.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Random, Redis, SentinelGroup, Traffic, eventually, heavy};
+
+/// How long the sentinels of these tests need to agree that a primary is down: 1 s, and to elect one of them.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
+
+#[test]
+fn every_failover_is_followed_and_nothing_is_lost() {
+    let _alone = heavy();
+    let mut random = Random::new();
+    let mut group = SentinelGroup::start();
+    let mut traffic = Traffic::begin(&group.toml(), 3, 30, &mut random);
+    let downs = traffic.downs();
+
+    // What nodes need not notice: replicas and sentinels that come and go.
+    let primary = group.primary().expect("a primary");
+    let replica = (primary + 1) % 3;
+    group.servers[replica].kill();
+    group.sentinels[0].kill();
+    traffic.flow();
+    eventually("a sentinel is missing", || answering(&traffic) == 2.0);
+    group.servers[replica].restart();
+    group.sentinels[0].restart();
+    group.wait_whole();
+    // Without any sentinel the primary is as good as before.
+    group.sentinels.iter().for_each(Redis::pause);
+    eventually("no sentinel answers", || answering(&traffic) == 0.0);
+    traffic.flow();
+    group.sentinels.iter().for_each(Redis::resume);
+    eventually("all answer", || answering(&traffic) == 3.0);
+    assert_eq!(traffic.downs(), downs, "no node was ever red");
+    group.wait_whole();
+
+    // A failover that an operator asks for.
+    let before = group.primary().expect("a primary");
+    eventually("the sentinels are ready for it", || {
+        let asked = group.sentinels[1].try_command("SENTINEL FAILOVER mymaster");
+        asked.is_ok()
+    });
+    let began = Instant::now();
+    let after = group.wait_for_another(before);
+    let switched = began.elapsed();
+    traffic.healed(
+        "SENTINEL FAILOVER",
+        began,
+        switched + Duration::from_secs(4),
+    );
+    only_on(&group, after);
+    group.wait_whole();
+
+    // The primary dies.
+    let before = group.primary().expect("a primary");
+    group.servers[before].kill();
+    let began = Instant::now();
+    group.wait_for_another(before);
+    let switched = began.elapsed();
+    traffic.healed("kill -9", began, switched + Duration::from_secs(4));
+    group.servers[before].restart();
+    group.wait_whole();
+
+    // It stands still, and wakes up as a primary that is none.
+    let before = group.primary().expect("a primary");
+    group.servers[before].pause();
+    let began = Instant::now();
+    let after = group.wait_for_another(before);
+    let switched = began.elapsed();
+    traffic.healed("SIGSTOP", began, switched + Duration::from_secs(4));
+    let downs = traffic.downs();
+    group.servers[before].resume();
+    group.wait_whole();
+    traffic.flow();
+    assert_eq!(
+        traffic.downs(),
+        downs,
+        "the old primary woke up, and nobody went there"
+    );
+    only_on(&group, after);
+
+    // It stands still for a moment only, and stays the primary.
+    let before = group.primary().expect("a primary");
+    group.servers[before].pause();
+    std::thread::park_timeout(DOWN_AFTER / 2);
+    group.servers[before].resume();
+    let began = Instant::now();
+    traffic.healed(
+        "SIGSTOP for half of down-after",
+        began,
+        Duration::from_secs(4),
+    );
+    assert_eq!(group.primary(), Some(before));
+    traffic.balance();
+}
+
+#[test]
+fn a_primary_that_lives_is_left_when_most_sentinels_name_another() {
+    let _alone = heavy();
+    let mut random = Random::new();
+    let group = SentinelGroup::start();
+    let mut traffic = Traffic::begin(&group.toml(), 2, 20, &mut random);
+    let old = group.primary().expect("a primary");
+    let new = (old + 1) % 3;
+    group.servers[new].command("REPLICAOF NO ONE");
+    let downs = traffic.downs();
+    // One sentinel that says something else is not believed.
+    name_another(&group, 0, new);
+    let log = traffic.cluster.nodes[0].log_contains("name different primaries");
+    assert!(
+        log.contains(&group.servers[new].addr().to_string()),
+        "{log}"
+    );
+    traffic.flow();
+    assert_eq!(traffic.downs(), downs, "no node has left");
+    // Two are.
+    name_another(&group, 1, new);
+    let began = Instant::now();
+    for node in &traffic.cluster.nodes {
+        let words = format!("{} as the primary, no longer", group.servers[new].addr());
+        node.log_contains(&words);
+    }
+    traffic.healed(
+        "sentinels name another, the old one lives",
+        began,
+        Duration::from_secs(4),
+    );
+    only_on(&group, new);
+    traffic.balance();
+}
+
+#[test]
+fn nodes_start_without_sentinels_and_come_in_when_one_answers() {
+    let group = SentinelGroup::start();
+    group.sentinels.iter().for_each(Redis::pause);
+    let node = crate::support::Setup::with(&format!("node = \"alone\"\n{}", group.toml())).start();
+    let said = node.readyz();
+    assert_eq!(said.status, 503);
+    assert!(said.text().contains("sentinel"), "{}", said.text());
+    group.sentinels[2].resume();
+    node.wait_green();
+    group.sentinels.iter().for_each(Redis::resume);
+}
+
+/// Lets sentinel `n` name server `new` as the primary.
+fn name_another(group: &SentinelGroup, n: usize, new: usize) {
+    let addr = group.servers[new].addr();
+    let sentinel = &group.sentinels[n];
+    sentinel.command("SENTINEL REMOVE mymaster");
+    sentinel.command(&format!(
+        "SENTINEL MONITOR mymaster {} {} 2",
+        addr.ip(),
+        addr.port()
+    ));
+}
+
+/// How many sentinels answer, as the first node says.
+fn answering(traffic: &Traffic) -> f64 {
+    traffic.cluster.nodes[0].metric("payrelay_bus_sentinels_answering")
+}
+
+/// Every subscription for a backend is on `server` and on no other.
+fn only_on(group: &SentinelGroup, server: usize) {
+    eventually("all nodes are on one server", || {
+        (0..3).all(|n| group.servers[n].nodes_with("game-0") == u64::from(n == server))
+    });
+}

@@ -1,0 +1,123 @@
+//! The three setups as doc/cluster.md describes them: the rights that it lists are enough, and `payrelay check` sees what is wrong.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::support::{Redis, RedisCluster, Relay, SentinelGroup, Setup, run};
+
+const PASSWORD: &str = "a-password-nobody-may-read";
+
+/// The lines of doc/cluster.md that begin with ACL: for one Redis, for the sentinels, for a cluster.
+fn documented_rights() -> Vec<String> {
+    let doc = concat!(env!("CARGO_MANIFEST_DIR"), "/doc/cluster.md");
+    let doc = fs::read_to_string(doc).expect("doc/cluster.md");
+    let lines = doc.lines().filter(|line| line.starts_with("ACL SETUSER"));
+    lines
+        .map(|line| line.replace("PASSWORD", PASSWORD))
+        .collect()
+}
+
+/// What `payrelay check` prints of this `[redis]`.
+fn check(redis: &str) -> String {
+    let dir = TempDir::with_prefix("payrelay-").expect("a folder");
+    let file = dir.path().join("relay.toml");
+    let route = "[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
+    fs::write(&file, format!("{redis}{route}")).expect("relay.toml is written");
+    let (code, stdout, stderr) = run(&["check", "-c", file.to_str().expect("UTF-8")]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(!stdout.contains(PASSWORD) && !stderr.contains(PASSWORD));
+    let lines = stdout.lines().filter(|line| line.contains("redis: "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Two nodes with this `[redis]` become green, and a backend on one is reached through the other, with an event too.
+fn works(redis: &str) {
+    let nodes: Vec<Relay> = (0..2)
+        .map(|n| Setup::with(&format!("node = \"node{n}\"\n{redis}")).start())
+        .collect();
+    nodes.iter().for_each(Relay::wait_green);
+    for n in 0..20 {
+        let name = format!("till-{n}");
+        let mut till = nodes[1].backend(&name);
+        let answer = nodes[0].post(&format!("/notify/{name}"), b"x");
+        till.message().ack();
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+    for node in &nodes {
+        assert!(!node.log().contains("refuses a command"), "{}", node.log());
+    }
+}
+
+#[test]
+fn the_documented_rights_are_enough_for_one_redis_and_check_says_what_is_wrong() {
+    let redis = Redis::start();
+    let rights = &documented_rights()[0];
+    redis.command(rights);
+    let toml = format!(
+        "[redis]\nurl = \"{}\"\n",
+        redis.url_with(&format!("relay:{PASSWORD}@"))
+    );
+    works(&toml);
+    assert_eq!(check(&toml), "");
+    redis.command("ACL SETUSER relay -eval");
+    let said = check(&toml);
+    assert!(
+        said.contains("EVAL") && said.contains("lacks a right"),
+        "{said}"
+    );
+
+    let plain = format!("[redis]\nurl = \"{}\"\n", redis.url());
+    redis.command("CONFIG SET maxmemory-policy allkeys-lru");
+    assert!(check(&plain).contains("maxmemory-policy is allkeys-lru"));
+    redis.command("CONFIG SET maxmemory-policy noeviction");
+    let other = Redis::start();
+    redis.replicate(&other);
+    assert!(check(&plain).contains("is a replica, not the primary"));
+}
+
+#[test]
+fn the_documented_rights_are_enough_for_sentinels_and_check_says_what_is_wrong() {
+    let group = SentinelGroup::start();
+    let rights = documented_rights();
+    for server in &group.servers {
+        server.command(&rights[0]);
+    }
+    for sentinel in &group.sentinels {
+        sentinel.command(&rights[1]);
+    }
+    let toml = format!(
+        "{}user = \"relay\"\npassword = \"{PASSWORD}\"\nsentinel_user = \"relay\"\nsentinel_password = \"{PASSWORD}\"\n",
+        group.toml()
+    );
+    works(&toml);
+    assert_eq!(check(&toml), "");
+    assert!(check(&group.toml()).contains("min-replicas-to-write is 0"));
+    let said = check(&toml.replace("mymaster", "another"));
+    assert!(
+        said.contains("does not know a primary called \"another\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_documented_rights_are_enough_for_a_cluster_and_check_says_what_is_wrong() {
+    let cluster = RedisCluster::start(3, false);
+    for server in &cluster.servers {
+        server.command(&documented_rights()[2]);
+    }
+    let toml = format!(
+        "{}user = \"relay\"\npassword = \"{PASSWORD}\"\n",
+        cluster.toml()
+    );
+    works(&toml);
+    assert_eq!(check(&toml), "");
+    cluster.servers[1].command("ACL SETUSER relay -ssubscribe");
+    let said = check(&toml);
+    assert!(
+        said.contains("SSUBSCRIBE") && said.contains("lacks a right"),
+        "{said}"
+    );
+    let url = format!("[redis]\nurl = \"{}\"\n", cluster.servers[0].url());
+    assert!(check(&url).contains("is a node of a cluster"));
+}

@@ -1,0 +1,164 @@
+//! A Redis cluster of three primaries with a replica each: everything that happens to it, while payments flow.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Random, RedisCluster, Traffic, eventually, heavy};
+
+/// Within which all is well again once the servers are.
+const HEALED: Duration = Duration::from_secs(4);
+
+/// The node timeout of the clusters of these tests.
+const NODE_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[test]
+fn every_failover_and_every_moved_slot_is_followed_and_nothing_is_lost() {
+    let _alone = heavy();
+    let mut random = Random::new();
+    let mut redis = RedisCluster::start(3, true);
+    let mut traffic = Traffic::begin(&redis.toml(), 3, 30, &mut random);
+
+    // A failover that an operator asks for.
+    redis.servers[3].command("CLUSTER FAILOVER");
+    let began = Instant::now();
+    eventually("it is the primary", || redis.primaries().contains(&3));
+    traffic.healed("CLUSTER FAILOVER", began, HEALED);
+    redis.wait_whole();
+
+    // Slots are moved: those of `all` and of a node's channels, and others.
+    let (from, to) = (1, 2);
+    let slots = redis.slots(from);
+    let began = Instant::now();
+    for slot in slots[0].0..slots[0].0 + 200 {
+        redis.move_slot(slot, from, to);
+    }
+    traffic.healed("200 slots moved", began, began.elapsed() + HEALED);
+    // Bucket 0, which has `all`, is on the server that has slot 0.
+    let owner = (0..6).find(|n| redis.slots(*n).iter().any(|(first, _)| *first == 0));
+    let owner = owner.expect("an owner of slot 0");
+    let began = Instant::now();
+    for slot in 0..64 {
+        redis.move_slot(slot, owner, 1);
+    }
+    traffic.healed("the slots of all moved", began, began.elapsed() + HEALED);
+
+    // A primary dies, and comes back as a replica.
+    redis.servers[1].kill();
+    let began = Instant::now();
+    traffic.healed("kill -9", began, NODE_TIMEOUT + Duration::from_secs(6));
+    redis.servers[1].restart();
+    redis.wait_whole();
+
+    // One stands still, and wakes up as a primary that is none.
+    redis.servers[2].pause();
+    let began = Instant::now();
+    eventually("its replica has taken over", || {
+        redis.primaries_but(2).contains(&5)
+    });
+    traffic.healed("SIGSTOP", began, NODE_TIMEOUT + Duration::from_secs(6));
+    redis.servers[2].resume();
+    redis.wait_whole();
+    traffic.flow();
+
+    // A replica dies: nothing to notice.
+    let downs = traffic.downs();
+    redis.servers[2].kill();
+    traffic.flow();
+    assert_eq!(traffic.downs(), downs);
+    redis.servers[2].restart();
+    redis.wait_whole();
+
+    // A primary without a replica dies: coverage is lost, and found again.
+    redis.servers[2].kill();
+    redis.servers[5].kill();
+    let said = traffic.cluster.nodes[0].wait_red();
+    assert!(said.contains(" of 256 buckets, "), "{said}");
+    traffic.flow();
+    redis.servers[5].restart();
+    redis.servers[2].restart();
+    redis.wait_whole();
+    let began = Instant::now();
+    traffic.healed("coverage lost and found", began, HEALED);
+    traffic.balance();
+}
+
+#[test]
+fn random_events_for_a_while() {
+    let _alone = heavy();
+    random_events(Duration::from_secs(12));
+}
+
+#[test]
+#[ignore = "soak: a minute of random events, for tests/run --soak"]
+fn soak_a_minute_of_random_events() {
+    let _alone = heavy();
+    random_events(Duration::from_secs(60));
+}
+
+/// Events from a seed, one after another, and in the end the books balance.
+fn random_events(length: Duration) {
+    let mut random = Random::new();
+    let mut redis = RedisCluster::start(3, true);
+    let mut traffic = Traffic::begin(&redis.toml(), 3, 30, &mut random);
+    let until = Instant::now() + length;
+    let mut events = 0;
+    while Instant::now() < until {
+        events += 1;
+        let primaries = redis.primaries();
+        let victim = primaries[random.below(primaries.len())];
+        let replica = (victim + 3) % 6;
+        let event = random.below(6);
+        let began = Instant::now();
+        let what = match event {
+            0 => {
+                redis.servers[victim].kill();
+                eventually("its replica has taken over", || {
+                    redis.primaries().contains(&replica)
+                });
+                redis.servers[victim].restart();
+                "kill -9 of a primary"
+            }
+            1 => {
+                redis.servers[victim].pause();
+                let others = |redis: &RedisCluster| redis.primaries_but(victim);
+                eventually("its replica has taken over", || {
+                    others(&redis).contains(&replica)
+                });
+                redis.servers[victim].resume();
+                "SIGSTOP of a primary"
+            }
+            2 => {
+                redis.servers[replica].kill();
+                traffic.flow();
+                redis.servers[replica].restart();
+                "kill -9 of a replica"
+            }
+            3 => {
+                redis.servers[replica].command("CLUSTER FAILOVER");
+                eventually("it is the primary", || redis.primaries().contains(&replica));
+                "CLUSTER FAILOVER"
+            }
+            4 => {
+                let to = primaries[random.below(primaries.len())];
+                let ranges = redis.slots(victim);
+                let (first, last) = ranges[random.below(ranges.len())];
+                if to != victim {
+                    for slot in first..=last.min(first + 40) {
+                        redis.move_slot(slot, victim, to);
+                    }
+                }
+                "slots moved"
+            }
+            _ => {
+                redis.servers[victim].pause();
+                std::thread::park_timeout(Duration::from_millis(500));
+                redis.servers[victim].resume();
+                "SIGSTOP for half a second"
+            }
+        };
+        redis.wait_whole();
+        let whole = began.elapsed();
+        traffic.healed(what, began, whole + HEALED);
+    }
+    eprintln!("{events} events");
+    traffic.balance();
+}
