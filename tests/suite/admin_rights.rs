@@ -189,6 +189,7 @@ fn guessed_tokens_slow_no_provider_and_fill_no_log() {
         200,
         "the right one is taken all the same"
     );
+    relay.log_contains("wrong token"); // the log is written by a thread of its own
     let lines = relay
         .log()
         .lines()
