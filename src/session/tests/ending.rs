@@ -67,6 +67,26 @@ fn acks_count_that_came_before_the_connection_broke() {
     }
 }
 
+/// A node that was stopped meanwhile reads the HELLO of a connection that its client has given up.
+#[test]
+fn a_connection_that_is_closed_before_its_hello_is_read_takes_over_from_none() {
+    let setup = Setup::new();
+    let mut live = setup.backend("HELLO 1 id=a");
+    let (ours, mut theirs) = UnixStream::pair().expect("a socket");
+    ours.set_nonblocking(true).expect("an option");
+    let socket = Arc::new(OwnedFd::from(ours));
+    let link = Link::new(Arc::clone(&socket), None, Instant::now());
+    let mailbox = Mailbox::new(4, Outgoing::new(link, PATIENCE)).map(Arc::new);
+    theirs.write_all(b"HELLO 1 id=a\n").expect("taken");
+    drop(theirs);
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let context = Arc::clone(&setup.context);
+    let mailbox = mailbox.expect("an eventfd");
+    Box::new(Session::new(u64::MAX, socket, peer, mailbox, context)).run();
+    live.ping(); // and was told no BYE
+    assert_eq!(setup.context.registry.len(), 1);
+}
+
 #[test]
 fn a_hello_that_crosses_the_bye_is_not_at_fault() {
     let setup = Setup::new();
