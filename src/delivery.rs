@@ -25,10 +25,11 @@ use crate::answer::Answer;
 use crate::bus::{DedupeStore, EventLease};
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Receipts};
+use crate::heartbeat::{self, Role};
 use crate::metrics::Metrics;
 use crate::notification::{EventKey, Notification, NotificationId, Outcome};
 use crate::outbox::Outbox;
-use crate::thread::{self, JoinOnDrop};
+use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES};
 use crate::trace::{Record, Trace};
 
 /// What deliveries are made with.
@@ -87,8 +88,12 @@ impl Delivery {
         let waits = Waits::new(outbox, dedupe, dedupe_store, dedupe_window, trace, metrics);
         let (stop, stopped) = bounded(0);
         let theirs = Arc::clone(&waits);
-        let timer = thread::spawn("deadlines", thread::SMALL_STACK_BYTES, move || {
-            theirs.keep_deadlines(&stopped, ack_deadline);
+        let role = Role::vital(
+            "deadlines",
+            "what is not acknowledged is not answered in time",
+        );
+        let timer = heartbeat::supervise(role, SMALL_STACK_BYTES, move |pulse| {
+            theirs.keep_deadlines(pulse, &stopped, ack_deadline);
         })?;
         Ok(Self {
             waits,

@@ -34,6 +34,7 @@
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`systemd`] | sockets from the service manager, and what it is told |
 //! | [`thread`] | named threads, joined |
+//! | [`heartbeat`] | whether the threads that serve everybody turn; starts again those that panic |
 //! | [`trace`] | what became of the latest notifications |
 //! | [`timeline`] | what happened to one notification, step by step |
 //! | [`tls`] | certificates, and the records of a connection |
@@ -63,6 +64,7 @@ pub mod dispatcher;
 pub mod edge;
 pub mod envelope;
 pub mod fds;
+pub mod heartbeat;
 pub mod http;
 pub mod listener;
 pub mod log_once;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::heartbeat::{self, Pulse, Role};
 use crate::log_once::LogOnce;
 use crate::thread::{self, JoinOnDrop};
 
@@ -41,7 +42,7 @@ impl Listener {
     pub fn start(
         name: &str,
         socket: TcpListener,
-        on_connection: impl FnMut(TcpStream, SocketAddr) + Send + 'static,
+        mut on_connection: impl FnMut(TcpStream, SocketAddr) + Send + 'static,
     ) -> io::Result<Self> {
         // Another process may accept from it too (a service manager that gave it to the process before this one): then a
         // connection can be gone between poll and accept.
@@ -53,8 +54,9 @@ impl Listener {
             socket,
             closing: Arc::clone(&closing),
         };
-        let thread = thread::spawn(name, thread::SMALL_STACK_BYTES, move || {
-            accept.run(on_connection);
+        let role = Role::vital(name, "no new connection is accepted");
+        let thread = heartbeat::supervise(role, thread::SMALL_STACK_BYTES, move |pulse| {
+            accept.run(pulse, &mut on_connection);
         })?;
         Ok(Self {
             addr,
@@ -124,10 +126,15 @@ struct Accept {
 }
 
 impl Accept {
-    fn run(self, mut on_connection: impl FnMut(TcpStream, SocketAddr)) {
-        let failures = LogOnce::default();
+    fn run(&self, pulse: &Pulse, on_connection: &mut impl FnMut(TcpStream, SocketAddr)) {
+        let failures = LogOnce::new();
         let mut pause = PAUSE_FIRST;
-        while self.closing.wait_for(&self.socket) {
+        loop {
+            pulse.idle();
+            if !self.closing.wait_for(&self.socket) {
+                return;
+            }
+            pulse.busy();
             match self.socket.accept() {
                 Ok((stream, peer)) => {
                     pause = PAUSE_FIRST;

@@ -26,8 +26,10 @@ use parking_lot::Mutex;
 use self::line::Line;
 use self::output::Output;
 use self::queue::{Queue, Target};
+use self::writer::Writer;
 use crate::config;
-use crate::thread::{self, JoinOnDrop, SMALL_STACK_BYTES};
+use crate::heartbeat::{self, Role};
+use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES};
 
 /// Records of these targets are written at every level; those of others only from warn up.
 const OWN_TARGET: &str = "payrelay";
@@ -138,11 +140,15 @@ impl Drop for CloseOnDrop {
 
 impl Running {
     fn start(target: Target) -> Result<Self, LoggingError> {
-        let output = Output::open(target)?;
+        let mut writer = Writer::new(Output::open(target)?);
         let queue = Arc::new(Queue::default());
         let its = Arc::clone(&queue);
-        let work = move || writer::work(&its, output);
-        let thread = thread::spawn(writer::NAME, SMALL_STACK_BYTES, work);
+        let role = Role::vital(writer::NAME, "lines of the log are lost")
+            .advice("look at the disk of log.file, or at what reads the log")
+            .not_vital();
+        let thread = heartbeat::supervise(role, SMALL_STACK_BYTES, move |pulse| {
+            writer.run(&its, pulse);
+        });
         Ok(Self {
             close: CloseOnDrop(queue),
             _thread: thread.map_err(LoggingError::Thread)?,

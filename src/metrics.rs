@@ -14,6 +14,7 @@ mod labels;
 mod outbox;
 mod process;
 mod refusals;
+mod threads;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub use self::outbox::OutboxReadings;
 pub use self::process::resident_bytes;
 pub use self::refusals::Refusal;
 use self::refusals::Refusals;
+use self::threads::Threads;
+use crate::heartbeat::ThreadReading;
 use crate::notification::{Outcome, Receipt};
 
 /// The `Content-Type` of [`Metrics::text`]: the classic format, which every scraper of the last ten years reads.
@@ -95,6 +98,8 @@ pub struct Readings {
     pub fd_budget: usize,
     /// Lines that the log could not take, since the start.
     pub log_lines_lost: u64,
+    /// The loops that serve everybody.
+    pub threads: Vec<ThreadReading>,
     /// Whether the relay can relay, as `/readyz` says.
     pub ready: bool,
     /// The key of each listener's certificate, and its end in Unix seconds.
@@ -415,6 +420,7 @@ struct ReadingGauges {
     fd_budget: Gauge,
     ready: Gauge,
     certificates: Certificates,
+    threads: Threads,
     log_lines_lost: Counter,
     bus: BusGauges,
 }
@@ -423,6 +429,7 @@ impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
         let bus = BusGauges::register(registry);
         let certificates = Certificates::register(registry);
+        let threads = Threads::register(registry);
         let log_lines_lost = Counter::default();
         registry.register(
             "payrelay_log_lines_lost",
@@ -454,6 +461,7 @@ impl ReadingGauges {
             ),
             ready: gauge("payrelay_ready", "1 while /readyz is 200, else 0"),
             certificates,
+            threads,
             log_lines_lost,
             bus,
         }
@@ -469,6 +477,7 @@ impl ReadingGauges {
         self.fd_budget.set(value(readings.fd_budget));
         self.ready.set(readings.ready.into());
         self.certificates.set(&readings.certificates);
+        self.threads.set(&readings.threads);
         let lost = self.log_lines_lost.inner();
         lost.fetch_max(readings.log_lines_lost, Ordering::Relaxed);
         self.bus.set(&readings.bus);

@@ -29,7 +29,9 @@ use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::dispatcher::Dispatcher;
 use crate::edge::{self, Entrance, HttpListener, Limits, Peers, Watcher, adopt, listen};
 use crate::fds::{FdBudget, raise_limit};
+use crate::heartbeat::{self, Heartbeat};
 use crate::http::{HandOver, LINK_FDS, Pool, RequestHandler, Routes};
+use crate::logging::lost_lines;
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, OutboxThreads};
@@ -86,8 +88,10 @@ pub struct Relay {
     draining: Arc<AtomicBool>,
     vitals: Arc<Vitals>,
     outbox: Option<Arc<Outbox>>,
-    // Last: until all rooms above are closed somebody may tell what came of a notification.
+    // Until all rooms above are closed somebody may tell what came of a notification.
     _outbox_threads: Option<OutboxThreads>,
+    // Last: a thread that hangs is in the log at the stop, too.
+    _heartbeat: Heartbeat,
 }
 
 impl Relay {
@@ -113,6 +117,7 @@ impl Relay {
         }
         let fds = share_out_descriptors(&config);
 
+        let heartbeat = Heartbeat::start().map_err(system("the heartbeat"))?;
         let random = random().map_err(system("the random generator"))?;
         let instance = format!("{}-{:06x}", config.node, random >> 40);
         let metrics = Arc::new(Metrics::new());
@@ -238,7 +243,8 @@ impl Relay {
                 http_in_flight: waiting.in_flight(),
                 fd_budget_free: budget.free(),
                 fd_budget: budget.total(),
-                log_lines_lost: crate::logging::lost_lines(),
+                log_lines_lost: lost_lines(),
+                threads: heartbeat::threads(),
                 ready: asked_too.not_ready().is_empty(),
                 certificates: shown.not_after(),
                 outbox: counting.as_ref().map(|outbox| outbox.readings()),
@@ -276,6 +282,7 @@ impl Relay {
             vitals,
             outbox,
             _outbox_threads: works,
+            _heartbeat: heartbeat,
         })
     }
 

@@ -43,6 +43,7 @@ use crate::bus::{Bus, Presence};
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::edge::{Handler, Reply, Request, Responder};
+use crate::heartbeat;
 use crate::metrics::{self, Metrics, Readings};
 use crate::notification::NotificationId;
 use crate::outbox::Outbox;
@@ -98,6 +99,9 @@ struct Readiness<'a> {
     ready: bool,
     node: &'a str,
     reasons: Vec<String>,
+    /// What a person should look at, and what keeps nobody from relaying.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     bus: BusState,
 }
 
@@ -301,11 +305,15 @@ impl Admin {
 
     fn readyz(&self) -> Told {
         let reasons = (self.not_ready)();
+        let warnings = heartbeat::ailments().into_iter();
+        let warnings = warnings.filter_map(|ailment| (!ailment.is_vital).then_some(ailment.words));
+        let warnings = warnings.collect();
         let ready = reasons.is_empty();
         let readiness = Readiness {
             ready,
             node: &self.node,
             reasons,
+            warnings,
             bus: BusState::of(&*self.bus),
         };
         Told::json(if ready { 200 } else { 503 }, &readiness)

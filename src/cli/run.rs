@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use payrelay::config::Config;
+use payrelay::heartbeat;
 use payrelay::logging::Logging;
 use payrelay::relay::Relay;
 use payrelay::systemd::{Notifier, Sockets};
+use payrelay::thread::{self, JoinOnDrop};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -33,6 +36,9 @@ the sockets of a socket unit with the same addresses as relay.toml. Without syst
 
 /// How long what is in flight has to finish after SIGTERM. Service managers wait for 90 s, orchestrators for 30.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the stop may take with all that follows the drain: the last batch to Redis, the outbox's last words.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     // First of all: what has to be closed on exec is not open yet.
@@ -81,6 +87,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
         }
     }
     service.stopping();
+    let _guard = end_at_last();
     relay.drain(Instant::now() + DRAIN_DEADLINE);
     logging.flush();
     Ok(())
@@ -97,6 +104,26 @@ fn tell_ready(ready: &str, config: &Config) {
         // Whoever started the relay need not listen to it.
         log::warn!("{}", failure.words);
     }
+}
+
+/// Ends the process if the stop takes too long, because a thread hangs: the stop waits for all of them. Dropping it calls that off.
+fn end_at_last() -> Option<(Sender<()>, JoinOnDrop)> {
+    let (call_off, called_off) = bounded(0);
+    let guard = thread::spawn("stop-guard", thread::SMALL_STACK_BYTES, move || {
+        if called_off.recv_timeout(STOP_DEADLINE) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        for ailment in heartbeat::ailments() {
+            log::error!("{}", ailment.words);
+        }
+        log::error!(
+            "not stopped within {} s: ended where it stands; what was answered ok is safe",
+            STOP_DEADLINE.as_secs()
+        );
+        log::logger().flush();
+        std::process::exit(i32::from(EXIT_FAILURE));
+    });
+    Some((call_off, guard.ok()?))
 }
 
 /// The signals as a queue, and the switch that makes a SIGTERM or SIGINT end the process where it stands.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use payrelay::heartbeat;
 use payrelay::relay::Vitals;
 use payrelay::systemd::{Notifier, watchdog};
 use payrelay::thread::{self, JoinOnDrop};
@@ -92,10 +93,11 @@ fn keep_telling(notifier: &Notifier, vitals: &Vitals, stopped: &Receiver<Infalli
     });
     let mut told = None;
     loop {
-        // It asks every part of the relay. If one of them hangs, so does this thread, and the watchdog goes unfed. A Redis or a disk
-        // that is away is no reason for a restart: that would not bring it back.
+        // It asks every part of the relay. If one of them hangs, so does this thread, or the heartbeat says so, and the watchdog goes
+        // unfed. A Redis or a disk that is away is no reason for a restart: that would not bring it back.
         let condition = vitals.condition();
-        if deadline.is_some() {
+        let hangs = heartbeat::ailments().iter().any(|it| it.needs_restart);
+        if deadline.is_some() && !hangs {
             notifier.feed_watchdog();
         }
         if told.as_ref() != Some(&condition) {

@@ -102,6 +102,21 @@ impl Table {
         self.waits.is_empty() && self.storing == 0
     }
 
+    /// Takes out a wait whose deadline has come by `now`; without one, tells the next deadline.
+    pub fn take_late(&mut self, now: Instant) -> Result<Box<Wait>, Option<Instant>> {
+        loop {
+            self.clear_concluded();
+            match self.due.front().copied() {
+                Some((deadline, id)) if deadline <= now => {
+                    if let Some(wait) = self.take(id) {
+                        return Ok(Box::new(wait));
+                    }
+                }
+                next => return Err(next.map(|(deadline, _)| deadline)),
+            }
+        }
+    }
+
     /// Clears out the deadlines of those that were concluded before.
     pub fn clear_concluded(&mut self) {
         while let Some((_, id)) = self.due.front() {

@@ -241,7 +241,7 @@ fn a_drain_takes_nothing_new_and_waits_for_what_is_under_way() {
     drop(untaken);
     assert_eq!(answer(&mut second), Outcome::Draining);
     assert!(!house.delivery.wait_empty(Instant::now() + SOON));
-    let paid = thread::spawn("ack", thread::SMALL_STACK_BYTES, move || {
+    let paid = crate::thread::spawn("ack", SMALL_STACK_BYTES, move || {
         envelope.settle(Receipt::Ack);
     });
     assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));

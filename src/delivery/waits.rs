@@ -16,6 +16,7 @@ use super::table::Sizes;
 use super::table::{Table, Wait};
 use crate::bus::{DedupeStore, EventLease};
 use crate::envelope::Receipts;
+use crate::heartbeat::Pulse;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
 use crate::outbox::{HeldReceipt, Outbox, Undelivered};
@@ -308,12 +309,18 @@ impl Waits {
     // ---- the clock -------------------------------------------------------------------------------------------------
 
     /// The timer's loop; ends when `stopped` closes.
-    pub fn keep_deadlines(&self, stopped: &Receiver<()>, ack_deadline: Duration) {
+    pub fn keep_deadlines(&self, pulse: &Pulse, stopped: &Receiver<()>, ack_deadline: Duration) {
         loop {
-            let (late, next) = self.take_late(Instant::now());
-            for wait in late {
-                self.conclude_held(wait, Outcome::TimedOut);
-            }
+            pulse.busy();
+            let next = match self.take_late(Instant::now()) {
+                // One at a time: a panic in what follows would take along the others that had been taken.
+                Ok(wait) => {
+                    self.conclude_held(*wait, Outcome::TimedOut);
+                    continue;
+                }
+                Err(next) => next,
+            };
+            pulse.idle();
             // Nobody needs to wake this thread for a new wait: it cannot fall due before `ack_deadline` from now.
             let wake = next.unwrap_or_else(|| Instant::now() + ack_deadline);
             match stopped.recv_deadline(wake) {
@@ -323,22 +330,15 @@ impl Waits {
         }
     }
 
-    fn take_late(&self, now: Instant) -> (Vec<Wait>, Option<Instant>) {
+    /// Takes out a wait whose deadline has come; without one, tells the next deadline.
+    fn take_late(&self, now: Instant) -> Result<Box<Wait>, Option<Instant>> {
         let mut table = self.table.lock();
-        let mut late = Vec::new();
-        let next = loop {
-            table.clear_concluded();
-            match table.due.front().copied() {
-                Some((deadline, id)) if deadline <= now => {
-                    let Some(wait) = table.take(id) else { continue };
-                    self.set_aside(&mut table, &wait);
-                    late.push(wait);
-                }
-                next => break next,
-            }
-        };
-        self.tell_if_empty(&table);
-        (late, next.map(|(deadline, _)| deadline))
+        let late = table.take_late(now);
+        match &late {
+            Ok(wait) => self.set_aside(&mut table, wait),
+            Err(_) => self.tell_if_empty(&table),
+        }
+        late
     }
 
     /// `wait` is taken out while its envelope is out. In one go with the taking: its receipt may come the moment after.

@@ -180,6 +180,19 @@ impl Queue {
         self.disposed.notify_all();
     }
 
+    /// The log's thread begins, perhaps again after a panic: what it had taken then is lost. Says how many lines that is.
+    pub(super) fn recover(&self) -> u64 {
+        let mut state = self.state.lock();
+        let waiting: usize = state.lines.iter().map(|queued| queued.line.size()).sum();
+        let taken = (state.held_lines - state.lines.len()) as u64;
+        state.held_lines = state.lines.len();
+        state.held_bytes = waiting;
+        state.disposed += taken;
+        drop(state);
+        self.add_lost(taken);
+        taken
+    }
+
     /// Waits until everything that was said until now is written or lost, for so long at most. Whether it is.
     pub(super) fn wait_disposed(&self, most: Duration) -> bool {
         let deadline = Instant::now() + most;

@@ -7,14 +7,14 @@ use log::Level;
 use super::line::{Formatter, Line};
 use super::output::{Output, Stopped};
 use super::queue::{Queue, Target, Task};
+use crate::heartbeat::Pulse;
 use crate::log_once;
 
 /// The thread's name, in its own lines too.
 pub(super) const NAME: &str = "log";
 
 /// What the thread works with.
-pub(super) struct Writer<'a> {
-    queue: &'a Queue,
+pub(super) struct Writer {
     output: Output,
     formatter: Formatter,
     /// Lines lost since the last that could be written.
@@ -24,51 +24,49 @@ pub(super) struct Writer<'a> {
     bytes: Vec<u8>,
 }
 
-/// Writes what comes until the queue is closed.
-pub(super) fn work(queue: &Queue, output: Output) {
-    let mut writer = Writer {
-        queue,
-        output,
-        formatter: Formatter::default(),
-        lost: 0,
-        error: None,
-        bytes: Vec::new(),
-    };
-    loop {
-        match queue.take(log_once::next_due()) {
-            Task::Write(lines, lost_before) => {
-                writer.lost += lost_before;
-                if writer.write(&lines) {
-                    return;
-                }
-            }
-            Task::Open(target) => writer.open(target),
-            Task::Due => tell_repeated(),
-            Task::End => return,
+impl Writer {
+    pub(super) fn new(output: Output) -> Self {
+        Self {
+            output,
+            formatter: Formatter::default(),
+            lost: 0,
+            error: None,
+            bytes: Vec::new(),
         }
     }
-}
 
-impl Writer<'_> {
+    /// Writes what comes until the queue is closed. Fit to be called again after a panic.
+    pub(super) fn run(&mut self, queue: &Queue, pulse: &Pulse) {
+        self.lost += queue.recover();
+        loop {
+            pulse.idle();
+            let task = queue.take(log_once::next_due());
+            pulse.busy();
+            match task {
+                Task::Write(lines, lost_before) => {
+                    self.lost += lost_before;
+                    if self.write(queue, &lines) {
+                        return;
+                    }
+                }
+                Task::Open(target) => self.open(target),
+                Task::Due => tell_repeated(),
+                Task::End => return,
+            }
+        }
+    }
+
     /// Writes `lines`, before them how many were lost. Whether the end has come meanwhile.
-    fn write(&mut self, lines: &[Line]) -> bool {
+    fn write(&mut self, queue: &Queue, lines: &[Line]) -> bool {
         let mut rest = lines;
         loop {
-            self.bytes.clear();
-            let (lost, has_note) = (self.lost, self.lost > 0);
-            if has_note {
-                let note = self.note(lost);
-                self.formatter.add(&note, &mut self.bytes);
-            }
-            for line in rest {
-                self.formatter.add(line, &mut self.bytes);
-            }
-            let queue = self.queue;
+            let lost = self.lost;
+            self.format(rest);
             let (written, result) = self.output.write(&self.bytes, || queue.interrupts());
             let out = self.bytes[..written].iter().filter(|&&byte| byte == b'\n');
             let mut out = out.count();
-            if has_note && out > 0 {
-                self.lost -= lost;
+            if lost > 0 && out > 0 {
+                self.lost -= lost; // the first line has told of them
                 out -= 1;
             }
             let (done, left) = rest.split_at(out);
@@ -81,14 +79,14 @@ impl Writer<'_> {
                 }
                 Err(Stopped::Error(error)) => {
                     self.error = Some(error);
-                    self.lose(rest);
+                    self.lose(queue, rest);
                     return false;
                 }
                 // What is left goes to the other file.
                 Err(Stopped::Interrupted) => match queue.take_interrupt() {
                     Some(Task::Open(target)) => self.open(target),
                     Some(_) => {
-                        self.lose(rest);
+                        self.lose(queue, rest);
                         return true;
                     }
                     None => {}
@@ -97,20 +95,31 @@ impl Writer<'_> {
         }
     }
 
-    fn lose(&mut self, lines: &[Line]) {
-        self.lost += lines.len() as u64;
-        self.queue.add_lost(lines.len() as u64);
-        dispose(self.queue, lines);
+    /// Makes bytes of `lines`, before them of how many were lost.
+    fn format(&mut self, lines: &[Line]) {
+        self.bytes.clear();
+        if self.lost > 0 {
+            let (lost, reason) = (self.lost, self.reason());
+            let told = format_args!("{lost} lines of the log before this one were lost: {reason}");
+            let note = Line::of(NAME, Level::Warn, "", told);
+            self.formatter.add(&note, &mut self.bytes);
+        }
+        for line in lines {
+            self.formatter.add(line, &mut self.bytes);
+        }
     }
 
-    /// Tells of `lost` lines.
-    fn note(&self, lost: u64) -> Line {
-        let reason = match &self.error {
+    fn reason(&self) -> String {
+        match &self.error {
             Some(error) => error.to_string(),
             None => "its reader or its disk was too slow".to_owned(),
-        };
-        let message = format_args!("{lost} lines of the log before this one were lost: {reason}");
-        Line::of(NAME, Level::Warn, "", message)
+        }
+    }
+
+    fn lose(&mut self, queue: &Queue, lines: &[Line]) {
+        self.lost += lines.len() as u64;
+        queue.add_lost(lines.len() as u64);
+        dispose(queue, lines);
     }
 
     /// Goes over to `target`, or stays.

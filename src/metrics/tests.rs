@@ -1,6 +1,7 @@
 //! What is counted shows on the page, in a format that scrapers take.
 
 use super::*;
+use crate::heartbeat::ThreadReading;
 use crate::notification::Nack;
 
 fn value(metrics: &Metrics, series: &str) -> Option<String> {
@@ -139,6 +140,11 @@ fn readings_show_as_they_are_at_the_scrape() {
         log_lines_lost: 7,
         ready: true,
         certificates: vec![("http.tls", 1_800_000_000)],
+        threads: vec![ThreadReading {
+            name: "deadlines".into(),
+            is_well: true,
+            restarts: 8,
+        }],
         outbox: Some(OutboxReadings {
             pending: 9,
             done: 1,
@@ -159,6 +165,8 @@ fn readings_show_as_they_are_at_the_scrape() {
         "payrelay_log_lines_lost_total 7",
         "payrelay_ready 1",
         "payrelay_certificate_not_after_seconds{listener=\"http.tls\"} 1800000000",
+        "payrelay_thread_up{thread=\"deadlines\"} 1",
+        "payrelay_thread_restarts_total{thread=\"deadlines\"} 8",
         "payrelay_outbox_messages{backend=\"till-7\",state=\"pending\"} 5",
         "payrelay_outbox_messages{backend=\"till-7\",state=\"dead\"} 2",
         "payrelay_outbox_messages{backend=\"(other)\",state=\"pending\"} 3",

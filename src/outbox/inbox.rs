@@ -33,6 +33,8 @@ pub struct News {
     pub here: Names,
     /// Backends for which something was stored.
     pub stored: Names,
+    /// The writer has panicked: what it was told to write may not be on disk.
+    pub start_over: bool,
     /// Send nothing more; what is under way may still be told of.
     pub pause: bool,
     /// End.
@@ -156,6 +158,14 @@ impl Inbox {
         });
     }
 
+    /// What was to be written may be lost: redelivery reads anew what is on disk.
+    pub fn start_over(&self) {
+        self.tell(|news| {
+            news.start_over = true;
+            true
+        });
+    }
+
     /// The redelivery thread is to end.
     pub fn stop(&self) {
         self.tell(|news| {
@@ -175,6 +185,7 @@ impl News {
             && self.stored.some.is_empty()
             && !self.here.all
             && !self.stored.all
+            && !self.start_over
             && !self.stop
     }
 }

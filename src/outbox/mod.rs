@@ -49,6 +49,7 @@ mod ops;
 mod queues;
 mod rate_limiter;
 mod redelivery;
+mod refill;
 mod rows;
 mod stats;
 #[cfg(test)]
@@ -77,6 +78,7 @@ pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
 use self::checkpoint::Checkpoint;
 use self::clock::Clock;
 use self::file::FileGuard;
+use self::next_state::Jitter;
 use self::ops::{Limits, Op, Store};
 use self::rate_limiter::RateLimiter;
 use self::redelivery::Redelivery;
@@ -84,10 +86,14 @@ use self::stats::Stats;
 use self::writer::{GROUP_MAX, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
+use crate::heartbeat::{self, Role};
 use crate::log_once::LogOnce;
 use crate::metrics::{Metrics, OutboxReadings};
 use crate::notification::{Again, EventKey, NotificationId, unix_ms};
 use crate::thread::{self, JoinOnDrop};
+
+/// What to do when a thread of the outbox hangs.
+const ADVICE: &str = "look at the disk of outbox.path";
 
 /// SQLite's own calls are deep; measured at under 40 KiB, and a debug build takes more.
 const STACK_BYTES: usize = 512 * 1024;
@@ -195,7 +201,7 @@ impl Outbox {
         let (ops, asked) = bounded(queue + GROUP_MAX);
         let ms = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
-        let writer = Writer {
+        let mut writer = Writer {
             connection: store.writing,
             ops: asked,
             inbox: Arc::clone(&inbox),
@@ -219,12 +225,14 @@ impl Outbox {
             saved: Instant::now(),
             disk_is_low: false,
             courtesy: thread::Courtesy::default(),
+            has_run: false,
         };
         let started = |error| fail(OpenCause::Thread(error));
-        let writer =
-            thread::spawn("outbox-writer", STACK_BYTES, move || writer.run()).map_err(started)?;
+        let role = Role::vital("outbox-writer", "nothing can be stored").advice(ADVICE);
+        let writer = heartbeat::supervise(role, STACK_BYTES, move |pulse| writer.run(pulse))
+            .map_err(started)?;
         let retry_first = config.retry_first;
-        let redelivery = Redelivery {
+        let mut redelivery = Redelivery {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
             reading: redelivering,
@@ -239,11 +247,13 @@ impl Outbox {
             flight_bytes: 0,
             paused: false,
             courtesy: thread::Courtesy::default(),
-            random: random | 1,
+            news: Default::default(),
+            random: Jitter::new(random),
             refilled: (None, String::new()),
         };
-        let thread =
-            thread::spawn("redelivery", STACK_BYTES, move || redelivery.run()).map_err(started)?;
+        let role = Role::vital("redelivery", "what is stored is not delivered").advice(ADVICE);
+        let thread = heartbeat::supervise(role, STACK_BYTES, move |pulse| redelivery.run(pulse))
+            .map_err(started)?;
         let threads = OutboxThreads {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
@@ -322,13 +332,13 @@ impl Outbox {
             due,
             why,
             timeline,
-            then: Box::new(then),
+            then: Some(Box::new(then)),
         });
         if let Err(refused) = self.ops.try_send(Op::Store(store)) {
             let (TrySendError::Full(op) | TrySendError::Disconnected(op)) = refused;
             self.metrics.outbox_refused(NotStored::Busy.as_str());
             if let Op::Store(store) = op {
-                (store.then)(Err(NotStored::Busy));
+                store.tell(Err(NotStored::Busy));
             }
         }
     }

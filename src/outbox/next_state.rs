@@ -17,6 +17,24 @@ pub struct NextState {
     pub why: String,
 }
 
+/// Random bits that keep the attempts for several backends apart, and are good for nothing else.
+pub struct Jitter(u64);
+
+impl Jitter {
+    /// Begins with `random`.
+    pub fn new(random: u64) -> Self {
+        Self(random | 1)
+    }
+
+    /// The next bits (xorshift64).
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
 impl NextState {
     /// What a receipt means for what was sent for the `tries`th time; `now` is the outbox's time.
     pub fn of(

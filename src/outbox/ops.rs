@@ -57,8 +57,29 @@ pub struct Store {
     /// Why it was not delivered.
     pub why: String,
     pub timeline: Timeline,
-    /// Learns its number once it is on disk, or why it is not. It must not wait.
-    pub then: Box<dyn FnOnce(Result<i64, NotStored>) + Send>,
+    /// Learns its number once it is on disk, or why it is not. It must not wait. `None`: it has learned it.
+    pub then: Option<Then>,
+}
+
+/// What is told of a notification that was to be stored.
+pub type Then = Box<dyn FnOnce(Result<i64, NotStored>) + Send>;
+
+impl Store {
+    /// Tells the result.
+    pub fn tell(mut self, result: Result<i64, NotStored>) {
+        if let Some(then) = self.then.take() {
+            then(result);
+        }
+    }
+}
+
+impl Drop for Store {
+    /// After a panic of the writer, too, every provider must get an answer.
+    fn drop(&mut self) {
+        if let Some(then) = self.then.take() {
+            then(Err(NotStored::Disk));
+        }
+    }
 }
 
 /// What came of a stored notification.

@@ -13,15 +13,16 @@ use rusqlite::Connection;
 use super::batch::{Batch, Next};
 use super::clock::Clock;
 use super::inbox::{HeldReceipt, Inbox, News};
-use super::next_state::{NextState, backoff};
+use super::next_state::{Jitter, NextState, backoff};
 use super::ops::{Op, StatusUpdate};
-use super::queues::{BackendQueue, BackendQueues, QUEUES_MAX};
+use super::queues::BackendQueues;
 use super::rate_limiter::RateLimiter;
 use super::rows::{self, Payload, Row, State};
 use crate::bus::LateReceipt;
 use crate::config;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Progress, Receipts, Sent};
+use crate::heartbeat::Pulse;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
 use crate::session::CREDIT_DEFAULT;
@@ -41,9 +42,6 @@ const UNWRITTEN_MAX: usize = 1024;
 
 /// How many are read for one backend before the next one has its turn.
 const BATCH: usize = 32;
-
-/// How often the disk is asked for backends that were left out.
-const REFILL_EVERY: Duration = Duration::from_secs(10);
 
 /// The longest wait while the bus is down: nobody says when it is back, and to ask it costs nothing.
 const BUS_DOWN_MAX: Duration = Duration::from_secs(5);
@@ -68,8 +66,9 @@ pub struct Redelivery {
     pub flight_bytes: usize,
     pub paused: bool,
     pub courtesy: Courtesy,
-    /// Bits for the jitter.
-    pub random: u64,
+    /// What it has been told last, as far as it is not done.
+    pub news: News,
+    pub random: Jitter,
     /// The backend up to which the disk was asked for those left out.
     pub refilled: (Option<Instant>, String),
 }
@@ -85,10 +84,20 @@ pub struct Flight {
 }
 
 impl Redelivery {
-    /// Works until the inbox says stop.
-    pub fn run(mut self) {
-        self.refill();
+    /// Works until the inbox says stop. It can be called again after a panic.
+    pub fn run(&mut self, pulse: &Pulse) {
+        self.start_over();
         loop {
+            self.hear(); // the first time: what a panic has left
+            if self.news.stop {
+                return;
+            }
+            let now = Instant::now();
+            self.queues.wake_due(now);
+            if now >= self.next_refill(now) {
+                self.refill();
+            }
+            self.serve_ready(pulse);
             let now = Instant::now();
             let wake = match self.has_room() {
                 true => self
@@ -99,57 +108,56 @@ impl Redelivery {
             };
             let refill = self.next_refill(now);
             let wake = wake.map_or(refill, |wake| wake.min(refill));
-            let news = self.inbox.wait(Some(wake));
-            let stop = news.stop;
-            self.hear(news);
-            if stop {
-                return;
+            pulse.idle();
+            self.news = self.inbox.wait(Some(wake));
+            pulse.busy();
+        }
+    }
+
+    /// One turn for each backend that is ready, as far as there is room.
+    fn serve_ready(&mut self, pulse: &Pulse) {
+        for _ in 0..self.queues.ready() {
+            let most = match self.has_room() {
+                true => self.limiter.room(Instant::now()),
+                false => 0,
+            };
+            if most == 0 {
+                break; // who is ready stays so, and keeps his turn
             }
-            let now = Instant::now();
-            self.queues.wake_due(now);
-            if now >= self.next_refill(now) {
-                self.refill();
-            }
-            for _ in 0..self.queues.ready() {
-                let most = match self.has_room() {
-                    true => self.limiter.room(Instant::now()),
-                    false => 0,
-                };
-                if most == 0 {
-                    break; // who is ready stays so, and keeps his turn
-                }
-                if let Some(backend) = self.queues.take_ready() {
-                    self.serve(&backend, most.min(BATCH));
-                }
+            if let Some(backend) = self.queues.take_ready() {
+                pulse.busy();
+                self.serve(&backend, most.min(BATCH));
             }
         }
     }
 
-    /// When to look on the disk for whoever is not kept in mind: soon if somebody was left out, and every now and then in any
-    /// case, so that nothing that is pending depends on a word that was lost.
-    fn next_refill(&self, now: Instant) -> Instant {
-        let every = match self.queues.left_out {
-            true => REFILL_EVERY,
-            false => self.settings.retry_max.max(REFILL_EVERY),
-        };
-        self.refilled.0.map_or(now, |last| last + every)
+    /// Reads anew what is to be delivered. What is under way is forgotten, and may be sent a second time.
+    fn start_over(&mut self) {
+        self.queues = BackendQueues::default();
+        self.flights.clear();
+        self.flight_bytes = 0;
+        self.refilled = (None, String::new());
+        self.refill();
     }
 
     fn has_room(&self) -> bool {
         !self.paused && self.flights.len() < FLIGHTS_MAX && self.flight_bytes < FLIGHT_BYTES_MAX
     }
 
-    // ---- what has come ---------------------------------------------------------------------------------------------
-
-    fn hear(&mut self, news: News) {
-        self.paused = news.pause;
-        for (id, receipt) in news.receipts {
+    fn hear(&mut self) {
+        self.paused = self.news.pause;
+        if std::mem::take(&mut self.news.start_over) {
+            self.start_over();
+        }
+        for (id, receipt) in std::mem::take(&mut self.news.receipts) {
             self.on_receipt(id, receipt);
             self.courtesy.give_way();
         }
-        for held in news.held {
+        while let Some(held) = self.news.held.pop() {
             self.on_held_receipt(held);
         }
+        let news = std::mem::take(&mut self.news);
+        (self.news.pause, self.news.stop) = (news.pause, news.stop);
         for late in news.late {
             self.on_late_receipt(late);
         }
@@ -204,36 +212,6 @@ impl Redelivery {
             self.queues.make_ready(backend);
         }
     }
-
-    /// Looks on the disk for backends that are not kept in mind.
-    fn refill(&mut self) {
-        let now = Instant::now();
-        self.refilled.0 = Some(now);
-        let room = QUEUES_MAX.saturating_sub(self.queues.len());
-        let after = std::mem::take(&mut self.refilled.1);
-        let names = match rows::backends_pending(&self.reading, &after, room) {
-            Ok(names) => names,
-            Err(error) => return log::error!("the outbox cannot be read: {error}"),
-        };
-        self.queues.left_out = names.len() == room;
-        if self.queues.left_out {
-            self.refilled.1 = names.last().cloned().unwrap_or_default();
-        }
-        for (n, name) in names.iter().enumerate() {
-            let Ok(backend) = BackendId::parse(name) else {
-                continue;
-            };
-            let idle = |queue: &mut BackendQueue| queue.flights == 0 && queue.is_unscheduled();
-            if self.queues.get(&backend).is_none_or(idle) {
-                self.queues.open(&backend);
-                // One after another: most of them are likely to be away.
-                self.queues
-                    .wake_by(&backend, now + Duration::from_millis(n as u64));
-            }
-        }
-    }
-
-    // ---- out -------------------------------------------------------------------------------------------------------
 
     /// Sends `backend` what it may have now, `most` at most.
     fn serve(&mut self, backend: &BackendId, most: usize) {
@@ -347,8 +325,6 @@ impl Redelivery {
         self.dispatcher.take(Box::new(envelope));
     }
 
-    // ---- back ------------------------------------------------------------------------------------------------------
-
     fn on_receipt(&mut self, id: NotificationId, receipt: Receipt) {
         let Some(flight) = self.flights.remove(&id) else {
             return;
@@ -384,7 +360,7 @@ impl Redelivery {
             if receipt == Receipt::Unreachable {
                 max = max.min(BUS_DOWN_MAX);
             }
-            let random = self.next_random();
+            let random = self.random.next();
             if let Some(queue) = self.queues.get(&backend) {
                 queue.ahead = VecDeque::new(); // what has come back comes before them
             }
@@ -443,7 +419,7 @@ impl Redelivery {
     }
 
     pub(super) fn judge(&mut self, receipt: &Receipt, tries: u32) -> NextState {
-        let random = self.next_random();
+        let random = self.random.next();
         NextState::of(receipt, tries, self.clock.now_ms(), &self.settings, random)
     }
 
@@ -485,15 +461,5 @@ impl Redelivery {
         };
         // Waits for the writer if need be. It fails only when the writer is gone; then the disk has the last word.
         let _ = self.ops.send(Op::Update(update));
-    }
-
-    fn next_random(&mut self) -> u64 {
-        // xorshift64: to keep backends apart, nothing more.
-        let mut x = self.random;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random = x;
-        x
     }
 }

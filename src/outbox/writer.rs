@@ -22,6 +22,7 @@ use super::rows::{self, Change, State};
 use super::stats::Stats;
 use super::watch::{FaultKind, FileFault, FileWatch, Part};
 use crate::bus::Arrivals;
+use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
 use crate::notification::unix_ms;
@@ -65,14 +66,23 @@ pub struct Writer {
     /// Whether the disk is known to be nearly full.
     pub disk_is_low: bool,
     pub courtesy: Courtesy,
+    /// Whether it has run before, and panicked.
+    pub has_run: bool,
 }
 
 impl Writer {
-    /// Works until it is told to stop.
-    pub fn run(mut self) {
+    /// Works until it is told to stop. It can be called again after a panic: what was not committed is undone, the providers are
+    /// told so, and redelivery reads anew what is on disk.
+    pub fn run(&mut self, pulse: &Pulse) {
+        if std::mem::replace(&mut self.has_run, true) {
+            self.inbox.start_over();
+        }
         let mut swept = Instant::now();
         while !self.stopping {
-            match self.ops.recv_timeout(HOUSEKEEPING) {
+            pulse.idle();
+            let op = self.ops.recv_timeout(HOUSEKEEPING);
+            pulse.busy();
+            match op {
                 Ok(first) => {
                     let more = self.ops.try_iter().take(GROUP_MAX - 1);
                     let group: Vec<Op> = std::iter::once(first).chain(more).collect();
@@ -96,12 +106,13 @@ impl Writer {
                 self.sweep();
             }
         }
-        self.finish();
+        self.finish(pulse);
     }
 
     /// Does what is left, and closes the database.
-    fn finish(mut self) {
+    fn finish(&mut self, pulse: &Pulse) {
         loop {
+            pulse.busy();
             let rest: Vec<Op> = self.ops.try_iter().take(GROUP_MAX).collect();
             if rest.is_empty() && self.owed.is_empty() {
                 break;
@@ -344,7 +355,7 @@ impl Writer {
                     "the outbox is full (outbox.max_messages, outbox.max_bytes): a notification is refused"
                 ));
             }
-            (store.then)(result);
+            store.tell(result);
         }
         for (to, ordered) in outcome.ordered {
             let _ = to.send(Ok(ordered)); // whoever asked may have gone
@@ -371,7 +382,7 @@ impl Writer {
     fn turn_away(&mut self, outcome: Outcome, reason: NotStored) {
         for (store, _) in outcome.stored {
             self.metrics.outbox_refused(reason.as_str());
-            (store.then)(Err(reason));
+            store.tell(Err(reason));
         }
         self.owed = outcome.settled;
         for (to, _) in outcome.ordered {

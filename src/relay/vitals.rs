@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bus::Bus;
+use crate::heartbeat;
 use crate::outbox::Outbox;
 use crate::session::Registry;
 
@@ -50,8 +51,10 @@ impl Vitals {
         let draining = self.draining.load(Ordering::Relaxed);
         let draining = draining.then(|| "draining".to_owned());
         let outbox = self.outbox.as_ref().and_then(|outbox| outbox.unwell());
+        let threads = heartbeat::ailments().into_iter();
         draining
             .into_iter()
+            .chain(threads.filter_map(|ailment| ailment.is_vital.then_some(ailment.words)))
             .chain(self.bus.unwell())
             .chain(outbox)
             .collect()

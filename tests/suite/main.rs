@@ -26,6 +26,7 @@ mod config;
 mod crowd;
 mod descriptors;
 mod events;
+mod heartbeat;
 mod hostile_http;
 mod log;
 mod memory;

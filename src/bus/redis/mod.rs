@@ -76,6 +76,14 @@ use crate::notification::{BackendId, Receipt};
 /// A stack for the redis crate's parser and TLS.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// The name of a thread of the link with this number: in a cluster there is one for each primary.
+fn thread_name(name: &str, link: u64) -> String {
+    match link {
+        0 | 1 => name.to_owned(),
+        link => format!("{name}-{link}"),
+    }
+}
+
 /// How long a receipt may be on its way.
 const RECEIPT_GRACE: Duration = Duration::from_secs(5);
 

@@ -25,8 +25,9 @@ use crate::bus::frames;
 use crate::bus::presence::PresenceQueries;
 use crate::bus::remote_pending::RemotePending;
 use crate::bus::verbs::Sessions;
+use crate::heartbeat::{self, Pulse, Role};
 use crate::metrics::BusMetrics;
-use crate::thread::{self, JoinOnDrop};
+use crate::thread::JoinOnDrop;
 
 /// The most commands in one round trip, but for the node's own.
 const BATCH_MAX: usize = 128;
@@ -68,7 +69,7 @@ pub fn start(
     queue: Arc<PublishQueue>,
     tools: Arc<Tools>,
 ) -> io::Result<JoinOnDrop> {
-    let work = Work {
+    let mut work = Work {
         server,
         queue,
         tools,
@@ -89,7 +90,11 @@ pub fn start(
         replies: Vec::new(),
         refusals: Refusals::default(),
     };
-    thread::spawn("bus-publish", super::STACK_BYTES, move || work.run())
+    let role = Role::vital(
+        super::thread_name("bus-publisher", work.queue.number),
+        "nothing reaches backends on other nodes",
+    );
+    heartbeat::supervise(role, super::STACK_BYTES, move |pulse| work.run(pulse))
 }
 
 /// A command of the present batch.
@@ -149,12 +154,19 @@ impl Refusals {
 }
 
 impl Work {
-    fn run(mut self) {
+    fn run(&mut self, pulse: &Pulse) {
+        if self.connection.is_some() || !self.batch.is_empty() {
+            // After a panic nobody knows which replies are still to come on the connection, nor for what.
+            self.replies.clear();
+            self.lose(LinkError("the thread that publishes has panicked".into()));
+            self.exchange();
+        }
         while !self.queue.is_leaving() {
             let due = match self.connection {
                 None => self.canary_at.min(self.retry_at),
                 Some(_) => self.canary_at,
             };
+            pulse.idle();
             let first = match self.rest.pop_front() {
                 Some(outgoing) => Some(outgoing),
                 None => self.receive(due),
@@ -166,7 +178,8 @@ impl Work {
                 .carry_out(&self.queue, &mut self.held, &mut self.rest);
             failed.into_iter().for_each(|then| self.fail(then));
             self.follow_buckets();
-            self.connect(now);
+            self.connect(now); // Redis may take its time; the bus itself says so
+            pulse.busy();
             if let Some(first) = first {
                 self.add(first);
             }

@@ -22,7 +22,8 @@ use super::queue::PublishQueue;
 use super::resp;
 use super::subscriptions::{ByBucket, Carries, Subscriptions};
 use crate::bus::types::{Ready, Topic};
-use crate::thread::{self, JoinOnDrop};
+use crate::heartbeat::{self, Pulse, Role};
+use crate::thread::JoinOnDrop;
 
 /// Channels in one SUBSCRIBE.
 const SUBSCRIBE_MAX: usize = 512;
@@ -43,7 +44,7 @@ pub fn start(
     handler: Arc<MessageHandler>,
     stopped: Receiver<()>,
 ) -> io::Result<JoinOnDrop> {
-    let work = Work {
+    let mut work = Work {
         server,
         queue,
         handler,
@@ -55,8 +56,12 @@ pub fn start(
         deaf: Vec::new(),
         stands: false,
     };
-    thread::spawn("bus-subscribe", super::STACK_BYTES, move || {
-        work.run(&stopped);
+    let role = Role::vital(
+        super::thread_name("bus-subscriber", work.queue.number),
+        "nothing is heard from other nodes",
+    );
+    heartbeat::supervise(role, super::STACK_BYTES, move |pulse| {
+        work.run(pulse, &stopped);
     })
 }
 
@@ -80,32 +85,47 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, stopped: &Receiver<()>) {
+    fn run(&mut self, pulse: &Pulse, stopped: &Receiver<()>) {
+        if !self.buckets.is_empty() {
+            self.lose(LinkError("the thread that subscribes has panicked".into()));
+        }
         let mut backoff = Backoff::default();
         loop {
+            pulse.idle(); // while it connects, too: Redis may take its time, and the bus itself says so
             if !self.wait_for_buckets(stopped) {
                 return;
             }
-            let ended = self.listen(&mut backoff);
-            self.subscriptions
-                .clear()
-                .into_iter()
-                .for_each(|ready| ready());
-            self.queue.requests.close();
-            self.queue.unsettled.store(false, Ordering::Relaxed);
-            let Err(why) = ended else { return };
-            let router = &self.handler.router;
-            let buckets = router.buckets_of(&self.queue);
-            let wanted = self.wanted(&buckets).len() + self.own(&buckets).len();
-            let health = &self.handler.health;
-            health.subscriptions(self.queue.number, wanted, 0);
-            health.subscriber(self.queue.number, Err(why));
-            router.look_now();
+            let Err(why) = self.listen(pulse, &mut backoff) else {
+                return self.forget();
+            };
+            pulse.idle();
+            self.lose(why);
             match stopped.recv_timeout(backoff.next()) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return,
             }
         }
+    }
+
+    /// The connection is gone, and with it every subscription.
+    fn lose(&mut self, why: LinkError) {
+        self.forget();
+        let router = &self.handler.router;
+        let buckets = router.buckets_of(&self.queue);
+        let wanted = self.wanted(&buckets).len() + self.own(&buckets).len();
+        let health = &self.handler.health;
+        health.subscriptions(self.queue.number, wanted, 0);
+        health.subscriber(self.queue.number, Err(why));
+        router.look_now();
+    }
+
+    fn forget(&mut self) {
+        self.subscriptions
+            .clear()
+            .into_iter()
+            .for_each(|ready| ready());
+        self.queue.requests.close();
+        self.queue.unsettled.store(false, Ordering::Relaxed);
     }
 
     /// Waits until the link has a bucket: without one there is no channel to be woken on. `false`: the link ends.
@@ -120,7 +140,7 @@ impl Work {
     }
 
     /// Listens until it is told to stop, or the connection is lost.
-    fn listen(&mut self, backoff: &mut Backoff) -> Result<(), LinkError> {
+    fn listen(&mut self, pulse: &Pulse, backoff: &mut Backoff) -> Result<(), LinkError> {
         let mut connection = self.server.connect(Some(SILENCE_MAX))?;
         self.canary_at = Instant::now();
         (self.has_canary, self.stands) = (false, false);
@@ -131,7 +151,7 @@ impl Work {
         self.follow_buckets(&mut connection)?;
         let mut canary_asked = false;
         loop {
-            self.receive(&mut connection)?;
+            self.receive(pulse, &mut connection)?;
             if self.queue.is_leaving() {
                 return Ok(());
             }
@@ -338,8 +358,11 @@ impl Work {
 
     // ---- what is received ------------------------------------------------------------------------------------------
 
-    fn receive(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
-        let message = match link::receive(connection) {
+    fn receive(&mut self, pulse: &Pulse, connection: &mut Connection) -> Result<(), LinkError> {
+        pulse.idle();
+        let received = link::receive(connection);
+        pulse.busy();
+        let message = match received {
             Ok(message) => message,
             Err(error) if error.is_timeout() => {
                 let silent = format!("silent for {} s", SILENCE_MAX.as_secs());

@@ -52,6 +52,7 @@ pub struct Setup {
     unread_log: bool,
     pipe: Option<&'static str>,
     under: Option<&'static str>,
+    panics: bool,
     env: Vec<(&'static str, String)>,
     tls: bool,
     nobody: bool,
@@ -91,6 +92,12 @@ impl Setup {
     /// Started by another program, whose process becomes the relay: `strace -D …`.
     pub fn under(mut self, program: &'static str) -> Self {
         self.under = Some(program);
+        self
+    }
+
+    /// Lets the loops of its threads panic and hang when a file in its folder `faults` says so; see `src/heartbeat.rs`.
+    pub fn faults(mut self) -> Self {
+        self.panics = true;
         self
     }
 
@@ -150,6 +157,7 @@ impl Setup {
             ready,
             dir,
             via: if sealed { Via::Tls } else { Via::Clear },
+            panics: self.panics,
             client: Authority::get().client(rustls::ALL_VERSIONS),
         }
     }
@@ -161,6 +169,8 @@ pub struct Relay {
     ready: Ready,
     dir: TempDir,
     via: Via,
+    /// The test makes threads of it panic.
+    panics: bool,
     /// Kept, so that its connections resume each other's sessions as a provider's do.
     client: Arc<ClientConfig>,
 }
@@ -332,7 +342,7 @@ impl Drop for Relay {
                 last.len(),
                 last.join("\n")
             );
-        } else {
+        } else if !self.panics {
             let log = self.process.stderr();
             let panic = log.lines().find(|line| line.contains("panicked"));
             assert_eq!(panic, None, "a thread of the relay panicked");
@@ -374,6 +384,10 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
         fs::copy(env!("CARGO_BIN_EXE_payrelay"), dir.join("payrelay"))
             .expect("a copy of the program");
         command.env("TMPDIR", dir).uid(NOBODY).gid(NOBODY);
+    }
+    if setup.panics {
+        fs::create_dir(dir.join("faults")).expect("a folder for faults");
+        command.env("PAYRELAY_TEST_FAULTS", dir.join("faults"));
     }
     command.envs(setup.env.iter().map(|(name, value)| (name, value)));
     command.arg("run").arg("-c").arg(&file).current_dir(dir);

@@ -18,7 +18,8 @@ use super::health::Health;
 use super::link::{BadConfig, Connector, LinkError, Server};
 use super::shard::ShardLinks;
 use crate::config::{Redis, RedisServers};
-use crate::thread::{self, JoinOnDrop};
+use crate::heartbeat::{self, Pulse, Role};
+use crate::thread::JoinOnDrop;
 
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
@@ -103,8 +104,9 @@ impl Following {
         look: Receiver<()>,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let start = |work| thread::spawn("bus-topology", super::STACK_BYTES, work);
-        let work: Box<dyn FnOnce() + Send> = match topology {
+        // It is idle by its marks all the time: how long it waits for servers that are away is not known here.
+        let role = Role::vital("bus-topology", "a failover of Redis is not followed");
+        let work: Box<dyn FnMut(&Pulse) + Send> = match topology {
             Topology::One(server) => {
                 links.apply(&[Some(ONE.into())], |_| Ok(server.clone()))?;
                 return Ok(Self {
@@ -113,12 +115,12 @@ impl Following {
                     _fixed: Some(links),
                 });
             }
-            Topology::Sentinel(mut sentinels) => Box::new(move || {
+            Topology::Sentinel(mut sentinels) => Box::new(move |_| {
                 let connector = sentinels.connector();
                 let find = |_| sentinels.look(&health);
                 run(&look, &stopped, &mut links, &health, &connector, find);
             }),
-            Topology::Cluster(mut cluster) => Box::new(move || {
+            Topology::Cluster(mut cluster) => Box::new(move |_| {
                 let connector = cluster.connector();
                 let find = |now| cluster.look(now);
                 run(&look, &stopped, &mut links, &health, &connector, find);
@@ -126,7 +128,7 @@ impl Following {
         };
         Ok(Self {
             _stop: Some(stop),
-            _thread: Some(start(work)?),
+            _thread: Some(heartbeat::supervise(role, super::STACK_BYTES, work)?),
             _fixed: None,
         })
     }

@@ -1,0 +1,51 @@
+//! Redelivery: looking on the disk for backends that have something pending and are not kept in mind.
+
+use std::time::{Duration, Instant};
+
+use super::queues::{BackendQueue, QUEUES_MAX};
+use super::redelivery::Redelivery;
+use super::rows;
+use crate::notification::BackendId;
+
+/// How often the disk is asked for backends that were left out.
+const REFILL_EVERY: Duration = Duration::from_secs(10);
+
+impl Redelivery {
+    /// When to look on the disk for whoever is not kept in mind: soon if somebody was left out, and every now and then in any
+    /// case, so that nothing that is pending depends on a word that was lost.
+    pub(super) fn next_refill(&self, now: Instant) -> Instant {
+        let every = match self.queues.left_out {
+            true => REFILL_EVERY,
+            false => self.settings.retry_max.max(REFILL_EVERY),
+        };
+        self.refilled.0.map_or(now, |last| last + every)
+    }
+
+    /// Looks on the disk for backends that are not kept in mind.
+    pub(super) fn refill(&mut self) {
+        let now = Instant::now();
+        self.refilled.0 = Some(now);
+        let room = QUEUES_MAX.saturating_sub(self.queues.len());
+        let after = std::mem::take(&mut self.refilled.1);
+        let names = match rows::backends_pending(&self.reading, &after, room) {
+            Ok(names) => names,
+            Err(error) => return log::error!("the outbox cannot be read: {error}"),
+        };
+        self.queues.left_out = names.len() == room;
+        if self.queues.left_out {
+            self.refilled.1 = names.last().cloned().unwrap_or_default();
+        }
+        for (n, name) in names.iter().enumerate() {
+            let Ok(backend) = BackendId::parse(name) else {
+                continue;
+            };
+            let idle = |queue: &mut BackendQueue| queue.flights == 0 && queue.is_unscheduled();
+            if self.queues.get(&backend).is_none_or(idle) {
+                self.queues.open(&backend);
+                // One after another: most of them are likely to be away.
+                self.queues
+                    .wake_by(&backend, now + Duration::from_millis(n as u64));
+            }
+        }
+    }
+}
