@@ -201,10 +201,10 @@ fn guessed_tokens_slow_no_provider_and_fill_no_log() {
 
 #[test]
 fn the_admin_port_takes_no_hostile_request() {
-    let relay = Relay::with(&tokens());
+    let relay = Relay::with(&format!("[http]\nmax_body = \"256KiB\"\n{}", tokens()));
     let steady = Steady::start(&relay);
     for (name, request, status) in refused() {
-        // Providers may send larger bodies than anybody has a reason to send here.
+        // The limit here is 512 KiB and twice http.max_body: as much as providers may send by default.
         let mut http = RawHttp::connect(relay.ready().admin);
         http.send(&request);
         let answer = http
