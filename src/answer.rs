@@ -52,15 +52,23 @@ pub struct Answer {
     responder: Responder,
     forms: Arc<AnswerForms>,
     id: NotificationId,
+    ok_body: Option<Vec<u8>>,
 }
 
 impl Answer {
-    /// The answer to the request that became the notification `id`.
-    pub fn new(responder: Responder, forms: Arc<AnswerForms>, id: NotificationId) -> Self {
+    /// The answer to the request that became the notification `id`. `ok_body` takes the place of the body of `ok` where that
+    /// has values of the request in it.
+    pub fn new(
+        responder: Responder,
+        forms: Arc<AnswerForms>,
+        id: NotificationId,
+        ok_body: Option<Vec<u8>>,
+    ) -> Self {
         Self {
             responder,
             forms,
             id,
+            ok_body,
         }
     }
 
@@ -70,6 +78,7 @@ impl Answer {
             responder,
             forms,
             id,
+            ok_body,
         } = self;
         // Counted first: a client that has read the answer finds it in the metrics.
         forms.metrics.answered(outcome);
@@ -79,9 +88,13 @@ impl Answer {
         } else {
             &forms.fail
         };
-        responder.answer(&form.with_head(format_args!(
+        let mut reply = form.with_head(format_args!(
             "X-Payrelay-Id: {id}\r\nX-Payrelay-Outcome: {word}\r\n"
-        )));
+        ));
+        if let (true, Some(body)) = (outcome.is_ok(), ok_body) {
+            reply.body = body;
+        }
+        responder.answer(&reply);
         log::debug!("{id} for {}: {word}", forms.route);
     }
 }

@@ -17,6 +17,7 @@
 //! | [`relay`] | the only file that wires modules together: start order, stop order, reload |
 //! | [`edge`] | the HTTP front end: a thread for each connection, strict framing, deadlines, the right to answer |
 //! | [`http`] | what a provider's request comes to; the tiny_http pool and the link to it |
+//! | [`request`] | a request as it is looked into: forms, JSON, XML, headers, and selectors. Pure |
 //! | [`verify`] | whether a callback is a provider's own. Pure |
 //! | [`answer`] | how an outcome is answered, by the route's `ok` and `fail` |
 //! | [`delivery`] | which requests wait for which notification until when, and which events are settled |
@@ -74,6 +75,7 @@ pub mod notification;
 pub mod outbox;
 pub mod peers;
 pub mod relay;
+pub mod request;
 pub mod session;
 pub mod systemd;
 pub mod thread;

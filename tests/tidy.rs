@@ -23,8 +23,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("envelope", &["notification"]),
     ("trace", &["notification", "envelope", "timeline"]),
     ("metrics", &["notification", "heartbeat"]),
-    ("verify", &[]),
-    ("config", &["notification", "peers", "verify"]),
+    ("request", &[]),
+    ("verify", &["request"]),
+    ("config", &["notification", "peers", "request", "verify"]),
     ("logging", &["notification", "thread", "log_once", "heartbeat", "config"]),
     ("tls", &["config"]),
     ("listener", &["thread", "log_once", "heartbeat"]),
@@ -35,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dispatcher", &["notification", "envelope", "bus", "session"]),
     ("outbox", &["notification", "thread", "log_once", "heartbeat", "timeline", "envelope", "metrics", "config", "bus", "session", "dispatcher"]),
     ("delivery", &["notification", "thread", "heartbeat", "envelope", "trace", "metrics", "answer", "bus", "session", "dispatcher", "outbox"]),
-    ("http", &["notification", "peers", "thread", "fds", "log_once", "heartbeat", "metrics", "verify", "config", "edge", "answer", "session", "delivery"]),
+    ("http", &["notification", "peers", "thread", "fds", "log_once", "heartbeat", "metrics", "request", "verify", "config", "edge", "answer", "session", "delivery"]),
     ("admin", &["notification", "heartbeat", "peers", "log_once", "timeline", "trace", "metrics", "config", "bus", "session", "outbox", "delivery", "edge"]),
 ];
 

@@ -78,6 +78,8 @@ fn verifier(keys: &str) -> Arc<Verifier> {
 
 fn request<'a>(headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> Request<'a> {
     Request {
+        method: "POST",
+        target: "/",
         headers,
         path_id: Some("till-7"),
         query: "",

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use payrelay::config::Config;
-use payrelay::verify::{Refused, Request, RsaBits, RsaKey, Verifier, form, xml};
+use payrelay::request::{form, xml};
+use payrelay::verify::{Refused, Request, RsaBits, RsaKey, Verifier};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -41,6 +42,8 @@ impl<'a> Input<'a> {
 
     fn verify(&self, verifier: &Verifier) -> Result<(), Refused> {
         let request = Request {
+            method: "POST",
+            target: "/",
             headers: &self.headers,
             path_id: Some("till-7"),
             query: "a=1",
@@ -245,6 +248,8 @@ pub fn token(data: &[u8]) {
     let query = String::from_utf8_lossy(input.body);
     for verifier in verifiers {
         let request = Request {
+            method: "POST",
+            target: "/",
             headers: &input.headers,
             path_id: None,
             query: &query,

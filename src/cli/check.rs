@@ -16,7 +16,7 @@ Example:
 
 Exit 0 if the relay would run with it, warnings or not; 78 if not, with every error as FILE:LINE:COLUMN: KEY: what is
 wrong.
-Certificates and keys are read. Ports are not opened: whether one is in use is known only at start.
+What each route checks is said in words. Certificates and keys are read. Ports are not opened: whether one is in use is known only at start.
 With [redis] it connects to the servers, tries what the relay does there, and warns of what is missing: a right, a primary, a
 setting that costs notifications their safety. A Redis that is away is a warning: the relay runs without it.";
 
@@ -27,6 +27,11 @@ pub fn run(config: &ConfigFile) -> Result<(), Failure> {
     let certificates =
         certificates.map_err(|bad| Failure::config(format_args!("{file}: {bad}")))?;
     print(format_args!("{file}: ok\n"))?;
+    for route in &loaded.routes {
+        let what = route.verifier.as_ref().map(|verifier| verifier.describe());
+        let what = what.as_deref().unwrap_or("nothing is checked");
+        print(format_args!("route {}: {what}\n", route.name))?;
+    }
     for warning in &loaded.warnings {
         print(format_args!("warning: {warning}\n"))?; // it names its place
     }

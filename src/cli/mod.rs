@@ -20,6 +20,7 @@ mod text;
 mod tls;
 mod token;
 mod trace;
+mod verify;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -84,6 +85,9 @@ enum Command {
     /// Be a provider: post a test callback and print the answer
     #[command(after_help = send::HELP)]
     Send(send::Args),
+    /// Tell whether a route would believe a captured callback, and if not, why
+    #[command(after_help = verify::HELP)]
+    Verify(verify::Args),
     /// Look at what is stored, deliver it again, or drop it
     #[command(after_help = outbox::HELP)]
     Outbox(outbox::Args),
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
+        Command::Verify(args) => verify::run(&config, &args),
         Command::Outbox(args) => outbox::run(&config, args),
         Command::Trace(args) => trace::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),

@@ -3,10 +3,13 @@
 //! The point of every rule here is that the provider tries again exactly when it should.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::Answer;
 use super::problem::Problem;
 use super::reader::{Field, Section};
+use super::selector;
+use crate::request::Selector;
 use crate::verify::presets::{Preset, Words};
 
 /// What a provider reads as ok where nothing else is said.
@@ -107,7 +110,26 @@ fn answer((status, content_type, body): Words) -> Answer {
         status,
         content_type: content_type.to_owned(),
         body: body.as_bytes().to_vec(),
+        values: values(body),
     }
+}
+
+/// The placeholders of a body, such as `{json:/message_id}`. Other braces stand for themselves: many answers are JSON.
+fn values(body: &str) -> Vec<(Range<usize>, Selector)> {
+    const KINDS: [&str; 6] = ["query:", "form:", "param:", "json:/", "xml:", "header:"];
+    let mut found = Vec::new();
+    for (at, _) in body.match_indices('{') {
+        let rest = &body[at + 1..];
+        let Some((name, _)) = rest.split_once('}') else {
+            break;
+        };
+        if KINDS.iter().any(|kind| name.starts_with(kind))
+            && let Some(selector) = selector::of_preset(name)
+        {
+            found.push((at..at + name.len() + 2, selector));
+        }
+    }
+    found
 }
 
 fn one(
@@ -127,6 +149,10 @@ fn one(
         content_type: s
             .read("content_type", content_type)
             .unwrap_or(default.content_type),
+        values: match &body {
+            Some(body) => values(&String::from_utf8_lossy(body)),
+            None => default.values,
+        },
         body: body.unwrap_or(if no_body { Vec::new() } else { default.body }),
     };
     s.close();

@@ -40,6 +40,7 @@ pub use self::problem::Problem;
 pub use self::reload::{ReloadRefused, Reloaded};
 use crate::notification::BackendId;
 use crate::peers::Networks;
+pub use crate::request::Selector;
 use crate::verify::Verifier;
 
 /// What a text of relay.toml begins with where a person has yet to put a value: such a file is refused.
@@ -300,6 +301,8 @@ pub struct Route {
     pub forged_gets_fail: bool,
     /// Where the backend's id is.
     pub id: Selector,
+    /// What ends the id in that value: `_` in `game-01_20261128`. What follows is no part of it.
+    pub id_before: Option<String>,
     /// Where the event key is, if the route has one.
     pub event: Option<Selector>,
     /// Whether the signature covers it.
@@ -350,27 +353,6 @@ pub enum Segment {
     Id,
 }
 
-/// Where in a request a value is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// `path`: the `{id}` segment.
-    Path,
-    /// `query:NAME`: a field of the query string.
-    Query(String),
-    /// `form:NAME`: a field of an `application/x-www-form-urlencoded` body.
-    Form(String),
-    /// `json:/pointer`: RFC 6901, cut at its slashes and unescaped.
-    Json(Vec<String>),
-    /// `xml:NAME`, or `xml:NAME/NAME` for an element in another: from the root's children down.
-    Xml(Vec<String>),
-    /// `opened:/pointer`: into the JSON that the body holds sealed.
-    Opened(Vec<String>),
-    /// `header:NAME`, in lower case.
-    Header(Vec<String>),
-    /// What the check of the signature itself found. No file says so; a preset may.
-    OfSignature,
-}
-
 /// What a provider is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -380,6 +362,8 @@ pub struct Answer {
     pub content_type: String,
     /// The body, at most 16 KiB.
     pub body: Vec<u8>,
+    /// Where in the body a value of the request stands in place of what is there: `{json:/id}`.
+    pub values: Vec<(std::ops::Range<usize>, Selector)>,
 }
 
 /// A text that is never shown: not by `Debug`, not in a log, not in an error.

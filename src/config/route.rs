@@ -12,9 +12,10 @@ use super::reader::{Field, Section};
 use super::selector::{self, BadSelector, headers};
 use super::values::networks;
 use super::verify::{BadVerify, Check, Said, verify};
-use super::{Methods, PathTemplate, Route, Segment, Selector};
+use super::{Methods, PathTemplate, Route, Segment};
+use crate::request::Selector;
+use crate::verify::Verifier;
 use crate::verify::presets::Scheme;
-use crate::verify::{Place, Verifier};
 
 /// The most routes.
 const ROUTES_MAX: usize = 1000;
@@ -74,15 +75,24 @@ impl Reading {
         let preset = check.preset();
         let guard = Guard::new(&mut s, &check);
         let id = id(&mut s, path_field.as_ref(), path.as_ref(), &guard);
+        let id_before = s.read("id_before", id_before);
         let event = event(&mut s, &check, &guard);
         let event_proven = check.verifier().zip(event.as_ref());
-        let event_proven = event_proven.is_some_and(|(verifier, event)| covers(verifier, event));
+        let event_proven = event_proven.is_some_and(|(verifier, event)| verifier.covers(event));
         let forward_headers = s.read("forward_headers", headers).unwrap_or_else(|| {
             let names = preset.map_or(&[][..], |preset| preset.forward_headers);
             names.iter().map(|&name| name.to_owned()).collect()
         });
         let allow = s.read("allow", networks).unwrap_or_default();
-        let methods = s.read("methods", methods).unwrap_or(POST);
+        let methods =
+            s.read("methods", methods)
+                .unwrap_or(match preset.map(|preset| preset.scheme) {
+                    Some(Scheme::Signed(preset)) => Methods {
+                        post: preset.methods.contains(&"POST"),
+                        get: preset.methods.contains(&"GET"),
+                    },
+                    _ => POST,
+                });
         let proof = answer::proof(&mut s, methods.get);
         let (ok, fail) = answer::both(&mut s, preset);
         s.close();
@@ -95,6 +105,7 @@ impl Reading {
             methods,
             proof,
             id,
+            id_before,
             event,
             event_proven,
             forward_headers,
@@ -220,7 +231,7 @@ impl<'c> Guard<'c> {
         }
         let covered = self
             .verifier
-            .is_none_or(|verifier| covers(verifier, &selector));
+            .is_none_or(|verifier| verifier.covers(&selector));
         if !covered && !self.allow_unsigned {
             return Err(Problem::Selector(BadSelector::Unsigned));
         }
@@ -231,18 +242,6 @@ impl<'c> Guard<'c> {
         }
         Ok(Some(selector))
     }
-}
-
-fn covers(verifier: &Verifier, selector: &Selector) -> bool {
-    verifier.covers(match selector {
-        Selector::Path | Selector::OfSignature => Place::Path,
-        Selector::Query(name) => Place::Query(name),
-        Selector::Form(name) => Place::Form(name),
-        Selector::Json(pointer) => Place::Json(pointer),
-        Selector::Opened(pointer) => Place::Opened(pointer),
-        Selector::Xml(_) => Place::Xml,
-        Selector::Header(names) => Place::Header(names),
-    })
 }
 
 fn id(
@@ -332,6 +331,14 @@ fn is_a_name_of(given: &Option<Selector>, own: &Option<Selector>) -> bool {
         }
         _ => false,
     }
+}
+
+fn id_before(field: &Field<'_>) -> Result<String, Problem> {
+    let text = field.text("a string")?;
+    let right = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    right
+        .then(|| text.to_owned())
+        .ok_or(BadVerify::Before.into())
 }
 
 fn is_name(text: &str) -> bool {

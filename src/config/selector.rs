@@ -4,12 +4,15 @@
 
 use std::fmt;
 
-use super::Selector;
 use super::problem::{BadHeader, Problem};
 use super::reader::Field;
+use crate::request::Selector;
 
 /// The longest name or pointer in a selector, in bytes.
 const NAME_BYTES_MAX: usize = 256;
+
+/// The most values of which an event key is made.
+const EVENT_PARTS_MAX: usize = 8;
 
 /// The longest header name, in bytes.
 const HEADER_BYTES_MAX: usize = 128;
@@ -109,6 +112,17 @@ pub fn selector(field: &Field<'_>) -> Result<Selector, Problem> {
 
 /// Reads an `event` key; `none` takes away what the preset has.
 pub fn event(field: &Field<'_>) -> Result<Option<Selector>, Problem> {
+    if let Ok(fields) = field.list("a list of strings", EVENT_PARTS_MAX) {
+        let parts: Vec<_> = fields
+            .iter()
+            .filter_map(|field| field.read(event))
+            .collect();
+        let parts: Option<Vec<Selector>> = parts.into_iter().collect();
+        return match parts.filter(|parts| !parts.is_empty()) {
+            Some(parts) => Ok(Some(Selector::All(parts))),
+            None => Err(Problem::Selector(BadSelector::EventFromPath)),
+        };
+    }
     match field.text("a string")? {
         "none" => Ok(None),
         text => match parse(text).map_err(Problem::Selector)? {
@@ -120,17 +134,29 @@ pub fn event(field: &Field<'_>) -> Result<Option<Selector>, Problem> {
 
 /// What a preset says where a file would; `None` if it says it wrongly, which a test would find.
 pub fn of_preset(text: &str) -> Option<Selector> {
-    parse(text).ok()
+    match text.contains(' ') {
+        true => text
+            .split(' ')
+            .map(of_preset)
+            .collect::<Option<_>>()
+            .map(Selector::All),
+        false => parse(text).ok(),
+    }
 }
 
 fn parse(text: &str) -> Result<Selector, BadSelector> {
     if text == "path" {
         return Ok(Selector::Path);
     }
+    if let Some((outer, inner)) = text.rsplit_once(">/") {
+        let inner = pointer(&format!("/{inner}"))?;
+        return Ok(Selector::Inner(Box::new(parse(outer)?), inner));
+    }
     let (kind, rest) = text.split_once(':').ok_or(BadSelector::Kind)?;
     match kind {
         "query" => name(rest).map(Selector::Query),
         "form" => name(rest).map(Selector::Form),
+        "param" => name(rest).map(Selector::Param),
         "json" => pointer(rest).map(Selector::Json),
         "xml" => elements(rest).map(Selector::Xml),
         "opened" => pointer(rest).map(Selector::Opened),

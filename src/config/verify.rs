@@ -4,6 +4,7 @@
 
 mod custom_hmac;
 mod keys;
+mod signed;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use super::selector::header_name;
 use super::spelling;
 use super::units::{DAY, SECOND};
 use super::values::duration;
-use crate::verify::presets::{self, PRESETS, Preset, Scheme};
+use crate::verify::presets::{self, Preset, Scheme};
 use crate::verify::{
-    Adyen, Alipay, ApiV3Key, BadMessage, Digest, Engine, MacKey, NONE, RsaBits, RsaKey, Token,
-    TokenPlace, Url, Verifier, WechatpayV2, WechatpayV3,
+    Adyen, Alipay, ApiV3Key, BadMessage, BadText, Digest, Engine, MacKey, NONE, RsaBits, RsaKey,
+    Token, TokenPlace, Url, Verifier, WechatpayV2, WechatpayV3,
 };
 
 /// Stripe, Paddle, Standard Webhooks and WeChat Pay all say five minutes.
@@ -35,7 +36,7 @@ const SECRET_BYTES_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The keys of a route that belong to one kind of check or another.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "secrets",
     "keys",
     "allow_sha1",
@@ -43,6 +44,7 @@ const KEYS: [&str; 8] = [
     "tolerance",
     "url",
     "hmac",
+    "signed",
     "token",
 ];
 
@@ -72,6 +74,14 @@ pub enum BadVerify {
     UrlId,
     /// Not a message template.
     Message(BadMessage),
+    /// Not a text that is signed.
+    SignedText(BadText),
+    /// Not what ends an id.
+    Before,
+    /// Not where fields come from.
+    Shape,
+    /// `fields` without `{fields}`, or the other way round.
+    Fields,
     /// Not the place of a token.
     TokenPlace,
     /// A text of the `hmac` table is empty, too long or has control characters.
@@ -93,7 +103,7 @@ impl fmt::Display for BadVerify {
                     write!(f, "did you mean \"{meant}\"? ")?;
                 }
                 write!(f, "allowed: \"{NONE}\"")?;
-                PRESETS.iter().try_for_each(|preset| write!(f, ", \"{}\"", preset.name))
+                presets::all().try_for_each(|preset| write!(f, ", \"{}\"", preset.name))
             }
             Self::NoUse { of, takes } if takes.is_empty() => {
                 write!(f, "has no meaning with verify = \"{of}\"; remove it, or set verify")
@@ -113,6 +123,13 @@ impl fmt::Display for BadVerify {
             ),
             Self::UrlId => f.write_str("{id} stands for the id in the path, and this route's path has none"),
             Self::Message(bad) => bad.fmt(f),
+            Self::SignedText(bad) => bad.fmt(f),
+            Self::Before => f.write_str("1 to 16 printable ASCII characters are needed, such as \"_\""),
+            Self::Shape => f.write_str(
+                "allowed: \"query\", \"form\", \"param\" (the query if there is no body, else the form), \"xml\", \"json\", \
+                 \"json:/pointer\", or the place of a text that is JSON, such as \"form:data\"",
+            ),
+            Self::Fields => f.write_str("fields says what {fields} in text stands for: one is there, and the other is not"),
             Self::TokenPlace => f.write_str("allowed: \"header:NAME\", \"query:NAME\", \"basic\""),
             Self::Text => write!(f, "1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed"),
             Self::Separator => f.write_str("one printable ASCII character is needed, such as \",\""),
@@ -199,8 +216,7 @@ fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
         return Ok(None);
     }
     presets::named(text).map(Some).ok_or_else(|| {
-        let known: Vec<_> = PRESETS
-            .iter()
+        let known: Vec<_> = presets::all()
             .map(|preset| preset.name)
             .chain([NONE])
             .collect();
@@ -246,6 +262,8 @@ fn engine(
             (engine().map(Engine::Hmac), takes)
         }
         Scheme::CustomHmac => custom_hmac::read(s, path),
+        Scheme::Signed(preset) => signed::of_preset(s, preset),
+        Scheme::CustomSigned => signed::read(s),
         Scheme::Token => {
             let keys = secrets(s, |text| {
                 MacKey::from_text(Digest::Sha256.algorithm(), text)

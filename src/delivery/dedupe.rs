@@ -172,6 +172,7 @@ mod tests {
                 Responder::used(),
                 super::super::tests::forms(&Metrics::new()),
                 IdMint::new(0).mint(0),
+                None,
             ),
         }
     }

@@ -83,7 +83,7 @@ impl House {
             head: Vec::new(),
             body: Vec::new(),
         };
-        let answer = Answer::new(responder, forms(&self.metrics), notification.id);
+        let answer = Answer::new(responder, forms(&self.metrics), notification.id, None);
         self.delivery.deliver(notification, answer);
         client
     }

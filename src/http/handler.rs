@@ -8,14 +8,13 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::refusal::Refusal;
 use super::request::RequestView;
 use super::route::{self, Found, Route, Routes};
-use super::select::Parts;
 use crate::answer::Answer;
-use crate::config::Selector;
 use crate::delivery::Delivery;
 use crate::edge::Responder;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
 use crate::peers::{Failures, Judged};
+use crate::request::{Parts, Selector};
 use crate::session::token::Access;
 use crate::verify::{self, Believed};
 
@@ -45,8 +44,10 @@ impl RequestHandler {
                 }
                 responder.answer(&refusal.reply());
             }
-            Ok((route, notification)) => {
-                let answer = Answer::new(responder, Arc::clone(&route.answers), notification.id);
+            Ok(taken) => {
+                let notification = taken.notification;
+                let answers = Arc::clone(&taken.route.answers);
+                let answer = Answer::new(responder, answers, notification.id, taken.ok_body);
                 self.delivery.deliver(notification, answer);
             }
         }
@@ -123,7 +124,7 @@ impl RequestHandler {
         routes: &'r Routes,
         request: &RequestView<'_>,
         body: Vec<u8>,
-    ) -> Result<(&'r Arc<Route>, Notification), Refusal> {
+    ) -> Result<Taken<'r>, Refusal> {
         let target = request.target;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Found { route, id } = routes.find(path).ok_or(Refusal::NoRoute)?;
@@ -150,11 +151,13 @@ impl RequestHandler {
             opened: opened.as_ref(),
         };
         let backend = parts.select(&route.id).map_err(Refusal::NoId)?;
-        let backend = BackendId::parse(&backend).map_err(|bad| Refusal::BadId(bad.to_string()))?;
+        let backend = route.id_part(&backend);
+        let backend = BackendId::parse(backend).map_err(|bad| Refusal::BadId(bad.to_string()))?;
         if !self.access.read().allows(&backend) {
             return Err(Refusal::NotAllowed);
         }
         let event = event(route, &parts, believed);
+        let ok_body = route.ok_body_for(&parts);
         let notification = Notification {
             id: self.mint.mint(at_unix_ms),
             backend,
@@ -171,8 +174,20 @@ impl RequestHandler {
             head: route.head(request, path, query),
             body,
         };
-        Ok((route, notification))
+        Ok(Taken {
+            route,
+            notification,
+            ok_body,
+        })
     }
+}
+
+/// A request that has become a notification.
+struct Taken<'r> {
+    route: &'r Arc<Route>,
+    notification: Notification,
+    /// What is answered if it is safe, where that has values of the request in it.
+    ok_body: Option<Vec<u8>>,
 }
 
 /// The event key, if there is one.

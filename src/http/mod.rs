@@ -14,7 +14,6 @@
 //! | `head` | the head of a request as it goes to a worker. Pure |
 //! | `request` | a request as it is judged, and what of it waits beside the link |
 //! | `route` | `[[route]]`, prepared |
-//! | `select` | finding a value in a request. Pure |
 //! | `refusal` | why a request makes no notification, and the answer to it |
 
 mod forged;
@@ -25,7 +24,6 @@ mod pool;
 mod refusal;
 mod request;
 mod route;
-mod select;
 #[cfg(test)]
 mod tests;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::route::Route;
-use super::select::Missing;
 use crate::edge::Reply;
+use crate::request::Missing;
 
 /// Why a request made no notification.
 #[derive(Debug)]

@@ -3,23 +3,27 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
 use super::forged::Complaints;
 use super::request::{NOT_ASCII_HEADER, RequestView};
-use super::select::Missing;
 use crate::answer::{AnswerForms, PreparedReply};
-use crate::config::{self, Methods, Segment, Selector};
+use crate::config::{self, Methods, Segment};
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
 use crate::peers::Networks;
+use crate::request::{Missing, Parts, Selector};
 use crate::verify::{self, Believed, Refused, Verifier};
 
 /// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
 /// stays within its limit.
 const EVENT_KEY_BYTES_MAX: usize = 128;
+
+/// The longest value of a request that is given back in an answer, in bytes.
+const VALUE_BYTES_MAX: usize = 256;
 
 /// All routes, in the file's order.
 #[derive(Debug)]
@@ -40,9 +44,12 @@ pub struct Route {
     complaints: Complaints,
     no_event_key: LogOnce,
     pub id: Selector,
+    id_before: Option<String>,
     pub event: Option<Selector>,
     pub event_proven: bool,
     forward_headers: Vec<String>,
+    /// Where values of the request stand in the body of `ok`.
+    ok_values: Vec<(Range<usize>, Selector)>,
 }
 
 impl fmt::Debug for Route {
@@ -96,6 +103,7 @@ fn matches<'p>(segments: &[Segment], path: &'p str) -> Option<Option<&'p str>> {
 impl Route {
     fn new(route: &config::Route, metrics: &Metrics) -> Self {
         Self {
+            ok_values: route.ok.values.clone(),
             answers: Arc::new(AnswerForms {
                 route: Arc::clone(&route.name),
                 ok: prepare(&route.ok),
@@ -111,6 +119,7 @@ impl Route {
             complaints: Complaints::default(),
             no_event_key: LogOnce::new(),
             id: route.id.clone(),
+            id_before: route.id_before.clone(),
             event: route.event.clone(),
             event_proven: route.event_proven,
             forward_headers: route.forward_headers.clone(),
@@ -133,6 +142,8 @@ impl Route {
             return Ok(Believed::default());
         };
         let request = verify::Request {
+            method: request.method,
+            target: request.target,
             headers: request.headers,
             path_id,
             query,
@@ -160,6 +171,38 @@ impl Route {
                 || self.event.as_ref().is_some_and(selects)
                 || verifier.is_some_and(|verifier| verifier.reads_header(name))
         })
+    }
+
+    /// The backend's id in `found`, which may have more after it.
+    pub fn id_part<'f>(&self, found: &'f str) -> &'f str {
+        let end = self
+            .id_before
+            .as_deref()
+            .and_then(|end| found.split_once(end));
+        end.map_or(found, |(id, _)| id)
+    }
+
+    /// The body of `ok` for the request of `parts`, if it has values of it.
+    ///
+    /// A value that could be more than a value there (a quote, markup) is left out, and so is one that is not found.
+    pub fn ok_body_for(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
+        if self.ok_values.is_empty() {
+            return None;
+        }
+        let template = &self.answers.ok.body;
+        let mut body = Vec::with_capacity(template.len());
+        let mut from = 0;
+        for (range, selector) in &self.ok_values {
+            body.extend_from_slice(&template[from..range.start]);
+            let value = parts.value(selector).unwrap_or_default();
+            let is_plain = |b: &u8| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b);
+            if value.len() <= VALUE_BYTES_MAX && value.iter().all(is_plain) {
+                body.extend_from_slice(&value);
+            }
+            from = range.end;
+        }
+        body.extend_from_slice(&template[from..]);
+        Some(body)
     }
 
     /// What is allowed, as the header Allow has it.

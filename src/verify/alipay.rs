@@ -1,9 +1,9 @@
 //! The engine `alipay`: an RSA signature over the sorted fields of a form, in the bytes that the form says once decoded.
 
 use super::fields::{Fields, Known, Text};
-use super::form;
 use super::keys::{RsaHash, RsaKey, unbase64};
 use super::{Refused, Request};
+use crate::request::form;
 
 /// The fields of Alipay's notifications of payments, refunds and agreements. The signature is never in the text;
 /// `sign_type` is in some.
@@ -112,12 +112,7 @@ pub struct Alipay {
 impl Alipay {
     /// Whether one of the keys signed the form.
     pub(super) fn verify(&self, request: &Request<'_>) -> Result<(), Refused> {
-        const BAD_ESCAPE: Refused = Refused::Malformed("its form has a % without two digits");
-        let decoded = form::fields(request.readable_body()?).map(|(name, value)| {
-            let name = form::decode(name).ok_or(BAD_ESCAPE)?;
-            Ok((name, form::decode(value).ok_or(BAD_ESCAPE)?))
-        });
-        let fields = Fields::new(decoded)?;
+        let fields = fields(request)?;
         let sign_type = fields.get(b"sign_type");
         let hash = match sign_type {
             None | Some(b"RSA2") => RsaHash::Sha256,
@@ -140,10 +135,10 @@ impl Alipay {
                 .iter()
                 .any(|key| key.verifies(hash, &digest, &sign))
         };
-        let mut text = fields.text(false, |name| !matches!(name, b"sign" | b"sign_type"));
+        let mut text = without_type(&fields);
         if !signed(&text) {
             // Some kinds of notification are signed with it.
-            text = fields.text(false, |name| name != b"sign");
+            text = fields.text(false, "&", |name| name != b"sign");
             if sign_type.is_none() || !signed(&text) {
                 return Err(Refused::Mismatch);
             }
@@ -155,4 +150,21 @@ impl Alipay {
 /// Whether the form field called `name` is a part of the message.
 pub(super) fn signs(name: &str) -> bool {
     !matches!(name, "sign" | "sign_type")
+}
+
+fn fields<'r>(request: &Request<'r>) -> Result<Fields<'r>, Refused> {
+    const BAD_ESCAPE: Refused = Refused::Malformed("its form has a % without two digits");
+    Fields::new(form::fields(request.readable_body()?).map(|(name, value)| {
+        let name = form::decode(name).ok_or(BAD_ESCAPE)?;
+        Ok((name, form::decode(value).ok_or(BAD_ESCAPE)?))
+    }))
+}
+
+fn without_type(fields: &Fields<'_>) -> Text {
+    fields.text(false, "&", |name| !matches!(name, b"sign" | b"sign_type"))
+}
+
+/// The text that `request` should have been signed as.
+pub(super) fn explain(request: &Request<'_>) -> Result<Vec<u8>, Refused> {
+    Ok(without_type(&fields(request)?).bytes)
 }

@@ -19,9 +19,7 @@ mod tests;
 use std::borrow::Cow;
 
 use super::Refused;
-
-/// The most fields; providers send about forty.
-pub const FIELDS_MAX: usize = 256;
+use crate::request::FIELDS_MAX;
 
 /// The most places in one text where a field could begin. Fields and what looks like fields in values.
 const STARTS_MAX: usize = 2 * FIELDS_MAX;
@@ -74,6 +72,11 @@ impl<'a> Fields<'a> {
         Ok(Self(all))
     }
 
+    /// Every field.
+    pub fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
+        self.0.iter()
+    }
+
     /// The value of the field called `name`.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let at = self
@@ -83,8 +86,8 @@ impl<'a> Fields<'a> {
         Some(&self.0[at].1)
     }
 
-    /// The text over the fields whose names `signs` picks.
-    pub fn text(&self, skips_empty: bool, signs: impl Fn(&[u8]) -> bool) -> Text {
+    /// The text over the fields whose names `signs` picks, `join` between them.
+    pub fn text(&self, skips_empty: bool, join: &str, signs: impl Fn(&[u8]) -> bool) -> Text {
         let mut bytes = Vec::with_capacity(1024);
         let mut begins = Vec::with_capacity(self.0.len());
         for (name, value) in &self.0 {
@@ -92,7 +95,7 @@ impl<'a> Fields<'a> {
                 continue;
             }
             if !begins.is_empty() {
-                bytes.push(b'&');
+                bytes.extend_from_slice(join.as_bytes());
             }
             begins.push(bytes.len());
             bytes.extend_from_slice(name);
@@ -102,6 +105,7 @@ impl<'a> Fields<'a> {
         Text {
             bytes,
             begins,
+            join: join.into(),
             skips_empty,
         }
     }
@@ -113,10 +117,21 @@ pub struct Text {
     pub bytes: Vec<u8>,
     /// Where each field begins.
     begins: Vec<usize>,
+    join: Box<str>,
     skips_empty: bool,
 }
 
 impl Text {
+    /// A text of values without names.
+    pub fn of_values(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            begins: Vec::new(),
+            join: "".into(),
+            skips_empty: true,
+        }
+    }
+
     /// Whether this is the likeliest reading of the text, and the only one so likely. To be asked once the signature is
     /// right: it takes longer than that.
     ///
@@ -182,10 +197,14 @@ mod readings {
 
     /// Refuses `text` if its reading is not the one likeliest.
     pub fn check(text: &Text, known: &Known<'_>) -> Result<(), Refused> {
-        let starts = starts(&text.bytes, known)?;
+        let is_apart = &*text.join == "&";
+        let starts = match is_apart {
+            true => starts(&text.bytes, known)?,
+            false => starts_of_known(&text.bytes, known)?,
+        };
         let own = &text.begins;
         // The usual case: nothing in a value looks like a field, and every other reading has fewer fields.
-        let all_own = starts.len() == own.len();
+        let all_own = is_apart && starts.len() == own.len();
         let cut_off = |pair: &[Start<'_>]| pair[0].is_free_text && pair[1].kind == Kind::Unknown;
         if all_own && !starts.windows(2).any(cut_off) {
             return Ok(());
@@ -234,6 +253,32 @@ mod readings {
         Ok(starts)
     }
 
+    /// The same where nothing stands between two fields: only known names are taken for fields.
+    fn starts_of_known<'t>(text: &'t [u8], known: &Known<'_>) -> Result<Vec<Start<'t>>, Refused> {
+        let mut starts = Vec::with_capacity(48);
+        let always = known.always.iter().map(|name| (name, Kind::Always));
+        let sometimes = known.sometimes.iter().map(|name| (name, Kind::Sometimes));
+        let names: Vec<_> = always.chain(sometimes).collect();
+        for at in 0..text.len() {
+            for (name, kind) in &names {
+                if text[at..].starts_with(name.as_bytes())
+                    && text.get(at + name.len()) == Some(&b'=')
+                {
+                    if starts.len() == STARTS_MAX {
+                        return Err(Refused::TooMany("fields in values"));
+                    }
+                    starts.push(Start {
+                        at,
+                        name: &text[at..at + name.len()],
+                        kind: *kind,
+                        is_free_text: known.free_text.contains(name),
+                    });
+                }
+            }
+        }
+        Ok(starts)
+    }
+
     fn likelihood_of(starts: &[Start<'_>], own: &[usize]) -> Option<Likelihood> {
         let mut sum = Likelihood::default();
         let mut last: Option<usize> = None;
@@ -261,8 +306,9 @@ mod readings {
                 let Some((likelihood, readings)) = *known else {
                     continue;
                 };
-                let is_empty = before.at + before.name.len() + 2 == start.at;
-                if before.name >= start.name || (text.skips_empty && is_empty) {
+                let is_empty = before.at + before.name.len() + 1 + text.join.len() == start.at;
+                let overlaps = before.at + before.name.len() >= start.at;
+                if before.name >= start.name || overlaps || (text.skips_empty && is_empty) {
                     continue;
                 }
                 let likelihood = likelihood

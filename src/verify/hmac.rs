@@ -195,6 +195,18 @@ impl Message {
         apart.then_some(Self(parts)).ok_or(BadMessage::Seam)
     }
 
+    /// The template as it was written.
+    pub fn words(&self) -> String {
+        let word = |part: &Part| match part {
+            Part::Literal(text) => text.to_string(),
+            Part::Timestamp => "{timestamp}".to_owned(),
+            Part::Id => "{id}".to_owned(),
+            Part::Url => "{url}".to_owned(),
+            Part::Body => "{body}".to_owned(),
+        };
+        self.0.iter().map(word).collect()
+    }
+
     /// Whether `{timestamp}` is in it.
     pub fn has_timestamp(&self) -> bool {
         self.0.contains(&Part::Timestamp)
@@ -390,25 +402,38 @@ impl Hmac {
         }
     }
 
-    fn signature(&self, key: &MacKey, given: &Given<'_>, request: &Request<'_>) -> String {
-        let mut mac = key.begin();
+    /// The text that `request` should have been signed as.
+    pub(super) fn explain(&self, request: &Request<'_>) -> Result<Vec<u8>, Refused> {
+        let given = self.given(request)?;
+        let mut text = Vec::new();
+        self.write(&given, request, |piece| text.extend_from_slice(piece));
+        Ok(text)
+    }
+
+    /// The message, in pieces.
+    fn write(&self, given: &Given<'_>, request: &Request<'_>, mut piece: impl FnMut(&[u8])) {
         for part in &self.message.0 {
             match part {
-                Part::Literal(text) => mac.update(text.as_bytes()),
-                Part::Timestamp => mac.update(given.timestamp.as_bytes()),
-                Part::Id => mac.update(given.id.as_bytes()),
-                Part::Body => mac.update(request.body),
+                Part::Literal(text) => piece(text.as_bytes()),
+                Part::Timestamp => piece(given.timestamp.as_bytes()),
+                Part::Id => piece(given.id.as_bytes()),
+                Part::Body => piece(request.body),
                 Part::Url => {
                     if let Some(url) = &self.url {
-                        mac.update(url.before.as_bytes());
+                        piece(url.before.as_bytes());
                         if let Some(after) = &url.after {
-                            mac.update(request.path_id.unwrap_or_default().as_bytes());
-                            mac.update(after.as_bytes());
+                            piece(request.path_id.unwrap_or_default().as_bytes());
+                            piece(after.as_bytes());
                         }
                     }
                 }
             }
         }
+    }
+
+    fn signature(&self, key: &MacKey, given: &Given<'_>, request: &Request<'_>) -> String {
+        let mut mac = key.begin();
+        self.write(given, request, |piece| mac.update(piece));
         let tag = mac.sign();
         match self.encoding {
             Encoding::Hex => hex_lower(tag.as_ref()),

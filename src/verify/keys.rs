@@ -363,7 +363,7 @@ fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
     Some((Element { whole, content }, after))
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |b: u8| (b as char).to_digit(16);
     let pairs = text.as_bytes().chunks(2);
     pairs

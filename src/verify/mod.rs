@@ -8,25 +8,31 @@
 
 mod adyen;
 mod alipay;
+mod describe;
 mod fields;
-pub mod form;
 mod hmac;
 mod keys;
 pub mod presets;
+mod signed;
+pub mod signed_presets;
 #[cfg(test)]
 mod tests;
 mod token;
 mod wechatpay_v2;
 mod wechatpay_v3;
-pub mod xml;
 
 use std::fmt;
 use std::time::Duration;
+
+use crate::request::{self, Selector};
 
 pub use self::adyen::Adyen;
 pub use self::alipay::Alipay;
 pub use self::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
 pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey};
+pub use self::signed::{
+    Algorithm, BadText, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
+};
 pub use self::token::{Place as TokenPlace, Token};
 pub use self::wechatpay_v2::WechatpayV2;
 pub use self::wechatpay_v3::{ApiV3Key, WechatpayV3};
@@ -43,6 +49,10 @@ pub const NONE: &str = "none";
 /// The parts of a request that can be signed.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The path and the query, as sent.
+    pub target: &'a str,
     /// Every header, in the order sent.
     pub headers: &'a [(&'a str, &'a str)],
     /// The path's `{id}` segment as it was sent, if the route's path has one.
@@ -94,7 +104,7 @@ impl<'a> Request<'a> {
     /// # Errors
     /// It is compressed, or in parts.
     fn readable_body(&self) -> Result<&'a [u8], Refused> {
-        match body_text(self.headers, self.body) {
+        match request::body_text(self.headers, self.body) {
             Ok(body) => Ok(body),
             Err(why) => Err(Refused::Malformed(why)),
         }
@@ -184,25 +194,6 @@ pub struct Believed {
     pub event: Option<String>,
 }
 
-/// A place in a request, as selectors name them.
-#[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// The path's `{id}` segment.
-    Path,
-    /// A field of the query.
-    Query(&'a str),
-    /// A field of a form body.
-    Form(&'a str),
-    /// A pointer into a JSON body, cut at its slashes and unescaped.
-    Json(&'a [String]),
-    /// A pointer into what was opened.
-    Opened(&'a [String]),
-    /// An element of an XML body.
-    Xml,
-    /// A header, by any of these names.
-    Header(&'a [String]),
-}
-
 /// How long before and after its signature's time a request is believed; `None`: for ever.
 pub type Tolerance = Option<Duration>;
 
@@ -231,6 +222,8 @@ pub enum Engine {
     WechatpayV3(WechatpayV3),
     /// Adyen's items.
     Adyen(Adyen),
+    /// What the route's `signed` table says.
+    Signed(Box<Signed>),
     /// A password.
     Token(Token),
 }
@@ -250,31 +243,35 @@ impl Verifier {
             Engine::Adyen(engine) => engine
                 .verify(request)
                 .map(|event| Believed { event: Some(event) }),
+            Engine::Signed(engine) => engine.verify(request, now_unix_s).map(nothing_more),
             Engine::Token(engine) => engine.verify(request).map(nothing_more),
         }
     }
 
-    /// Whether what stands at `place` is covered by the signature. The path is where the provider was told to send, and what
-    /// a route may always go by; it counts as covered.
-    pub fn covers(&self, place: Place<'_>) -> bool {
-        match (place, &self.engine) {
+    /// Whether what `selector` points at is covered by the signature. The path is where the provider was told to send, and
+    /// what a route may always go by; it counts as covered.
+    pub fn covers(&self, selector: &Selector) -> bool {
+        match (selector, &self.engine) {
             // Whoever has the password may say anything.
-            (_, Engine::Token(_)) | (Place::Path, _) => true,
-            (Place::Query(_), _) => false,
-            (Place::Header(names), Engine::Hmac(engine)) => {
+            (_, Engine::Token(_)) | (Selector::Path | Selector::OfSignature, _) => true,
+            (Selector::Inner(outer, _), _) => self.covers(outer),
+            (Selector::All(all), _) => all.iter().all(|one| self.covers(one)),
+            (_, Engine::Signed(engine)) => engine.covers(selector),
+            (Selector::Query(_) | Selector::Param(_), _) => false,
+            (Selector::Header(names), Engine::Hmac(engine)) => {
                 names.iter().all(|name| engine.signs_header(name))
             }
-            (Place::Header(names), Engine::WechatpayV3(_)) => {
+            (Selector::Header(names), Engine::WechatpayV3(_)) => {
                 names.iter().all(|name| wechatpay_v3::signs_header(name))
             }
-            (Place::Header(_), _) => false,
+            (Selector::Header(_), _) => false,
             // The whole body is signed, whatever it is.
             (_, Engine::Hmac(_) | Engine::WechatpayV3(_)) => true,
-            (Place::Form(name), Engine::Alipay(_)) => alipay::signs(name),
-            (Place::Xml, Engine::WechatpayV2(_)) => true,
-            (Place::Json(pointer), Engine::Adyen(_)) => adyen::signs(pointer),
+            (Selector::Form(name), Engine::Alipay(_)) => alipay::signs(name),
+            (Selector::Xml(_), Engine::WechatpayV2(_)) => true,
+            (Selector::Json(pointer), Engine::Adyen(_)) => adyen::signs(pointer),
             (
-                Place::Form(_) | Place::Json(_) | Place::Xml | Place::Opened(_),
+                Selector::Form(_) | Selector::Json(_) | Selector::Xml(_) | Selector::Opened(_),
                 Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_),
             ) => false,
         }
@@ -286,6 +283,7 @@ impl Verifier {
         match &self.engine {
             Engine::Hmac(engine) => engine.reads_header(&name),
             Engine::WechatpayV3(_) => wechatpay_v3::reads_header(&name),
+            Engine::Signed(engine) => engine.reads_header(&name),
             Engine::Token(engine) => engine.reads_header(&name),
             Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_) => false,
         }
@@ -314,36 +312,6 @@ impl Verifier {
             _ => None,
         }
     }
-}
-
-/// `body` as selectors and engines read it: without a byte order mark.
-///
-/// # Errors
-/// By its `headers` it is compressed, or in parts; says so.
-pub fn body_text<'b>(headers: &[(&str, &str)], body: &'b [u8]) -> Result<&'b [u8], &'static str> {
-    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-    for (name, value) in headers {
-        let value = value.trim();
-        if name.eq_ignore_ascii_case("content-encoding")
-            && !value.is_empty()
-            && !value.eq_ignore_ascii_case("identity")
-        {
-            return Err(
-                "the body is compressed (Content-Encoding), and the relay does not unpack it; switch compression off \
-                 where it is sent, or unpack it in the proxy before the relay",
-            );
-        }
-        let is_multipart = value
-            .get(..10)
-            .is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
-        if name.eq_ignore_ascii_case("content-type") && is_multipart {
-            return Err(
-                "the body is multipart, in which the relay looks for nothing; let the provider send a form \
-                 (application/x-www-form-urlencoded) or JSON",
-            );
-        }
-    }
-    Ok(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body))
 }
 
 /// What a signed time counts.

@@ -5,6 +5,7 @@
 
 use super::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
 use super::keys::{BadKey, MacKey};
+use super::signed_presets::{SIGNED, SignedPreset};
 use super::{TimeUnit, Tolerance};
 
 /// What a route gets by `verify = "<name>"`, where it says nothing else itself.
@@ -35,6 +36,12 @@ impl Preset {
             Scheme::CustomHmac => &["secrets", "hmac"],
             Scheme::Token => &["secrets", "token"],
             Scheme::Alipay | Scheme::WechatpayV3 => &["keys"],
+            Scheme::CustomSigned => &["signed"],
+            Scheme::Signed(preset) => match (preset.algorithm.rsa(), preset.has_secret) {
+                (None, _) => &["secrets"],
+                (Some(_), false) => &["keys"],
+                (Some(_), true) => &["keys", "secrets"],
+            },
         }
     }
 }
@@ -49,6 +56,10 @@ pub enum Scheme {
     Hmac(&'static HmacPreset),
     /// An HMAC as the route's `hmac` table says.
     CustomHmac,
+    /// As these words say.
+    Signed(&'static SignedPreset),
+    /// As the route's `signed` table says.
+    CustomSigned,
     /// A password.
     Token,
     /// RSA over a form; `keys`.
@@ -95,7 +106,18 @@ impl KeyText {
     /// # Errors
     /// It is not.
     pub fn read(self, digest: Digest, text: &str) -> Result<MacKey, BadKey> {
-        let digest = digest.algorithm();
+        self.read_for(digest.algorithm(), text)
+    }
+
+    /// The same, for an HMAC of the crypto crate.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn read_for(
+        self,
+        digest: aws_lc_rs::hmac::Algorithm,
+        text: &str,
+    ) -> Result<MacKey, BadKey> {
         match self {
             Self::Text => MacKey::from_text(digest, text),
             Self::Hex => MacKey::from_hex(digest, text),
@@ -234,7 +256,7 @@ const SUCCESS: Words = (200, "text/plain", "success");
 const UNAVAILABLE: Words = (503, "text/plain", "fail");
 const ACCEPTED: Words = (200, "text/plain", "[accepted]");
 
-/// Every preset, in the order in which errors name them.
+/// The presets with an engine of their own; [`all`] has those of `signed` too.
 pub static PRESETS: &[Preset] = &[
     Preset {
         name: "stripe",
@@ -256,6 +278,20 @@ pub static PRESETS: &[Preset] = &[
             "webhook-id",
             "webhook-timestamp",
             "webhook-signature",
+            "svix-id",
+            "svix-timestamp",
+            "svix-signature",
+        ],
+        reads_fail: false,
+    },
+    Preset {
+        name: "svix",
+        scheme: Scheme::Hmac(&STANDARD_WEBHOOKS),
+        event: Some("header:webhook-id,svix-id"),
+        ok: SUCCESS,
+        fail: UNAVAILABLE,
+        forward_headers: &[
+            "content-type",
             "svix-id",
             "svix-timestamp",
             "svix-signature",
@@ -410,7 +446,12 @@ pub static PRESETS: &[Preset] = &[
     },
 ];
 
+/// Every preset, in the order in which errors name them.
+pub fn all() -> impl Iterator<Item = &'static Preset> {
+    PRESETS.iter().chain(SIGNED)
+}
+
 /// The preset called `name`.
 pub fn named(name: &str) -> Option<&'static Preset> {
-    PRESETS.iter().find(|preset| preset.name == name)
+    all().find(|preset| preset.name == name)
 }

@@ -1,6 +1,6 @@
 //! The engines without a socket: what HTTP would not let through, seams of messages, and keys.
 
-use super::presets::{KeyText, PRESETS, Scheme};
+use super::presets::{KeyText, Scheme};
 use super::*;
 
 /// A certificate from the test suite of WeChat Pay's SDK for Go, and its serial number.
@@ -37,6 +37,8 @@ fn stripe(secrets: &[&str]) -> Verifier {
 
 fn verify_stripe(secrets: &[&str], value: &str) -> Result<Believed, Refused> {
     let request = Request {
+        method: "POST",
+        target: "/",
         headers: &[("STRIPE-SIGNATURE", value)],
         path_id: None,
         query: "",
@@ -50,8 +52,9 @@ const TAG: &str = "d58ee9a1fc2f0a35a05c3f2aae2ad1bd9c1b6ad3b8a2d0c7b1c2a1c1d4e5f
 
 #[test]
 fn every_preset_can_be_built_and_names_itself_once() {
-    for (n, preset) in PRESETS.iter().enumerate() {
-        assert!(!PRESETS[..n].iter().any(|other| other.name == preset.name));
+    for preset in presets::all() {
+        let same = presets::all().filter(|other| other.name == preset.name);
+        assert_eq!(same.count(), 1, "{}", preset.name);
         assert_ne!(preset.name, NONE);
         if let Scheme::Hmac(hmac) = preset.scheme {
             let engine = hmac.engine(Vec::new(), None, None).expect(preset.name);
@@ -72,6 +75,8 @@ fn without_keys_nothing_verifies() {
     );
     let token = Token::new(TokenPlace::Basic, Vec::new());
     let request = Request {
+        method: "POST",
+        target: "/",
         headers: &[("authorization", "Basic ")],
         path_id: None,
         query: "",
@@ -281,6 +286,8 @@ fn the_values_of_adyen_count_where_their_names_are_and_nowhere_else() {
     };
     let verify = |body: &str| {
         let request = Request {
+            method: "POST",
+            target: "/",
             headers: &[],
             path_id: None,
             query: "",
@@ -351,6 +358,8 @@ fn an_id_may_have_dots_where_no_other_time_can_be_read() {
         let tag = base64::engine::general_purpose::STANDARD.encode(mac.sign());
         let (at, value) = (at.to_string(), format!("v1,{tag}"));
         let request = Request {
+            method: "POST",
+            target: "/",
             headers: &[
                 ("svix-id", id),
                 ("svix-timestamp", &at),
@@ -386,6 +395,8 @@ fn a_nonce_of_two_lines_is_refused_for_it_could_take_one_from_the_body() {
     };
     let verify = |nonce| {
         let request = Request {
+            method: "POST",
+            target: "/",
             headers: &[
                 ("wechatpay-timestamp", "1"),
                 ("wechatpay-nonce", nonce),
@@ -405,7 +416,7 @@ fn a_nonce_of_two_lines_is_refused_for_it_could_take_one_from_the_body() {
 #[test]
 fn elements_in_each_other_are_read_down_to_a_depth_and_no_further() {
     let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
-    let read = |depth| xml::leaves(nested(depth).as_bytes(), |_| true);
+    let read = |depth| crate::request::xml::leaves(nested(depth).as_bytes(), |_| true);
     assert_eq!(read(32), Ok(()));
-    assert_eq!(read(33), Err(xml::BadXml::TooDeep));
+    assert_eq!(read(33), Err(crate::request::xml::BadXml::TooDeep));
 }

@@ -5,9 +5,9 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::form;
 use super::keys::MacKey;
 use super::{Refused, Request};
+use crate::request::form;
 
 /// Where the token stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest as _, Md5};
 
-use super::fields::{FIELDS_MAX, Fields, Known};
+use super::fields::{Fields, Known};
 use super::keys::{MacKey, hex_upper};
-use super::xml::{self, Leaf};
 use super::{Refused, Request};
+use crate::request::FIELDS_MAX;
+use crate::request::xml::{self, Leaf};
 
 /// The fields of WeChat Pay's notifications of payments and contracts.
 const KNOWN: Known<'_> = Known {
@@ -85,23 +86,7 @@ enum Kind {
 impl WechatpayV2 {
     /// Whether one of the keys signed the document.
     pub(super) fn verify(&self, request: &Request<'_>) -> Result<(), Refused> {
-        let mut leaves = Vec::new();
-        let read = xml::leaves(request.readable_body()?, |leaf: Leaf<'_, '_>| {
-            match leaf.path {
-                [root, name] if root == "xml" && !leaf.has_attributes => {
-                    leaves.push((name.clone(), leaf.text.into_owned()));
-                    // One more than are taken is enough to see that they are too many.
-                    leaves.len() <= FIELDS_MAX
-                }
-                _ => false,
-            }
-        });
-        read.map_err(|bad| Refused::Malformed(bad.words()))?;
-        let bytes = |text: String| Cow::Owned(text.into_bytes());
-        let leaves = leaves
-            .into_iter()
-            .map(|(name, text)| Ok((bytes(name), bytes(text))));
-        let fields = Fields::new(leaves)?;
+        let fields = fields(request)?;
         let sign = fields
             .get(b"sign")
             .ok_or(Refused::Missing("element sign".into()))?;
@@ -117,7 +102,7 @@ impl WechatpayV2 {
                 ));
             }
         };
-        let text = fields.text(true, |name| name != b"sign");
+        let text = fields.text(true, "&", |name| name != b"sign");
         let mut verified = false;
         for key in &self.keys {
             let expected = signature(kind, key, &text.bytes);
@@ -146,4 +131,33 @@ fn signature(kind: Kind, key: &MacKey, text: &[u8]) -> String {
             hex_upper(mac.sign().as_ref())
         }
     }
+}
+
+fn fields(request: &Request<'_>) -> Result<Fields<'static>, Refused> {
+    let mut leaves = Vec::new();
+    let read = xml::leaves(request.readable_body()?, |leaf: Leaf<'_, '_>| {
+        match leaf.path {
+            [root, name] if root == "xml" && !leaf.has_attributes => {
+                leaves.push((name.clone(), leaf.text.into_owned()));
+                // One more than are taken is enough to see that they are too many.
+                leaves.len() <= FIELDS_MAX
+            }
+            _ => false,
+        }
+    });
+    read.map_err(|bad| Refused::Malformed(bad.words()))?;
+    let bytes = |text: String| Cow::Owned(text.into_bytes());
+    let leaves = leaves
+        .into_iter()
+        .map(|(name, text)| Ok((bytes(name), bytes(text))));
+    Fields::new(leaves)
+}
+
+/// The text that `request` should have been signed as, the key left out.
+pub(super) fn explain(request: &Request<'_>) -> Result<Vec<u8>, Refused> {
+    let mut text = fields(request)?
+        .text(true, "&", |name| name != b"sign")
+        .bytes;
+    text.extend_from_slice(b"&key=<secret>");
+    Ok(text)
 }

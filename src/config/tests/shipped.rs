@@ -21,7 +21,9 @@ fn the_shipped_file_has_every_key() {
         [outbox]\nstranger = 1\n[redis]\nurl = \"redis://db\"\nstranger = 1\n[admin]\nstranger = 1\n\
         read_tokens = [{ name = \"a\", token = \"0123456789abcdef\", stranger = 1 }]\ntoken = \"fedcba9876543210\"\n[log]\nstranger = 1\n[[route]]\npath = \"/{id}\"\n\
         stranger = 1\nok = { stranger = 1 }\nfail = { stranger = 1 }\nproof = { stranger = 1 }\nverify = \"hmac\"\nsecrets = [\"x\"]\n\
-        hmac = { header = \"X\", stranger = 1 }\n";
+        hmac = { header = \"X\", stranger = 1 }\n\
+        [[route]]\npath = \"/2/{id}\"\nverify = \"signed\"\nsecrets = [\"x\"]\n\
+        signed = { text = \"{body}\", algorithm = \"hmac-sha256\", signature = \"header:x\", stranger = 1 }\n";
     let errors = Config::parse(strangers, "relay.toml").unwrap_err();
     let tables = [
         "",
@@ -40,6 +42,7 @@ fn the_shipped_file_has_every_key() {
         "ok",
         "fail",
         "hmac",
+        "signed",
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
@@ -66,7 +69,7 @@ fn has(table: &str, key: &str) -> bool {
             "read_tokens" => {
                 line.starts_with("read_tokens = [{") && line.contains(&format!("{key} = "))
             }
-            "ok" | "fail" | "proof" | "hmac" | "tls" => {
+            "ok" | "fail" | "proof" | "hmac" | "signed" | "tls" => {
                 line.starts_with(&format!("{table} = {{")) && line.contains(&format!("{key} = "))
             }
             table => current == table && line.starts_with(&format!("{key} = ")),

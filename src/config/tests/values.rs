@@ -177,6 +177,7 @@ fn answer(status: u16, content_type: &str, body: &str) -> Answer {
         status,
         content_type: content_type.to_owned(),
         body: body.as_bytes().to_vec(),
+        values: Vec::new(),
     }
 }
 

@@ -175,7 +175,7 @@ fn text<'a>(field: &Field<'a>) -> Result<&'a str, Problem> {
     right.then_some(text).ok_or(BadVerify::Text.into())
 }
 
-fn separator(field: &Field<'_>) -> Result<char, Problem> {
+pub fn separator(field: &Field<'_>) -> Result<char, Problem> {
     let mut chars = field.text("a string")?.chars();
     match (chars.next(), chars.next()) {
         (Some(c @ ' '..='~'), None) => Ok(c),
@@ -183,7 +183,7 @@ fn separator(field: &Field<'_>) -> Result<char, Problem> {
     }
 }
 
-fn encoding(field: &Field<'_>) -> Result<Encoding, Problem> {
+pub fn encoding(field: &Field<'_>) -> Result<Encoding, Problem> {
     match field.text("a string")? {
         "hex" => Ok(Encoding::Hex),
         "hex-upper" => Ok(Encoding::HexUpper),
@@ -192,7 +192,7 @@ fn encoding(field: &Field<'_>) -> Result<Encoding, Problem> {
     }
 }
 
-fn unit(field: &Field<'_>) -> Result<TimeUnit, Problem> {
+pub fn unit(field: &Field<'_>) -> Result<TimeUnit, Problem> {
     match field.text("a string")? {
         "s" => Ok(TimeUnit::Seconds),
         "ms" => Ok(TimeUnit::Milliseconds),
@@ -208,7 +208,7 @@ fn digest(field: &Field<'_>) -> Result<Digest, Problem> {
     }
 }
 
-fn key(field: &Field<'_>) -> Result<KeyText, Problem> {
+pub fn key(field: &Field<'_>) -> Result<KeyText, Problem> {
     match field.text("a string")? {
         "text" => Ok(KeyText::Text),
         "hex" => Ok(KeyText::Hex),

@@ -9,6 +9,7 @@ mod genuine;
 mod ids;
 mod init;
 mod parts;
+mod schemes;
 mod secrets;
 mod time;
 mod too_many;

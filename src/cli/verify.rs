@@ -1,0 +1,156 @@
+//! `payrelay verify`: would this route believe a captured callback, and if not, why?
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use payrelay::config::{PathTemplate, Segment};
+use payrelay::verify::Request;
+
+use super::{ConfigFile, Failure, print};
+
+pub const HELP: &str = "\
+Examples:
+  payrelay verify --route epay --file callback.http
+  payrelay verify --route stripe --file callback.http --at 1795855399
+
+The file holds the request as it was received: the request line, the headers, an empty line, and the body to its last
+byte. Exit 0 if the route believes it, 1 if not; then the reason is printed, and the text that the route built and that
+the provider should have signed, the secret left out. Compare it with what the provider's documents say.";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The route, by its name (its path, if it has none)
+    #[arg(long, value_name = "NAME")]
+    route: String,
+    /// The captured request
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// When it was received, in seconds since 1970 [default: now]
+    #[arg(long, value_name = "SECONDS")]
+    at: Option<u64>,
+}
+
+pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
+    let loaded = config.load()?;
+    let name = &args.route;
+    let route = loaded.routes.iter().find(|route| *route.name == **name);
+    let route = route.ok_or_else(|| {
+        let names: Vec<&str> = loaded.routes.iter().map(|route| &*route.name).collect();
+        Failure::new(format_args!(
+            "no route is called {name}; there are: {}",
+            names.join(", ")
+        ))
+    })?;
+    let Some(verifier) = &route.verifier else {
+        return Err(Failure::new(format_args!(
+            "route {name} checks nothing (verify = \"none\")"
+        )));
+    };
+    let file = args.file.display();
+    let bytes =
+        fs::read(&args.file).map_err(|error| Failure::new(format_args!("{file}: {error}")))?;
+    let captured = Captured::read(&bytes).ok_or_else(|| {
+        Failure::new(format_args!(
+            "{file} is no HTTP request: a request line, headers, an empty line and the body are needed"
+        ))
+    })?;
+    let (path, query) = captured
+        .target
+        .split_once('?')
+        .unwrap_or((captured.target, ""));
+    let request = Request {
+        method: captured.method,
+        target: captured.target,
+        headers: &captured.headers,
+        path_id: path_id(&route.path, path),
+        query,
+        body: captured.body,
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let verdict = verifier.verify(&request, args.at.unwrap_or(now));
+    print(format_args!(
+        "route {name} checks: {}\n",
+        verifier.describe()
+    ))?;
+    if let Some(text) = verifier.explain(&request) {
+        print(format_args!(
+            "the signed text, as this route reads it:\n{}\n",
+            shown(&text)
+        ))?;
+    }
+    match verdict {
+        Ok(_) => print(format_args!("genuine\n")),
+        Err(refused) => Err(Failure::new(format_args!(
+            "not genuine ({}): {refused}",
+            refused.word()
+        ))),
+    }
+}
+
+/// A request in a file.
+struct Captured<'f> {
+    method: &'f str,
+    target: &'f str,
+    headers: Vec<(&'f str, &'f str)>,
+    body: &'f [u8],
+}
+
+impl<'f> Captured<'f> {
+    /// Lines may end in CRLF or LF: editors change that, and only the body is signed byte for byte.
+    fn read(bytes: &'f [u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut lines = Vec::new();
+        loop {
+            let end = rest.iter().position(|&b| b == b'\n')?;
+            let line = str::from_utf8(&rest[..end]).ok()?.trim_end_matches('\r');
+            rest = &rest[end + 1..];
+            if line.is_empty() {
+                break;
+            }
+            lines.push(line);
+        }
+        let (first, headers) = lines.split_first()?;
+        let mut words = first.split(' ');
+        let (method, target) = (words.next()?, words.next()?);
+        let header = |line: &&'f str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name, value.trim()))
+        };
+        Some(Self {
+            method,
+            target,
+            headers: headers.iter().map(header).collect::<Option<_>>()?,
+            body: rest,
+        })
+    }
+}
+
+/// The segment of `path` where the route has `{id}`.
+fn path_id<'p>(template: &PathTemplate, path: &'p str) -> Option<&'p str> {
+    let at = template
+        .segments
+        .iter()
+        .position(|segment| *segment == Segment::Id)?;
+    path.strip_prefix('/')?.split('/').nth(at)
+}
+
+/// Bytes as they can be printed; what is no UTF-8, and every control character but a line end, as an escape.
+fn shown(text: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => out.push('\n'),
+                c if c.is_control() => out.extend(c.escape_default()),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            out += &format!("\\x{byte:02x}");
+        }
+    }
+    out
+}

@@ -1,0 +1,115 @@
+//! The text that is signed, as a template.
+
+use std::fmt;
+
+use super::Algorithm;
+use crate::request::Selector;
+
+/// A text with placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(pub Vec<Part>);
+
+/// A part of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Itself.
+    Literal(Box<str>),
+    /// The sorted fields.
+    Fields,
+    /// The body.
+    Body,
+    /// The CRC-32 of the body, in decimal.
+    BodyCrc32,
+    /// The secret.
+    Secret,
+    /// The MD5 of the secret, in lower-case hex.
+    SecretMd5,
+    /// The method.
+    Method,
+    /// Path and query.
+    Target,
+    /// The time.
+    Timestamp,
+    /// A value; `true`: it may be missing.
+    Value(Selector, bool),
+    /// The values of these parts, sorted, one after the other.
+    Ordered(Vec<Part>),
+}
+
+/// Why a text is no template for a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadText {
+    /// Braces around something unknown.
+    Unknown,
+    /// Neither body, fields nor a value is in it.
+    Nothing,
+    /// `{fields}` or `{body}` is there twice.
+    Twice,
+    /// No `{secret}`, and the algorithm has no key.
+    NoSecret,
+}
+
+impl fmt::Display for BadText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => {
+                "a placeholder is one of {fields} {body} {body|crc32} {secret} {secret|md5} {method} {target} {timestamp} \
+                 {header:NAME} {query:NAME} {form:NAME} {json:/pointer} {xml:NAME}, with ? before the } if it may be missing, \
+                 or {ordered(secret,json:/a,…)}"
+            }
+            Self::Nothing => "nothing of the payment would be signed; {fields}, {body} or a value is needed",
+            Self::Twice => "{fields} and {body} may be there once",
+            Self::NoSecret => "a digest of a text without {secret} can be made by anybody",
+        })
+    }
+}
+
+impl std::error::Error for BadText {}
+
+impl Template {
+    /// Every part, those of `{ordered(…)}` too.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.0.iter().flat_map(|part| match part {
+            Part::Ordered(parts) => parts.iter(),
+            other => std::slice::from_ref(other).iter(),
+        })
+    }
+
+    /// Whether `part` is in it.
+    pub fn has(&self, part: &Part) -> bool {
+        self.parts().any(|its| its == part)
+    }
+
+    /// Refuses a text that protects nothing.
+    ///
+    /// # Errors
+    /// It does not; says why.
+    pub fn check(&self, algorithm: Algorithm) -> Result<(), BadText> {
+        let is_said = |part: &Part| {
+            matches!(
+                part,
+                Part::Fields | Part::Body | Part::BodyCrc32 | Part::Value(..)
+            )
+        };
+        if !self.parts().any(is_said) {
+            return Err(BadText::Nothing);
+        }
+        let times = |part: &Part| self.parts().filter(|its| *its == part).count();
+        if times(&Part::Fields) > 1 || times(&Part::Body) > 1 {
+            return Err(BadText::Twice);
+        }
+        let has_secret = self.has(&Part::Secret) || self.has(&Part::SecretMd5);
+        if algorithm.rsa().is_none() && !algorithm.is_hmac() && !has_secret {
+            return Err(BadText::NoSecret);
+        }
+        Ok(())
+    }
+
+    /// Two neighbours between which nothing tells where one ends: the provider's fault, and worth a warning.
+    pub fn has_open_seam(&self) -> bool {
+        let is_value = |part: &Part| matches!(part, Part::Value(..));
+        self.0
+            .windows(2)
+            .any(|pair| is_value(&pair[0]) && is_value(&pair[1]))
+    }
+}

@@ -1,0 +1,624 @@
+//! The presets of the engine `signed`: each lets its provider's callback in, and no callback with a bit changed anywhere but in
+//! what the provider does not sign, which is named here for each.
+//!
+//! Over 500 lines because it has a callback of every provider.
+
+use md5::{Digest as _, Md5};
+use serde_json::Value;
+
+use super::callback::{listed, quoted};
+use super::fresh::{self, SECRET, base64, hex, now, rsa};
+use crate::support::{Random, Relay, Setup};
+
+const VECTORS: &str = include_str!("../../data/scheme_vectors.json");
+
+/// One callback as it is sent.
+#[derive(Clone)]
+struct Sent {
+    preset: String,
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Lines of the route.
+    keys: String,
+    /// What of target and body the provider does not sign.
+    unsigned: Vec<&'static str>,
+    /// Headers that are a part of what is checked.
+    checked_headers: Vec<String>,
+}
+
+impl Sent {
+    fn new(preset: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            preset: preset.to_owned(),
+            method: "POST".to_owned(),
+            target: format!("/{preset}"),
+            headers: Vec::new(),
+            body: body.into(),
+            keys: String::new(),
+            unsigned: Vec::new(),
+            checked_headers: Vec::new(),
+        }
+    }
+
+    fn secret(mut self) -> Self {
+        self.keys += &format!("secrets = {}\n", listed(SECRET));
+        self
+    }
+
+    fn key(mut self) -> Self {
+        self.keys += &format!("keys = {}\n", listed(fresh::public_key()));
+        self
+    }
+
+    fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self.checked_headers.push(name.to_owned());
+        self
+    }
+
+    fn get(mut self, query: &str) -> Self {
+        self.method = "GET".to_owned();
+        self.target = format!("/{}?{query}", self.preset);
+        self
+    }
+
+    fn unsigned(mut self, parts: &[&'static str]) -> Self {
+        self.unsigned.extend_from_slice(parts);
+        self
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let mut request = format!(
+            "{} {} HTTP/1.1\r\nHost: pay.example\r\nConnection: close\r\nX-Test-Id: till-7\r\nContent-Length: {}\r\n",
+            self.method,
+            self.target,
+            self.body.len()
+        )
+        .into_bytes();
+        for (name, value) in &self.headers {
+            request.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(&self.body);
+        request
+    }
+}
+
+fn md5(parts: &[&str]) -> String {
+    hex(&Md5::digest(parts.concat().as_bytes()))
+}
+
+/// The vectors of the file, each with what its scheme leaves unsigned.
+fn vectors() -> Vec<Sent> {
+    let all: Vec<Value> = serde_json::from_str(VECTORS).expect("JSON");
+    let read = |vector: &Value| {
+        let text = |key: &str| vector[key].as_str().unwrap_or_default().to_owned();
+        let mut sent = Sent::new(&text("preset"), text("body"));
+        (sent.method, sent.target) = (text("method"), text("target"));
+        for header in vector["headers"].as_array().expect("a list") {
+            let [name, value] = [0, 1].map(|at| header[at].as_str().expect("a text"));
+            sent.headers.push((name.to_owned(), value.to_owned()));
+            if !matches!(
+                name,
+                "Content-Type" | "PAYPAL-AUTH-ALGO" | "PAYPAL-CERT-URL"
+            ) {
+                sent.checked_headers.push(name.to_owned());
+            }
+        }
+        for key in ["secrets", "keys"] {
+            if let Value::Array(list) = &vector[key] {
+                sent.keys += &format!("{key} = {}\n", Value::Array(list.clone()));
+            }
+        }
+        sent.unsigned = match &*sent.preset {
+            "epay" => vec!["&param=", "&sign_type=MD5"],
+            "douyin-sha1" => vec!["\"type\": \"payment\""],
+            "u8sdk" => vec!["\"state\": 1", "\"signType\": \"md5\""],
+            "xiaomi" => vec!["&cpUserInfo="],
+            // Values without names and without anything between them.
+            "4399" => vec!["&roleid="],
+            "oppo" => vec!["&attach="],
+            "antom" => vec!["algorithm=RSA256,keyVersion=1,"],
+            "mercadopago" => vec![
+                "&type=payment",
+                "{\"id\": 1, \"data\": {\"id\": \"1234567890\"}}",
+            ],
+            _ => vec![],
+        };
+        sent
+    };
+    all.iter().map(read).collect()
+}
+
+/// Callbacks signed here, of every preset that has no vector.
+fn fresh_ones() -> Vec<Sent> {
+    let json = r#"{"id":"evt_1","event":"ORDER_COMPLETED","order_id":"o-1","amount":1}"#;
+    let ms = (now() * 1000 + 17).to_string();
+    let form = |pairs: &[(&str, &str)]| {
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        fresh::form(&pairs)
+    };
+    let hmac = |parts: &[&str]| hex(&fresh::mac(SECRET.as_bytes(), &[parts.concat().as_bytes()]));
+    let douyin = format!("1795855399\nnonce1\n{json}\n");
+    let inner = r#"{"notificationType":4,"orderId":"o-1"}"#;
+    let vivo = "appId=1001&cpId=2&cpOrderNumber=till-7&extInfo=区服=1&orderAmount=600&orderNumber=9&payTime=20261128&\
+                respCode=200&respMsg=success&tradeStatus=0000&tradeType=01&uid=u1";
+    let uc = "accountId=uc1amount=6.00callbackInfo=srv=1cpOrderId=till-7creator=JYfailedDesc=gameId=5orderId=7orderStatus=SpayWay=1";
+    let qihoo = "600#game-01#ak#o81#1#success#12112#p1#md5#987";
+    vec![
+        Sent::new("douyin", json)
+            .key()
+            .header("Byte-Timestamp", "1795855399")
+            .header("Byte-Nonce-Str", "nonce1")
+            .header("Byte-Signature", &rsa(douyin.as_bytes())),
+        Sent::new(
+            "huawei-iap",
+            format!(
+                r#"{{"statusUpdateNotification":{},"notifycationSignature":"{}"}}"#,
+                quoted(inner),
+                rsa(inner.as_bytes())
+            ),
+        )
+        .key(),
+        Sent::new(
+            "vivo",
+            form(&[
+                ("appId", "1001"),
+                ("cpId", "2"),
+                ("cpOrderNumber", "till-7"),
+                ("extInfo", "区服=1"),
+                ("orderAmount", "600"),
+                ("orderNumber", "9"),
+                ("payTime", "20261128"),
+                ("respCode", "200"),
+                ("respMsg", "success"),
+                ("tradeStatus", "0000"),
+                ("tradeType", "01"),
+                ("uid", "u1"),
+                ("signMethod", "MD5"),
+                ("signature", &md5(&[vivo, "&", &md5(&[SECRET])])),
+            ]),
+        )
+        .secret()
+        .unsigned(&["&signMethod=MD5"]),
+        Sent::new(
+            "uc",
+            format!(
+                r#"{{"data":{{"accountId":"uc1","amount":"6.00","callbackInfo":"srv=1","cpOrderId":"till-7","creator":"JY","failedDesc":"","gameId":"5","orderId":"7","orderStatus":"S","payWay":"1"}},"sign":"{}","ver":"2.0"}}"#,
+                md5(&[uc, SECRET])
+            ),
+        )
+        .secret()
+        .unsigned(&["\"ver\":\"2.0\""]),
+        Sent::new("360", "").secret().get(&form(&[
+            ("amount", "600"),
+            ("app_ext1", "game-01"),
+            ("app_key", "ak"),
+            ("app_order_id", "o81"),
+            ("app_uid", "1"),
+            ("gateway_flag", "success"),
+            ("order_id", "12112"),
+            ("product_id", "p1"),
+            ("sign_type", "md5"),
+            ("user_id", "987"),
+            ("sign_return", "x"),
+            ("sign", &md5(&[qihoo, "#", SECRET])),
+        ]))
+        .unsigned(&["&sign%5Freturn=x"]),
+        Sent::new(
+            "quicksdk",
+            form(&[("nt_data", "@108@119"), ("sign", "@116"), ("md5Sign", &md5(&["@108@119", "@116", SECRET]))]),
+        )
+        .secret(),
+        Sent::new("xsolla", json).secret().header(
+            "Authorization",
+            &format!("Signature {}", hex(aws_lc_rs::digest::digest(
+                &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+                [json, SECRET].concat().as_bytes(),
+            ).as_ref())),
+        ),
+        Sent::new("pingpp", json)
+            .key()
+            .header("X-Pingplusplus-Signature", &rsa(json.as_bytes())),
+        Sent::new(
+            "midtrans",
+            format!(
+                r#"{{"order_id":"till-7","status_code":"200","gross_amount":"60000.00","signature_key":"{}","x":"y"}}"#,
+                hex(aws_lc_rs::digest::digest(
+                    &aws_lc_rs::digest::SHA512,
+                    ["till-7", "200", "60000.00", SECRET].concat().as_bytes(),
+                ).as_ref())
+            ),
+        )
+        .secret()
+        .unsigned(&["\"x\":\"y\""]),
+        Sent::new("airwallex", json)
+            .secret()
+            .header("x-timestamp", &ms)
+            .header("x-signature", &hmac(&[&ms, json])),
+        Sent::new("revolut", json)
+            .secret()
+            .header("Revolut-Request-Timestamp", &ms)
+            .header("Revolut-Signature", &format!("v1={}", hmac(&["v1.", &ms, ".", json]))),
+        Sent {
+            keys: format!("secrets = {}\n", listed(fresh::SECRET_WHSEC)),
+            ..Sent::new("svix", json)
+        }
+        .header("svix-id", "msg_1")
+        .header("svix-timestamp", &now().to_string())
+        .header("svix-signature", &format!("v1,{}", base64(&fresh::mac(b"CANARY-secret", &[
+            format!("msg_1.{}.{json}", now()).as_bytes(),
+        ])))),
+    ]
+}
+
+fn all() -> Vec<Sent> {
+    vectors().into_iter().chain(fresh_ones()).collect()
+}
+
+fn toml(all: &[Sent]) -> String {
+    let mut toml = "[http]\nfailures_per_minute = 1000000\n[log]\nlevel = \"trace\"\n".to_owned();
+    for sent in all {
+        let (path, _) = sent.target.split_once('?').unwrap_or((&sent.target, ""));
+        toml += &format!(
+            "[[route]]\npath = \"{path}\"\nverify = \"{}\"\nid = \"header:x-test-id\"\nallow_unsigned_id = true\n\
+             event = \"none\"\n{}\n",
+            sent.preset, sent.keys
+        );
+    }
+    toml
+}
+
+/// Whether the request became a notification.
+fn gets_in(relay: &Relay, request: &[u8]) -> bool {
+    let answer = relay.send(request).answer();
+    // Nobody is connected, so that nobody need acknowledge.
+    matches!(answer.outcome(), "offline" | "stored")
+}
+
+#[test]
+fn every_scheme_lets_its_provider_in_and_no_bit_of_what_is_signed_may_change() {
+    let all = all();
+    let toml = format!("{}\n[delivery]\nundelivered = \"refuse\"\n", toml(&all));
+    let relay = Setup::with(&toml).start();
+    let mut random = Random::new();
+    for sent in &all {
+        let request = sent.request();
+        assert!(
+            gets_in(&relay, &request),
+            "{} is refused: {}",
+            sent.preset,
+            relay.log()
+        );
+        let mut changed = 0;
+        while changed < 40 {
+            let at = random.below(request.len());
+            let bit = 1 << random.below(8);
+            if !is_signed(sent, &request, at, bit) {
+                continue;
+            }
+            let mut forgery = request.clone();
+            forgery[at] ^= bit;
+            let what = String::from_utf8_lossy(&forgery).into_owned();
+            assert!(
+                !gets_in(&relay, &forgery),
+                "{}: bit {bit} of byte {at}:\n{what}",
+                sent.preset
+            );
+            changed += 1;
+        }
+    }
+}
+
+/// Whether the byte is a part of what the scheme checks, and another bit there says something else.
+fn is_signed(sent: &Sent, request: &[u8], at: usize, bit: u8) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let begins = |part: &str| text.find(part).expect("there");
+    let within = |part: &str, from: usize| (from..from + part.len()).contains(&at);
+    let (_, query) = sent.target.split_once('?').unwrap_or((&sent.target, ""));
+    let in_query = !query.is_empty() && within(query, begins(query));
+    let in_body = at >= request.len() - sent.body.len();
+    let in_header = sent.headers.iter().any(|(name, value)| {
+        let line = format!("{name}: {value}");
+        sent.checked_headers.contains(name) && within(value, begins(&line) + name.len() + 2)
+    });
+    if !(in_query || in_body || in_header) {
+        return false;
+    }
+    if sent.unsigned.iter().any(|part| within(part, begins(part))) {
+        return false;
+    }
+    // Another case of a hex digit, in an escape or in the signature.
+    let is_case =
+        bit == 0x20 && request[at].is_ascii_hexdigit() && request[at].is_ascii_alphabetic();
+    let escaped = request[..at].ends_with(b"%") || request[..at.saturating_sub(1)].ends_with(b"%");
+    let hex_before = request[..at]
+        .iter()
+        .rev()
+        .take_while(|b| b.is_ascii_hexdigit())
+        .count();
+    let hex_after = request[at..]
+        .iter()
+        .take_while(|b| b.is_ascii_hexdigit())
+        .count();
+    !(is_case && (escaped || hex_before + hex_after >= 32))
+}
+
+#[test]
+fn ids_events_and_answers_are_made_of_what_the_provider_sends() {
+    let of = |preset: &str| {
+        vectors()
+            .into_iter()
+            .find(|sent| sent.preset == preset)
+            .expect("a vector")
+    };
+    let (epay, kuaishou, douyin, m4399) =
+        (of("epay"), of("kuaishou"), of("douyin-sha1"), of("4399"));
+    let toml = format!(
+        "[[route]]\npath = \"/epay\"\nname = \"e\"\nverify = \"epay\"\nid = \"param:out_trade_no\"\nid_before = \"_\"\n{}\n\
+         [[route]]\npath = \"/ks\"\nname = \"k\"\nverify = \"kuaishou\"\nid = \"json:/data/out_order_no\"\nid_before = \"-85\"\n{}\n\
+         [[route]]\npath = \"/dy1\"\nname = \"d\"\nverify = \"douyin-sha1\"\nid = \"json:/msg>/cp_orderno\"\nid_before = \"-84\"\n{}\n\
+         [[route]]\npath = \"/4399\"\nname = \"m\"\nverify = \"4399\"\nid = \"param:mark\"\nid_before = \"-80\"\n{}\n",
+        epay.keys, kuaishou.keys, douyin.keys, m4399.keys
+    );
+    let relay = Relay::with(&toml);
+    let mut game = relay.backend("game-01");
+    for (sent, event, told) in [
+        (&epay, "20160806151343349021:TRADE_SUCCESS", "success"),
+        (
+            &kuaishou,
+            "a7d77a37",
+            r#"{"result":1,"message_id":"a7d77a37"}"#,
+        ),
+        (
+            &douyin,
+            "game-01-84:SUCCESS",
+            r#"{"err_no":0,"err_tips":"success"}"#,
+        ),
+        (
+            &m4399,
+            "4399001",
+            r#"{"status":2,"code":null,"money":"6","gamemoney":"60","msg":"success"}"#,
+        ),
+    ] {
+        let answer = relay.send(&sent.request());
+        let message = game.message();
+        assert_eq!(message.frame.get("event"), Some(event), "{}", sent.preset);
+        assert_eq!(message.frame.get("verified"), Some(&*sent.preset));
+        if sent.method == "GET" {
+            let head = String::from_utf8(message.frame.head().to_vec()).expect("ASCII");
+            assert!(
+                sent.preset == "epay" || head.starts_with(&format!("GET {} ", sent.target)),
+                "{head}"
+            );
+        }
+        message.ack();
+        let answer = answer.answer();
+        assert_eq!(
+            (answer.outcome(), answer.text().as_str()),
+            ("delivered", told)
+        );
+        let again = relay.send(&sent.request()).answer();
+        assert_eq!(
+            (again.outcome(), again.text().as_str()),
+            ("duplicate", told)
+        );
+    }
+}
+
+#[test]
+fn sorted_fields_of_every_scheme_are_believed_in_one_cut_only() {
+    let all: Vec<Sent> = all()
+        .into_iter()
+        .filter(|sent| {
+            ["epay", "xiaomi", "vivo", "uc", "u8sdk", "unionpay", "360"].contains(&&*sent.preset)
+        })
+        .collect();
+    let toml = format!("{}\n[delivery]\nundelivered = \"refuse\"\n", toml(&all));
+    let relay = Setup::with(&toml).start();
+    for (preset, old, new) in [
+        // Two fields become one.
+        ("epay", "&name=VIP", "%26name=VIP"),
+        ("epay", "&out_trade_no=game-01_20261128_7", ""),
+        (
+            "xiaomi",
+            "&orderStatus=TRADE_SUCCESS&",
+            "%26orderStatus=TRADE_SUCCESS&",
+        ),
+        ("vivo", "&orderNumber=9", "%26orderNumber=9"),
+        (
+            "uc",
+            r#""callbackInfo":"srv=1","cpOrderId":"till-7""#,
+            r#""callbackInfo":"srv=1cpOrderId=till-7""#,
+        ),
+        ("u8sdk", r#""extension": "x", "#, ""),
+        ("unionpay", "&respMsg=", "%26respMsg="),
+        // The same values under other names.
+        ("360", "app%5Fext1", "app%5Fext2"),
+        ("360", "app%5Fkey", "app%5Fkez"),
+        ("360", "user%5Fid", "user%5Fie"),
+        ("360", "amount=600&", "amount=600%23game%2D01&x="),
+    ] {
+        let sent = all
+            .iter()
+            .find(|sent| sent.preset == preset)
+            .expect("a scheme");
+        assert!(gets_in(&relay, &sent.request()), "{preset}");
+        let text = String::from_utf8(sent.request()).expect("UTF-8");
+        let changed = text.replacen(old, new, 1);
+        let old_body = String::from_utf8_lossy(&sent.body).replacen(old, new, 1);
+        let changed = changed.replace(
+            &format!("Content-Length: {}", sent.body.len()),
+            &format!("Content-Length: {}", old_body.len()),
+        );
+        assert_ne!(text, changed, "{preset}: {old}");
+        assert!(
+            !gets_in(&relay, changed.as_bytes()),
+            "{preset}: {old} -> {new}"
+        );
+    }
+}
+
+#[test]
+fn hostile_fields_of_every_shape_are_refused_in_bounded_time() {
+    let table = |fields: &str, signature: &str| {
+        format!(
+            "[[route]]\npath = \"/{}\"\nverify = \"signed\"\nsecrets = [\"secret\"]\nid = \"header:x-test-id\"\n\
+             allow_unsigned_id = true\n\
+             signed = {{ fields = \"{fields}\", text = \"{{fields}}{{secret}}\", algorithm = \"sha256\", signature = \"{signature}\" }}\n",
+            fields.replace([':', '/', '>'], "-")
+        )
+    };
+    let mut toml = "[http]\nfailures_per_minute = 1000000\nmax_body = \"12MiB\"\n".to_owned();
+    toml += &table("form", "header:x-sign");
+    toml += &table("json", "header:x-sign");
+    toml += &table("xml", "header:x-sign");
+    toml += &table("json:/a/b", "header:x-sign");
+    toml += &table("form:data", "header:x-sign");
+    let relay = Setup::with(&toml).start();
+    const MIB: usize = 1 << 20;
+    let bodies = [
+        "a=1&".repeat(2 * MIB),
+        format!("{{\"a\":{{\"b\":{{{}\"z\":1}}}}}}", "\"a\":1,".repeat(MIB)),
+        format!("{{\"a\":{}1{}}}", "[".repeat(3 * MIB), "]".repeat(3 * MIB)),
+        format!("<xml>{}</xml>", "<a>1</a>".repeat(MIB)),
+        format!("data={}", "{%22a%22:".repeat(MIB)),
+        format!("a={}", "%26b=".repeat(MIB)),
+        "[".repeat(8 * MIB),
+        String::new(),
+    ];
+    for path in ["form", "json", "xml", "json--a-b", "form-data"] {
+        for body in &bodies {
+            let headers = [("X-Test-Id", "till-7"), ("X-Sign", "00")];
+            let answer = relay
+                .post_with(&format!("/{path}"), &headers, body.as_bytes())
+                .answer();
+            assert_eq!(answer.outcome(), "bad-signature", "{path}");
+        }
+    }
+}
+
+#[test]
+fn check_and_verify_say_in_words_what_is_signed() {
+    let of = |preset: &str| {
+        vectors()
+            .into_iter()
+            .find(|sent| sent.preset == preset)
+            .expect("a vector")
+    };
+    let epay = of("epay");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("relay.toml");
+    std::fs::write(
+        &file,
+        format!(
+            "[[route]]\npath = \"/epay\"\nname = \"epay\"\nverify = \"epay\"\nid = \"param:out_trade_no\"\n{}\n\
+             [[route]]\npath = \"/s/{{id}}\"\nname = \"s\"\nverify = \"signed\"\nsecrets = [\"x\"]\n\
+             signed = {{ text = \"{{form:a}}{{form:b}}{{secret}}\", algorithm = \"md5\", signature = \"form:sign\" }}\n",
+            epay.keys
+        ),
+    )
+    .expect("written");
+    let payrelay = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_payrelay"))
+            .args(arguments)
+            .args(["--config", file.to_str().expect("UTF-8")])
+            .output()
+            .expect("payrelay");
+        let text = [&output.stdout[..], &output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8(text).expect("UTF-8"),
+        )
+    };
+    let (code, said) = payrelay(&["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(
+            "route epay: signed are all fields of the query (of the form, if there is a body) but sign and sign_type and \
+             empty ones, sorted, joined by &, then the secret; MD5 (weak), hex, in parameter sign"
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("where one value ends") && said.contains("MD5 and SHA-1"),
+        "{said}"
+    );
+    let request = folder.path().join("callback.http");
+    let request = request.to_str().expect("UTF-8");
+    let verify = |bytes: &[u8]| {
+        std::fs::write(request, bytes).expect("written");
+        payrelay(&["verify", "--route", "epay", "--file", request])
+    };
+    let (code, said) = verify(&epay.request());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.ends_with("genuine\n"), "{said}");
+    let forged = String::from_utf8(epay.request())
+        .expect("UTF-8")
+        .replace("money=1.00", "money=0.01");
+    let (code, said) = verify(forged.as_bytes());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("money=0.01&name=VIP会员&") && said.contains("type=alipay<secret>"),
+        "{said}"
+    );
+    assert!(said.contains("not genuine (mismatch)"), "{said}");
+    assert!(
+        !said.contains("WWc3Z2jkK7jhNGPALcGKjHLPK47wRK85"),
+        "a secret is shown"
+    );
+}
+
+#[test]
+fn an_old_time_is_refused_and_a_value_is_not_cut_at_a_seam() {
+    let json = r#"{"id":"evt_1"}"#;
+    let old = ((now() - 301) * 1000).to_string();
+    let tag = hex(&fresh::mac(
+        SECRET.as_bytes(),
+        &[old.as_bytes(), json.as_bytes()],
+    ));
+    let old = Sent::new("airwallex", json)
+        .secret()
+        .header("x-timestamp", &old)
+        .header("x-signature", &tag);
+    let toml = format!(
+        "{}\n[delivery]\nundelivered = \"refuse\"\n",
+        toml(std::slice::from_ref(&old))
+    );
+    let relay = Setup::with(&toml).start();
+    assert!(!gets_in(&relay, &old.request()));
+    assert_eq!(
+        relay.metric("payrelay_signature_refusals_total{reason=\"expired\"}"),
+        1.0
+    );
+}
+
+#[test]
+fn a_value_that_holds_what_follows_it_is_refused() {
+    let toml = format!(
+        "[[route]]\npath = \"/s/{{id}}\"\nverify = \"signed\"\nsecrets = {}\n\
+         signed = {{ text = \"a={{form:a}}&b={{form:b}}{{secret}}\", algorithm = \"sha256\", signature = \"form:sign\" }}\n",
+        listed(SECRET)
+    );
+    let relay = Relay::with(&toml);
+    let mut till = relay.backend("till-7");
+    let sign = |text: &str| {
+        let text = [text, SECRET].concat();
+        hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
+    };
+    let genuine = format!("a=1&b=2%26b%3D3&sign={}", sign("a=1&b=2&b=3"));
+    let answer = relay.post("/s/till-7", genuine.as_bytes());
+    till.message().ack();
+    assert_eq!(answer.answer().outcome(), "delivered");
+    let cut = format!("a=1%26b%3D2&b=3&sign={}", sign("a=1&b=2&b=3"));
+    assert_eq!(
+        relay.post("/s/till-7", cut.as_bytes()).answer().outcome(),
+        "bad-signature"
+    );
+    till.settle();
+}
