@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use httparse::EMPTY_HEADER;
+use payrelay::edge::Request;
 use payrelay::edge::framing::{Body, Chunks, HEADERS_MAX, HeadScan, parse_head};
-use payrelay::edge::{Request, write_head};
+use payrelay::http::write_head;
 
 const BODY_BYTES_MAX: usize = 4096;
 
@@ -84,9 +85,9 @@ thread_local! {
     static TINY: RefCell<Option<Tiny>> = const { RefCell::new(None) };
 }
 
-/// A tiny_http at the end of a lane.
+/// A tiny_http at the end of a link.
 struct Tiny {
-    lane: UnixStream,
+    link: UnixStream,
     server: tiny_http::Server,
     _directory: tempfile::TempDir,
 }
@@ -94,12 +95,12 @@ struct Tiny {
 impl Tiny {
     fn open() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("lane");
+        let path = directory.path().join("link");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
         let server = tiny_http::Server::from_listener(listener, None).expect("a server");
-        let lane = UnixStream::connect(path).expect("a lane");
+        let link = UnixStream::connect(path).expect("a link");
         Self {
-            lane,
+            link,
             server,
             _directory: directory,
         }
@@ -107,10 +108,10 @@ impl Tiny {
 
     /// tiny_http takes `canonical` for `request`, and what follows it for the next.
     fn reads(&mut self, request: &Request<'_>, canonical: &[u8]) {
-        const NEXT: &[u8] = b"POST /the-next HTTP/1.1\r\nHost: lane\r\n\r\n";
-        self.lane
+        const NEXT: &[u8] = b"POST /the-next HTTP/1.1\r\nHost: link\r\n\r\n";
+        self.link
             .write_all(&[canonical, NEXT].concat())
-            .expect("a lane that takes it");
+            .expect("a link that takes it");
         let receive = || {
             let received = self
                 .server
@@ -147,7 +148,7 @@ impl Tiny {
             let name = name.to_ascii_lowercase();
             let ours = matches!(
                 (&*name, &**value),
-                ("x-payrelay-peer", "127.0.0.1:1") | ("x-payrelay-claim", "7")
+                ("x-payrelay-peer", "127.0.0.1:1") | ("x-payrelay-request", "7")
             );
             assert!(
                 ours || !name.starts_with("x-payrelay-"),
@@ -162,7 +163,7 @@ impl Tiny {
             });
             assert!(ours || came, "a header that nobody sent");
         }
-        // Answered by nobody: a lane has no way back.
+        // Answered by nobody: a link has no way back.
         drop(first.into_writer());
         drop(next.into_writer());
     }

@@ -30,6 +30,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use self::handler::RequestHandler;
+pub use self::head::write as write_head;
 pub use self::link::{LINK_FDS, LinkError, WorkerLink};
 pub use self::pool::{Pool, PoolError};
 use self::request::{PendingRequest, RequestView};

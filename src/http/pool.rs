@@ -14,7 +14,8 @@ use super::handler::RequestHandler;
 use super::link::{LinkError, WorkerLink, WorkerSocket};
 use super::request::{NUMBER_HEADER, PEER_HEADER, PROOF_HEADER, PendingRequests, RequestView};
 use crate::fds::FdBudget;
-use crate::thread::{self, JoinOnDrop};
+use crate::heartbeat::{self, Pulse, Role};
+use crate::thread::JoinOnDrop;
 
 /// A worker's stack, in bytes: it parses JSON at a bounded depth, and verifies signatures.
 const STACK_BYTES: usize = 256 * 1024;
@@ -80,7 +81,8 @@ impl Pool {
         for number in 0..count {
             let theirs = context.clone();
             let name = format!("http-worker-{number}");
-            let worker = thread::spawn(name, STACK_BYTES, move || work(&theirs));
+            let role = Role::vital(name, "requests are judged by fewer threads");
+            let worker = heartbeat::supervise(role, STACK_BYTES, move |pulse| work(&theirs, pulse));
             starting.workers.push(worker.map_err(PoolError::Thread)?);
         }
         let pending = Arc::clone(&context.pending);
@@ -135,9 +137,12 @@ fn end(stopping: &AtomicBool, server: &Server, workers: &mut Vec<JoinOnDrop>) {
     workers.clear();
 }
 
-fn work(context: &WorkerContext) {
+fn work(context: &WorkerContext, pulse: &Pulse) {
     while !context.stopping.load(Ordering::SeqCst) {
-        match context.server.recv() {
+        pulse.idle();
+        let received = context.server.recv();
+        pulse.busy();
+        match received {
             Ok(request) => {
                 // A responder that is dropped in the unwinding answers 503.
                 if catch_unwind(AssertUnwindSafe(|| take(context, &request))).is_err() {
