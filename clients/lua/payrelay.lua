@@ -424,8 +424,10 @@ function on_frame.MSG(self, args, data)
   h = math.min(h, #data)
   self.in_flight = self.in_flight + 1
   self.handled = self.handled + 1
+  local verified, opened = (args.verified or ""):match("^(.*):(opened)$")
   self.client:dispatch(self, {
-    id = args.id, try = tonumber(args.try) or 1, route = args.route, verified = args.verified,
+    id = args.id, try = tonumber(args.try) or 1, route = args.route,
+    verified = verified or args.verified, opened = opened ~= nil or nil,
     event = args.event, at = tonumber(args.at), head = data:sub(1, h), body = data:sub(h + 1),
   })
 end

@@ -307,6 +307,8 @@ pub struct Route {
     pub event: Option<Selector>,
     /// Whether the signature covers it.
     pub event_proven: bool,
+    /// The backend gets what the body holds sealed, opened, in the body's place.
+    pub deliver_opened: bool,
     /// Headers that go to the backend with the body, in lower case. Empty: not even the request line does.
     pub forward_headers: Vec<String>,
     /// What the provider reads when the notification is safe.

@@ -79,6 +79,7 @@ impl Reading {
         let event = event(&mut s, &check, &guard);
         let event_proven = check.verifier().zip(event.as_ref());
         let event_proven = event_proven.is_some_and(|(verifier, event)| verifier.covers(event));
+        let deliver_opened = s.read("deliver", |field| deliver(field, &guard));
         let forward_headers = s.read("forward_headers", headers).unwrap_or_else(|| {
             let names = preset.map_or(&[][..], |preset| preset.forward_headers);
             names.iter().map(|&name| name.to_owned()).collect()
@@ -108,6 +109,7 @@ impl Reading {
             id_before,
             event,
             event_proven,
+            deliver_opened: deliver_opened.unwrap_or(false),
             forward_headers,
             ok,
             fail,
@@ -215,6 +217,11 @@ impl<'c> Guard<'c> {
         }
     }
 
+    /// Whether the verifier can open what the body holds sealed.
+    fn opens(&self) -> bool {
+        self.verifier.is_some_and(Verifier::can_open)
+    }
+
     /// Reads a selector with `read`, and refuses one that points at what nobody signed.
     fn selector(
         &self,
@@ -224,9 +231,8 @@ impl<'c> Guard<'c> {
         let Some(selector) = read(field)? else {
             return Ok(None);
         };
-        let opens = self.verifier.is_some_and(Verifier::can_open);
         // Whether a broken verifier opens anything is not known.
-        if matches!(selector, Selector::Opened(_)) && !opens && !self.is_broken {
+        if matches!(selector, Selector::Opened(_)) && !self.opens() && !self.is_broken {
             return Err(Problem::Selector(BadSelector::NothingToOpen));
         }
         let covered = self
@@ -293,6 +299,17 @@ fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &Guard<'_>) -> Option<Se
                 _ => guard.selector(field, selector::event),
             })
             .flatten(),
+    }
+}
+
+/// Whether the backend gets what is sealed in the body, opened.
+fn deliver(field: &Field<'_>, guard: &Guard<'_>) -> Result<bool, Problem> {
+    match field.text("a string")? {
+        "exact" => Ok(false),
+        // Whether a broken verifier opens anything is not known.
+        "opened" if guard.is_broken || guard.opens() => Ok(true),
+        "opened" => Err(Problem::Selector(BadSelector::NothingToOpen)),
+        _ => Err(Problem::NotOneOf(&["exact", "opened"])),
     }
 }
 

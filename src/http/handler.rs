@@ -143,6 +143,13 @@ impl RequestHandler {
         let at_unix_ms = unix_ms();
         let believed = self.verify(route, request, id, query, &body, at_unix_ms)?;
         let opened = route.open(&body);
+        if let Some(Err(why)) = opened
+            && route.deliver_opened
+        {
+            // Not handed over sealed: the backend could not read it. The provider sends it again until the key is right.
+            route.not_opened(why);
+            return Err(Refusal::NotOpened(why));
+        }
         let parts = Parts {
             path_id: id,
             query,
@@ -158,15 +165,15 @@ impl RequestHandler {
         }
         let event = event(route, &parts, believed);
         let ok_body = route.ok_body_for(&parts);
+        let (is_opened, body) = match opened {
+            Some(Ok(opened)) if route.deliver_opened => (true, opened),
+            _ => (false, body),
+        };
         let notification = Notification {
             id: self.mint.mint(at_unix_ms),
             backend,
             route: Arc::clone(&route.answers.route),
-            verified: route
-                .verifier
-                .as_ref()
-                .map_or(verify::NONE, |verifier| verifier.name)
-                .into(),
+            verified: route.verified(is_opened),
             event,
             event_proven: route.event_proven,
             at_unix_ms,

@@ -29,6 +29,8 @@ pub enum Refusal {
     NoId(Missing),
     BadId(String),
     NotAllowed,
+    /// The route's backends get what the body holds sealed, and it could not be opened; says why.
+    NotOpened(&'static str),
 }
 
 impl Refusal {
@@ -43,6 +45,8 @@ impl Refusal {
             Self::Forged(_) | Self::Probe(_) => 401,
             Self::TooMany { .. } => 429,
             Self::NoId(_) | Self::BadId(_) => 400,
+            // The provider is right, and sends it again until the key is.
+            Self::NotOpened(_) => 503,
         }
     }
 
@@ -58,6 +62,7 @@ impl Refusal {
             Self::Forged(_) | Self::Probe(_) => "bad-signature",
             Self::TooMany { .. } => "too-many",
             Self::NoId(_) | Self::BadId(_) => "no-id",
+            Self::NotOpened(_) => "not-opened",
         }
     }
 
@@ -85,6 +90,7 @@ impl Refusal {
             ),
             Self::NoId(missing) => format!("no backend id: {missing}"),
             Self::BadId(bad) => bad.clone(),
+            Self::NotOpened(why) => (*why).into(),
         }
     }
 
@@ -113,6 +119,7 @@ impl Refusal {
             | Self::NoId(_)
             | Self::BadId(_)
             | Self::NotAllowed => "",
+            Self::NotOpened(_) => "Retry-After: 1\r\n",
         };
         let head = format!("Content-Type: text/plain\r\n{extra}X-Payrelay-Outcome: {word}\r\n");
         Reply {

@@ -25,6 +25,9 @@ const EVENT_KEY_BYTES_MAX: usize = 128;
 /// The longest value of a request that is given back in an answer, in bytes.
 const VALUE_BYTES_MAX: usize = 256;
 
+/// What follows the preset's name in `verified` if the body is what was sealed, opened.
+const OPENED: &str = ":opened";
+
 /// All routes, in the file's order.
 #[derive(Debug)]
 pub struct Routes(Vec<Arc<Route>>);
@@ -43,10 +46,13 @@ pub struct Route {
     pub forged_gets_fail: bool,
     complaints: Complaints,
     no_event_key: LogOnce,
+    not_opened: LogOnce,
     pub id: Selector,
     id_before: Option<String>,
     pub event: Option<Selector>,
     pub event_proven: bool,
+    /// The backend gets what the body holds sealed, opened, in the body's place.
+    pub deliver_opened: bool,
     forward_headers: Vec<String>,
     /// Where values of the request stand in the body of `ok`.
     ok_values: Vec<(Range<usize>, Selector)>,
@@ -118,10 +124,12 @@ impl Route {
             forged_gets_fail: route.forged_gets_fail,
             complaints: Complaints::default(),
             no_event_key: LogOnce::new(),
+            not_opened: LogOnce::new(),
             id: route.id.clone(),
             id_before: route.id_before.clone(),
             event: route.event.clone(),
             event_proven: route.event_proven,
+            deliver_opened: route.deliver_opened,
             forward_headers: route.forward_headers.clone(),
         }
     }
@@ -222,6 +230,14 @@ impl Route {
         ));
     }
 
+    /// Logs now and then that genuine callbacks are refused since they cannot be opened.
+    pub fn not_opened(&self, why: &str) {
+        self.not_opened.warn(format_args!(
+            "route {}: a genuine callback is answered 503, since its backends get what is opened: {why}",
+            self.answers.route
+        ));
+    }
+
     /// Counts a request from `peer` that was not believed, and logs it if there were not many lately.
     pub fn complain(&self, refused: &Refused, peer: Option<IpAddr>, now_unix_ms: u64) {
         self.answers.metrics.signature_refused(refused.word());
@@ -237,13 +253,23 @@ impl Route {
         }
     }
 
-    /// What `body` holds sealed, if a selector of the route needs it.
+    /// What `body` holds sealed, if a selector of the route or its backends need it.
     pub fn open(&self, body: &[u8]) -> Option<Result<Vec<u8>, &'static str>> {
         let is_opened = |selector: &Selector| matches!(selector, Selector::Opened(_));
-        if !is_opened(&self.id) && !self.event.as_ref().is_some_and(is_opened) {
+        let selects = is_opened(&self.id) || self.event.as_ref().is_some_and(is_opened);
+        if !selects && !self.deliver_opened {
             return None;
         }
         self.verifier.as_ref()?.open(body)
+    }
+
+    /// What `verified` says of a notification whose signature was checked, and whose body was `opened` or is as it came.
+    pub fn verified(&self, opened: bool) -> Cow<'static, str> {
+        match &self.verifier {
+            None => verify::NONE.into(),
+            Some(verifier) if opened => format!("{}{OPENED}", verifier.name).into(),
+            Some(verifier) => verifier.name.into(),
+        }
     }
 
     /// The request line and the forwarded headers of `request`, as the backend gets them; empty if none are forwarded.

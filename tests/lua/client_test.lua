@@ -91,6 +91,12 @@ case("MSG reaches the handler whole and is acknowledged", function()
   equal(sent(w), "ACK id=01JD8XK4ZQ3V5T7W9Y0A2B4C6D\n")
 end)
 
+case("what the relay has opened is marked", function()
+  local w = opened()
+  w.session:feed("MSG id=A verified=wechatpay-v3:opened =0\n\nMSG id=B verified=wechatpay-v3 =0\n\n")
+  equal({ w.got[1].verified, w.got[1].opened, w.got[2].verified, w.got[2].opened }, { "wechatpay-v3", true, "wechatpay-v3" })
+end)
+
 case("an empty body is an empty string", function()
   local w = opened()
   w.session:feed("MSG id=A try=1 h=0 =0\n\n" .. "MSG id=B try=1 h=4 =4\n\r\n\r\n\n")

@@ -343,6 +343,10 @@ pub fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
         Some("no-id") => {
             "the route found no backend id in this request; see id = … of its [[route]]".into()
         }
+        Some("not-opened") => {
+            "the relay could not open the resource; see api_v3_key and deliver of the [[route]]"
+                .into()
+        }
         Some("too-big") => "the body is larger than http.max_body of the relay".into(),
         Some(_) => format!("the relay answered {}", answer.status),
         None => format!(

@@ -8,6 +8,7 @@ mod fresh;
 mod genuine;
 mod ids;
 mod init;
+mod opened;
 mod parts;
 mod schemes;
 mod secrets;
