@@ -1,8 +1,8 @@
 //! Every kind of error, in its exact words: transcripts, of a text and the lines that `payrelay check` says about it.
 //!
-//! In the `.txt` files a `##` line is a heading; lines up to the next `!` are a text, the `!` lines are its errors.
+//! In the `.txt` files a `##` line is a heading; lines up to the next `!` are a text, the `!` lines are its errors, or its warnings.
 
-use super::{LEAST, bad};
+use super::{LEAST, bad, good};
 
 #[test]
 fn every_error_outside_the_routes_reads_as_written() {
@@ -30,6 +30,19 @@ fn every_error_of_a_check_reads_as_written() {
     for (text, errors) in transcript(file) {
         assert_eq!(bad(&text), errors, "of:\n{text}");
         assert!(!errors.contains("hunter2"), "a secret is shown");
+    }
+}
+
+#[test]
+fn every_warning_reads_as_written() {
+    let cases = transcript(include_str!("warnings.txt"));
+    assert!(cases.len() > 10);
+    for (text, warnings) in cases {
+        let whole = match text.contains("[[route]]") {
+            true => text,
+            false => format!("{text}\n{LEAST}"),
+        };
+        assert_eq!(good(&whole).warnings.join("\n"), warnings, "of:\n{whole}");
     }
 }
 

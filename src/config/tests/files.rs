@@ -1,9 +1,9 @@
 //! Reading the file itself: what cannot be read, and who else can.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::{Config, Place, Problem};
 use super::LEAST;
@@ -58,6 +58,11 @@ fn what_cannot_be_read_says_what_to_do() {
         file.error(),
         "FILE: the file cannot be read (is a directory); name another with -c, as in payrelay check -c FILE"
     );
+    // Not by opening one: root, as whom tests may run, may read every file.
+    assert_eq!(
+        Problem::Unreadable(io::ErrorKind::PermissionDenied).to_string(),
+        "this user may not read the file; change its owner or mode, or name another with -c FILE"
+    );
 }
 
 #[test]
@@ -67,8 +72,11 @@ fn what_is_no_text_says_where() {
     let [error] = &errors.iter().collect::<Vec<_>>()[..] else {
         panic!("{errors}")
     };
-    assert_eq!(error.problem, Problem::NotUtf8);
     assert_eq!(error.place, Some(Place { line: 2, column: 6 }));
+    assert_eq!(
+        file.error(),
+        "FILE:2:6: the file is not UTF-8 from here on; save it as UTF-8"
+    );
 }
 
 #[test]
@@ -80,6 +88,40 @@ fn what_is_too_big_is_not_read() {
         file.error(),
         "FILE: the file is too big; at most 16 MiB are read"
     );
+}
+
+#[test]
+fn a_secret_in_a_file_of_its_own_is_read_with_care() {
+    let route = |path: &Path| {
+        let path = path.display();
+        format!("[[route]]\npath = \"/{{id}}\"\nverify = \"stripe\"\nsecrets = [\"file:{path}\"]\n")
+    };
+    let said = |file: &Scratch| match Config::parse(&route(&file.path), "relay.toml") {
+        Ok(config) => config.warnings.join("\n"),
+        Err(errors) => errors.to_string(),
+    };
+    for (bytes, mode, words) in [
+        (&b"hunter2"[..], 0o600, ""),
+        (
+            b"hunter2",
+            0o644,
+            "relay.toml:4:12: route[0].secrets[0]: other users can read \"FILE\"; make it yours alone with: chmod 600 \"FILE\"",
+        ),
+        (
+            b"\xff",
+            0o600,
+            "relay.toml:4:12: route[0].secrets[0]: the file \"FILE\" is not text",
+        ),
+        (
+            &[b'x'; 65537],
+            0o600,
+            "relay.toml:4:12: route[0].secrets[0]: the file \"FILE\" is too big for a key; at most 64 KiB",
+        ),
+    ] {
+        let file = Scratch::new(bytes, mode);
+        let name = file.path.display().to_string();
+        assert_eq!(said(&file).replace(&name, "FILE"), words);
+    }
 }
 
 #[test]

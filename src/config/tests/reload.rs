@@ -115,3 +115,26 @@ fn an_open_listener_is_never_left_without_its_guard() {
         assert_eq!(restarts, wanted, "{running}\n->\n{new}");
     }
 }
+
+#[test]
+fn a_refused_reload_says_why() {
+    for (refused, words) in [
+        (
+            ReloadRefused::TcpWouldBeOpen,
+            "the new file has no tcp.secrets, and the TCP listener that is open is not on loopback; \
+             nothing was changed, restart to move it",
+        ),
+        (
+            ReloadRefused::HttpWouldBeOpen,
+            "the new file moves http.listen to loopback, and its routes were only checked for there; \
+             nothing was changed, restart to move it",
+        ),
+        (
+            ReloadRefused::AdminWouldBeOpen,
+            "the new file has no admin.token, and the admin listener that is open is not on loopback; \
+             nothing was changed, restart to move it",
+        ),
+    ] {
+        assert_eq!(refused.to_string(), words);
+    }
+}

@@ -291,6 +291,29 @@ fn what_is_too_long_or_too_many_is_refused_and_one_less_is_not() {
         let errors = bad(&format!("{LEAST}{key} = \"{}\"", text(most + 1)));
         assert!(errors.ends_with(problem), "{errors}");
     }
+    let path = |bytes: usize| {
+        format!(
+            "[[route]]\npath = \"/{{id}}/{}\"\nname = \"a\"",
+            text(bytes - 6)
+        )
+    };
+    good(&path(1024));
+    let errors = bad(&path(1025));
+    assert!(
+        errors.ends_with("1025 bytes are too many; at most 1024"),
+        "{errors}"
+    );
+    let secret = |bytes: usize| {
+        format!(
+            "{LEAST}verify = \"stripe\"\nsecrets = [\"{}\"]",
+            text(bytes)
+        )
+    };
+    good(&secret(1024));
+    assert_eq!(
+        bad(&secret(1025)),
+        "relay.toml:4:12: route[0].secrets[0]: 1025 bytes are too many; at most 1024"
+    );
     let routes = |n: usize| -> String {
         let route = |n| format!("[[route]]\npath = \"/{n}/{{id}}\"\n");
         (0..n).map(route).collect()
