@@ -175,6 +175,8 @@ fn everything() -> Vec<Source> {
     }
     for file in [
         "README.md",
+        "README.zh-CN.md",
+        "CONTRIBUTING.md",
         "CHANGELOG.md",
         "SECURITY.md",
         "Cargo.toml",

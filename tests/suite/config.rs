@@ -239,10 +239,10 @@ fn the_shipped_relay_toml_is_right() {
 }
 
 #[test]
-fn two_nodes_are_configured_as_the_readme_says() {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(readme).expect("README.md");
-    let (_, section) = readme
+fn two_nodes_are_configured_as_the_document_says() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/doc/cluster.md");
+    let document = fs::read_to_string(document).expect("doc/cluster.md");
+    let (_, section) = document
         .split_once("Two nodes and a Redis on one machine:")
         .expect("the section");
     let lines = section.lines().filter(|line| line.starts_with("sed "));

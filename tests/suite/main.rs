@@ -45,6 +45,7 @@ mod peers;
 mod prometheus;
 mod protocol_doc;
 mod proxies;
+mod readme;
 mod routes;
 mod rude;
 mod seeds;

@@ -1,0 +1,470 @@
+//! README.md and README.zh-CN.md as a new user follows them: every file is written, every command is run, in order, in an empty folder
+//! beside the project, and what they print is what the page says. The ports are those of the page, in a network of the test's own.
+//!
+//! How the pages are written: a `toml` or `lua` block whose first line is a comment with a file's name is that file. A line of a
+//! `console` block that begins with `$ ` is a command, and the others are what it prints. An `sh` block is run as one script; a `text`
+//! block behind it is what it prints. `…` stands for what differs from run to run; a line with `…` alone, for any number of lines.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{DEADLINE, Process};
+
+/// It builds for minutes, and what it installs is what the test runs.
+const INSTALL: &str = "cargo install --path . --locked";
+
+/// The most words of README.md, code and tables included.
+const WORDS_MAX: usize = 1300;
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// A fenced block of a page.
+struct Block {
+    /// The number of its first line.
+    line: usize,
+    language: String,
+    text: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (n, line) in page.lines().enumerate() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => blocks.push(block),
+            (Some(language), None) => {
+                open = Some(Block {
+                    line: n + 2,
+                    language: language.to_owned(),
+                    text: String::new(),
+                });
+            }
+            (None, Some(block)) => {
+                let text = block.text + line + "\n";
+                open = Some(Block { text, ..block });
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block does not end");
+    blocks
+}
+
+/// A network with nothing in it but its loopback, for as long as this lives.
+struct Network(Process);
+
+impl Network {
+    /// `None`, loudly, where one may not be made.
+    fn new() -> Option<Self> {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let up =
+            "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && echo up && exec tail -f /dev/null";
+        command.args(["--net", "sh", "-c", up]);
+        let mut holder = Process::start("a network", command);
+        let is_up = |holder: &Process| holder.stdout().contains("up");
+        while holder.is_running() && !is_up(&holder) {
+            crate::support::pause();
+        }
+        if is_up(&holder) {
+            return Some(Self(holder));
+        }
+        eprintln!(
+            "NOT TESTED: no network of its own here: {}",
+            holder.stderr()
+        );
+        None
+    }
+
+    /// `script`, to be run there by bash.
+    fn bash(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.0.pid().to_string(), "--net"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.args(["bash", "-euo", "pipefail", "-c", script]);
+        command
+    }
+}
+
+/// A command that runs on while the reader goes on, with what it is to print.
+struct Running {
+    name: String,
+    process: Process,
+    expected: Vec<String>,
+    /// How many lines of both have been compared.
+    seen: usize,
+    /// It ends by itself.
+    ends: bool,
+}
+
+/// Somebody who does what the page says.
+struct Reader {
+    network: Network,
+    dir: TempDir,
+    running: Vec<Running>,
+    /// The lines that the last script has printed.
+    printed: Vec<String>,
+}
+
+impl Reader {
+    fn new(network: Network) -> Self {
+        let dir = TempDir::with_prefix("payrelay-readme-").expect("a folder");
+        let inside = |name: &str| dir.path().join(name);
+        symlink(env!("CARGO_MANIFEST_DIR"), inside("payrelay")).expect("a link to the project");
+        fs::create_dir(inside("bin")).expect("a folder");
+        symlink(env!("CARGO_BIN_EXE_payrelay"), inside("bin/payrelay")).expect("a link");
+        fs::create_dir(inside("try")).expect("an empty folder");
+        Self {
+            network,
+            dir,
+            running: Vec::new(),
+            printed: Vec::new(),
+        }
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = self.network.bash(script);
+        let bin = self.dir.path().join("bin");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .current_dir(self.dir.path().join("try"))
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .env("TMPDIR", self.dir.path())
+            .env_remove("PAYRELAY_TOKEN");
+        command
+    }
+
+    fn follow(&mut self, name: &str, block: &Block) {
+        eprintln!("{name}:{}: {}", block.line, block.language);
+        match block.language.as_str() {
+            "toml" | "lua" => self.write(block),
+            "sh" => self.run(&block.text),
+            "text" => {
+                let expected: Vec<String> = block.text.lines().map(str::to_owned).collect();
+                compare(&expected, &self.printed);
+            }
+            "console" => self.type_in(block),
+            "" => {}
+            other => panic!("{name}:{}: what is a block of {other:?}?", block.line),
+        }
+    }
+
+    fn write(&self, block: &Block) {
+        let first = block.text.lines().next().unwrap_or_default();
+        let file = first.trim_start_matches(['#', '-']).trim();
+        let path = self.dir.path().join("try").join(file);
+        if file == "relay.toml" || file.ends_with(".lua") {
+            fs::write(path, &block.text).expect("written");
+        } else {
+            self.check_fragment(&block.text);
+        }
+    }
+
+    /// A part of relay.toml is a valid one, with a route.
+    fn check_fragment(&self, toml: &str) {
+        let route = "\n[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
+        let file = self.dir.path().join("fragment.toml");
+        fs::write(&file, format!("{toml}{route}")).expect("written");
+        let command = self.command("payrelay check -c ../fragment.toml");
+        let mut check = Process::start("payrelay check", command);
+        let code = check.wait_exit(DEADLINE);
+        assert_eq!(
+            code,
+            Some(0),
+            "{toml}: {}{}",
+            check.stdout(),
+            check.stderr()
+        );
+    }
+
+    /// Runs a script to its end.
+    fn run(&mut self, script: &str) {
+        if script.trim() == INSTALL {
+            return;
+        }
+        let mut process = Process::start(script, self.command(script));
+        let code = process.wait_exit(DEADLINE);
+        // What goes to standard error comes last in the pages.
+        let lines = [process.stdout(), process.stderr()].join("\n");
+        assert_eq!(code, Some(0), "{script}\n{lines}");
+        self.printed = lines.trim_end().lines().map(str::to_owned).collect();
+        self.see_ends();
+    }
+
+    fn type_in(&mut self, block: &Block) {
+        let mut lines = block.text.lines();
+        let command = lines.next().and_then(|line| line.strip_prefix("$ "));
+        let command = command.expect("a console block begins with a command");
+        let expected: Vec<String> = lines.map(str::to_owned).collect();
+        assert!(
+            expected.iter().all(|line| !line.starts_with("$ ")),
+            "one command a console block"
+        );
+        let runs_on = command == "payrelay"
+            || command.starts_with("payrelay listen")
+            || command.starts_with("lua");
+        if !runs_on {
+            self.run(command);
+            compare(&expected, &self.printed);
+            return;
+        }
+        if command == "payrelay" {
+            self.stop_relays();
+        }
+        // Lines as they come, as in a terminal; a relay's log lines are in none of the pages.
+        let whole = match command {
+            "payrelay" => "exec payrelay".to_owned(),
+            _ => format!("exec stdbuf -oL {command} 2>&1"),
+        };
+        let mut running = Running {
+            name: command.to_owned(),
+            process: Process::start(command, self.command(&whole)),
+            expected,
+            seen: 0,
+            ends: command.contains("--count"),
+        };
+        running.expect_next();
+        self.running.push(running);
+    }
+
+    /// As the page says, with Ctrl-C; who else runs on loses the connection.
+    fn stop_relays(&mut self) {
+        for mut running in self.running.drain(..) {
+            if running.name == "payrelay" {
+                running.process.signal(Signal::INT);
+                assert_eq!(running.process.wait_exit(DEADLINE), Some(0));
+            }
+        }
+    }
+
+    /// Those that end by themselves have printed all that the page says when the next script has been run.
+    fn see_ends(&mut self) {
+        let (mut ending, going): (Vec<_>, Vec<_>) =
+            self.running.drain(..).partition(|running| running.ends);
+        ending.iter_mut().for_each(Running::finish);
+        self.running = going;
+    }
+
+    /// Waits for all that is to be printed yet.
+    fn end(mut self) {
+        self.running.iter_mut().for_each(Running::finish);
+    }
+}
+
+impl Running {
+    fn expect_next(&mut self) {
+        let expected = &self.expected[self.seen];
+        let (_, line) = self.process.wait_line(self.seen, |_| true);
+        assert!(
+            alike(expected, &line),
+            "{}: expected {expected:?}, and it printed {line:?}",
+            self.name
+        );
+        self.seen += 1;
+    }
+
+    fn finish(&mut self) {
+        while self.seen < self.expected.len() {
+            self.expect_next();
+        }
+        if self.ends {
+            assert_eq!(self.process.wait_exit(DEADLINE), Some(0), "{}", self.name);
+        }
+    }
+}
+
+/// Whether a line is as a page has it; between words any space counts for one.
+fn alike(expected: &str, line: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (expected, line) = (words(expected), words(line));
+    let mut rest = line.as_str();
+    for (n, piece) in expected.split('…').enumerate() {
+        let Some(at) = rest.find(piece).filter(|at| n > 0 || *at == 0) else {
+            return false;
+        };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.is_empty() || expected.ends_with('…')
+}
+
+/// Asserts that `lines` are as a page has them.
+fn compare(expected: &[String], lines: &[String]) {
+    let mut at = 0;
+    let mut any = false;
+    for wanted in expected {
+        if wanted == "…" {
+            any = true;
+            continue;
+        }
+        let found = lines[at..].iter().position(|line| alike(wanted, line));
+        let found = found.filter(|skipped| any || *skipped == 0);
+        let found =
+            found.unwrap_or_else(|| panic!("{wanted:?} is not next in {:#?}", &lines[at..]));
+        at += found + 1;
+        any = false;
+    }
+    assert!(any || at == lines.len(), "more: {:#?}", &lines[at..]);
+}
+
+fn followed(name: &str) {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let mut reader = Reader::new(network);
+    for block in blocks(&page(name)) {
+        reader.follow(name, &block);
+    }
+    reader.end();
+}
+
+#[test]
+fn every_command_of_the_readme_does_what_it_says() {
+    followed("README.md");
+}
+
+#[test]
+fn every_command_of_the_chinese_readme_does_what_it_says() {
+    followed("README.zh-CN.md");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let words = page("README.md").split_whitespace().count();
+    assert!(words <= WORDS_MAX, "{words} words, at most {WORDS_MAX}");
+}
+
+/// Code without its comments, and without the folder for it.
+fn code(page: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let code = ["  # ", "  -- "]
+            .iter()
+            .fold(line, |line, mark| line.split(mark).next().unwrap_or(line));
+        code.trim_end().to_owned()
+    };
+    let runs = blocks(page)
+        .into_iter()
+        .filter(|block| !block.language.is_empty());
+    runs.flat_map(|block| {
+        let lines: Vec<String> = block.text.lines().map(line).collect();
+        lines
+    })
+    .collect()
+}
+
+#[test]
+fn both_languages_have_the_same_commands_and_sections() {
+    let (english, chinese) = (page("README.md"), page("README.zh-CN.md"));
+    assert_eq!(code(&english), code(&chinese));
+    let sections = |page: &str| page.lines().filter(|line| line.starts_with("## ")).count();
+    assert_eq!(sections(&english), sections(&chinese));
+    let rows = |page: &str| page.lines().filter(|line| line.starts_with('|')).count();
+    assert_eq!(rows(&english), rows(&chinese), "rows of tables");
+    let items = |page: &str| {
+        page.lines()
+            .filter(|line| line.starts_with("- [ ] "))
+            .count()
+    };
+    assert_eq!(items(&english), items(&chinese), "items of lists");
+}
+
+/// The pages for users, whose links are looked at.
+const LINKED: &[&str] = &[
+    "README.md",
+    "README.zh-CN.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+];
+
+/// A heading as GitHub makes an anchor of it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars()
+        .filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'))
+        .map(|char| if char == ' ' { '-' } else { char })
+        .collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = fs::read_dir(project.join("doc")).expect("doc");
+    let documents = documents.map(|entry| entry.expect("doc").file_name());
+    let documents = documents.map(|name| format!("doc/{}", name.to_string_lossy()));
+    let documents = documents.filter(|name| name.ends_with(".md"));
+    let mut broken = Vec::new();
+    for name in LINKED
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain(documents)
+    {
+        let text = page(&name);
+        let folder = Path::new(&name).parent().expect("a folder");
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap_or_default();
+            if target.contains("://") || target.is_empty() {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => project.join(&name),
+                _ => project.join(folder).join(file),
+            };
+            let anchored = || {
+                let page = fs::read_to_string(&path).unwrap_or_default();
+                page.contains(&format!("<a id=\"{heading}\">"))
+                    || page
+                        .lines()
+                        .filter(|line| line.starts_with('#'))
+                        .any(|line| anchor(line.trim_start_matches('#')) == heading)
+            };
+            if !path.exists() || (!heading.is_empty() && !anchored()) {
+                broken.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Texts in backticks, in a cell of a table.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_questions_of_a_new_reader_are_answered_where_it_says() {
+    let page = page("CONTRIBUTING.md");
+    let (_, section) = page.split_once("## Ten questions").expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows: Vec<&str> = section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+        .collect();
+    assert_eq!(rows.len(), 10, "questions");
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (files, words) = (quoted(cells[1]), quoted(cells[2]));
+        assert_eq!(files.len(), words.len(), "{row}");
+        for (file, words) in files.iter().zip(words) {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert!(
+                text.contains(words),
+                "{file} has no {words:?}; mend CONTRIBUTING.md"
+            );
+        }
+    }
+}
