@@ -4,6 +4,7 @@
 //! deadline. So each provider is answered exactly once. What was not delivered is stored before it is answered, if there is
 //! an outbox. What the answer looks like is not known here.
 
+mod conclusion;
 mod dedupe;
 mod table;
 #[cfg(test)]
@@ -17,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
+use self::conclusion::Conclusion;
 pub use self::dedupe::EVENTS_MAX;
 use self::dedupe::{Dedupe, Entered, Joined};
 use self::table::Wait;
-use self::waits::{Conclusion, Waits};
+use self::waits::Waits;
 use crate::answer::Answer;
 use crate::bus::{DedupeStore, EventLease};
 use crate::dispatcher::Dispatcher;
@@ -133,6 +135,13 @@ impl Delivery {
             }
             (None, _) | (_, None) => self.dispatcher.take(envelope),
         }
+    }
+
+    /// Puts `notification`, which is for no backend, into the dead letters and answers ok once it lies there; without an outbox the
+    /// answer is fail. `why` is for the operator.
+    pub fn set_aside(&self, notification: Notification, answer: Answer, why: &str) {
+        let wait = Wait::new(notification, None, answer);
+        self.waits.conclude(wait, Conclusion::never(why));
     }
 
     /// The means to answer, if this is the first request for its event. All others are answered, or will be.

@@ -6,9 +6,11 @@ use std::fmt;
 use std::ops::Range;
 
 use super::Answer;
+use super::Proof;
 use super::problem::Problem;
 use super::reader::{Field, Section};
 use super::selector;
+use super::verify;
 use crate::request::Selector;
 use crate::verify::presets::{Preset, Words};
 
@@ -48,6 +50,8 @@ pub enum BadAnswer {
     SameAsOk,
     /// `proof` where every GET is a notification.
     ProofAndGet,
+    /// A proof that gives back what anybody asks it to.
+    ProofUnsigned,
 }
 
 impl fmt::Display for BadAnswer {
@@ -68,6 +72,10 @@ impl fmt::Display for BadAnswer {
             Self::ProofAndGet => f.write_str(
                 "contradicts methods: a GET is a notification of this route; remove one of the two",
             ),
+            Self::ProofUnsigned => f.write_str(
+                "a value of the request is given back to its sender only if it is signed; add signed and secrets to proof, as in \
+                 signed = { text = \"{ordered(secret,query:timestamp,query:nonce)}\", algorithm = \"sha1\", signature = \"query:signature\" }",
+            ),
             Self::SameAsOk => f.write_str(
                 "with a status of 2xx and the body of ok the provider would take a failure for success; change one of them",
             ),
@@ -78,9 +86,13 @@ impl fmt::Display for BadAnswer {
 /// Reads a route's `ok` and `fail`, for which its preset has the defaults.
 pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer) {
     let (ok, fail) = preset.map_or((OK, FAIL), |preset| (preset.ok, preset.fail));
-    let ok = one(route.section("ok"), status_of_ok, answer(ok));
+    let mut section = route.section("ok");
+    let ok = one(&mut section, status_of_ok, answer(ok));
+    section.close();
     let given = route.field("fail");
-    let fail = one(route.section("fail"), status_of_fail, answer(fail));
+    let mut section = route.section("fail");
+    let fail = one(&mut section, status_of_fail, answer(fail));
+    section.close();
     if !(200..=299).contains(&fail.status) {
         return (ok, fail);
     }
@@ -97,12 +109,27 @@ pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer
 }
 
 /// Reads a route's `proof`; without one a GET is refused. `by_get`: notifications come by GET.
-pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Answer> {
+pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Proof> {
     let given = route.field("proof")?;
     if by_get {
         given.refuse(Problem::Answer(BadAnswer::ProofAndGet));
     }
-    Some(one(route.section("proof"), status_of_ok, answer(OK)))
+    let mut section = route.section("proof");
+    let answer = one(&mut section, status_of_ok, answer(OK));
+    let is_signed = section.field("signed").is_some();
+    let verifier = match is_signed {
+        true => verify::signed_proof(&mut section),
+        false => {
+            section.field("secrets");
+            section.field("keys");
+            None
+        }
+    };
+    section.close();
+    if !is_signed && !answer.values.is_empty() {
+        given.refuse(Problem::Answer(BadAnswer::ProofUnsigned));
+    }
+    Some(Proof { answer, verifier })
 }
 
 fn answer((status, content_type, body): Words) -> Answer {
@@ -133,7 +160,7 @@ fn values(body: &str) -> Vec<(Range<usize>, Selector)> {
 }
 
 fn one(
-    mut s: Section<'_>,
+    s: &mut Section<'_>,
     status: impl Fn(&Field<'_>) -> Result<u16, Problem>,
     default: Answer,
 ) -> Answer {
@@ -144,7 +171,7 @@ fn one(
     if let (true, Some(field), Some(false)) = (no_body, &given, body.as_ref().map(Vec::is_empty)) {
         field.refuse(Problem::Answer(BadAnswer::BodyForbidden(status)));
     }
-    let answer = Answer {
+    Answer {
         status,
         content_type: s
             .read("content_type", content_type)
@@ -154,9 +181,7 @@ fn one(
             None => default.values,
         },
         body: body.unwrap_or(if no_body { Vec::new() } else { default.body }),
-    };
-    s.close();
-    answer
+    }
 }
 
 fn status_of_ok(field: &Field<'_>) -> Result<u16, Problem> {

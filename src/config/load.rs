@@ -101,7 +101,11 @@ fn read(mut root: Section<'_>) -> Config {
     let redis = redis::redis(&mut root);
     let admin = sections::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
-    let routes = route::routes(&mut root, http.listen);
+    let routes = route::routes(
+        &mut root,
+        http.listen,
+        delivery.undelivered == super::Undelivered::Store,
+    );
     let sealed = tcp.tls.as_ref().map(|tls| tls.listen);
     let addresses = [
         Some(http.listen),

@@ -294,7 +294,7 @@ pub struct Route {
     /// By what methods notifications come.
     pub methods: Methods,
     /// What a GET or HEAD is answered that is no notification: the provider's proof that the address is the merchant's.
-    pub proof: Option<Answer>,
+    pub proof: Option<Proof>,
     /// What checks the provider's signature; `None`: nothing does.
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`, because this provider reads its body; otherwise with 401.
@@ -315,6 +315,15 @@ pub struct Route {
     pub ok: Answer,
     /// What the provider reads when it is not.
     pub fail: Answer,
+}
+
+/// What a GET or HEAD is answered that is no notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The answer.
+    pub answer: Answer,
+    /// What checks who asks; `None`: anybody is answered.
+    pub verifier: Option<Arc<Verifier>>,
 }
 
 /// By what methods a route's notifications come.

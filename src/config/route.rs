@@ -14,8 +14,8 @@ use super::values::networks;
 use super::verify::{BadVerify, Check, Said, verify};
 use super::{Methods, PathTemplate, Route, Segment};
 use crate::request::Selector;
-use crate::verify::Verifier;
 use crate::verify::presets::Scheme;
+use crate::verify::{Engine, Verifier};
 
 /// The most routes.
 const ROUTES_MAX: usize = 1000;
@@ -23,11 +23,12 @@ const ROUTES_MAX: usize = 1000;
 /// The longest route name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Reads every route; `http_listen` is where providers will reach them.
-pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr) -> Vec<Route> {
+/// Reads every route; `http_listen` is where providers will reach them, `stores` whether there is an outbox.
+pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr, stores: bool) -> Vec<Route> {
     const WANTED: &str = "a list of tables, each headed [[route]],";
     let mut reading = Reading {
         http_listen,
+        stores,
         paths: HashMap::new(),
         names: HashMap::new(),
     };
@@ -52,6 +53,7 @@ const NO_ROUTE: &str = "without a route every callback would be answered 404; \
 /// What the routes read so far have taken.
 struct Reading {
     http_listen: SocketAddr,
+    stores: bool,
     /// Where each path was given.
     paths: HashMap<String, usize>,
     /// Where each name was given.
@@ -72,6 +74,13 @@ impl Reading {
         let name = self.name(&mut s, path_field.as_ref(), path.as_ref());
         let check = verify(&mut s, path.as_ref());
         self.verified(&mut s, name.as_deref(), &check);
+        if let Some(Engine::Adyen(adyen)) = check.verifier().map(|verifier| &verifier.engine)
+            && adyen.keeps_unsigned
+            && !self.stores
+            && let Some(field) = s.field("unsigned_items")
+        {
+            field.refuse(BadVerify::NoOutbox.into());
+        }
         let preset = check.preset();
         let guard = Guard::new(&mut s, &check);
         let id = id(&mut s, path_field.as_ref(), path.as_ref(), &guard);

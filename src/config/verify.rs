@@ -36,10 +36,11 @@ const SECRET_BYTES_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The keys of a route that belong to one kind of check or another.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "secrets",
     "keys",
     "allow_sha1",
+    "unsigned_items",
     "api_v3_key",
     "tolerance",
     "url",
@@ -78,6 +79,8 @@ pub enum BadVerify {
     SignedText(BadText),
     /// Not what ends an id.
     Before,
+    /// Dead letters, and no outbox for them.
+    NoOutbox,
     /// Not where fields come from.
     Shape,
     /// `fields` without `{fields}`, or the other way round.
@@ -125,6 +128,7 @@ impl fmt::Display for BadVerify {
             Self::Message(bad) => bad.fmt(f),
             Self::SignedText(bad) => bad.fmt(f),
             Self::Before => f.write_str("1 to 16 printable ASCII characters are needed, such as \"_\""),
+            Self::NoOutbox => f.write_str("dead letters lie in the outbox, and this relay has none; set delivery.undelivered = \"store\""),
             Self::Shape => f.write_str(
                 "allowed: \"query\", \"form\", \"param\" (the query if there is no body, else the form), \"xml\", \"json\", \
                  \"json:/pointer\", or the place of a text that is JSON, such as \"form:data\"",
@@ -208,6 +212,14 @@ pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a>
         }
     };
     Check { field, said }
+}
+
+/// What a GET must be signed with before it is answered as the proof of an address; `None` if something is wrong, which is
+/// noted.
+pub fn signed_proof(s: &mut Section<'_>) -> Option<Arc<Verifier>> {
+    let (engine, _) = signed::read(s);
+    let name = "signed";
+    engine.map(|engine| Verifier { name, engine }.into())
 }
 
 fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
@@ -318,8 +330,17 @@ fn engine(
         }
         Scheme::Adyen => {
             let keys = secrets(s, |text| MacKey::from_hex(Digest::Sha256.algorithm(), text));
-            let engine = keys.map(|keys| Engine::Adyen(Adyen { keys }));
-            (engine, vec!["secrets"])
+            let keeps_unsigned = keys::unsigned_items(s);
+            let engine = || {
+                Some(Adyen {
+                    keys: keys?,
+                    keeps_unsigned: keeps_unsigned?,
+                })
+            };
+            (
+                engine().map(Engine::Adyen),
+                vec!["secrets", "unsigned_items"],
+            )
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
+use super::conclusion::Conclusion;
 use super::dedupe::{Dedupe, Joined};
 #[cfg(test)]
 use super::table::Sizes;
@@ -21,26 +22,6 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
 use crate::outbox::{HeldReceipt, Outbox, Undelivered};
 use crate::trace::{Record, Trace};
-
-/// How a wait ends.
-pub struct Conclusion {
-    outcome: Outcome,
-    /// The backend's refusal, if that is what it was.
-    nack: Option<Nack>,
-    /// A session has it in hand still, and will tell what came of it.
-    held: bool,
-}
-
-impl Conclusion {
-    /// An end that is final: nobody will be heard of any more.
-    pub fn of(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            nack: None,
-            held: false,
-        }
-    }
-}
 
 /// All of them.
 pub struct Waits {

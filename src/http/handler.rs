@@ -16,7 +16,13 @@ use crate::notification::{BackendId, IdMint, Notification, unix_ms};
 use crate::peers::{Failures, Judged};
 use crate::request::{Parts, Selector};
 use crate::session::token::Access;
-use crate::verify::{self, Believed};
+use crate::verify::{self, Believed, Verifier};
+
+/// Whose the dead letter is of a request that says nothing of a backend.
+const UNSIGNED_ID: &str = "unsigned";
+
+/// Why a request is a dead letter of which nothing is signed.
+const UNSIGNED: &str = "unverified: nothing of it is signed (unsigned_items)";
 
 /// Judges requests and hands notifications to the delivery.
 pub struct RequestHandler {
@@ -39,7 +45,7 @@ impl RequestHandler {
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, request, body) {
             Err(refusal) => {
-                if !matches!(refusal, Refusal::Proof(_)) {
+                if !matches!(refusal, Refusal::Proof { .. }) {
                     self.metrics.http_refused(refusal.word());
                 }
                 responder.answer(&refusal.reply());
@@ -48,7 +54,10 @@ impl RequestHandler {
                 let notification = taken.notification;
                 let answers = Arc::clone(&taken.route.answers);
                 let answer = Answer::new(responder, answers, notification.id, taken.ok_body);
-                self.delivery.deliver(notification, answer);
+                match taken.unsigned {
+                    false => self.delivery.deliver(notification, answer),
+                    true => self.delivery.set_aside(notification, answer, UNSIGNED),
+                }
             }
         }
     }
@@ -93,30 +102,57 @@ impl RequestHandler {
         }
     }
 
-    /// Whether the route's provider sent the request.
+    /// Whether the provider that `verifier` knows, the route's or its proof's, sent `signed`.
     fn verify(
         &self,
         route: &Arc<Route>,
+        verifier: Option<&Verifier>,
         request: &RequestView<'_>,
-        path_id: Option<&str>,
-        query: &str,
-        body: &[u8],
+        signed: &verify::Request<'_>,
         at_unix_ms: u64,
     ) -> Result<Believed, Refusal> {
-        if route.verifier.is_none() {
+        let Some(verifier) = verifier else {
             return Ok(Believed::default());
-        }
+        };
         let _turn = self.may_verify(request)?;
-        route
-            .verify(request, path_id, query, body, at_unix_ms / 1000)
-            .map_err(|refused| {
-                route.complain(&refused, request.peer, at_unix_ms);
-                match refused {
-                    // The provider's own test is no reason to slow the provider down.
-                    verify::Refused::Probe => Refusal::Probe(Arc::clone(route)),
-                    _ => self.forged(route, request),
-                }
-            })
+        let now_unix_s = at_unix_ms / 1000;
+        verifier.verify(signed, now_unix_s).map_err(|refused| {
+            route.complain(&refused, request.peer, at_unix_ms);
+            match refused {
+                // The provider's own test is no reason to slow the provider down.
+                verify::Refused::Probe => Refusal::Probe(Arc::clone(route)),
+                _ => self.forged(route, request),
+            }
+        })
+    }
+
+    /// What a request by a method that the route does not take is answered: 405, or, if it asks whether the address is the
+    /// merchant's, the proof.
+    fn prove(
+        &self,
+        route: &Arc<Route>,
+        request: &RequestView<'_>,
+        signed: &verify::Request<'_>,
+    ) -> Refusal {
+        let (Some(proof), "GET" | "HEAD") = (&route.proof, request.method) else {
+            return Refusal::Method(Arc::clone(route));
+        };
+        let verifier = proof.verifier.as_deref();
+        match self.verify(route, verifier, request, signed, unix_ms()) {
+            Err(refusal) => refusal,
+            Ok(_) => Refusal::Proof {
+                route: Arc::clone(route),
+                body: proof.body_for(&signed.parts()),
+            },
+        }
+    }
+
+    /// Counts a request of which nothing is signed as one that has proven nothing, so that strangers cannot fill the outbox.
+    fn count_unsigned(&self, route: &Arc<Route>, request: &RequestView<'_>) -> Result<(), Refusal> {
+        match self.forged(route, request) {
+            refusal @ Refusal::TooMany { .. } => Err(refusal),
+            _ => Ok(()),
+        }
     }
 
     fn judge<'r>(
@@ -131,17 +167,27 @@ impl RequestHandler {
         if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
             return Err(Refusal::Forbidden);
         }
+        let signed = verify::Request {
+            method: request.method,
+            target,
+            headers: request.headers,
+            path_id: id,
+            query,
+            body: &body,
+        };
         if !route.methods.allow(request.method) {
-            return Err(match (request.method, &route.proof) {
-                ("GET" | "HEAD", Some(_)) => Refusal::Proof(Arc::clone(route)),
-                _ => Refusal::Method(Arc::clone(route)),
-            });
+            return Err(self.prove(route, request, &signed));
         }
         if let Some(name) = route.unreadable_header(request) {
             return Err(Refusal::NotAscii(name.to_owned()));
         }
         let at_unix_ms = unix_ms();
-        let believed = self.verify(route, request, id, query, &body, at_unix_ms)?;
+        let verifier = route.verifier.as_deref();
+        let believed = self.verify(route, verifier, request, &signed, at_unix_ms)?;
+        let unsigned = believed.is_unsigned;
+        if unsigned {
+            self.count_unsigned(route, request)?;
+        }
         let opened = route.open(&body);
         if let Some(Err(why)) = opened
             && route.deliver_opened
@@ -151,19 +197,22 @@ impl RequestHandler {
             return Err(Refusal::NotOpened(why));
         }
         let parts = Parts {
-            path_id: id,
-            query,
-            headers: request.headers,
-            body: &body,
             opened: opened.as_ref(),
+            ..signed.parts()
         };
-        let backend = parts.select(&route.id).map_err(Refusal::NoId)?;
-        let backend = route.id_part(&backend);
-        let backend = BackendId::parse(backend).map_err(|bad| Refusal::BadId(bad.to_string()))?;
-        if !self.access.read().allows(&backend) {
+        let backend = match backend(route, &parts) {
+            // Nobody is to get it, so it need not be anybody's.
+            Err(refusal) if unsigned => BackendId::parse(UNSIGNED_ID).map_err(|_| refusal)?,
+            found => found?,
+        };
+        if !unsigned && !self.access.read().allows(&backend) {
             return Err(Refusal::NotAllowed);
         }
-        let event = event(route, &parts, believed);
+        // Anybody could have made it, and a genuine one of that event is not to be a duplicate of it.
+        let event = match unsigned {
+            false => event(route, &parts, believed),
+            true => None,
+        };
         let ok_body = route.ok_body_for(&parts);
         let (is_opened, body) = match opened {
             Some(Ok(opened)) if route.deliver_opened => (true, opened),
@@ -173,7 +222,10 @@ impl RequestHandler {
             id: self.mint.mint(at_unix_ms),
             backend,
             route: Arc::clone(&route.answers.route),
-            verified: route.verified(is_opened),
+            verified: match unsigned {
+                false => route.verified(is_opened),
+                true => verify::NONE.into(),
+            },
             event,
             event_proven: route.event_proven,
             at_unix_ms,
@@ -185,6 +237,7 @@ impl RequestHandler {
             route,
             notification,
             ok_body,
+            unsigned,
         })
     }
 }
@@ -195,6 +248,15 @@ struct Taken<'r> {
     notification: Notification,
     /// What is answered if it is safe, where that has values of the request in it.
     ok_body: Option<Vec<u8>>,
+    /// Nothing of it is signed: it goes to the dead letters, and to no backend.
+    unsigned: bool,
+}
+
+/// The backend that the request of `parts` is for.
+fn backend(route: &Route, parts: &Parts<'_>) -> Result<BackendId, Refusal> {
+    let found = parts.select(&route.id).map_err(Refusal::NoId)?;
+    let id = route.id_part(&found);
+    BackendId::parse(id).map_err(|bad| Refusal::BadId(bad.to_string()))
 }
 
 /// The event key, if there is one.

@@ -15,7 +15,11 @@ pub enum Refusal {
     Forbidden,
     Method(Arc<Route>),
     /// No notification, but the provider's question whether this address answers.
-    Proof(Arc<Route>),
+    Proof {
+        route: Arc<Route>,
+        /// The body, where it has values of the request in it.
+        body: Option<Vec<u8>>,
+    },
     /// A header that the route needs has bytes outside ASCII in it; names it.
     NotAscii(String),
     /// The signature is not the provider's.
@@ -40,7 +44,7 @@ impl Refusal {
             Self::NoRoute | Self::NotAllowed => 404,
             Self::Forbidden => 403,
             Self::Method(_) => 405,
-            Self::Proof(_) => 200,
+            Self::Proof { .. } => 200,
             Self::NotAscii(_) => 400,
             Self::Forged(_) | Self::Probe(_) => 401,
             Self::TooMany { .. } => 429,
@@ -57,7 +61,7 @@ impl Refusal {
             Self::NotAllowed => "not-allowed",
             Self::Forbidden => "forbidden",
             Self::Method(_) => "method",
-            Self::Proof(_) => "proof",
+            Self::Proof { .. } => "proof",
             Self::NotAscii(_) => "not-ascii",
             Self::Forged(_) | Self::Probe(_) => "bad-signature",
             Self::TooMany { .. } => "too-many",
@@ -78,7 +82,7 @@ impl Refusal {
                     route.allowed()
                 )
             }
-            Self::Proof(_) => String::new(),
+            Self::Proof { .. } => String::new(),
             Self::NotAscii(name) => {
                 format!("the header {name}, which this route needs, has bytes outside ASCII in it")
             }
@@ -99,9 +103,14 @@ impl Refusal {
         let word = self.word();
         let extra = match self {
             Self::Method(route) => &format!("Allow: {}\r\n", route.allowed()),
-            Self::Proof(route) => {
+            Self::Proof { route, body } => {
                 if let Some(proof) = &route.proof {
-                    return proof.with_head(format_args!("X-Payrelay-Outcome: {word}\r\n"));
+                    let outcome = format_args!("X-Payrelay-Outcome: {word}\r\n");
+                    let mut reply = proof.reply.with_head(outcome);
+                    if let Some(body) = body {
+                        reply.body.clone_from(body);
+                    }
+                    return reply;
                 }
                 ""
             }

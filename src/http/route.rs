@@ -16,7 +16,7 @@ use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
 use crate::peers::Networks;
 use crate::request::{Missing, Parts, Selector};
-use crate::verify::{self, Believed, Refused, Verifier};
+use crate::verify::{self, Refused, Verifier};
 
 /// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
 /// stays within its limit.
@@ -40,7 +40,7 @@ pub struct Route {
     pub allow: Networks,
     segments: Vec<Segment>,
     pub methods: Methods,
-    pub proof: Option<PreparedReply>,
+    pub proof: Option<Proof>,
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`.
     pub forged_gets_fail: bool,
@@ -56,6 +56,29 @@ pub struct Route {
     forward_headers: Vec<String>,
     /// Where values of the request stand in the body of `ok`.
     ok_values: Vec<(Range<usize>, Selector)>,
+}
+
+/// What a GET is answered that is no notification.
+#[derive(Debug)]
+pub struct Proof {
+    pub reply: PreparedReply,
+    values: Vec<(Range<usize>, Selector)>,
+    pub verifier: Option<Arc<Verifier>>,
+}
+
+impl Proof {
+    fn new(proof: &config::Proof) -> Self {
+        Self {
+            reply: prepare(&proof.answer),
+            values: proof.answer.values.clone(),
+            verifier: proof.verifier.clone(),
+        }
+    }
+
+    /// The body of the answer to the request of `parts`, if it has values of it.
+    pub fn body_for(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
+        filled(&self.reply.body, &self.values, parts)
+    }
 }
 
 impl fmt::Debug for Route {
@@ -119,7 +142,7 @@ impl Route {
             allow: route.allow.clone(),
             segments: route.path.segments.clone(),
             methods: route.methods,
-            proof: route.proof.as_ref().map(prepare),
+            proof: route.proof.as_ref().map(Proof::new),
             verifier: route.verifier.clone(),
             forged_gets_fail: route.forged_gets_fail,
             complaints: Complaints::default(),
@@ -132,32 +155,6 @@ impl Route {
             deliver_opened: route.deliver_opened,
             forward_headers: route.forward_headers.clone(),
         }
-    }
-
-    /// Whether the route's provider sent `request` with `body`.
-    ///
-    /// # Errors
-    /// It did not, or that cannot be told.
-    pub fn verify(
-        &self,
-        request: &RequestView<'_>,
-        path_id: Option<&str>,
-        query: &str,
-        body: &[u8],
-        now_unix_s: u64,
-    ) -> Result<Believed, Refused> {
-        let Some(verifier) = &self.verifier else {
-            return Ok(Believed::default());
-        };
-        let request = verify::Request {
-            method: request.method,
-            target: request.target,
-            headers: request.headers,
-            path_id,
-            query,
-            body,
-        };
-        verifier.verify(&request, now_unix_s)
     }
 
     /// The first header that this route needs and whose value is not ASCII, so that nobody knows what it says.
@@ -191,26 +188,8 @@ impl Route {
     }
 
     /// The body of `ok` for the request of `parts`, if it has values of it.
-    ///
-    /// A value that could be more than a value there (a quote, markup) is left out, and so is one that is not found.
     pub fn ok_body_for(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
-        if self.ok_values.is_empty() {
-            return None;
-        }
-        let template = &self.answers.ok.body;
-        let mut body = Vec::with_capacity(template.len());
-        let mut from = 0;
-        for (range, selector) in &self.ok_values {
-            body.extend_from_slice(&template[from..range.start]);
-            let value = parts.value(selector).unwrap_or_default();
-            let is_plain = |b: &u8| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b);
-            if value.len() <= VALUE_BYTES_MAX && value.iter().all(is_plain) {
-                body.extend_from_slice(&value);
-            }
-            from = range.end;
-        }
-        body.extend_from_slice(&template[from..]);
-        Some(body)
+        filled(&self.answers.ok.body, &self.ok_values, parts)
     }
 
     /// What is allowed, as the header Allow has it.
@@ -303,6 +282,32 @@ impl Route {
         }
         head
     }
+}
+
+/// `template` with the values of the request of `parts`; `None` if there are none in it.
+///
+/// A value that could be more than a value there (a quote, markup) is left out, and so is one that is not found.
+fn filled(
+    template: &[u8],
+    values: &[(Range<usize>, Selector)],
+    parts: &Parts<'_>,
+) -> Option<Vec<u8>> {
+    if values.is_empty() {
+        return None;
+    }
+    let mut body = Vec::with_capacity(template.len());
+    let mut from = 0;
+    for (range, selector) in values {
+        body.extend_from_slice(&template[from..range.start]);
+        let value = parts.value(selector).unwrap_or_default();
+        let is_plain = |b: &u8| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b);
+        if value.len() <= VALUE_BYTES_MAX && value.iter().all(is_plain) {
+            body.extend_from_slice(&value);
+        }
+        from = range.end;
+    }
+    body.extend_from_slice(&template[from..]);
+    Some(body)
 }
 
 fn prepare(answer: &config::Answer) -> PreparedReply {

@@ -12,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::keys::MacKey;
-use super::{Refused, Request};
+use super::{Believed, Refused, Request};
 
 /// The most items of one notice; Adyen sends one, and six of an older kind.
 const ITEMS_MAX: usize = 64;
@@ -22,6 +22,9 @@ const ITEMS_MAX: usize = 64;
 pub struct Adyen {
     /// Any of them may have signed an item.
     pub keys: Vec<MacKey>,
+    /// Notices of items without any signature are believed as such: Adyen signs no REPORT_AVAILABLE, for one, and sends
+    /// nothing more to an address that does not take it.
+    pub keeps_unsigned: bool,
 }
 
 /// Values with their names. Without this serde would take a list of them in the order of a struct's fields as well, which no
@@ -160,7 +163,7 @@ impl Item<'_> {
 
 impl Adyen {
     /// Whether the keys signed every item of the notice; says what makes it this event.
-    pub(super) fn verify(&self, request: &Request<'_>) -> Result<String, Refused> {
+    pub(super) fn verify(&self, request: &Request<'_>) -> Result<Believed, Refused> {
         let body = request.readable_body()?;
         let Named::<Notice<'_>>(notice) = serde_json::from_slice(body).map_err(|_| {
             Refused::Malformed("the body is no notice of Adyen, or has a key twice")
@@ -173,6 +176,14 @@ impl Adyen {
         if notice.items.len() > ITEMS_MAX {
             return Err(Refused::TooMany("items"));
         }
+        let has_signature = |item: &Item<'_>| !item.additional_data.0.signature.0.is_empty();
+        let mut items = notice.items.iter().map(|wrapped| &wrapped.0.item.0);
+        if self.keeps_unsigned && !items.any(has_signature) {
+            return Ok(Believed {
+                event: None, // anybody could say it, and so keep a genuine one of that event away
+                is_unsigned: true,
+            });
+        }
         let mut event = String::new();
         for Named(Wrapped { item: Named(item) }) in &notice.items {
             self.verify_item(item)?;
@@ -180,7 +191,10 @@ impl Adyen {
             let comma = if event.is_empty() { "" } else { "," };
             event += &format!("{comma}{psp_reference}:{event_code}:{success}");
         }
-        Ok(event)
+        Ok(Believed {
+            event: Some(event),
+            is_unsigned: false,
+        })
     }
 
     fn verify_item(&self, item: &Item<'_>) -> Result<(), Refused> {

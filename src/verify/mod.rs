@@ -24,7 +24,7 @@ mod wechatpay_v3;
 use std::fmt;
 use std::time::Duration;
 
-use crate::request::{self, Selector};
+use crate::request::{self, Parts, Selector};
 
 pub use self::adyen::Adyen;
 pub use self::alipay::Alipay;
@@ -110,6 +110,17 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// What selectors point into.
+    pub fn parts(&self) -> Parts<'a> {
+        Parts {
+            path_id: self.path_id,
+            query: self.query,
+            headers: self.headers,
+            body: self.body,
+            opened: None,
+        }
+    }
+
     /// The value of the header called `name`, in any case, if there is one.
     ///
     /// # Errors
@@ -192,6 +203,8 @@ impl std::error::Error for Refused {}
 pub struct Believed {
     /// What makes a retry the same event, where it takes more than a selector to say it.
     pub event: Option<String>,
+    /// Nothing of it is signed, and the route says that it is to be kept all the same: answered ok, and no backend's.
+    pub is_unsigned: bool,
 }
 
 /// How long before and after its signature's time a request is believed; `None`: for ever.
@@ -240,9 +253,7 @@ impl Verifier {
             Engine::Alipay(engine) => engine.verify(request).map(nothing_more),
             Engine::WechatpayV2(engine) => engine.verify(request).map(nothing_more),
             Engine::WechatpayV3(engine) => engine.verify(request, now_unix_s).map(nothing_more),
-            Engine::Adyen(engine) => engine
-                .verify(request)
-                .map(|event| Believed { event: Some(event) }),
+            Engine::Adyen(engine) => engine.verify(request),
             Engine::Signed(engine) => engine.verify(request, now_unix_s).map(nothing_more),
             Engine::Token(engine) => engine.verify(request).map(nothing_more),
         }

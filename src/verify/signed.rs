@@ -94,7 +94,7 @@ enum Piece<'r> {
 impl Signed {
     /// Whether one of the keys signed `request`, not too long ago.
     pub(super) fn verify(&self, request: &Request<'_>, now_unix_s: u64) -> Result<(), Refused> {
-        let parts = parts(request);
+        let parts = request.parts();
         let (signatures, timestamp) = self.signatures(&parts)?;
         let timestamp = timestamp.unwrap_or_default();
         if let Some(time) = &self.time {
@@ -119,7 +119,7 @@ impl Signed {
 
     /// The text that `request` should have been signed as, the secret left out: for whoever sets a route up.
     pub fn explain(&self, request: &Request<'_>) -> Result<Vec<u8>, Refused> {
-        let parts = parts(request);
+        let parts = request.parts();
         let (_, timestamp) = self.signatures(&parts)?;
         let built = self.build(request, &parts, &timestamp.unwrap_or_default())?;
         Ok(built.text(None))
@@ -420,16 +420,6 @@ fn covers_value(signed: &Selector, selector: &Selector) -> bool {
             selector.iter().all(|name| signed.contains(name))
         }
         (signed, selector) => signed == selector,
-    }
-}
-
-fn parts<'r>(request: &Request<'r>) -> Parts<'r> {
-    Parts {
-        path_id: request.path_id,
-        query: request.query,
-        headers: request.headers,
-        body: request.body,
-        opened: None,
     }
 }
 

@@ -282,6 +282,7 @@ fn no_debug_output_shows_a_secret() {
 fn the_values_of_adyen_count_where_their_names_are_and_nowhere_else() {
     let secret = vector("adyen-standard", "secret_hex");
     let adyen = Adyen {
+        keeps_unsigned: false,
         keys: vec![MacKey::from_hex(Digest::Sha256.algorithm(), &secret).expect("a key")],
     };
     let verify = |body: &str| {

@@ -38,9 +38,9 @@ fn the_shipped_file_has_every_key() {
         "read_tokens",
         "log",
         "route",
-        "proof",
         "ok",
         "fail",
+        "proof",
         "hmac",
         "signed",
     ];

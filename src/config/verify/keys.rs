@@ -82,6 +82,24 @@ pub fn allow_sha1(s: &mut Section<'_>) -> Option<bool> {
     allowed
 }
 
+/// `unsigned_items`: whether items that nobody signed go to the dead letters, or are refused as any forgery; `None` if it is
+/// wrong.
+pub fn unsigned_items(s: &mut Section<'_>) -> Option<bool> {
+    let Some(field) = s.field("unsigned_items") else {
+        return Some(false);
+    };
+    field.read(|field| match field.text("a string")? {
+        "refuse" => Ok(false),
+        "dead-letter" => {
+            field.warn(
+                "whoever reaches this route can put dead letters into the outbox; let only the provider's addresses in, with allow",
+            );
+            Ok(true)
+        }
+        _ => Err(Problem::NotOneOf(&["refuse", "dead-letter"])),
+    })
+}
+
 pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Option<Vec<RsaKey>>, Problem> {
     RsaKey::read_all(&public_text(field)?, bits)
         .map(Some)

@@ -14,6 +14,7 @@ mod schemes;
 mod secrets;
 mod time;
 mod too_many;
+mod unsigned;
 pub mod vectors;
 
 use self::callback::Callback;
