@@ -16,6 +16,7 @@
 //! on all
 //!   HERE node=<instance> =<len>      backends that have come: "<backend id> <stamp>" and LF for each
 //!   WHO n=<number> origin=<instance> who is connected to you?
+//!   ELSEWHERE node=<instance> at=<host:port>    that node uses another primary, and was here: it does not hear this one
 //! on event:<channel>
 //!   EVENT =<len>
 //! ```
@@ -23,6 +24,7 @@
 //! Pure: bytes in, a [`Frame`] out, and back. What another node says is believed, since it is let into Redis; but nothing
 //! that it could say makes this node panic or hold more than the message itself.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::types::{DATA_BYTES_MAX, Data, Stamp};
@@ -73,6 +75,8 @@ pub enum Frame<'a> {
         more: bool,
         backends: Vec<(BackendId, Stamp)>,
     },
+    /// A node uses the primary `at`, and says so on this one.
+    Elsewhere { node: &'a str, at: Cow<'a, str> },
     /// An event; the channel is Redis's.
     Event(&'a [u8]),
 }
@@ -130,6 +134,10 @@ pub fn read<'a>(message: &'a [u8], topic: Option<&BackendId>) -> Option<Frame<'a
             node: line.raw("node")?,
             more: line.raw("more")? == "1",
             backends: stamps(data),
+        },
+        "ELSEWHERE" => Frame::Elsewhere {
+            node: line.raw("node")?,
+            at: line.text("at")?,
         },
         "EVENT" => Frame::Event(data),
         _ => return None,
@@ -292,6 +300,14 @@ pub fn who(out: &mut Vec<u8>, n: u64, origin: &str) {
     wire::line(out, "WHO")
         .plain("n", n)
         .arg("origin", origin)
+        .end();
+}
+
+/// Writes that `node` uses the primary `at`.
+pub fn elsewhere(out: &mut Vec<u8>, node: &str, at: &str) {
+    wire::line(out, "ELSEWHERE")
+        .arg("node", node)
+        .arg("at", at)
         .end();
 }
 

@@ -1,11 +1,15 @@
 //! A primary that sentinels name: everything that happens to it, to its replicas and to the sentinels, while payments flow.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::{Random, Redis, SentinelGroup, Traffic, eventually, heavy};
 
 /// How long the sentinels of these tests need to agree that a primary is down: 1 s, and to elect one of them.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// Within which all is well again once the servers and sentinels are.
+const HEALED: Duration = Duration::from_secs(4);
 
 #[test]
 fn every_failover_is_followed_and_nothing_is_lost() {
@@ -129,6 +133,59 @@ fn a_primary_that_lives_is_left_when_most_sentinels_name_another() {
     traffic.balance();
 }
 
+/// For as long as two nodes are told different primaries.
+const TOLD_DIFFERENTLY: Duration = Duration::from_secs(10);
+
+/// Within this a node that does not hear another says so.
+const DEAF: Duration = Duration::from_secs(4);
+
+#[test]
+fn nodes_that_are_told_different_primaries_know_that_they_are_split() {
+    let _alone = heavy();
+    let mut random = Random::new();
+    // Two servers that know nothing of each other, and for each node a sentinel of its own.
+    let servers = [Redis::start(), Redis::start()];
+    let sentinels = [0, 0].map(|n: usize| Redis::sentinel(servers[n].addr()));
+    let name = |sentinel: usize, server: usize| {
+        name_as_primary(&sentinels[sentinel], servers[server].addr());
+    };
+    let redis = sentinels.iter().map(|sentinel| {
+        let addr = sentinel.addr();
+        format!("[redis]\nsentinels = [\"{addr}\"]\nmaster = \"mymaster\"\n")
+    });
+    let mut traffic = Traffic::begin_on(&redis.collect::<Vec<_>>(), 20, &mut random);
+
+    name(1, 1);
+    let began = Instant::now();
+    let mut greens = 0;
+    let mut red = [None; 2];
+    while began.elapsed() < TOLD_DIFFERENTLY {
+        for (node, red) in traffic.cluster.nodes.iter().zip(&mut red) {
+            let asked = began.elapsed();
+            let said = node.readyz();
+            greens += usize::from(said.status == 200 && asked > DEAF);
+            if said.status == 503 && said.text().contains("split: node") {
+                red.get_or_insert(asked);
+            }
+        }
+    }
+    eprintln!("told different primaries: red for the split after {red:?}");
+    assert!(red.iter().all(Option::is_some), "{red:?}");
+    assert_eq!(greens, 0, "a node was green that cannot hear the other");
+    name(1, 0);
+    traffic.healed("told the same again", Instant::now(), HEALED);
+
+    // The other node may follow as well.
+    name(1, 1);
+    traffic.cluster.wait_red();
+    for node in &traffic.cluster.nodes {
+        node.log_contains("split: node");
+    }
+    name(0, 1);
+    traffic.healed("told the same, another", Instant::now(), HEALED);
+    traffic.balance();
+}
+
 #[test]
 fn nodes_start_without_sentinels_and_come_in_when_one_answers() {
     let group = SentinelGroup::start();
@@ -144,8 +201,10 @@ fn nodes_start_without_sentinels_and_come_in_when_one_answers() {
 
 /// Lets sentinel `n` name server `new` as the primary.
 fn name_another(group: &SentinelGroup, n: usize, new: usize) {
-    let addr = group.servers[new].addr();
-    let sentinel = &group.sentinels[n];
+    name_as_primary(&group.sentinels[n], group.servers[new].addr());
+}
+
+fn name_as_primary(sentinel: &Redis, addr: SocketAddr) {
     sentinel.command("SENTINEL REMOVE mymaster");
     sentinel.command(&format!(
         "SENTINEL MONITOR mymaster {} {} 2",

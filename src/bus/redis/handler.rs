@@ -57,7 +57,12 @@ impl MessageHandler {
             }
             // This node's own answer is there from the beginning.
             Frame::Who { n, origin } if origin != self.router.names.instance => {
+                self.health.joined(origin);
                 self.answer_who(n, origin);
+            }
+            Frame::Elsewhere { node, at } if node != self.router.names.instance => {
+                self.health.said_elsewhere(node, &at);
+                self.router.look_now();
             }
             Frame::Here { node, backends }
             | Frame::Roll {
@@ -78,6 +83,7 @@ impl MessageHandler {
             } => self.queries.answer(n, node, more, backends),
             Frame::Who { .. }
             | Frame::Wake
+            | Frame::Elsewhere { .. }
             | Frame::Msg { .. }
             | Frame::Data { .. }
             | Frame::Event(_) => {}

@@ -3,16 +3,21 @@
 //! A bucket is up while both connections of its link stand and a canary has made the whole way: published to the bucket's
 //! primary in a guarded batch, counted by it, and received by this node, all on the present connections.
 
+mod state;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+pub use self::state::Standing;
+use self::state::{LinkHealth, State, not_yet};
 use super::link::LinkError;
 use super::names::Bucket;
+use super::split::Split;
 use crate::bus::hub::{Hub, News};
 use crate::metrics::{BusMetrics, BusReadings};
 
@@ -22,12 +27,6 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How old the last proof of a bucket may be.
 const PROOF_AGE_MAX: Duration = Duration::from_millis(3500);
 
-/// The most that the log says of one outage: each reason once, and not for ever if they are all different.
-const LOGGED_MAX: usize = 8;
-
-/// Whether a connection stands, or why not.
-pub type Standing = Result<(), LinkError>;
-
 /// Shared by the threads of all links and whoever asks.
 pub struct Health {
     began: Instant,
@@ -35,6 +34,8 @@ pub struct Health {
     state: Mutex<State>,
     changed: Condvar,
     settle_time: Duration,
+    /// Some nodes use another primary: that nobody receives a message says nothing.
+    is_split: AtomicBool,
     /// How long the last canary was on its way, in microseconds.
     lag: AtomicU64,
     hub: Arc<Hub>,
@@ -54,29 +55,6 @@ struct BucketHealth {
     up_since: AtomicU64,
 }
 
-struct State {
-    links: HashMap<u64, LinkHealth>,
-    owners: Vec<Option<u64>>,
-    /// Why the topology is not known, if it is not.
-    topology: Option<LinkError>,
-    /// How many sentinels answer, and how many there are.
-    sentinels: (usize, usize),
-    up: bool,
-    down_since: Instant,
-    /// The last reason of this outage: until this node has received its own canary, it is still the reason.
-    last: Option<LinkError>,
-    /// What the log has said since the bus was up.
-    logged: Vec<LinkError>,
-}
-
-struct LinkHealth {
-    name: String,
-    publisher: Standing,
-    subscriber: Standing,
-    wanted: usize,
-    standing: usize,
-}
-
 /// What is wrong now.
 struct Down {
     buckets: usize,
@@ -87,10 +65,6 @@ impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Health(up: {})", self.state.lock().up)
     }
-}
-
-fn not_yet() -> LinkError {
-    LinkError("not connected yet".into())
 }
 
 fn not_proven() -> LinkError {
@@ -109,6 +83,7 @@ impl Health {
                 links: HashMap::new(),
                 owners: vec![None; buckets],
                 topology: None,
+                split: Split::default(),
                 sentinels: (0, 0),
                 up: false,
                 down_since: Instant::now(),
@@ -117,6 +92,7 @@ impl Health {
             }),
             changed: Condvar::new(),
             settle_time,
+            is_split: AtomicBool::new(false),
             lag: AtomicU64::new(0),
             hub,
             metrics,
@@ -132,7 +108,7 @@ impl Health {
     pub fn is_settled(&self, bucket: Bucket) -> bool {
         let since = self.buckets[bucket].up_since.load(Ordering::Relaxed);
         let settled = Duration::from_micros(since) + self.settle_time;
-        since > 0 && self.began.elapsed() >= settled
+        since > 0 && self.began.elapsed() >= settled && !self.is_split.load(Ordering::Relaxed)
     }
 
     /// Waits until every bucket is up, or `deadline`; says whether all are.
@@ -178,6 +154,26 @@ impl Health {
     /// Why the topology is not known; `None`: it is.
     pub fn topology(&self, trouble: Option<LinkError>) {
         self.change(|_, state| state.topology = trouble);
+    }
+
+    /// The nodes that this node has found on another primary.
+    pub fn found_elsewhere(&self, found: Option<(String, Vec<String>)>) {
+        self.change(|_, state| state.split.found(found));
+    }
+
+    /// `node` says on this primary that it uses another one, `at`.
+    pub fn said_elsewhere(&self, node: &str, at: &str) {
+        self.change(|_, state| state.split.said(node, at, Instant::now()));
+    }
+
+    /// `node` is heard on this primary.
+    pub fn joined(&self, node: &str) {
+        self.change(|_, state| state.split.joined(node));
+    }
+
+    /// This node is about to use the primary `name`. Its link is down until then.
+    pub fn about_to_use(&self, name: &str) {
+        self.state.lock().split.uses(name);
     }
 
     /// How many sentinels answer, of how many.
@@ -363,7 +359,21 @@ impl Health {
                 None => down.why = state.last.clone().unwrap_or_else(|| down.why.clone()),
             }
         }
-        down
+        let split = state.split.why(Instant::now());
+        if self.is_split.swap(split.is_some(), Ordering::Relaxed) {
+            // Nodes that come from the other side need time to subscribe.
+            self.settle_anew();
+        }
+        down.or_else(|| split.map(|why| Down { buckets: 0, why }))
+    }
+
+    fn settle_anew(&self) {
+        let up = (0..self.buckets.len()).filter(|bucket| self.is_up(*bucket));
+        up.for_each(|bucket| {
+            self.buckets[bucket]
+                .up_since
+                .store(self.now(), Ordering::Relaxed)
+        });
     }
 
     fn trouble(&self, state: &State, bucket: Bucket) -> Option<LinkError> {
@@ -419,45 +429,5 @@ fn share(down: usize, all: usize, since: Option<Duration>) -> String {
         (1, _) => String::new(),
         (_, None) => format!("{down} of {all} buckets: "),
         (_, Some(since)) => format!("{down} of {all} buckets, {:.1} s: ", since.as_secs_f64()),
-    }
-}
-
-impl State {
-    /// Whether the log has not said it yet. The same reason is said once, and another that follows it, too: what was a Redis
-    /// that is gone may have become a password that is wrong.
-    fn is_news(&mut self, why: &LinkError) -> bool {
-        let is_news = !self.logged.contains(why) && self.logged.len() < LOGGED_MAX;
-        if is_news {
-            self.logged.push(why.clone());
-        }
-        is_news
-    }
-
-    /// What is wrong with a connection, or with the topology.
-    fn connection_trouble(&self) -> Option<LinkError> {
-        let mut links: Vec<_> = self.links.iter().collect();
-        links.sort_by_key(|(number, _)| **number);
-        let in_use = |number: &u64| self.owners.contains(&Some(*number));
-        let links = links.into_iter().filter(|(number, _)| in_use(number));
-        let mut troubles = links.filter_map(|(_, link)| {
-            link.publisher
-                .as_ref()
-                .and(link.subscriber.as_ref())
-                .err()
-                .cloned()
-        });
-        let trouble = troubles.find(|why| *why != not_yet());
-        self.topology.clone().or(trouble)
-    }
-
-    /// The names of the links that have buckets.
-    fn primaries(&self) -> Vec<String> {
-        let links = self.links.iter();
-        let mut names: Vec<_> = links
-            .filter(|(number, _)| self.owners.contains(&Some(**number)))
-            .map(|(_, link)| link.name.clone())
-            .collect();
-        names.sort();
-        names
     }
 }

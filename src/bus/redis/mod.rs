@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `to:<backend id>` | the node that has the session | MSG, DATA |
 //! | `node:<instance>` | that node | receipts, the canary, wake-ups, answers to WHO |
-//! | `all` | every node | HERE: backends have come; WHO |
+//! | `all` | every node | HERE: backends have come; WHO; ELSEWHERE |
 //! | `event:<channel>` | nodes with a listener | EVENT |
 //!
 //! In a cluster each name has a hash tag, `<prefix>:{<tag>}:` …: names are divided into 256 buckets, and each lies in one slot.
@@ -19,6 +19,10 @@
 //!
 //! *Links.* For each primary in use there is a link: a queue, a publisher and a subscriber (`shard`). `router` knows which
 //! bucket belongs to which link, `topology` finds the primaries, `health` knows what works.
+//!
+//! *Split.* Sentinels that do not hear each other may name different primaries, and nodes on two primaries do not hear each
+//! other, though each hears itself. So a node that knows of another primary looks for nodes there, and tells them where it is
+//! (`topology/others`); nodes on both sides are red until they are together again (`split`).
 //!
 //! *Takeover.* A node that has a new session announces it on `all` with its stamp, after its subscription is confirmed. Every
 //! node receives every announcement in Redis's order. Of two sessions the one with the larger (stamp, instance) stays: both
@@ -40,6 +44,7 @@ mod resp;
 mod router;
 mod shard;
 mod slots;
+mod split;
 mod subscriber;
 mod subscriptions;
 mod topology;
@@ -199,8 +204,14 @@ impl RedisBus {
         };
         let kind = topology.kind();
         let links = ShardLinks::new(Arc::new(tools), Arc::new(handler));
-        let following = Following::start(topology, links, Arc::clone(&health), looks)
-            .map_err(StartError::Thread)?;
+        let following = Following::start(
+            topology,
+            links,
+            Arc::clone(&router),
+            Arc::clone(&health),
+            looks,
+        )
+        .map_err(StartError::Thread)?;
         if !health.wait_up(Instant::now() + config.connect_timeout) {
             let why = health.unwell().unwrap_or_default();
             log::warn!(

@@ -27,7 +27,12 @@ pub struct Traffic {
 impl Traffic {
     /// `nodes` nodes with this `[redis]`, and `backends` backends spread over them.
     pub fn begin(redis: &str, nodes: usize, backends: usize, random: &mut Random) -> Self {
-        let nodes = (0..nodes).map(|n| {
+        Self::begin_on(&vec![redis.to_owned(); nodes], backends, random)
+    }
+
+    /// A node for each `[redis]` of `redis`.
+    pub fn begin_on(redis: &[String], backends: usize, random: &mut Random) -> Self {
+        let nodes = redis.iter().enumerate().map(|(n, redis)| {
             let toml = format!(
                 "node = \"node{n}\"\n{redis}[delivery]\nack_deadline = \"{}s\"\nundelivered = \"store\"\n\
                  [outbox]\nretry_first = \"100ms\"\nretry_max = \"1s\"\n",

@@ -5,6 +5,7 @@
 
 mod cluster;
 pub mod map;
+mod others;
 mod sentinel;
 mod vote;
 
@@ -16,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::health::Health;
 use super::link::{BadConfig, Connector, LinkError, Server};
+use super::router::Router;
 use super::shard::ShardLinks;
 use crate::config::{Redis, RedisServers};
 use crate::heartbeat::{self, Pulse, Role};
@@ -100,6 +102,7 @@ impl Following {
     pub fn start(
         topology: Topology,
         mut links: ShardLinks,
+        router: Arc<Router>,
         health: Arc<Health>,
         look: Receiver<()>,
     ) -> io::Result<Self> {
@@ -117,7 +120,7 @@ impl Following {
             }
             Topology::Sentinel(mut sentinels) => Box::new(move |_| {
                 let connector = sentinels.connector();
-                let find = |_| sentinels.look(&health);
+                let find = |_| sentinels.look(&health, &router.names);
                 run(&look, &stopped, &mut links, &health, &connector, find);
             }),
             Topology::Cluster(mut cluster) => Box::new(move |_| {

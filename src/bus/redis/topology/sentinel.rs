@@ -1,12 +1,15 @@
 //! A primary that sentinels name. Each is asked twice a second, by connections of this thread with limits on every wait.
 
+use std::time::Instant;
+
 use redis::{Connection, Value};
 
-use super::Found;
+use super::others::Others;
 use super::vote::{Vote, vote};
+use super::{ANSWER_WITHIN, Found};
 use crate::bus::redis::health::Health;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError, Server};
-use crate::bus::redis::names::ALL;
+use crate::bus::redis::names::{ALL, Names};
 use crate::bus::redis::resp;
 
 /// The sentinels, and what they said last.
@@ -16,6 +19,7 @@ pub struct Sentinels {
     connector: Connector,
     /// The primary in use.
     present: Option<String>,
+    others: Others,
     /// What was logged of them last.
     logged: Option<String>,
 }
@@ -47,6 +51,7 @@ impl Sentinels {
         Ok(Self {
             sentinels: sentinels.collect::<Result<_, _>>()?,
             master: master.to_owned(),
+            others: Others::new(connector.clone().hasty(ANSWER_WITHIN)),
             connector,
             present: None,
             logged: None,
@@ -58,8 +63,8 @@ impl Sentinels {
         self.connector.clone()
     }
 
-    /// Asks every sentinel.
-    pub fn look(&mut self, health: &Health) -> Found {
+    /// Asks every sentinel; then looks for nodes that use another primary.
+    pub fn look(&mut self, health: &Health, names: &Names) -> Found {
         let mut answers = Vec::with_capacity(self.sentinels.len());
         let mut trouble = None;
         for sentinel in &mut self.sentinels {
@@ -73,6 +78,7 @@ impl Sentinels {
         }
         health.sentinels(answers.iter().flatten().count(), answers.len());
         self.log(&answers, trouble.as_deref());
+        let mut moves = false;
         if let Vote::Use(name) = vote(&answers, self.present.as_deref(), health.is_up(ALL)) {
             match &self.present {
                 Some(before) => log::warn!(
@@ -80,10 +86,26 @@ impl Sentinels {
                 ),
                 None => log::info!("redis: the sentinels name {name} as the primary"),
             }
-            self.present = Some(name);
+            health.about_to_use(&name);
+            moves = true;
+            if let Some(before) = self.present.replace(name) {
+                self.others.add(&before, Instant::now());
+            }
         }
         match &self.present {
-            Some(name) => Ok(vec![Some(name.clone())]),
+            Some(present) => {
+                let now = Instant::now();
+                for named in answers.iter().flatten().filter(|named| *named != present) {
+                    self.others.add(named, now);
+                }
+                // Before the move: nodes that stay where this one was must know why nobody receives their messages any more.
+                let found = self.others.look(present, names, now);
+                // That there are none is true once the new link stands.
+                if found.is_some() || !moves {
+                    health.found_elsewhere(found);
+                }
+                Ok(vec![Some(present.clone())])
+            }
             None => {
                 let why = trouble.unwrap_or_else(|| "no sentinel names a primary".into());
                 Err(LinkError(why))

@@ -1,0 +1,104 @@
+//! Whether some nodes use another primary than this one: both servers may be in order, and nothing that is published on one is
+//! heard on the other. No I/O.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::link::LinkError;
+
+/// How long a node's word that it uses another primary is good. It says so again at least every second.
+const WORD_GOOD_FOR: Duration = Duration::from_secs(3);
+
+/// What is known of nodes on other primaries.
+#[derive(Default)]
+pub struct Split {
+    /// The primary that this node uses.
+    present: String,
+    /// Another primary, and the nodes that this node has found there.
+    found: Option<(String, Vec<String>)>,
+    /// What other nodes said on this primary: which primary they use, and when they said so.
+    said: HashMap<String, (String, Instant)>,
+}
+
+impl Split {
+    /// This node has looked at other primaries: what it has found.
+    pub fn found(&mut self, found: Option<(String, Vec<String>)>) {
+        self.found = found;
+    }
+
+    /// `node` says that it uses the primary `at`.
+    pub fn said(&mut self, node: &str, at: &str, now: Instant) {
+        // Heard on the last primary, which this node is about to leave.
+        if at != self.present {
+            self.said.insert(node.to_owned(), (at.to_owned(), now));
+        }
+    }
+
+    /// `node` has been heard on this primary: it has come back.
+    pub fn joined(&mut self, node: &str) {
+        self.said.remove(node);
+    }
+
+    /// This node uses the primary `present` from now on, and so do those that said so before.
+    pub fn uses(&mut self, present: &str) {
+        present.clone_into(&mut self.present);
+        self.said.retain(|_, (at, _)| at != present);
+    }
+
+    /// Which nodes this one cannot hear, if there are some.
+    pub fn why(&mut self, now: Instant) -> Option<LinkError> {
+        self.said
+            .retain(|_, (_, since)| now.saturating_duration_since(*since) < WORD_GOOD_FOR);
+        let (node, at) = match (&self.found, self.said.iter().next()) {
+            (Some((at, nodes)), _) => (nodes.join(", "), at),
+            (None, Some((node, (at, _)))) => (node.clone(), at),
+            (None, None) => return None,
+        };
+        Some(LinkError(format!(
+            "split: {node} uses another primary, {at}, and is not heard here: do all nodes reach the same sentinels, and do \
+             these name the same primary?"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_good_for_a_while_and_until_its_node_comes_back() {
+        let now = Instant::now();
+        let mut split = Split::default();
+        assert_eq!(split.why(now), None);
+        split.said("pay-2", "10.0.0.2:6379", now);
+        let why = split.why(now).expect("a split");
+        assert!(why.0.contains("pay-2") && why.0.contains("10.0.0.2:6379"));
+        assert_eq!(split.why(now + WORD_GOOD_FOR), None);
+        split.said("pay-2", "10.0.0.2:6379", now);
+        split.joined("pay-2");
+        assert_eq!(split.why(now), None);
+    }
+
+    #[test]
+    fn what_is_found_counts_until_it_is_gone() {
+        let now = Instant::now();
+        let mut split = Split::default();
+        split.found(Some(("h:1".into(), vec!["a".into(), "b".into()])));
+        assert!(split.why(now).is_some_and(|why| why.0.contains("a, b")));
+        split.found(None);
+        assert_eq!(split.why(now), None);
+    }
+
+    #[test]
+    fn a_node_that_goes_where_others_are_is_not_split_from_them() {
+        let now = Instant::now();
+        let mut split = Split::default();
+        split.uses("h:1");
+        split.said("a", "h:2", now);
+        assert!(split.why(now).is_some());
+        split.uses("h:2");
+        assert_eq!(split.why(now), None);
+        split.said("a", "h:2", now); // heard on the last primary
+        assert_eq!(split.why(now), None);
+    }
+}
