@@ -23,6 +23,7 @@ mod cluster_shards;
 mod cluster_storm;
 mod cluster_takeover;
 mod config;
+mod contributing;
 mod crowd;
 mod descriptors;
 mod events;

@@ -21,20 +21,22 @@ const INSTALL: &str = "cargo install --path . --locked";
 /// The most words of README.md, code and tables included.
 const WORDS_MAX: usize = 1300;
 
-fn page(name: &str) -> String {
+/// A page of the project.
+pub fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// A fenced block of a page.
-struct Block {
+pub struct Block {
     /// The number of its first line.
     line: usize,
     language: String,
-    text: String,
+    pub text: String,
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+/// The fenced blocks of a page.
+pub fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     for (n, line) in page.lines().enumerate() {
@@ -436,35 +438,4 @@ fn every_link_leads_to_a_file_and_a_heading() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-}
-
-/// Texts in backticks, in a cell of a table.
-fn quoted(cell: &str) -> Vec<&str> {
-    cell.split('`').skip(1).step_by(2).collect()
-}
-
-#[test]
-fn the_questions_of_a_new_reader_are_answered_where_it_says() {
-    let page = page("CONTRIBUTING.md");
-    let (_, section) = page.split_once("## Ten questions").expect("the section");
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let rows: Vec<&str> = section
-        .lines()
-        .filter(|line| line.starts_with("| "))
-        .skip(1)
-        .collect();
-    assert_eq!(rows.len(), 10, "questions");
-    for row in rows {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        let (files, words) = (quoted(cells[1]), quoted(cells[2]));
-        assert_eq!(files.len(), words.len(), "{row}");
-        for (file, words) in files.iter().zip(words) {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
-            assert!(
-                text.contains(words),
-                "{file} has no {words:?}; mend CONTRIBUTING.md"
-            );
-        }
-    }
 }
