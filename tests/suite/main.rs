@@ -20,6 +20,7 @@ mod cluster_redis;
 mod cluster_sentinel;
 mod cluster_setup;
 mod cluster_shards;
+mod cluster_standstill;
 mod cluster_storm;
 mod cluster_takeover;
 mod config;

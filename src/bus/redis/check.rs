@@ -1,8 +1,9 @@
 //! What `payrelay check` can see of a Redis setup that would not work, or not well: it connects, and tries every command that the
 //! relay uses, on names that nobody subscribes to.
 
-use redis::{Connection, RedisError, Value};
+use redis::{RedisError, Value};
 
+use super::connection::Connection;
 use super::guard::Guard;
 use super::link::{self, BadConfig, Connector, LinkError, Server};
 use super::names::Names;

@@ -1,16 +1,14 @@
-//! One connection to a Redis server, with a limit on every wait.
-//!
-//! The redis crate makes the connection (TCP, TLS, unix socket) and reads replies.
+//! How to connect to a Redis server and log in; and one command, and its reply.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{
-    Client, Connection, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, TlsCertificates,
-    Value,
-};
+use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, Value};
+use rustls::ClientConfig;
 
+use super::connection::{self, Connection};
 use super::resp::command;
 use crate::config::{Login, Redis};
 
@@ -19,6 +17,8 @@ use crate::config::{Login, Redis};
 pub enum BadConfig {
     /// `redis.ca` cannot be read.
     Ca(PathBuf, std::io::Error),
+    /// No certificate can be trusted: in `redis.ca`, or on this system.
+    Trust(Option<PathBuf>, String),
     /// The redis crate cannot use the address; its words name no password.
     Address(String),
 }
@@ -27,6 +27,8 @@ impl fmt::Display for BadConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(path, error) => write!(f, "redis.ca = {path:?} cannot be read: {error}"),
+            Self::Trust(Some(path), words) => write!(f, "redis.ca = {path:?}: {words}"),
+            Self::Trust(None, words) => write!(f, "TLS to Redis: {words}"),
             Self::Address(words) => write!(f, "the address in [redis] cannot be used: {words}"),
         }
     }
@@ -65,9 +67,8 @@ pub struct Connector {
     /// AUTH and SELECT, as far as they are needed, and how many replies they have. Not the crate's: each reply that does
     /// not come would be waited for anew, and with four commands a Redis that stands still costs four timeouts.
     login: (Vec<u8>, usize),
-    tls: bool,
-    /// A certificate to trust instead of the system's.
-    ca: Option<Vec<u8>>,
+    /// Whom to trust, if TLS is spoken.
+    tls: Option<Arc<ClientConfig>>,
     connect_timeout: Duration,
     response_timeout: Duration,
 }
@@ -81,7 +82,7 @@ impl fmt::Debug for Connector {
 /// One server, and how to connect to it.
 #[derive(Clone)]
 pub struct Server {
-    client: Client,
+    address: ConnectionAddr,
     connector: Connector,
 }
 
@@ -110,8 +111,7 @@ impl Connector {
     fn with(config: &Redis, settings: &RedisConnectionInfo, tls: bool) -> Result<Self, BadConfig> {
         Ok(Self {
             login: self::login(settings),
-            tls,
-            ca: config.ca.as_deref().map(read).transpose()?,
+            tls: tls.then(|| trust(config.ca.as_deref())).transpose()?,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
         })
@@ -129,31 +129,23 @@ impl Connector {
     /// # Errors
     /// It is no address.
     pub fn server(&self, address: &str) -> Result<Server, BadConfig> {
-        let scheme = if self.tls { "rediss" } else { "redis" };
+        let scheme = if self.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
         let words = |error: RedisError| BadConfig::Address(words(&error));
         let info = format!("{scheme}://{address}")
             .into_connection_info()
             .map_err(words)?;
-        self.open(info)
+        Ok(self.at(info.addr()))
     }
 
-    fn open(&self, info: redis::ConnectionInfo) -> Result<Server, BadConfig> {
-        let words = |error: RedisError| BadConfig::Address(words(&error));
-        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
-        let client = match &self.ca {
-            None => Client::open(info),
-            Some(ca) => Client::build_with_tls(
-                info,
-                TlsCertificates {
-                    client_tls: None,
-                    root_cert: Some(ca.clone()),
-                },
-            ),
-        };
-        Ok(Server {
-            client: client.map_err(words)?,
+    fn at(&self, address: &ConnectionAddr) -> Server {
+        Server {
+            address: address.clone(),
             connector: self.clone(),
-        })
+        }
     }
 }
 
@@ -165,8 +157,9 @@ impl Server {
     pub fn at_url(config: &Redis, url: &str) -> Result<Self, BadConfig> {
         let words = |error: RedisError| BadConfig::Address(words(&error));
         let info = url.into_connection_info().map_err(words)?;
-        let settings = info.redis_settings().clone();
-        Connector::with(config, &settings, false)?.open(info)
+        let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let connector = Connector::with(config, info.redis_settings(), tls)?;
+        Ok(connector.at(info.addr()))
     }
 
     /// Connects, logs in and selects the database. `silence` is how long a read may take from then on; `None`:
@@ -176,21 +169,19 @@ impl Server {
     /// Redis is not there, or refuses the login.
     pub fn connect(&self, silence: Option<Duration>) -> Result<Connection, LinkError> {
         let connector = &self.connector;
-        let mut connection = self
-            .client
-            .get_connection_with_timeout(connector.connect_timeout)?;
-        // Only now: connecting leaves the connection without any.
-        connection.set_read_timeout(Some(connector.response_timeout))?;
-        connection.set_write_timeout(Some(connector.response_timeout))?;
+        let within = connector.connect_timeout;
+        let mut connection = Connection::open(&self.address, connector.tls.as_ref(), within)?;
+        let timeout = connector.response_timeout;
+        connection.set_timeouts(timeout, timeout)?;
         let (commands, replies) = &connector.login;
         if *replies > 0 {
-            connection.send_packed_command(commands)?;
+            connection.send(commands)?;
         }
         for _ in 0..*replies {
-            receive(&mut connection)?;
+            connection.receive()?;
         }
-        if silence.is_some() {
-            connection.set_read_timeout(silence)?;
+        if let Some(silence) = silence {
+            connection.set_timeouts(silence, timeout)?;
         }
         Ok(connection)
     }
@@ -215,8 +206,11 @@ fn login(settings: &RedisConnectionInfo) -> (Vec<u8>, usize) {
     (commands, replies)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BadConfig> {
-    std::fs::read(path).map_err(|error| BadConfig::Ca(path.to_owned(), error))
+fn trust(ca: Option<&Path>) -> Result<Arc<ClientConfig>, BadConfig> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| BadConfig::Ca(path.to_owned(), error));
+    let pem = ca.map(read).transpose()?;
+    connection::tls(pem.as_deref()).map_err(|words| BadConfig::Trust(ca.map(Path::to_owned), words))
 }
 
 /// What went wrong, for a person. A timeout is `WouldBlock` to the system, which says nothing to a person.
@@ -242,19 +236,8 @@ fn words(error: &RedisError) -> String {
 pub fn ask(connection: &mut Connection, parts: &[&[u8]]) -> Result<Value, RedisError> {
     let mut bytes = Vec::new();
     command(&mut bytes, parts);
-    connection.send_packed_command(&bytes)?;
-    receive(connection)
-}
-
-/// Reads one reply or message.
-///
-/// # Errors
-/// The connection is broken, or Redis refuses: the crate gives that as a value.
-pub fn receive(connection: &mut Connection) -> Result<Value, RedisError> {
-    match connection.recv_response()? {
-        Value::ServerError(error) => Err(error.into()),
-        value => Ok(value),
-    }
+    connection.send(&bytes)?;
+    connection.receive()
 }
 
 /// Whether the connection cannot be used any more: the error is not an answer of Redis's.

@@ -31,6 +31,7 @@
 
 mod backoff;
 mod check;
+mod connection;
 mod dedupe;
 mod guard;
 mod handler;

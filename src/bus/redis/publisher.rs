@@ -10,9 +10,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Connection, RedisError, Value};
+use redis::{RedisError, Value};
 
 use super::backoff::Backoff;
+use super::connection::Connection;
 use super::guard::Guard;
 use super::handler::UNASKED;
 use super::health::Health;
@@ -405,8 +406,8 @@ impl Work {
             let channel = names.node(self.wake_bucket, &names.instance);
             let wake = names.publish(&channel, frames::wake);
             // If that fails, the subscriber's silence ends its connection.
-            let _ = connection.send_packed_command(&wake);
-            let _ = link::receive(connection);
+            let _ = connection.send(&wake);
+            let _ = connection.receive();
         }
         self.lose(why);
     }
@@ -427,7 +428,7 @@ impl Work {
         let commands = self.bytes.len();
         let key = self.tools.router.names.guard(bucket);
         resp::command(&mut self.bytes, &[b"DEL", key.as_bytes()]);
-        let sent = connection.send_packed_command(&self.bytes);
+        let sent = connection.send(&self.bytes);
         self.bytes.truncate(commands);
         let mut broken = sent.err().map(LinkError::from);
         let mut guard = None;
@@ -437,9 +438,9 @@ impl Work {
             }
             if self.batch.get(n).is_some_and(|entry| entry.asking) {
                 // Its own reply says nothing.
-                let _ = link::receive(connection);
+                let _ = connection.receive();
             }
-            match link::receive(connection) {
+            match connection.receive() {
                 Err(error) if link::is_broken(&error) => broken = Some(LinkError::from(error)),
                 reply if n == self.batch.len() => guard = Some(Guard::of(&reply)),
                 reply => self.replies.push(reply),

@@ -11,12 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use redis::{Connection, Value};
+use redis::Value;
 
 use super::backoff::Backoff;
+use super::connection::Connection;
 use super::handler::MessageHandler;
 use super::health::SILENCE_MAX;
-use super::link::{self, LinkError, Server};
+use super::link::{LinkError, Server};
 use super::names::{ALL, Bucket};
 use super::queue::PublishQueue;
 use super::resp;
@@ -345,7 +346,7 @@ impl Work {
             parts.extend(names.iter().map(|name| name.as_bytes()));
             let mut bytes = Vec::new();
             resp::command(&mut bytes, &parts);
-            connection.send_packed_command(&bytes)?;
+            connection.send(&bytes)?;
         }
         Ok(())
     }
@@ -360,7 +361,7 @@ impl Work {
 
     fn receive(&mut self, pulse: &Pulse, connection: &mut Connection) -> Result<(), LinkError> {
         pulse.idle();
-        let received = link::receive(connection);
+        let received = connection.receive();
         pulse.busy();
         let message = match received {
             Ok(message) => message,

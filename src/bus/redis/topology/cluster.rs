@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use redis::Connection;
-
 use super::map::{self, SlotMap};
 use super::{ANSWER_WITHIN, Found};
+use crate::bus::redis::connection::Connection;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError};
 use crate::bus::redis::resp;
 use crate::bus::redis::slots;

@@ -3,9 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use redis::Connection;
-
 use crate::bus::frames;
+use crate::bus::redis::connection::Connection;
 use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::{self, Connector, LinkError};
 use crate::bus::redis::names::{ALL, Names};
@@ -120,8 +119,8 @@ impl Other {
             let command = names.publish(&names.all(), |out| {
                 frames::elsewhere(out, &names.instance, present);
             });
-            connection.send_packed_command(&command)?;
-            link::receive(connection)?;
+            connection.send(&command)?;
+            connection.receive()?;
         }
         Ok(nodes)
     }

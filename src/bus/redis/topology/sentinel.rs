@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use redis::{Connection, Value};
+use redis::Value;
 
 use super::others::Others;
 use super::vote::{Vote, vote};
 use super::{ANSWER_WITHIN, Found};
+use crate::bus::redis::connection::Connection;
 use crate::bus::redis::health::Health;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError, Server};
 use crate::bus::redis::names::{ALL, Names};
