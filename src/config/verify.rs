@@ -4,26 +4,30 @@
 
 mod custom_hmac;
 mod keys;
+mod message;
 mod signed;
+mod token;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac::HMAC_SHA256;
+
 use self::keys::{allow_sha1, keys, rsa_keys, rsa_keys_with_serial, secrets};
+pub use self::message::BadMessage;
 use super::PathTemplate;
 use super::Segment;
 use super::problem::Problem;
 use super::reader::{Field, Section};
 use super::secret::secret_text;
-use super::selector::header_name;
 use super::spelling;
 use super::units::{DAY, SECOND};
 use super::values::duration;
 use crate::verify::presets::{self, Preset, Scheme};
 use crate::verify::{
-    Adyen, Alipay, ApiV3Key, BadMessage, BadText, Digest, Engine, MacKey, NONE, RsaBits, RsaKey,
-    Token, TokenPlace, Url, Verifier, WechatpayV2, WechatpayV3,
+    Adyen, Alipay, ApiV3Key, BadText, Engine, MacKey, NONE, RsaBits, RsaKey, Url, Verifier,
+    WechatpayV2, WechatpayV3,
 };
 
 /// Stripe, Paddle, Standard Webhooks and WeChat Pay all say five minutes.
@@ -217,7 +221,7 @@ pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a>
 /// What a GET must be signed with before it is answered as the proof of an address; `None` if something is wrong, which is
 /// noted.
 pub fn signed_proof(s: &mut Section<'_>) -> Option<Arc<Verifier>> {
-    let (engine, _) = signed::read(s);
+    let (engine, _) = signed::read(s, None);
     let name = "signed";
     engine.map(|engine| Verifier { name, engine }.into())
 }
@@ -255,37 +259,10 @@ fn engine(
     path: Option<&PathTemplate>,
 ) -> (Option<Engine>, Vec<&'static str>) {
     match scheme {
-        Scheme::Hmac(preset) => {
-            let mut takes = vec!["secrets"];
-            let keys = secrets(s, |text| preset.key().read(Digest::Sha256, text));
-            let url = preset.has_url().then(|| {
-                takes.push("url");
-                required_url(s, path)
-            });
-            let tolerance = preset.has_timestamp().then(|| {
-                takes.push("tolerance");
-                tolerance(s)
-            });
-            let engine = || {
-                let url = url.map_or(Some(None), |url| url.map(Some))?;
-                let tolerance = tolerance.unwrap_or(Some(None))?;
-                preset.engine(keys?, url, tolerance).ok()
-            };
-            (engine().map(Engine::Hmac), takes)
-        }
         Scheme::CustomHmac => custom_hmac::read(s, path),
-        Scheme::Signed(preset) => signed::of_preset(s, preset),
-        Scheme::CustomSigned => signed::read(s),
-        Scheme::Token => {
-            let keys = secrets(s, |text| {
-                MacKey::from_text(Digest::Sha256.algorithm(), text)
-            });
-            let place = required(s, "token", MISSING_TOKEN, |field| {
-                token_place(field.text("a string")?).ok_or_else(|| BadVerify::TokenPlace.into())
-            });
-            let engine = keys.zip(place).map(|(keys, place)| Token::new(place, keys));
-            (engine.map(Engine::Token), vec!["secrets", "token"])
-        }
+        Scheme::Signed(preset) => signed::of_preset(s, preset, path),
+        Scheme::CustomSigned => signed::read(s, path),
+        Scheme::Token => token::read(s),
         Scheme::Alipay => {
             let allows_sha1 = allow_sha1(s);
             let bits = match allows_sha1 {
@@ -303,9 +280,7 @@ fn engine(
             (engine().map(Engine::Alipay), vec!["keys", "allow_sha1"])
         }
         Scheme::WechatpayV2 => {
-            let keys = secrets(s, |text| {
-                MacKey::from_text(Digest::Sha256.algorithm(), text)
-            });
+            let keys = secrets(s, |text| MacKey::from_text(HMAC_SHA256, text));
             let engine = keys.map(|keys| Engine::WechatpayV2(WechatpayV2 { keys }));
             (engine, vec!["secrets"])
         }
@@ -329,7 +304,7 @@ fn engine(
             (engine().map(Engine::WechatpayV3), takes)
         }
         Scheme::Adyen => {
-            let keys = secrets(s, |text| MacKey::from_hex(Digest::Sha256.algorithm(), text));
+            let keys = secrets(s, |text| MacKey::from_hex(HMAC_SHA256, text));
             let keeps_unsigned = keys::unsigned_items(s);
             let engine = || {
                 Some(Adyen {
@@ -350,9 +325,6 @@ const MISSING_SECRETS: &str = "the provider's secret is needed to check its sign
 
 const MISSING_KEYS: &str = "the provider's public key or certificate is needed to check its signatures: \
     keys = [\"file:PATH\"], or the PEM itself";
-
-const MISSING_TOKEN: &str =
-    "says where the token stands in the request: \"header:NAME\", \"query:NAME\" or \"basic\"";
 
 const MISSING_URL: &str = "the provider signs the address that it was told; give it, as in \
     url = \"https://pay.example/square\"";
@@ -410,19 +382,4 @@ fn url(field: &Field<'_>, path: Option<&PathTemplate>) -> Result<Url, Problem> {
         return Err(BadVerify::UrlId.into());
     }
     Ok(Url::new(text))
-}
-
-fn token_place(text: &str) -> Option<TokenPlace> {
-    if text == "basic" {
-        return Some(TokenPlace::Basic);
-    }
-    let (kind, name) = text.split_once(':')?;
-    let plain = |name: &str| {
-        (1..=TEXT_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
-    };
-    match kind {
-        "header" => Some(TokenPlace::Header(header_name(name)?.into())),
-        "query" if plain(name) => Some(TokenPlace::Query(name.into())),
-        _ => None,
-    }
 }

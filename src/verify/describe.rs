@@ -10,11 +10,6 @@ impl Verifier {
     /// One sentence or two; without any secret.
     pub fn describe(&self) -> String {
         match &self.engine {
-            Engine::Hmac(hmac) => format!(
-                "an HMAC over {} in the header {}",
-                hmac.message.words(),
-                hmac.headers.join(" or ")
-            ),
             Engine::Alipay(alipay) => format!(
                 "signed are all form fields but sign and sign_type, sorted, joined by &; RSA with SHA-256{}",
                 if alipay.allows_sha1 { " or SHA-1 (weak)" } else { "" }
@@ -27,7 +22,6 @@ impl Verifier {
             }
             Engine::Adyen(_) => "signed are eight values of each item, and nothing else of it; HMAC-SHA256".to_owned(),
             Engine::Signed(signed) => signed.describe(),
-            Engine::Token(_) => "a password is looked for; nothing is signed".to_owned(),
         }
     }
 }
@@ -37,17 +31,23 @@ impl Verifier {
     /// built.
     pub fn explain(&self, request: &Request<'_>) -> Option<Vec<u8>> {
         match &self.engine {
+            Engine::Signed(engine) if engine.algorithm == Algorithm::Password => None,
             Engine::Signed(engine) => engine.explain(request).ok(),
-            Engine::Hmac(engine) => engine.explain(request).ok(),
             Engine::Alipay(_) => alipay::explain(request).ok(),
             Engine::WechatpayV2(_) => wechatpay_v2::explain(request).ok(),
-            Engine::WechatpayV3(_) | Engine::Adyen(_) | Engine::Token(_) => None,
+            Engine::WechatpayV3(_) | Engine::Adyen(_) => None,
         }
     }
 }
 
 impl Signed {
     fn describe(&self) -> String {
+        if self.algorithm == Algorithm::Password {
+            return format!(
+                "a password is looked for in {}; nothing is signed",
+                place(&self.signature.place)
+            );
+        }
         let mut words = "signed are ".to_owned();
         for (n, part) in self.text.0.iter().enumerate() {
             if n > 0 {
@@ -68,7 +68,7 @@ impl Signed {
             ""
         };
         let encoding = match self.signature.encoding {
-            Encoding::Hex | Encoding::HexUpper => "hex",
+            Encoding::Hex | Encoding::HexLower | Encoding::HexUpper => "hex",
             Encoding::Base64 => "base64",
         };
         // Writing into a String cannot fail.
@@ -113,6 +113,7 @@ impl Signed {
             Part::SecretMd5 => write!(words, "the MD5 of the secret"),
             Part::Method => write!(words, "the method"),
             Part::Target => write!(words, "path and query"),
+            Part::Url => write!(words, "the address (url)"),
             Part::Timestamp => write!(words, "the time"),
             Part::Value(selector, false) => write!(words, "{}", place(selector)),
             Part::Value(selector, true) => write!(words, "{} if it is there", place(selector)),

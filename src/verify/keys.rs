@@ -150,13 +150,19 @@ pub enum RsaHash {
 }
 
 impl RsaHash {
-    /// The hash of `text`.
-    pub(super) fn of(self, text: &[u8]) -> Digest {
-        let algorithm = match self {
+    /// A hash under way.
+    pub(super) fn begin(self) -> digest::Context {
+        digest::Context::new(match self {
             Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha256 => &digest::SHA256,
-        };
-        digest::digest(algorithm, text)
+        })
+    }
+
+    /// The hash of `text`.
+    pub(super) fn of(self, text: &[u8]) -> Digest {
+        let mut hash = self.begin();
+        hash.update(text);
+        hash.finish()
     }
 }
 

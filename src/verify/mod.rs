@@ -10,14 +10,12 @@ mod adyen;
 mod alipay;
 mod describe;
 mod fields;
-mod hmac;
 mod keys;
 pub mod presets;
 mod signed;
 pub mod signed_presets;
 #[cfg(test)]
 mod tests;
-mod token;
 mod wechatpay_v2;
 mod wechatpay_v3;
 
@@ -28,12 +26,11 @@ use crate::request::{self, Parts, Selector};
 
 pub use self::adyen::Adyen;
 pub use self::alipay::Alipay;
-pub use self::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
 pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey};
 pub use self::signed::{
-    Algorithm, BadText, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
+    Algorithm, BadText, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
+    Url,
 };
-pub use self::token::{Place as TokenPlace, Token};
 pub use self::wechatpay_v2::WechatpayV2;
 pub use self::wechatpay_v3::{ApiV3Key, WechatpayV3};
 
@@ -77,26 +74,6 @@ impl<'a> Request<'a> {
     /// There is none, or more than one.
     fn header(&self, name: &str) -> Result<&'a str, Refused> {
         self.one_of(name)?.ok_or(Refused::Missing(name.into()))
-    }
-
-    /// The one value of the header that has one of these names, in any case.
-    ///
-    /// # Errors
-    /// There is none, or several that differ.
-    fn header_of(&self, names: &[Box<str>]) -> Result<&'a str, Refused> {
-        let mut value = None;
-        for name in names {
-            match (value, self.one_of(name)?) {
-                // Two names of one header, and two values: who knows which the backend reads.
-                (Some(earlier), Some(other)) if earlier != other => {
-                    return Err(Refused::Repeated(name.clone()));
-                }
-                (None, found) => value = found,
-                (Some(_), _) => {}
-            }
-        }
-        let first = names.first().map_or("", |name| name);
-        value.ok_or(Refused::Missing(first.into()))
     }
 
     /// The body as it is to be read: without a byte order mark.
@@ -225,8 +202,6 @@ impl Eq for Verifier {}
 /// How a request is checked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Engine {
-    /// An HMAC over a message made of parts of the request.
-    Hmac(Hmac),
     /// Alipay's form.
     Alipay(Alipay),
     /// WeChat Pay's XML.
@@ -235,10 +210,8 @@ pub enum Engine {
     WechatpayV3(WechatpayV3),
     /// Adyen's items.
     Adyen(Adyen),
-    /// What the route's `signed` table says.
+    /// A text made of parts of the request, or a password.
     Signed(Box<Signed>),
-    /// A password.
-    Token(Token),
 }
 
 impl Verifier {
@@ -249,13 +222,11 @@ impl Verifier {
     pub fn verify(&self, request: &Request<'_>, now_unix_s: u64) -> Result<Believed, Refused> {
         let nothing_more = |()| Believed::default();
         match &self.engine {
-            Engine::Hmac(engine) => engine.verify(request, now_unix_s).map(nothing_more),
             Engine::Alipay(engine) => engine.verify(request).map(nothing_more),
             Engine::WechatpayV2(engine) => engine.verify(request).map(nothing_more),
             Engine::WechatpayV3(engine) => engine.verify(request, now_unix_s).map(nothing_more),
             Engine::Adyen(engine) => engine.verify(request),
             Engine::Signed(engine) => engine.verify(request, now_unix_s).map(nothing_more),
-            Engine::Token(engine) => engine.verify(request).map(nothing_more),
         }
     }
 
@@ -263,21 +234,17 @@ impl Verifier {
     /// what a route may always go by; it counts as covered.
     pub fn covers(&self, selector: &Selector) -> bool {
         match (selector, &self.engine) {
-            // Whoever has the password may say anything.
-            (_, Engine::Token(_)) | (Selector::Path | Selector::OfSignature, _) => true,
+            (Selector::Path | Selector::OfSignature, _) => true,
             (Selector::Inner(outer, _), _) => self.covers(outer),
             (Selector::All(all), _) => all.iter().all(|one| self.covers(one)),
             (_, Engine::Signed(engine)) => engine.covers(selector),
             (Selector::Query(_) | Selector::Param(_), _) => false,
-            (Selector::Header(names), Engine::Hmac(engine)) => {
-                names.iter().all(|name| engine.signs_header(name))
-            }
             (Selector::Header(names), Engine::WechatpayV3(_)) => {
                 names.iter().all(|name| wechatpay_v3::signs_header(name))
             }
             (Selector::Header(_), _) => false,
             // The whole body is signed, whatever it is.
-            (_, Engine::Hmac(_) | Engine::WechatpayV3(_)) => true,
+            (_, Engine::WechatpayV3(_)) => true,
             (Selector::Form(name), Engine::Alipay(_)) => alipay::signs(name),
             (Selector::Xml(_), Engine::WechatpayV2(_)) => true,
             (Selector::Json(pointer), Engine::Adyen(_)) => adyen::signs(pointer),
@@ -292,10 +259,8 @@ impl Verifier {
     pub fn reads_header(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         match &self.engine {
-            Engine::Hmac(engine) => engine.reads_header(&name),
             Engine::WechatpayV3(_) => wechatpay_v3::reads_header(&name),
             Engine::Signed(engine) => engine.reads_header(&name),
-            Engine::Token(engine) => engine.reads_header(&name),
             Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_) => false,
         }
     }
@@ -319,7 +284,7 @@ impl Verifier {
     /// `query` without what must not go further: the token of a route that has it in the query. `None`: all may.
     pub fn query_without_token(&self, query: &str) -> Option<String> {
         match &self.engine {
-            Engine::Token(engine) => engine.query_without_token(query),
+            Engine::Signed(engine) => engine.query_without_password(query),
             _ => None,
         }
     }

@@ -3,10 +3,9 @@
 //! Events and headers are in the words of relay.toml. Sources are the providers' documents and SDKs; doc/providers.md says
 //! it for operators.
 
-use super::hmac::{BadMessage, Digest, Encoding, Hmac, Message, Timestamp, Url};
+use super::Encoding;
 use super::keys::{BadKey, MacKey};
-use super::signed_presets::{SIGNED, SignedPreset};
-use super::{TimeUnit, Tolerance};
+use super::signed_presets::{HMAC, SIGNED, SignedPreset};
 
 /// What a route gets by `verify = "<name>"`, where it says nothing else itself.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ impl Preset {
     /// The keys of its route without which it checks nothing.
     pub fn needs(&self) -> &'static [&'static str] {
         match self.scheme {
-            Scheme::Hmac(preset) if preset.has_url() => &["secrets", "url"],
-            Scheme::Hmac(_) | Scheme::WechatpayV2 | Scheme::Adyen => &["secrets"],
+            Scheme::Signed(preset) if preset.has_url() => &["secrets", "url"],
+            Scheme::WechatpayV2 | Scheme::Adyen => &["secrets"],
             Scheme::CustomHmac => &["secrets", "hmac"],
             Scheme::Token => &["secrets", "token"],
             Scheme::Alipay | Scheme::WechatpayV3 => &["keys"],
@@ -52,8 +51,6 @@ pub type Words = (u16, &'static str, &'static str);
 /// The engine of a preset, and what its configuration must say.
 #[derive(Clone, Copy, Debug)]
 pub enum Scheme {
-    /// An HMAC as this one does it.
-    Hmac(&'static HmacPreset),
     /// An HMAC as the route's `hmac` table says.
     CustomHmac,
     /// As these words say.
@@ -72,21 +69,6 @@ pub enum Scheme {
     Adyen,
 }
 
-/// How a provider does its HMAC-SHA256.
-#[derive(Debug)]
-pub struct HmacPreset {
-    headers: &'static [&'static str],
-    separator: Option<char>,
-    prefix: &'static str,
-    encoding: Encoding,
-    message: &'static str,
-    timestamp_headers: &'static [&'static str],
-    timestamp_item: Option<&'static str>,
-    id_headers: &'static [&'static str],
-    /// How its secrets are written.
-    key: KeyText,
-}
-
 /// How a provider writes secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyText {
@@ -101,23 +83,11 @@ pub enum KeyText {
 }
 
 impl KeyText {
-    /// Reads a secret that is written so.
+    /// Reads a secret that is written so, for an HMAC with this hash.
     ///
     /// # Errors
     /// It is not.
-    pub fn read(self, digest: Digest, text: &str) -> Result<MacKey, BadKey> {
-        self.read_for(digest.algorithm(), text)
-    }
-
-    /// The same, for an HMAC of the crypto crate.
-    ///
-    /// # Errors
-    /// It is not.
-    pub fn read_for(
-        self,
-        digest: aws_lc_rs::hmac::Algorithm,
-        text: &str,
-    ) -> Result<MacKey, BadKey> {
+    pub fn read(self, digest: aws_lc_rs::hmac::Algorithm, text: &str) -> Result<MacKey, BadKey> {
         match self {
             Self::Text => MacKey::from_text(digest, text),
             Self::Hex => MacKey::from_hex(digest, text),
@@ -129,124 +99,71 @@ impl KeyText {
     }
 }
 
-impl HmacPreset {
-    /// How its secrets are written.
-    pub fn key(&self) -> KeyText {
-        self.key
-    }
-
-    /// Whether the configuration must give a `url`.
-    pub fn has_url(&self) -> bool {
-        self.message.contains("{url}")
-    }
-
-    /// Whether it has a time, and so a tolerance.
-    pub fn has_timestamp(&self) -> bool {
-        self.message.contains("{timestamp}")
-    }
-
-    /// The engine with the route's own keys.
-    ///
-    /// # Errors
-    /// Never for the presets below, whose messages a test reads.
-    pub fn engine(
-        &self,
-        keys: Vec<MacKey>,
-        url: Option<Url>,
-        tolerance: Tolerance,
-    ) -> Result<Hmac, BadMessage> {
-        let boxed = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
-        let header = (!self.timestamp_headers.is_empty())
-            .then(|| Timestamp::Header(boxed(self.timestamp_headers)));
-        let item = self
-            .timestamp_item
-            .map(|prefix| Timestamp::Item(prefix.into()));
-        Ok(Hmac {
-            headers: boxed(self.headers),
-            separator: self.separator,
-            prefix: self.prefix.into(),
-            encoding: self.encoding,
-            message: Message::parse(self.message)?,
-            timestamp: header.or(item),
-            unit: TimeUnit::Seconds,
-            id_headers: boxed(self.id_headers),
-            url,
-            tolerance,
-            keys,
-        })
-    }
-}
-
-/// One signature in one header, over the body.
-const PLAIN: HmacPreset = HmacPreset {
-    headers: &[],
-    separator: None,
-    prefix: "",
-    encoding: Encoding::Hex,
-    message: "{body}",
-    timestamp_headers: &[],
-    timestamp_item: None,
-    id_headers: &[],
-    key: KeyText::Text,
+/// An HMAC-SHA256 over the body, in one header, in the one way in which the provider writes it.
+const PLAIN: SignedPreset = SignedPreset {
+    encoding: Encoding::HexLower,
+    ..HMAC
 };
 
-const STRIPE: HmacPreset = HmacPreset {
-    headers: &["stripe-signature"],
+const STRIPE: SignedPreset = SignedPreset {
+    signature: "header:stripe-signature",
     separator: Some(','),
     prefix: "v1=", // v0 is a fake one of the test mode
-    message: "{timestamp}.{body}",
-    timestamp_item: Some("t="),
+    text: "{timestamp}.{body}",
+    timestamp_prefix: "t=",
+    is_timed: true,
     ..PLAIN
 };
 
-const STANDARD_WEBHOOKS: HmacPreset = HmacPreset {
+const STANDARD_WEBHOOKS: SignedPreset = SignedPreset {
     // Svix sends its own names for the same.
-    headers: &["webhook-signature", "svix-signature"],
+    signature: "header:webhook-signature,svix-signature",
     separator: Some(' '),
     prefix: "v1,", // v1a is asymmetric
     encoding: Encoding::Base64,
-    message: "{id}.{timestamp}.{body}",
-    timestamp_headers: &["webhook-timestamp", "svix-timestamp"],
-    id_headers: &["webhook-id", "svix-id"],
+    text: "{header:webhook-id,svix-id}.{timestamp}.{body}",
+    timestamp: "header:webhook-timestamp,svix-timestamp",
+    is_timed: true,
     key: KeyText::WhsecBase64,
     ..PLAIN
 };
 
-const PADDLE: HmacPreset = HmacPreset {
-    headers: &["paddle-signature"],
+const PADDLE: SignedPreset = SignedPreset {
+    signature: "header:paddle-signature",
     separator: Some(';'),
     prefix: "h1=",
-    message: "{timestamp}:{body}",
-    timestamp_item: Some("ts="),
+    text: "{timestamp}:{body}",
+    timestamp_prefix: "ts=",
+    is_timed: true,
     ..PLAIN
 };
 
-const SQUARE: HmacPreset = HmacPreset {
-    headers: &["x-square-hmacsha256-signature"],
+const SQUARE: SignedPreset = SignedPreset {
+    signature: "header:x-square-hmacsha256-signature",
     encoding: Encoding::Base64,
-    message: "{url}{body}",
+    text: "{url}{body}",
     ..PLAIN
 };
 
-const SHOPIFY: HmacPreset = HmacPreset {
-    headers: &["x-shopify-hmac-sha256", "shopify-hmac-sha256"],
+const SHOPIFY: SignedPreset = SignedPreset {
+    signature: "header:x-shopify-hmac-sha256,shopify-hmac-sha256",
     encoding: Encoding::Base64,
     ..PLAIN
 };
 
-const RAZORPAY: HmacPreset = HmacPreset {
-    headers: &["x-razorpay-signature"],
+const RAZORPAY: SignedPreset = SignedPreset {
+    signature: "header:x-razorpay-signature",
     ..PLAIN
 };
 
-const GITHUB: HmacPreset = HmacPreset {
-    headers: &["x-hub-signature-256"],
+const GITHUB: SignedPreset = SignedPreset {
+    signature: "header:x-hub-signature-256",
     prefix: "sha256=",
     ..PLAIN
 };
 
-const ADYEN_PLATFORM: HmacPreset = HmacPreset {
-    headers: &["hmacsignature"],
+const ADYEN_PLATFORM: SignedPreset = SignedPreset {
+    signature: "header:hmacsignature",
     encoding: Encoding::Base64,
     key: KeyText::Hex,
     ..PLAIN
@@ -260,7 +177,7 @@ const ACCEPTED: Words = (200, "text/plain", "[accepted]");
 pub static PRESETS: &[Preset] = &[
     Preset {
         name: "stripe",
-        scheme: Scheme::Hmac(&STRIPE),
+        scheme: Scheme::Signed(&STRIPE),
         event: Some("json:/id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -269,7 +186,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "standard-webhooks",
-        scheme: Scheme::Hmac(&STANDARD_WEBHOOKS),
+        scheme: Scheme::Signed(&STANDARD_WEBHOOKS),
         event: Some("header:webhook-id,svix-id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -286,7 +203,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "svix",
-        scheme: Scheme::Hmac(&STANDARD_WEBHOOKS),
+        scheme: Scheme::Signed(&STANDARD_WEBHOOKS),
         event: Some("header:webhook-id,svix-id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -300,7 +217,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "paddle",
-        scheme: Scheme::Hmac(&PADDLE),
+        scheme: Scheme::Signed(&PADDLE),
         event: Some("json:/event_id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -309,7 +226,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "square",
-        scheme: Scheme::Hmac(&SQUARE),
+        scheme: Scheme::Signed(&SQUARE),
         event: Some("json:/event_id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -318,7 +235,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "shopify",
-        scheme: Scheme::Hmac(&SHOPIFY),
+        scheme: Scheme::Signed(&SHOPIFY),
         event: Some("header:x-shopify-webhook-id,shopify-webhook-id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -338,7 +255,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "razorpay",
-        scheme: Scheme::Hmac(&RAZORPAY),
+        scheme: Scheme::Signed(&RAZORPAY),
         event: Some("header:x-razorpay-event-id"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -351,7 +268,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "github",
-        scheme: Scheme::Hmac(&GITHUB),
+        scheme: Scheme::Signed(&GITHUB),
         event: Some("header:x-github-delivery"),
         ok: SUCCESS,
         fail: UNAVAILABLE,
@@ -365,7 +282,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "adyen-platform",
-        scheme: Scheme::Hmac(&ADYEN_PLATFORM),
+        scheme: Scheme::Signed(&ADYEN_PLATFORM),
         event: None,
         ok: ACCEPTED,
         fail: UNAVAILABLE,

@@ -1,10 +1,12 @@
 //! The engine `signed`: a text made of parts of the request as the route's `signed` table says, and a digest, an HMAC or an RSA
-//! signature of it. All of the Chinese channels and most other providers are configurations of it.
+//! signature of it; or, in its place, a password. Stripe, Paddle, Square, most of the Chinese channels and most other providers
+//! are configurations of it, and so are the tables `hmac` and `token` of a route.
 //!
 //! What is signed twice could be read twice: a field that is there twice is refused wherever it is looked at, and sorted
 //! fields are believed in the likeliest reading of their text only ([`super::fields`]).
 
 mod algorithm;
+mod built;
 mod source;
 mod text;
 
@@ -14,14 +16,16 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use md5::{Digest as _, Md5};
 
 pub use self::algorithm::Algorithm;
 pub use self::source::{FieldSource, Shape};
-pub use self::text::{BadText, Part, Template};
-use super::fields::{Known, Text};
+pub use self::text::{BadText, Part, Template, Url};
+
+use self::algorithm::Running;
+use self::built::{Built, Clock, Given};
+use super::fields::Known;
 use super::keys::{MacKey, RsaKey, hex_lower, hex_upper};
-use super::{Encoding, Refused, Request, SIGNATURES_MAX, TimeUnit, Tolerance, check_time};
+use super::{Refused, Request, SIGNATURES_MAX, TimeUnit, Tolerance, check_time};
 use crate::request::{Missing, Parts, Selector, form};
 
 /// The most items of a signature header, signatures or not.
@@ -38,6 +42,8 @@ pub struct Signed {
     pub algorithm: Algorithm,
     /// The SHA-256 of the text in lower-case hex is signed in place of the text.
     pub hash_first: bool,
+    /// What `{url}` is.
+    pub url: Option<Url>,
     /// Where the signature stands.
     pub signature: SignatureAt,
     /// What `{timestamp}` is; `None`: there is none.
@@ -57,10 +63,25 @@ pub struct SignatureAt {
     pub separator: Option<char>,
     /// What an item that is a signature begins with.
     pub prefix: Box<str>,
-    /// How it is written. Hex is taken in either case.
+    /// What it begins with counts in any case of its letters.
+    pub any_case: bool,
+    /// How it is written.
     pub encoding: Encoding,
     /// Its `%XX` are decoded first.
     pub unescape: bool,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Hex, in either case.
+    Hex,
+    /// Lower-case hex.
+    HexLower,
+    /// Upper-case hex.
+    HexUpper,
+    /// Base64, padded.
+    Base64,
 }
 
 /// What `{timestamp}` is.
@@ -76,57 +97,48 @@ pub struct Time {
     pub tolerance: Tolerance,
 }
 
-/// The signed text up to the secret, which differs from key to key.
-pub(super) struct Built<'r> {
-    pieces: Vec<Piece<'r>>,
-    fields: Option<Text>,
-}
-
-/// A piece of the text.
-enum Piece<'r> {
-    Bytes(Cow<'r, [u8]>),
-    Secret,
-    SecretMd5,
-    /// Sorted when the secret is known.
-    Ordered(Vec<Piece<'r>>),
-}
-
 impl Signed {
     /// Whether one of the keys signed `request`, not too long ago.
     pub(super) fn verify(&self, request: &Request<'_>, now_unix_s: u64) -> Result<(), Refused> {
         let parts = request.parts();
         let (signatures, timestamp) = self.signatures(&parts)?;
-        let timestamp = timestamp.unwrap_or_default();
+        let mut clock = None;
         if let Some(time) = &self.time {
             check_time(&timestamp, time.unit, now_unix_s, time.tolerance)?;
+            clock = Some(Clock {
+                unit: time.unit,
+                now_unix_s,
+                tolerance: time.tolerance,
+            });
         }
-        let built = self.build(request, &parts, &timestamp)?;
+        let built = self.build(request, &timestamp)?;
+        built.check_seams(&self.text, clock)?;
         let mut verified = false;
-        let no_secret = [None];
-        let secrets: Vec<Option<&MacKey>> = self.secrets.iter().map(Some).collect();
-        let secrets = if secrets.is_empty() {
-            &no_secret[..]
-        } else {
-            &secrets
-        };
-        for secret in secrets {
-            let text = self.hashed(built.text(*secret));
-            verified |= self.matches(&text, *secret, &signatures);
+        if self.secrets.is_empty() {
+            verified = self.matches(&built, None, &signatures);
+        }
+        for secret in &self.secrets {
+            verified |= self.matches(&built, Some(secret), &signatures);
         }
         verified.then_some(()).ok_or(Refused::Mismatch)?;
         self.check_reading(&built)
     }
 
     /// The text that `request` should have been signed as, the secret left out: for whoever sets a route up.
-    pub fn explain(&self, request: &Request<'_>) -> Result<Vec<u8>, Refused> {
-        let parts = request.parts();
-        let (_, timestamp) = self.signatures(&parts)?;
-        let built = self.build(request, &parts, &timestamp.unwrap_or_default())?;
-        Ok(built.text(None))
+    pub(super) fn explain(&self, request: &Request<'_>) -> Result<Vec<u8>, Refused> {
+        let (_, timestamp) = self.signatures(&request.parts())?;
+        let mut text = Vec::new();
+        let built = self.build(request, &timestamp)?;
+        built.write(None, &mut |bytes| text.extend_from_slice(bytes));
+        Ok(text)
     }
 
     /// Whether the signature covers what `selector` points at.
     pub(super) fn covers(&self, selector: &Selector) -> bool {
+        // Whoever has the password may say anything.
+        if self.algorithm == Algorithm::Password {
+            return true;
+        }
         let is_body = matches!(
             selector,
             Selector::Form(_) | Selector::Json(_) | Selector::Xml(_)
@@ -141,7 +153,9 @@ impl Signed {
             Part::Value(its, _) => covers_value(its, selector),
             _ => false,
         };
+        let time = self.time.as_ref().and_then(|time| time.place.as_ref());
         self.text.parts().any(is_value)
+            || time.is_some_and(|time| covers_value(time, selector))
             || (self.text.has(&Part::Fields)
                 && self
                     .fields
@@ -163,42 +177,57 @@ impl Signed {
         in_text || is_it(&self.signature.place) || time.is_some_and(is_it)
     }
 
+    /// `query` without the password, if that is where it stands.
+    pub(super) fn query_without_password(&self, query: &str) -> Option<String> {
+        let (Algorithm::Password, Selector::Query(name)) = (self.algorithm, &self.signature.place)
+        else {
+            return None;
+        };
+        let others = query.split('&').filter(|pair| {
+            let (key, _) = pair.split_once('=').unwrap_or((pair, ""));
+            form::decode(key.as_bytes()).as_deref() != Some(name.as_bytes())
+        });
+        Some(others.collect::<Vec<_>>().join("&"))
+    }
+
     /// What may be the signature, and the time.
-    fn signatures(&self, parts: &Parts<'_>) -> Result<(Vec<String>, Option<String>), Refused> {
-        const NOT_ASCII: Refused = Refused::Malformed("its signature is no text");
+    fn signatures<'a>(
+        &self,
+        parts: &Parts<'a>,
+    ) -> Result<(Vec<Cow<'a, str>>, Cow<'a, str>), Refused> {
         let at = &self.signature;
-        let value = parts.value(&at.place).map_err(missing)?;
-        let value = str::from_utf8(&value).map_err(|_| NOT_ASCII)?;
         let mut signatures = Vec::new();
         let mut timestamp = None;
         let time_prefix = self.time.as_ref().filter(|time| time.place.is_none());
-        let mut item = |item: &str| {
-            if let Some(signature) = item.strip_prefix(&*at.prefix) {
+        let mut item = |item: Cow<'a, str>| {
+            if at.is_signature(&item) {
                 if signatures.len() == SIGNATURES_MAX {
                     return Err(Refused::TooMany("signatures"));
                 }
-                let decoded = match at.unescape {
-                    true => form::percent_decode(signature.as_bytes(), false)
-                        .and_then(|bytes| String::from_utf8(bytes.into_owned()).ok()),
-                    false => Some(signature.to_owned()),
-                };
-                signatures.push(decoded.ok_or(NOT_ASCII)?);
+                let signature = after(item, at.prefix.len());
+                signatures.push(match at.unescape {
+                    true => unescaped(&signature).ok_or(NOT_TEXT)?.into(),
+                    false => signature,
+                });
             } else if let Some(time) = time_prefix
-                && let Some(text) = item.strip_prefix(&*time.prefix)
-                && timestamp.replace(text.to_owned()).is_some()
+                && item.starts_with(&*time.prefix)
+                && timestamp.replace(after(item, time.prefix.len())).is_some()
             {
                 return Err(Refused::Repeated("timestamp".into()));
             }
             Ok(())
         };
-        match at.separator {
-            None => item(value)?,
-            Some(separator) => {
-                for (at, piece) in value.split(separator).enumerate() {
+        match (at.separator, text(parts, &at.place)?) {
+            (None, value) => item(value)?,
+            (Some(separator), value) => {
+                for (at, range) in ranges(&value, separator).enumerate() {
                     if at == ITEMS_MAX {
                         return Err(Refused::TooMany("signatures"));
                     }
-                    item(piece.trim())?;
+                    item(match &value {
+                        Cow::Borrowed(value) => value[range].into(),
+                        Cow::Owned(value) => value[range].to_owned().into(),
+                    })?;
                 }
             }
         }
@@ -208,111 +237,57 @@ impl Signed {
             ));
         }
         if let Some(place) = self.time.as_ref().and_then(|time| time.place.as_ref()) {
-            let value = parts.value(place).map_err(missing)?;
-            timestamp = Some(String::from_utf8(value.into_owned()).map_err(|_| NOT_ASCII)?);
+            timestamp = Some(text(parts, place)?);
         }
-        if self.time.is_some() && timestamp.is_none() {
-            return Err(Refused::Missing("timestamp".into()));
+        match (timestamp, &self.time) {
+            (Some(timestamp), _) => Ok((signatures, timestamp)),
+            (None, None) => Ok((signatures, "".into())),
+            (None, Some(_)) => Err(Refused::Missing("timestamp".into())),
         }
-        Ok((signatures, timestamp))
     }
 
-    fn build<'r>(
-        &self,
-        request: &Request<'r>,
-        parts: &Parts<'r>,
-        timestamp: &str,
-    ) -> Result<Built<'r>, Refused> {
+    fn build<'a>(
+        &'a self,
+        request: &Request<'a>,
+        timestamp: &'a str,
+    ) -> Result<Built<'a>, Refused> {
         let mut fields = None;
         if let Some(source) = &self.fields {
             let skip = |name: &[u8]| source.skip.iter().any(|its| its.as_bytes() == name);
-            let all = source.read(parts)?;
+            let all = source.read(&request.parts())?;
             fields = Some(match source.values_only {
                 true => source.values(&all)?,
                 false => all.text(source.skips_empty, &source.join, |name| !skip(name)),
             });
         }
-        let piece = |part: &Part| self.piece(part, request, parts, timestamp, fields.as_ref());
-        let pieces: Vec<Piece<'_>> = self.text.0.iter().map(piece).collect::<Result<_, _>>()?;
-        self.check_seams(&pieces)?;
-        Ok(Built { pieces, fields })
-    }
-
-    /// Refuses values with which the text could be cut into other values than these, where the provider leaves that to be
-    /// told: by a text that follows a value, or digits of a time beside a body.
-    fn check_seams(&self, pieces: &[Piece<'_>]) -> Result<(), Refused> {
-        let bytes = |piece: &Piece<'_>, test: &dyn Fn(&[u8]) -> bool| match piece {
-            Piece::Bytes(bytes) => test(bytes),
-            _ => false,
+        let given = Given {
+            timestamp,
+            url: self.url.as_ref(),
+            fields,
         };
-        for (parts, pieces) in self.text.0.windows(2).zip(pieces.windows(2)) {
-            let is_open = match (&parts[0], &parts[1]) {
-                (Part::Value(..), Part::Literal(text)) => bytes(&pieces[0], &|value| {
-                    value
-                        .windows(text.len())
-                        .any(|piece| piece == text.as_bytes())
-                }),
-                (Part::Timestamp, Part::Body) => bytes(&pieces[1], &|body| {
-                    body.first().is_some_and(u8::is_ascii_digit)
-                }),
-                (Part::Body, Part::Timestamp) => bytes(&pieces[0], &|body| {
-                    body.last().is_some_and(u8::is_ascii_digit)
-                }),
-                _ => false,
-            };
-            if is_open {
-                return Err(Refused::Malformed(
-                    "where one signed part ends and the next begins cannot be told",
-                ));
-            }
-        }
-        Ok(())
+        Built::new(&self.text, request, given)
     }
 
-    fn piece<'r>(
+    /// Gives `sink` what is signed: the text, or its hash.
+    fn feed(&self, built: &Built<'_>, secret: Option<&MacKey>, sink: &mut dyn FnMut(&[u8])) {
+        if !self.hash_first {
+            return built.write(secret, sink);
+        }
+        let mut hash = digest::Context::new(&digest::SHA256);
+        built.write(secret, &mut |bytes| hash.update(bytes));
+        sink(hex_lower(hash.finish().as_ref()).as_bytes());
+    }
+
+    fn matches(
         &self,
-        part: &Part,
-        request: &Request<'r>,
-        parts: &Parts<'r>,
-        timestamp: &str,
-        fields: Option<&Text>,
-    ) -> Result<Piece<'r>, Refused> {
-        let owned = |text: &[u8]| Piece::Bytes(Cow::Owned(text.to_vec()));
-        Ok(match part {
-            Part::Literal(text) => owned(text.as_bytes()),
-            Part::Fields => owned(fields.map_or(&[], |fields| &fields.bytes)),
-            Part::Body => Piece::Bytes(request.body.into()),
-            Part::BodyCrc32 => owned(crc32(request.body).to_string().as_bytes()),
-            Part::Secret => Piece::Secret,
-            Part::SecretMd5 => Piece::SecretMd5,
-            Part::Method => Piece::Bytes(request.method.as_bytes().into()),
-            Part::Target => Piece::Bytes(request.target.as_bytes().into()),
-            Part::Timestamp => owned(timestamp.as_bytes()),
-            Part::Value(selector, may_be_missing) => match parts.value(selector) {
-                Ok(value) => Piece::Bytes(value),
-                Err(Missing::Nowhere(_)) if *may_be_missing => owned(b""),
-                Err(other) => return Err(missing(other)),
-            },
-            Part::Ordered(parts_of) => {
-                let piece = |part| self.piece(part, request, parts, timestamp, fields);
-                Piece::Ordered(parts_of.iter().map(piece).collect::<Result<_, _>>()?)
-            }
-        })
-    }
-
-    fn hashed(&self, text: Vec<u8>) -> Vec<u8> {
-        match self.hash_first {
-            false => text,
-            true => {
-                let hash = digest::digest(&digest::SHA256, &text);
-                hex_lower(hash.as_ref()).into_bytes()
-            }
-        }
-    }
-
-    fn matches(&self, text: &[u8], secret: Option<&MacKey>, signatures: &[String]) -> bool {
+        built: &Built<'_>,
+        secret: Option<&MacKey>,
+        signatures: &[Cow<'_, str>],
+    ) -> bool {
         if let Some(hash) = self.algorithm.rsa() {
-            let digest = hash.of(text);
+            let mut digest = hash.begin();
+            self.feed(built, secret, &mut |bytes| digest.update(bytes));
+            let digest = digest.finish();
             let decoded = signatures.iter().filter_map(|text| self.decode(text));
             let mut signed = decoded.flat_map(|signature| {
                 let by = move |key: &RsaKey| key.verifies(hash, &digest, &signature);
@@ -320,34 +295,39 @@ impl Signed {
             });
             return signed.any(|yes| yes);
         }
-        let Some(secret) = secret else {
+        if let (Algorithm::Password, Some(secret)) = (self.algorithm, secret) {
+            return self.is_password(secret, signatures);
+        }
+        let Some(mut running) = Running::begin(self.algorithm, secret) else {
             return false;
         };
-        let tag = match self.algorithm {
-            Algorithm::Md5 => Md5::digest(text).to_vec(),
-            Algorithm::Sha1 => hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, text),
-            Algorithm::Sha256 => hash(&digest::SHA256, text),
-            Algorithm::Sha512 => hash(&digest::SHA512, text),
-            _ => {
-                let mut mac = secret.begin();
-                mac.update(text);
-                mac.sign().as_ref().to_vec()
-            }
-        };
-        let expected = match self.signature.encoding {
-            Encoding::Hex => hex_lower(&tag),
-            Encoding::HexUpper => hex_upper(&tag),
-            Encoding::Base64 => STANDARD.encode(&tag),
-        };
+        self.feed(built, secret, &mut |bytes| running.update(bytes));
+        let expected = running.finish(|tag| self.signature.encoding.write(tag));
         let mut verified = false;
         for signature in signatures {
-            // Senders of one scheme write their hex in one case or the other.
-            let given = match self.signature.encoding {
-                Encoding::Hex => signature.to_ascii_lowercase(),
-                Encoding::HexUpper => signature.to_ascii_uppercase(),
-                Encoding::Base64 => signature.clone(),
+            let same = |given: &str| {
+                verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok()
             };
-            verified |= verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok();
+            verified |= match self.signature.encoding {
+                // Senders of one scheme write their hex in one case or the other.
+                Encoding::Hex => same(&signature.to_ascii_lowercase()),
+                _ => same(signature),
+            };
+        }
+        verified
+    }
+
+    /// Whether one of `given` is the secret. Hashes are compared, so that not even its length shows.
+    fn is_password(&self, secret: &MacKey, given: &[Cow<'_, str>]) -> bool {
+        let sha256 = |bytes: &[u8]| digest::digest(&digest::SHA256, bytes);
+        let expected = match self.signature.encoding {
+            Encoding::Base64 => sha256(STANDARD.encode(secret.secret()).as_bytes()),
+            _ => sha256(secret.secret()),
+        };
+        let mut verified = false;
+        for given in given {
+            let given = sha256(given.as_bytes());
+            verified |= verify_slices_are_equal(expected.as_ref(), given.as_ref()).is_ok();
         }
         verified
     }
@@ -356,12 +336,12 @@ impl Signed {
     fn decode(&self, text: &str) -> Option<Vec<u8>> {
         match self.signature.encoding {
             Encoding::Base64 => super::keys::unbase64(text),
-            Encoding::Hex | Encoding::HexUpper => super::keys::unhex(text),
+            Encoding::Hex | Encoding::HexLower | Encoding::HexUpper => super::keys::unhex(text),
         }
     }
 
     fn check_reading(&self, built: &Built<'_>) -> Result<(), Refused> {
-        let (Some(source), Some(text)) = (&self.fields, &built.fields) else {
+        let (Some(source), Some(text)) = (&self.fields, built.fields()) else {
             return Ok(());
         };
         if source.values_only {
@@ -377,39 +357,60 @@ impl Signed {
     }
 }
 
-impl Built<'_> {
-    /// The text with `secret`; without one, `<secret>` stands where it would.
-    fn text(&self, secret: Option<&MacKey>) -> Vec<u8> {
-        let mut text = Vec::new();
-        for piece in &self.pieces {
-            piece.write(secret, &mut text);
+impl SignatureAt {
+    /// Whether `item` begins as a signature does; a password's scheme is known in any case of its letters.
+    fn is_signature(&self, item: &str) -> bool {
+        match (item.get(..self.prefix.len()), self.any_case) {
+            (Some(start), true) => start.eq_ignore_ascii_case(&self.prefix),
+            (Some(start), false) => *start == *self.prefix,
+            (None, _) => false,
         }
-        text
     }
 }
 
-impl Piece<'_> {
-    fn write(&self, secret: Option<&MacKey>, text: &mut Vec<u8>) {
-        match (self, secret) {
-            (Self::Bytes(bytes), _) => text.extend_from_slice(bytes),
-            (Self::Secret, Some(secret)) => text.extend_from_slice(secret.secret()),
-            (Self::SecretMd5, Some(secret)) => {
-                text.extend_from_slice(hex_lower(&Md5::digest(secret.secret())).as_bytes());
-            }
-            (Self::Secret, None) => text.extend_from_slice(b"<secret>"),
-            (Self::SecretMd5, None) => text.extend_from_slice(b"<md5 of the secret>"),
-            (Self::Ordered(pieces), _) => {
-                let mut values: Vec<Vec<u8>> = Vec::with_capacity(pieces.len());
-                for piece in pieces {
-                    let mut value = Vec::new();
-                    piece.write(secret, &mut value);
-                    values.push(value);
-                }
-                values.sort();
-                text.extend_from_slice(&values.concat());
-            }
+impl Encoding {
+    /// `bytes` written so.
+    fn write(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex | Self::HexLower => hex_lower(bytes),
+            Self::HexUpper => hex_upper(bytes),
+            Self::Base64 => STANDARD.encode(bytes),
         }
     }
+}
+
+const NOT_TEXT: Refused = Refused::Malformed("its signature is no text");
+
+/// What `place` says, as text.
+fn text<'a>(parts: &Parts<'a>, place: &Selector) -> Result<Cow<'a, str>, Refused> {
+    match parts.value(place).map_err(missing)? {
+        Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+    .ok_or(NOT_TEXT)
+}
+
+/// `text` without its first `bytes`.
+fn after(text: Cow<'_, str>, bytes: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => text[bytes..].into(),
+        Cow::Owned(text) => text[bytes..].to_owned().into(),
+    }
+}
+
+fn unescaped(text: &str) -> Option<String> {
+    let bytes = form::percent_decode(text.as_bytes(), false)?;
+    String::from_utf8(bytes.into_owned()).ok()
+}
+
+/// Where the items of `value` stand, without the spaces around them.
+fn ranges(value: &str, separator: char) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let start_of = |piece: &str| piece.as_ptr() as usize - value.as_ptr() as usize;
+    value.split(separator).map(move |piece| {
+        let piece = piece.trim();
+        let start = start_of(piece);
+        start..start + piece.len()
+    })
 }
 
 /// Whether a signed value covers what `selector` points at: the value itself, or something within it.
@@ -434,10 +435,6 @@ fn missing(missing: Missing) -> Refused {
         Missing::Unreadable(_) => Refused::Malformed("the body is not what this provider signs"),
         Missing::Sealed(why) => Refused::Malformed(why),
     }
-}
-
-fn hash(algorithm: &'static digest::Algorithm, text: &[u8]) -> Vec<u8> {
-    digest::digest(algorithm, text).as_ref().to_vec()
 }
 
 /// CRC-32 as in zlib (ISO 3309).

@@ -54,6 +54,13 @@ pub struct SignedPreset {
     pub methods: &'static [&'static str],
 }
 
+impl SignedPreset {
+    /// Whether the configuration must give a `url`.
+    pub fn has_url(&self) -> bool {
+        self.text.contains("{url}")
+    }
+}
+
 /// MD5 of something with the secret in it.
 const MD5: SignedPreset = SignedPreset {
     fields: "",
@@ -80,7 +87,7 @@ const MD5: SignedPreset = SignedPreset {
     methods: &["POST"],
 };
 
-const HMAC: SignedPreset = SignedPreset {
+pub const HMAC: SignedPreset = SignedPreset {
     text: "{body}",
     algorithm: Algorithm::HmacSha256,
     ..MD5

@@ -1,12 +1,14 @@
 //! `verify = "hmac"`: the table `hmac`, in which a route says itself what its provider signs, and how.
 
+use super::message::Message;
 use super::{BadVerify, TEXT_BYTES_MAX, required, required_url, secrets, tolerance};
 use crate::config::PathTemplate;
 use crate::config::problem::{BadHeader, Problem};
 use crate::config::reader::{Field, Section};
 use crate::config::selector::header_name;
+use crate::request::Selector;
 use crate::verify::presets::KeyText;
-use crate::verify::{Digest, Encoding, Engine, Hmac, Message, TimeUnit, Timestamp};
+use crate::verify::{Algorithm, Encoding, Engine, SignatureAt, Signed, Time, TimeUnit};
 
 const MISSING_TABLE: &str = "says what the provider signs, as in \
     hmac = { header = \"X-Signature\", message = \"{body}\", encoding = \"hex\" }";
@@ -51,26 +53,41 @@ pub fn read(
         .map_or((None, None), |table| (table.key, table.digest));
     let keys = secrets(s, |text| {
         key.unwrap_or(KeyText::Text)
-            .read(digest.unwrap_or(Digest::Sha256), text)
+            .read(digest.unwrap_or(Algorithm::HmacSha256).of_key(), text)
     });
     let engine = || {
         let table = table?;
         (table.key.is_some() && table.digest.is_some()).then_some(())?;
-        Some(Hmac {
-            headers: vec![table.header?.into()],
-            separator: table.separator?,
-            prefix: table.prefix?.into(),
-            encoding: table.encoding?,
-            message: table.message?,
-            timestamp: table.timestamp?,
-            unit: table.unit?,
-            id_headers: table.id_header?.into_iter().map(Into::into).collect(),
+        let (message, timestamp, unit) = (table.message?, table.timestamp?, table.unit?);
+        let tolerance = time?;
+        let has_time = message.has_timestamp();
+        Some(Signed {
+            fields: None,
+            algorithm: table.digest?,
+            hash_first: false,
             url: url?,
-            tolerance: time?,
-            keys: keys?,
+            signature: SignatureAt {
+                place: Selector::Header(vec![table.header?]),
+                separator: table.separator?,
+                prefix: table.prefix?.into(),
+                any_case: false,
+                encoding: table.encoding?,
+                unescape: false,
+            },
+            time: timestamp.filter(|_| has_time).map(|at| Time {
+                unit,
+                tolerance,
+                ..at
+            }),
+            text: message.template(table.id_header?),
+            secrets: keys?,
+            keys: Vec::new(),
         })
     };
-    (engine().map(Engine::Hmac), takes)
+    (
+        engine().map(|engine| Engine::Signed(Box::new(engine))),
+        takes,
+    )
 }
 
 /// The table's values; `None` is what is wrong, and noted.
@@ -80,10 +97,10 @@ struct Table {
     prefix: Option<String>,
     encoding: Option<Encoding>,
     message: Option<Message>,
-    timestamp: Option<Option<Timestamp>>,
+    timestamp: Option<Option<Time>>,
     unit: Option<TimeUnit>,
     id_header: Option<Option<String>>,
-    digest: Option<Digest>,
+    digest: Option<Algorithm>,
     key: Option<KeyText>,
 }
 
@@ -107,13 +124,14 @@ fn table(mut t: Section<'_>) -> Table {
         prefix: optional(&mut t, "prefix", |field| text(field).map(str::to_owned))
             .map(Option::unwrap_or_default),
         encoding: optional(&mut t, "encoding", encoding)
-            .map(|encoding| encoding.unwrap_or(Encoding::Hex)),
+            .map(|encoding| encoding.unwrap_or(Encoding::HexLower)),
         message,
         timestamp,
         unit: optional(&mut t, "timestamp_unit", unit)
             .map(|unit| unit.unwrap_or(TimeUnit::Seconds)),
         id_header,
-        digest: optional(&mut t, "digest", digest).map(|digest| digest.unwrap_or(Digest::Sha256)),
+        digest: optional(&mut t, "digest", digest)
+            .map(|digest| digest.unwrap_or(Algorithm::HmacSha256)),
         key: optional(&mut t, "key", key).map(|key| key.unwrap_or(KeyText::Text)),
     };
     t.close();
@@ -136,7 +154,7 @@ fn timestamp(
     t: &mut Section<'_>,
     separator: Option<Option<char>>,
     is_needed: bool,
-) -> Option<Option<Timestamp>> {
+) -> Option<Option<Time>> {
     let header = t.field("timestamp_header");
     let item = t.field("timestamp_prefix");
     match (header, item) {
@@ -146,7 +164,7 @@ fn timestamp(
         }
         (Some(header), None) => {
             let name = header.read(header_field)?;
-            Some(Some(Timestamp::Header(vec![name.into()])))
+            Some(Some(time(Some(Selector::Header(vec![name])), "")))
         }
         (None, Some(item)) => {
             let prefix = item.read(|field| text(field).map(str::to_owned))?;
@@ -154,13 +172,23 @@ fn timestamp(
                 item.refuse(BadVerify::ItemWithoutSeparator.into());
                 return None;
             }
-            Some(Some(Timestamp::Item(prefix.into())))
+            Some(Some(time(None, &prefix)))
         }
         (None, None) if is_needed => {
             t.refuse("timestamp_header", Problem::Missing(MISSING_TIME));
             None
         }
         (None, None) => Some(None),
+    }
+}
+
+/// A time in this place, or in the item that begins so; its unit and tolerance stand elsewhere.
+fn time(place: Option<Selector>, prefix: &str) -> Time {
+    Time {
+        place,
+        prefix: prefix.into(),
+        unit: TimeUnit::Seconds,
+        tolerance: None,
     }
 }
 
@@ -185,7 +213,7 @@ pub fn separator(field: &Field<'_>) -> Result<char, Problem> {
 
 pub fn encoding(field: &Field<'_>) -> Result<Encoding, Problem> {
     match field.text("a string")? {
-        "hex" => Ok(Encoding::Hex),
+        "hex" => Ok(Encoding::HexLower),
         "hex-upper" => Ok(Encoding::HexUpper),
         "base64" => Ok(Encoding::Base64),
         _ => Err(Problem::NotOneOf(&["hex", "hex-upper", "base64"])),
@@ -200,10 +228,10 @@ pub fn unit(field: &Field<'_>) -> Result<TimeUnit, Problem> {
     }
 }
 
-fn digest(field: &Field<'_>) -> Result<Digest, Problem> {
+fn digest(field: &Field<'_>) -> Result<Algorithm, Problem> {
     match field.text("a string")? {
-        "sha256" => Ok(Digest::Sha256),
-        "sha512" => Ok(Digest::Sha512),
+        "sha256" => Ok(Algorithm::HmacSha256),
+        "sha512" => Ok(Algorithm::HmacSha512),
         _ => Err(Problem::NotOneOf(&["sha256", "sha512"])),
     }
 }

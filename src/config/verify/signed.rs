@@ -2,7 +2,8 @@
 //! are such tables.
 
 use super::keys::{keys, rsa_keys, secrets};
-use super::{BadVerify, TEXT_BYTES_MAX, required, tolerance};
+use super::{BadVerify, TEXT_BYTES_MAX, required, required_url, tolerance};
+use crate::config::PathTemplate;
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::selector;
@@ -39,6 +40,7 @@ pub struct Words {
 pub fn of_preset(
     s: &mut Section<'_>,
     preset: &SignedPreset,
+    path: Option<&PathTemplate>,
 ) -> (Option<Engine>, Vec<&'static str>) {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let words = || {
@@ -68,6 +70,7 @@ pub fn of_preset(
                 place: selector::of_preset(preset.signature)?,
                 separator: preset.separator,
                 prefix: preset.prefix.into(),
+                any_case: false,
                 encoding: preset.encoding,
                 unescape: preset.unescape,
             },
@@ -82,11 +85,14 @@ pub fn of_preset(
             has_secret: preset.has_secret,
         })
     };
-    engine(s, words(), Vec::new())
+    engine(s, words(), path, Vec::new())
 }
 
 /// The engine of the route's own table, if all is right, and which keys of the route it takes.
-pub fn read(s: &mut Section<'_>) -> (Option<Engine>, Vec<&'static str>) {
+pub fn read(
+    s: &mut Section<'_>,
+    path: Option<&PathTemplate>,
+) -> (Option<Engine>, Vec<&'static str>) {
     let table = match s.field("signed") {
         Some(field) => field.read(Field::section).map(|table| (field, table)),
         None => {
@@ -107,26 +113,27 @@ pub fn read(s: &mut Section<'_>) -> (Option<Engine>, Vec<&'static str>) {
         }
         Some(words)
     });
-    engine(s, words, vec!["signed"])
+    engine(s, words, path, vec!["signed"])
 }
 
 fn engine(
     s: &mut Section<'_>,
     words: Option<Words>,
+    path: Option<&PathTemplate>,
     mut takes: Vec<&'static str>,
 ) -> (Option<Engine>, Vec<&'static str>) {
     let Some(words) = words else {
         // What else belongs to the table is not known.
-        for key in ["secrets", "keys", "tolerance"] {
+        for key in ["secrets", "keys", "url", "tolerance"] {
             s.field(key);
         }
-        takes.extend(["secrets", "keys", "tolerance"]);
+        takes.extend(["secrets", "keys", "url", "tolerance"]);
         return (None, takes);
     };
     let needs_secret = words.algorithm.rsa().is_none() || words.has_secret;
     let secrets = needs_secret.then(|| {
         takes.push("secrets");
-        secrets(s, |text| words.key.read_for(words.algorithm.of_key(), text))
+        secrets(s, |text| words.key.read(words.algorithm.of_key(), text))
     });
     let keys = words.algorithm.rsa().map(|_| {
         takes.push("keys");
@@ -135,6 +142,10 @@ fn engine(
             _ => RsaBits::Usual,
         };
         keys(s, RsaKey::eq, |field| rsa_keys(field, bits))
+    });
+    let url = words.text.has(&Part::Url).then(|| {
+        takes.push("url");
+        required_url(s, path)
     });
     let tolerance = words.is_timed.then(|| {
         takes.push("tolerance");
@@ -150,6 +161,7 @@ fn engine(
             text: words.text,
             algorithm: words.algorithm,
             hash_first: words.hash_first,
+            url: url.map_or(Some(None), |url| url.map(Some))?,
             signature: words.signature,
             time,
             secrets: secrets.unwrap_or(Some(Vec::new()))?,
@@ -196,7 +208,13 @@ fn table(mut t: Section<'_>) -> Option<Words> {
         prefix: optional(&mut t, "prefix", words)?
             .unwrap_or_default()
             .into(),
-        encoding: optional(&mut t, "encoding", super::custom_hmac::encoding)?.unwrap_or(default),
+        any_case: false,
+        encoding: optional(&mut t, "encoding", super::custom_hmac::encoding)?
+            // Senders of one scheme write their hex in one case or the other.
+            .map_or(default, |encoding| match encoding {
+                Encoding::Base64 => Encoding::Base64,
+                _ => Encoding::Hex,
+            }),
         unescape: optional(&mut t, "unescape", Field::flag)?.unwrap_or(false),
     };
     let fields = fields(&mut t)?;
@@ -346,6 +364,7 @@ fn placeholder(name: &str) -> Result<Part, BadText> {
         "secret|md5" => Part::SecretMd5,
         "method" => Part::Method,
         "target" => Part::Target,
+        "url" => Part::Url,
         "timestamp" => Part::Timestamp,
         other => {
             let (place, may_be_missing) = match other.strip_suffix('?') {

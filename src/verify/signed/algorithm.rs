@@ -1,8 +1,9 @@
 //! How a text is signed.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
+use md5::{Digest as _, Md5};
 
-use crate::verify::keys::RsaHash;
+use crate::verify::keys::{MacKey, RsaHash};
 
 /// How a text is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,12 @@ pub enum Algorithm {
     RsaSha1,
     /// RSA, PKCS#1 v1.5, with SHA-256.
     RsaSha256,
+    /// None: the secret itself stands where a signature would.
+    Password,
 }
 
 impl Algorithm {
-    /// All, by the words of relay.toml.
+    /// All that sign, by the words of relay.toml.
     pub const ALL: [(&'static str, Self); 9] = [
         ("md5", Self::Md5),
         ("sha1", Self::Sha1),
@@ -66,6 +69,51 @@ impl Algorithm {
             Self::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Self::HmacSha512 => hmac::HMAC_SHA512,
             _ => hmac::HMAC_SHA256,
+        }
+    }
+}
+
+/// A digest or an HMAC under way.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "on the stack for one request; a box would be an allocation for each"
+)]
+pub enum Running {
+    Md5(Md5),
+    Digest(digest::Context),
+    Mac(hmac::Context),
+}
+
+impl Running {
+    /// Begins; `None`: it is RSA, or an HMAC without its key.
+    pub fn begin(algorithm: Algorithm, secret: Option<&MacKey>) -> Option<Self> {
+        let digest = |algorithm| Self::Digest(digest::Context::new(algorithm));
+        Some(match algorithm {
+            Algorithm::Md5 => Self::Md5(Md5::new()),
+            Algorithm::Sha1 => digest(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+            Algorithm::Sha256 => digest(&digest::SHA256),
+            Algorithm::Sha512 => digest(&digest::SHA512),
+            Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512 => {
+                Self::Mac(secret?.begin())
+            }
+            Algorithm::RsaSha1 | Algorithm::RsaSha256 | Algorithm::Password => return None,
+        })
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Md5(hash) => hash.update(bytes),
+            Self::Digest(hash) => hash.update(bytes),
+            Self::Mac(mac) => mac.update(bytes),
+        }
+    }
+
+    /// Gives `then` what it came to.
+    pub fn finish<T>(self, then: impl FnOnce(&[u8]) -> T) -> T {
+        match self {
+            Self::Md5(hash) => then(&hash.finalize()),
+            Self::Digest(hash) => then(hash.finish().as_ref()),
+            Self::Mac(mac) => then(mac.sign().as_ref()),
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Part {
     Method,
     /// Path and query.
     Target,
+    /// The address that the provider was told.
+    Url,
     /// The time.
     Timestamp,
     /// A value; `true`: it may be missing.
@@ -53,7 +55,7 @@ impl fmt::Display for BadText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => {
-                "a placeholder is one of {fields} {body} {body|crc32} {secret} {secret|md5} {method} {target} {timestamp} \
+                "a placeholder is one of {fields} {body} {body|crc32} {secret} {secret|md5} {method} {target} {url} {timestamp} \
                  {header:NAME} {query:NAME} {form:NAME} {json:/pointer} {xml:NAME}, with ? before the } if it may be missing, \
                  or {ordered(secret,json:/a,…)}"
             }
@@ -65,6 +67,44 @@ impl fmt::Display for BadText {
 }
 
 impl std::error::Error for BadText {}
+
+/// The address that the provider was told, as it signs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    before: Box<str>,
+    /// What follows the id, if there is one in it.
+    after: Option<Box<str>>,
+}
+
+impl Url {
+    /// Takes `text`, in which `{id}` stands for the path's id.
+    pub fn new(text: &str) -> Self {
+        match text.split_once("{id}") {
+            None => Self {
+                before: text.into(),
+                after: None,
+            },
+            Some((before, after)) => Self {
+                before: before.into(),
+                after: Some(after.into()),
+            },
+        }
+    }
+
+    /// Whether its end is the path's id.
+    pub(super) fn ends_with_id(&self) -> bool {
+        self.after.as_deref() == Some("")
+    }
+
+    /// Gives `sink` the address with `id`.
+    pub(super) fn write(&self, id: &str, sink: &mut dyn FnMut(&[u8])) {
+        sink(self.before.as_bytes());
+        if let Some(after) = &self.after {
+            sink(id.as_bytes());
+            sink(after.as_bytes());
+        }
+    }
+}
 
 impl Template {
     /// Every part, those of `{ordered(…)}` too.

@@ -1,0 +1,162 @@
+//! `message` of the table `hmac`: a text with `{timestamp}`, `{id}`, `{url}` and `{body}`.
+
+use std::fmt;
+
+use crate::request::Selector;
+use crate::verify::{Part, Template};
+
+/// A message template: literal text and placeholders. The header of `{id}` is named elsewhere in the table.
+#[derive(Debug, PartialEq)]
+pub struct Message(Vec<Part>);
+
+/// Why a text is no message template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadMessage {
+    /// Braces around something unknown.
+    Unknown,
+    /// `{body}` is not there, so nothing of the payment would be signed.
+    NoBody,
+    /// A placeholder is there twice.
+    Twice,
+    /// Where one part ends and the next begins cannot be told.
+    Seam,
+}
+
+impl fmt::Display for BadMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "the only braces in a message are {timestamp}, {id}, {url} and {body}",
+            Self::NoBody => "{body} is missing, so nothing of the payment would be signed",
+            Self::Twice => "each of {timestamp}, {id}, {url} and {body} may be there once",
+            Self::Seam => {
+                "where {id} or {timestamp} ends could not be told; put a separator between it and the next, no digit beside {timestamp}"
+            }
+        })
+    }
+}
+
+impl std::error::Error for BadMessage {}
+
+/// The id in one of these headers.
+fn id(headers: Vec<String>) -> Part {
+    Part::Value(Selector::Header(headers), false)
+}
+
+impl Message {
+    /// Reads a template such as `{timestamp}.{body}`.
+    ///
+    /// # Errors
+    /// It has no `{body}`, or could be the message of two different requests.
+    pub fn parse(text: &str) -> Result<Self, BadMessage> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let at = rest.find(['{', '}']).unwrap_or(rest.len());
+            let (literal, after) = rest.split_at(at);
+            if !literal.is_empty() {
+                parts.push(Part::Literal(literal.into()));
+            }
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+            let (name, after) = rest.split_once('}').ok_or(BadMessage::Unknown)?;
+            let part = match name {
+                "{timestamp" => Part::Timestamp,
+                "{id" => id(Vec::new()),
+                "{url" => Part::Url,
+                "{body" => Part::Body,
+                _ => return Err(BadMessage::Unknown),
+            };
+            if parts.contains(&part) {
+                return Err(BadMessage::Twice);
+            }
+            parts.push(part);
+            rest = after;
+        }
+        if !parts.contains(&Part::Body) {
+            return Err(BadMessage::NoBody);
+        }
+        let apart = parts.windows(2).all(|pair| seam_holds(&pair[0], &pair[1]));
+        apart.then_some(Self(parts)).ok_or(BadMessage::Seam)
+    }
+
+    /// Whether `{timestamp}` is in it.
+    pub fn has_timestamp(&self) -> bool {
+        self.0.contains(&Part::Timestamp)
+    }
+
+    /// Whether `{id}` is in it.
+    pub fn has_id(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Value(..)))
+    }
+
+    /// Whether `{url}` is in it.
+    pub fn has_url(&self) -> bool {
+        self.0.contains(&Part::Url)
+    }
+
+    /// The text that is signed, with the id from `id_header`.
+    pub fn template(self, id_header: Option<String>) -> Template {
+        let headers = Vec::from_iter(id_header);
+        let named = |part| match part {
+            Part::Value(..) => id(headers.clone()),
+            other => other,
+        };
+        Template(self.0.into_iter().map(named).collect())
+    }
+}
+
+/// Whether it can be told from the text alone where `a` ends and `b` begins. A timestamp beside the body is judged when the
+/// body is there.
+fn seam_holds(a: &Part, b: &Part) -> bool {
+    match (a, b) {
+        (Part::Timestamp, Part::Literal(text)) => !text.starts_with(|c: char| c.is_ascii_digit()),
+        (Part::Literal(text), Part::Timestamp) => !text.ends_with(|c: char| c.is_ascii_digit()),
+        (Part::Value(..), Part::Literal(_)) | (Part::Literal(_), Part::Value(..)) => true,
+        (Part::Value(..), _) | (_, Part::Value(..)) => false,
+        (Part::Timestamp, Part::Url) | (Part::Url, Part::Timestamp) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_refused_when_its_parts_cannot_be_told_apart() {
+        for good in [
+            "{body}",
+            "{url}{body}",
+            "{timestamp}.{body}",
+            "{timestamp}{body}",
+            "{body}{timestamp}",
+            "{id}.{timestamp}.{body}",
+            "v0:{timestamp}:{body}",
+            "{body}&key=x",
+            "{timestamp}\n{id}\n{body}\n",
+        ] {
+            assert!(Message::parse(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("", BadMessage::NoBody),
+            ("{timestamp}", BadMessage::NoBody),
+            ("body", BadMessage::NoBody),
+            ("{Body}", BadMessage::Unknown),
+            ("{body", BadMessage::Unknown),
+            ("body}", BadMessage::Unknown),
+            ("{}{body}", BadMessage::Unknown),
+            ("{{body}}", BadMessage::Unknown),
+            ("{body}{body}", BadMessage::Twice),
+            ("{id}{body}", BadMessage::Seam),
+            ("{body}{id}", BadMessage::Seam),
+            ("{id}{timestamp}.{body}", BadMessage::Seam),
+            ("{timestamp}0{body}", BadMessage::Seam),
+            ("{body}0{timestamp}", BadMessage::Seam),
+            ("{timestamp}{url}{body}", BadMessage::Seam),
+        ] {
+            assert_eq!(Message::parse(bad), Err(why), "{bad}");
+        }
+    }
+}
