@@ -56,7 +56,7 @@ fn copy_of_the_project() -> PathBuf {
     for folder in ["src", "doc"] {
         copy_folder(&project().join(folder), &copy.join(folder));
     }
-    for folder in ["tests", "benches", "clients", "packaging"] {
+    for folder in ["tests", "clients", "packaging"] {
         symlink(project().join(folder), copy.join(folder)).expect("a link");
     }
     copy

@@ -6,11 +6,11 @@ use std::{env, fs};
 use crate::hostile_http::requests;
 use crate::verify::vectors;
 
-/// `fuzz/run` says in which folder; each target has its own within.
+/// `tests/fuzz/run` says in which folder; each target has its own within.
 const FOLDER: &str = "PAYRELAY_SEEDS";
 
 #[test]
-#[ignore = "not a test: fuzz/run asks for it"]
+#[ignore = "not a test: tests/fuzz/run asks for it"]
 fn are_written() {
     let Some(folder) = env::var_os(FOLDER) else {
         return;

@@ -2,7 +2,7 @@
 
 pub mod config;
 pub mod edge;
-#[path = "../../tests/data/genuine.rs"]
+#[path = "../../data/genuine.rs"]
 mod genuine;
 pub mod verify;
 pub mod wire;

@@ -280,7 +280,7 @@ fn said_by(command: &mut Command) -> String {
 // ---- the baseline ------------------------------------------------------------------------------------------------------
 
 fn baseline() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.toml")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/benches/instructions.toml")
 }
 
 /// The costs by toolchain.

@@ -1,6 +1,6 @@
 //! Whether a callback is the provider's own: each engine on a genuine one of the providers' test data, and on what is large.
 
-#[path = "../../tests/data/genuine.rs"]
+#[path = "../../data/genuine.rs"]
 mod genuine;
 
 use std::hint::black_box;
