@@ -2,68 +2,49 @@
 //!
 //! No name is looked up here or anywhere in this room: a listener must not move because DNS did.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::problem::Problem;
 use super::reader::Field;
 
-/// Why a text is no address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadListen {
-    /// An address without a port, or a port without an address.
-    Half,
-    /// The port is not 0 to 65535.
-    Port,
-    /// A host name.
-    Name,
-    /// An IPv6 address without brackets.
-    Brackets,
-}
-
-impl fmt::Display for BadListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Half => "both address and port are needed",
-            Self::Port => "the port must be 0 to 65535 (0: the system chooses)",
-            Self::Name => "names are not looked up, give the address itself",
-            Self::Brackets => "an IPv6 address needs brackets",
-        })?;
-        f.write_str("; allowed: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\"; \"0.0.0.0:8080\" is every address of this host")
-    }
-}
+/// What may be written, for errors.
+const ALLOWED: &str = "allowed: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\"; \"0.0.0.0:8080\" is every address of this host";
 
 /// Reads a `listen` key.
 pub fn listen(field: &Field<'_>) -> Result<SocketAddr, Problem> {
-    parse(field.text("an address with its port, such as \"127.0.0.1:8080\",")?)
-        .map_err(Problem::Listen)
+    let text = field.text("an address with its port, such as \"127.0.0.1:8080\",")?;
+    parse(text).map_err(|why| format!("{why}; {ALLOWED}").into())
 }
 
-fn parse(text: &str) -> Result<SocketAddr, BadListen> {
+fn parse(text: &str) -> Result<SocketAddr, &'static str> {
+    const HALF: &str = "both address and port are needed";
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(BadListen::Half);
+        return Err(HALF);
     }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(BadListen::Half);
-    };
+    let (host, port) = text.rsplit_once(':').ok_or(HALF)?;
     if host.is_empty() || port.is_empty() || text.ends_with(']') {
-        return Err(BadListen::Half);
+        return Err(HALF);
     }
     if host.contains(':') && !host.starts_with('[') {
-        return Err(BadListen::Brackets);
+        return Err("an IPv6 address needs brackets");
     }
     // Digits only: `u16::from_str` would take "+80" too.
     let port: u16 = match port.parse() {
         Ok(number) if port.bytes().all(|b| b.is_ascii_digit()) => number,
-        _ => return Err(BadListen::Port),
+        _ => return Err("the port must be 0 to 65535 (0: the system chooses)"),
     };
-    if host == "localhost" {
-        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    match host {
+        "localhost" => Ok(loopback(port)),
+        _ => Err("names are not looked up, give the address itself"),
     }
-    Err(BadListen::Name)
+}
+
+/// This host alone, at `port`.
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Whether only this host reaches `address`.
@@ -88,26 +69,26 @@ mod tests {
             ("0.0.0.0:0", Ok("0.0.0.0:0")),
             ("[::1]:7000", Ok("[::1]:7000")),
             ("localhost:9100", Ok("127.0.0.1:9100")),
-            ("", Err(BadListen::Half)),
-            ("8080", Err(BadListen::Half)),
-            (":8080", Err(BadListen::Half)),
-            ("127.0.0.1", Err(BadListen::Half)),
-            ("127.0.0.1:", Err(BadListen::Half)),
-            ("[::1]", Err(BadListen::Half)),
-            ("::1", Err(BadListen::Half)),
-            ("fe80::1:99999", Err(BadListen::Brackets)),
-            ("127.0.0.1:65536", Err(BadListen::Port)),
-            ("127.0.0.1:http", Err(BadListen::Port)),
-            ("localhost:+80", Err(BadListen::Port)),
-            ("relay.example:80", Err(BadListen::Name)),
-            ("*:80", Err(BadListen::Name)),
-            ("127.0.0.1 :80", Err(BadListen::Name)),
+            ("", Err("both")),
+            ("8080", Err("both")),
+            (":8080", Err("both")),
+            ("127.0.0.1", Err("both")),
+            ("127.0.0.1:", Err("both")),
+            ("[::1]", Err("both")),
+            ("::1", Err("both")),
+            ("fe80::1:99999", Err("an IPv6")),
+            ("127.0.0.1:65536", Err("the port")),
+            ("127.0.0.1:http", Err("the port")),
+            ("localhost:+80", Err("the port")),
+            ("relay.example:80", Err("names")),
+            ("*:80", Err("names")),
+            ("127.0.0.1 :80", Err("names")),
         ] {
-            assert_eq!(
-                parse(text).map(|a| a.to_string()),
-                wanted.map(str::to_owned),
-                "{text}"
-            );
+            match (parse(text), wanted) {
+                (Ok(address), Ok(wanted)) => assert_eq!(address.to_string(), wanted),
+                (Err(why), Err(wanted)) => assert!(why.starts_with(wanted), "{text}: {why}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
         }
     }
 

@@ -2,17 +2,38 @@
 //!
 //! The point of every rule here is that the provider tries again exactly when it should.
 
-use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::Answer;
-use super::Proof;
 use super::problem::Problem;
 use super::reader::{Field, Section};
 use super::selector;
 use super::verify;
 use crate::request::Selector;
+use crate::verify::Verifier;
 use crate::verify::presets::{Preset, Words};
+
+/// What a provider is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status, 200 to 599.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: String,
+    /// The body, at most 16 KiB.
+    pub body: Vec<u8>,
+    /// Where in the body a value of the request stands in place of what is there: `{json:/id}`.
+    pub values: Vec<(std::ops::Range<usize>, Selector)>,
+}
+
+/// What a GET or HEAD is answered that is no notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The answer.
+    pub answer: Answer,
+    /// What checks who asks; `None`: anybody is answered.
+    pub verifier: Option<Arc<Verifier>>,
+}
 
 /// What a provider reads as ok where nothing else is said.
 const OK: Words = (200, "text/plain", "success");
@@ -25,63 +46,6 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The longest `Content-Type`, in bytes.
 const TYPE_BYTES_MAX: usize = 128;
-
-/// The rule for `fail.status`, for errors.
-const FAIL_STATUS: &str = "allowed: 200 to 299, 400 to 599 but 410";
-
-/// Why something cannot be answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadAnswer {
-    /// A success with a status that does not say so.
-    OkStatus,
-    /// A failure with what is no final status.
-    FailStatus,
-    /// A redirect as the failure.
-    Redirect,
-    /// 410 as the failure.
-    Gone,
-    /// The body is longer than 16 KiB; the number is its length.
-    BodyTooLong(usize),
-    /// 204 and 205 have no body.
-    BodyForbidden(u16),
-    /// Not a media type.
-    Type,
-    /// The failure reads like the success.
-    SameAsOk,
-    /// `proof` where every GET is a notification.
-    ProofAndGet,
-    /// A proof that gives back what anybody asks it to.
-    ProofUnsigned,
-}
-
-impl fmt::Display for BadAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OkStatus => f.write_str("not a status of success; allowed: 200 to 299"),
-            Self::FailStatus => write!(f, "not a final status; {FAIL_STATUS}"),
-            Self::Redirect => {
-                write!(f, "providers do not follow redirects, and some take them for success; {FAIL_STATUS}")
-            }
-            Self::Gone => write!(f, "providers stop sending for good on 410; {FAIL_STATUS}"),
-            Self::BodyTooLong(bytes) => write!(f, "{bytes} bytes are too many; at most {BODY_BYTES_MAX}"),
-            Self::BodyForbidden(status) => write!(f, "an answer with status {status} has no body; set body = \"\""),
-            Self::Type => write!(
-                f,
-                "not a media type; allowed: 1 to {TYPE_BYTES_MAX} printable ASCII characters, such as \"text/plain\""
-            ),
-            Self::ProofAndGet => f.write_str(
-                "contradicts methods: a GET is a notification of this route; remove one of the two",
-            ),
-            Self::ProofUnsigned => f.write_str(
-                "a value of the request is given back to its sender only if it is signed; add signed and secrets to proof, as in \
-                 signed = { text = \"{ordered(secret,query:timestamp,query:nonce)}\", algorithm = \"sha1\", signature = \"query:signature\" }",
-            ),
-            Self::SameAsOk => f.write_str(
-                "with a status of 2xx and the body of ok the provider would take a failure for success; change one of them",
-            ),
-        }
-    }
-}
 
 /// Reads a route's `ok` and `fail`, for which its preset has the defaults.
 pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer) {
@@ -98,7 +62,9 @@ pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer
     }
     if fail.body == ok.body {
         if let Some(field) = given.or(route.field("ok")) {
-            field.refuse(Problem::Answer(BadAnswer::SameAsOk));
+            field.refuse(
+                "with a status of 2xx and the body of ok the provider would take a failure for success; change one of them",
+            );
         }
     } else if let (Some(given), false) = (given, preset.is_some_and(|preset| preset.reads_fail)) {
         given.warn(
@@ -112,7 +78,9 @@ pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer
 pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Proof> {
     let given = route.field("proof")?;
     if by_get {
-        given.refuse(Problem::Answer(BadAnswer::ProofAndGet));
+        given.refuse(
+            "contradicts methods: a GET is a notification of this route; remove one of the two",
+        );
     }
     let mut section = route.section("proof");
     let answer = one(&mut section, status_of_ok, answer(OK));
@@ -127,7 +95,10 @@ pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Proof> {
     };
     section.close();
     if !is_signed && !answer.values.is_empty() {
-        given.refuse(Problem::Answer(BadAnswer::ProofUnsigned));
+        given.refuse(
+            "a value of the request is given back to its sender only if it is signed; add signed and secrets to proof, as in \
+             signed = { text = \"{ordered(secret,query:timestamp,query:nonce)}\", algorithm = \"sha1\", signature = \"query:signature\" }",
+        );
     }
     Some(Proof { answer, verifier })
 }
@@ -169,7 +140,9 @@ fn one(
     let given = s.field("body");
     let body = given.as_ref().and_then(|field| field.read(body));
     if let (true, Some(field), Some(false)) = (no_body, &given, body.as_ref().map(Vec::is_empty)) {
-        field.refuse(Problem::Answer(BadAnswer::BodyForbidden(status)));
+        field.refuse(format!(
+            "an answer with status {status} has no body; set body = \"\""
+        ));
     }
     Answer {
         status,
@@ -187,24 +160,25 @@ fn one(
 fn status_of_ok(field: &Field<'_>) -> Result<u16, Problem> {
     match field.whole()? {
         Some(status @ 200..=299) => Ok(status as u16),
-        _ => Err(Problem::Answer(BadAnswer::OkStatus)),
+        _ => Err("not a status of success; allowed: 200 to 299".into()),
     }
 }
 
 fn status_of_fail(field: &Field<'_>) -> Result<u16, Problem> {
-    let bad = match field.whole()? {
-        Some(300..=399) => BadAnswer::Redirect,
-        Some(410) => BadAnswer::Gone,
+    let why = match field.whole()? {
+        Some(300..=399) => "providers do not follow redirects, and some take them for success",
+        Some(410) => "providers stop sending for good on 410",
         Some(status @ 200..=599) => return Ok(status as u16),
-        _ => BadAnswer::FailStatus,
+        _ => "not a final status",
     };
-    Err(Problem::Answer(bad))
+    Err(format!("{why}; allowed: 200 to 299, 400 to 599 but 410").into())
 }
 
 fn body(field: &Field<'_>) -> Result<Vec<u8>, Problem> {
     let text = field.text("a string")?;
-    if text.len() > BODY_BYTES_MAX {
-        return Err(Problem::Answer(BadAnswer::BodyTooLong(text.len())));
+    let bytes = text.len();
+    if bytes > BODY_BYTES_MAX {
+        return Err(format!("{bytes} bytes are too many; at most {BODY_BYTES_MAX}").into());
     }
     Ok(text.as_bytes().to_vec())
 }
@@ -213,11 +187,13 @@ fn content_type(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text("a string")?;
     // A line end in here would let the file write headers of its own.
     let printable = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    let halves = text
-        .split_once('/')
-        .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
+    let halves = text.split_once('/');
+    let halves = halves.is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
     if !printable || !halves || text.len() > TYPE_BYTES_MAX || text.trim() != text {
-        return Err(Problem::Answer(BadAnswer::Type));
+        return Err(format!(
+            "not a media type; allowed: 1 to {TYPE_BYTES_MAX} printable ASCII characters, such as \"text/plain\""
+        )
+        .into());
     }
     Ok(text.to_owned())
 }

@@ -8,11 +8,14 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::errors::ConfigErrors;
-use super::place::Lines;
-use super::problem::{FILE_BYTES_MAX, Problem};
+use super::address::collide;
+use super::error::{ConfigErrors, Lines};
 use super::reader::{Report, Section};
-use super::{Config, address, node, redis, route, sections};
+use super::values::{node, node_of_host};
+use super::{Config, admin, http, redis, route, sections, tcp};
+
+/// The largest file that is read, in bytes: a thousand routes with long answers fit, a mistaken disk image does not.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 impl Config {
     /// Takes `text` as a configuration; errors and warnings call it `name_of_file`.
@@ -46,16 +49,19 @@ impl Config {
     /// The file cannot be read (then that is the one error), or everything that is wrong in it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
-        let unreadable = |problem| ConfigErrors::of_file(&name, None, problem);
-        let (bytes, mode) =
-            contents(path).map_err(|error| unreadable(Problem::Unreadable(error.kind())))?;
+        let of_file = |place, problem| ConfigErrors::of_file(&name, place, problem);
+        let contents = contents(path).map_err(|error| of_file(None, unreadable(error.kind())));
+        let (bytes, mode) = contents?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(unreadable(Problem::FileTooBig));
+            let most = FILE_BYTES_MAX >> 20;
+            let problem = format!("the file is too big; at most {most} MiB are read");
+            return Err(of_file(None, problem));
         }
         let text = str::from_utf8(&bytes).map_err(|error| {
             let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let place = Lines::new(&before).place(before.len());
-            ConfigErrors::of_file(&name, Some(place), Problem::NotUtf8)
+            let problem = "the file is not UTF-8 from here on; save it as UTF-8";
+            of_file(Some(place), problem.to_owned())
         })?;
         let (mut config, has_secret) = Self::parse_noting_secrets(text, &name)?;
         if has_secret && mode & 0o044 != 0 {
@@ -77,7 +83,23 @@ fn note_syntax(report: &Report<'_>, errors: &[toml::de::Error]) {
     found.sort_by_key(|(at, _)| *at);
     found.dedup_by_key(|(at, _)| report.line(*at));
     for (at, message) in found {
-        report.add(at, "", None, Problem::Syntax(message.to_owned()));
+        report.add(at, "", None, format!("not valid TOML: {message}").into());
+    }
+}
+
+/// What a person can do about a file that cannot be read.
+pub fn unreadable(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => {
+            "there is no such file; name yours with -c, as in payrelay check -c FILE".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not read the file; change its owner or mode, or name another with -c FILE"
+                .to_owned()
+        }
+        kind => format!(
+            "the file cannot be read ({kind}); name another with -c, as in payrelay check -c FILE"
+        ),
     }
 }
 
@@ -92,28 +114,27 @@ fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 }
 
 fn read(mut root: Section<'_>) -> Config {
-    let node = root.read("node", node::name).unwrap_or_else(node::of_host);
-    let has_redis = root.find(&[], "redis").is_some();
-    let http = sections::http(root.section("http"), has_redis);
-    let tcp = sections::tcp(root.section("tcp"));
+    let node = root.read("node", node).unwrap_or_else(node_of_host);
+    let has_redis = root.find("redis").is_some();
+    let http = http::http(root.section("http"), has_redis);
+    let tcp = tcp::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
     let outbox = sections::outbox(root.section("outbox"));
     let redis = redis::redis(&mut root);
-    let admin = sections::admin(root.section("admin"));
+    let admin = admin::admin(root.section("admin"));
     let log = sections::log(root.section("log"));
     let routes = route::routes(
         &mut root,
         http.listen,
         delivery.undelivered == super::Undelivered::Store,
     );
-    let sealed = tcp.tls.as_ref().map(|tls| tls.listen);
-    let addresses = [
-        Some(http.listen),
-        Some(tcp.listen),
-        sealed,
-        Some(admin.listen),
+    let listeners = [
+        ("http.listen", Some(http.listen)),
+        ("tcp.listen", Some(tcp.listen)),
+        ("tcp.tls.listen", tcp.tls.as_ref().map(|tls| tls.listen)),
+        ("admin.listen", Some(admin.listen)),
     ];
-    listeners_apart(&root, &addresses);
+    listeners_apart(&root, &listeners);
     root.close();
     Config {
         node,
@@ -129,28 +150,24 @@ fn read(mut root: Section<'_>) -> Config {
     }
 }
 
-/// Notes every listener whose address one before it in `[http]`, `[tcp]`, `[tcp.tls]`, `[admin]` has already.
-fn listeners_apart(root: &Section<'_>, addresses: &[Option<SocketAddr>; 4]) {
-    const SECTIONS: [(&[&str], &str); 4] = [
-        (&["http"], "http.listen"),
-        (&["tcp"], "tcp.listen"),
-        (&["tcp", "tls"], "tcp.tls.listen"),
-        (&["admin"], "admin.listen"),
-    ];
-    for later in 1..SECTIONS.len() {
-        let collide = |&n: &usize| match (addresses[n], addresses[later]) {
-            (Some(one), Some(other)) => address::collide(one, other),
-            _ => false,
+/// Notes every listener whose address one before it has already.
+fn listeners_apart(root: &Section<'_>, listeners: &[(&str, Option<SocketAddr>)]) {
+    const ELSEWHERE: &str = "listens there already; give each its own port";
+    for (n, &(later, address)) in listeners.iter().enumerate() {
+        let taken = |(_, other): &&(_, Option<SocketAddr>)| {
+            address.zip(*other).is_some_and(|(a, b)| collide(a, b))
         };
-        let Some(earlier) = (0..later).find(collide) else {
+        let Some(&(earlier, _)) = listeners[..n].iter().find(taken) else {
             continue;
         };
         // The defaults do not collide, so at least one of the two is in the file.
-        let here = root.find(SECTIONS[later].0, "listen");
-        let there = root.find(SECTIONS[earlier].0, "listen");
-        match (here, there) {
-            (Some(here), there) => here.refuse(here.taken(SECTIONS[earlier].1, there.as_ref())),
-            (None, Some(there)) => there.refuse(there.taken(SECTIONS[later].1, None)),
+        match (root.find(later), root.find(earlier)) {
+            (Some(here), Some(there)) => {
+                let line = there.line();
+                here.refuse(format!("{earlier} in line {line} {ELSEWHERE}"));
+            }
+            (Some(here), None) => here.refuse(format!("{earlier} by default {ELSEWHERE}")),
+            (None, Some(there)) => there.refuse(format!("{later} by default {ELSEWHERE}")),
             (None, None) => {}
         }
     }

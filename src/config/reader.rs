@@ -9,11 +9,12 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::FILL_IN;
-use super::errors::{ConfigError, ConfigErrors};
-use super::place::Lines;
+use super::error::{ConfigError, ConfigErrors, Lines};
 use super::problem::Problem;
 use super::spelling;
+
+/// What a text of relay.toml begins with where a person has yet to put a value: such a file is refused.
+pub const FILL_IN: &str = "FILL IN";
 
 /// What was found wrong, or odd, so far.
 pub struct Report<'a> {
@@ -29,7 +30,7 @@ struct Finding {
     at: usize,
     key: String,
     given: Option<String>,
-    problem: Problem,
+    problem: String,
 }
 
 impl<'a> Report<'a> {
@@ -50,7 +51,7 @@ impl<'a> Report<'a> {
             at,
             key: key.to_owned(),
             given,
-            problem,
+            problem: problem.to_string(),
         });
     }
 
@@ -85,7 +86,7 @@ impl<'a> Report<'a> {
             given: finding.given,
             problem: finding.problem,
         });
-        ConfigErrors::new(errors.collect())
+        ConfigErrors(errors.collect())
     }
 
     /// Every warning, in the file's order.
@@ -127,7 +128,7 @@ impl<'a> Section<'a> {
             report: self.report,
             key: self.key_of(key),
             value,
-            hidden: false,
+            hidden: Cell::new(false),
         })
     }
 
@@ -156,23 +157,40 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of `key` in the table under `path`, if the file has both.
-    pub fn find(&self, path: &[&'static str], key: &'static str) -> Option<Field<'a>> {
+    /// The value of a dotted key, if the file has it; does not count as asked for.
+    pub fn find(&self, dotted: &str) -> Option<Field<'a>> {
         let mut table = self.table?;
-        for section in path {
-            table = table.get(*section)?.get_ref().as_table()?;
+        let (sections, key) = dotted.rsplit_once('.').unwrap_or(("", dotted));
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            table = table.get(section)?.get_ref().as_table()?;
         }
+        let above = if self.key.is_empty() { "" } else { "." };
         Some(Field {
             report: self.report,
-            key: format!("{}.{key}", path.join(".")),
+            key: format!("{}{above}{dotted}", self.key),
             value: table.get(key)?,
-            hidden: false,
+            hidden: Cell::new(false),
         })
     }
 
+    /// The value of `key` as `read` takes it; `None` if it is wrong, or is not there, which is noted: `what` says what it is for.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        read: impl FnOnce(&Field<'a>) -> Result<T, Problem>,
+    ) -> Option<T> {
+        let field = self.field(key);
+        if field.is_none() {
+            self.refuse(key, format!("is missing; {what}"));
+        }
+        field?.read(read)
+    }
+
     /// Notes that `key`, which is not there, should be.
-    pub fn refuse(&self, key: &str, problem: Problem) {
-        self.report.add(self.at, &self.key_of(key), None, problem);
+    pub fn refuse(&self, key: &str, problem: impl Into<Problem>) {
+        let key = self.key_of(key);
+        self.report.add(self.at, &key, None, problem.into());
     }
 
     /// Ends the reading: every key that nobody asked for is unknown.
@@ -180,10 +198,10 @@ impl<'a> Section<'a> {
         for (name, _) in self.table.into_iter().flatten() {
             let word = name.get_ref().as_ref();
             if !self.asked.contains(&word) {
-                let problem = Problem::UnknownKey {
-                    known: self.asked.clone(),
-                    meant: spelling::nearest(word, &self.asked),
-                };
+                let meant = spelling::nearest(word, &self.asked);
+                let meant = meant.map(|meant| format!("did you mean {meant}? "));
+                let (meant, known) = (meant.unwrap_or_default(), self.asked.join(", "));
+                let problem = format!("unknown key; {meant}known here: {known}").into();
                 self.report
                     .add(name.span().start, &self.key_of(word), None, problem);
             }
@@ -210,16 +228,14 @@ pub struct Field<'a> {
     report: &'a Report<'a>,
     key: String,
     value: &'a Spanned<DeValue<'a>>,
-    hidden: bool,
+    hidden: Cell<bool>,
 }
 
 impl<'a> Field<'a> {
-    /// The same value, never to be shown.
-    pub fn hide(self) -> Self {
-        Self {
-            hidden: true,
-            ..self
-        }
+    /// From now on no error shows this value, or what is in it.
+    pub fn hide(&self) -> &Self {
+        self.hidden.set(true);
+        self
     }
 
     /// The value as `read` takes it; `None` if it is wrong, which is noted.
@@ -228,7 +244,8 @@ impl<'a> Field<'a> {
     }
 
     /// Notes what is wrong with this value.
-    pub fn refuse(&self, problem: Problem) {
+    pub fn refuse(&self, problem: impl Into<Problem>) {
+        let problem = problem.into();
         self.report.add(self.at(), &self.key, self.given(), problem);
     }
 
@@ -252,23 +269,21 @@ impl<'a> Field<'a> {
 
     /// The error of a value that is the same as one at byte `at`.
     pub fn again(&self, at: usize) -> Problem {
-        Problem::Again {
-            line: self.report.line(at),
-        }
+        let line = self.report.line(at);
+        format!("the same as in line {line}; each may be there once").into()
     }
 
-    /// The error of a listener whose address `by` has, in the file or by default.
-    pub fn taken(&self, by: &'static str, other: Option<&Self>) -> Problem {
-        Problem::ListenTaken {
-            by,
-            line: other.map(|other| self.report.line(other.at())),
-        }
+    /// The line where the value begins, from 1.
+    pub fn line(&self) -> usize {
+        self.report.line(self.at())
     }
 
     /// The value as text; `wanted` is what it should be, for the error.
     pub fn text(&self, wanted: &'static str) -> Result<&'a str, Problem> {
         match self.value.get_ref() {
-            DeValue::String(text) if text.starts_with(FILL_IN) => Err(Problem::FillIn),
+            DeValue::String(text) if text.starts_with(FILL_IN) => {
+                Err("is not filled in yet; put the value there that the text asks for".into())
+            }
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong_type(wanted)),
         }
@@ -306,18 +321,21 @@ impl<'a> Field<'a> {
             return Err(self.wrong_type(wanted));
         };
         if items.len() > most {
-            return Err(Problem::TooMany {
-                found: items.len(),
-                allowed: most,
-            });
+            let found = items.len();
+            return Err(format!("{found} entries; at most {most} are allowed").into());
         }
         let field = |(n, value)| Field {
             report: self.report,
             key: format!("{}[{n}]", self.key),
             value,
-            hidden: self.hidden,
+            hidden: self.hidden.clone(),
         };
         Ok(items.iter().enumerate().map(field).collect())
+    }
+
+    /// Whether the value is a list without entries.
+    pub fn is_empty_list(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Array(items) if items.is_empty())
     }
 
     /// Whether the value is a table.
@@ -350,12 +368,12 @@ impl<'a> Field<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        Problem::WrongType { wanted, found }
+        format!("{wanted} is needed, this is {found}").into()
     }
 
     /// Arrays and tables are not shown: somebody may have put a secret into them.
     fn given(&self) -> Option<String> {
-        if self.hidden {
+        if self.hidden.get() {
             return None;
         }
         match self.value.get_ref() {

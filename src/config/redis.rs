@@ -1,15 +1,16 @@
 //! `[redis]`: which servers there are, how to log in, and how long to wait.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::IntoConnectionInfo;
 
+use super::declare::{restart, section};
 use super::problem::Problem;
 use super::reader::{Field, Section};
-use super::secret;
+use super::secret::{self, Secret};
 use super::units::MINUTE;
-use super::values::{count, duration, file_name};
-use super::{Login, Redis, RedisServers, Secret};
+use super::values::{count, duration, file_name, some, text_of};
 
 /// The longest prefix, in bytes: it stands in the name of every channel.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -32,67 +33,102 @@ const SENTINEL_KEYS: [&str; 5] = [
     "sentinel_tls",
 ];
 
+section! {
+    /// `[redis]`
+    pub struct Redis in "redis" {
+        /// What the names of all channels begin with; nodes with the same prefix are one relay.
+        prefix: String = "payrelay".into(), prefix, restart;
+        /// How long connecting may take.
+        connect_timeout: Duration = Duration::from_secs(2), duration(50..=MINUTE), restart;
+        /// How long Redis may take to answer.
+        response_timeout: Duration = Duration::from_secs(1), duration(50..=MINUTE), restart;
+        /// How long a primary must have been in use before its word that no node has a backend is believed.
+        settle_time: Duration = Duration::from_secs(5), duration(0..=MINUTE), restart;
+        /// A certificate (PEM) to trust instead of the system's, for TLS.
+        ca: Option<PathBuf> = None, some(file_name), restart;
+    }
+    with {
+        /// Which servers, and how to find the primary.
+        servers: RedisServers,
+    }
+}
+
+/// The servers of `[redis]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    /// One Redis, at a URL with user, password and database.
+    One(Secret),
+    /// A primary that sentinels name.
+    Sentinel {
+        /// Their addresses, as `host:port`.
+        sentinels: Vec<String>,
+        /// The name of the primary.
+        master: String,
+        /// For the servers.
+        login: Login,
+        /// For the sentinels.
+        sentinel_login: Login,
+    },
+    /// A cluster.
+    Cluster {
+        /// The addresses of some of its nodes, as `host:port`.
+        nodes: Vec<String>,
+        /// For all nodes.
+        login: Login,
+    },
+}
+
+/// How to log in to a server that is named by host and port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The user; `None`: the default user.
+    pub user: Option<String>,
+    /// The password, if one is needed.
+    pub password: Option<Secret>,
+    /// The number of the database.
+    pub database: i64,
+    /// Whether the server is spoken to over TLS.
+    pub tls: bool,
+}
+
 /// Reads `[redis]`; `None` if the file does not have it, or it names no servers, which is noted.
 pub fn redis(root: &mut Section<'_>) -> Option<Redis> {
     // Hidden: what stands where the section should might be a URL with a password.
     let mut s = root.field("redis")?.hide().read(Field::section)?;
     let servers = servers(&mut s);
-    let prefix_field = s.field("prefix");
-    let prefix = prefix_field.as_ref().and_then(|field| field.read(prefix));
-    if let (Some(field), Some(prefix), Some(RedisServers::Cluster { .. })) =
-        (&prefix_field, &prefix, &servers)
-        && prefix.contains(['{', '}'])
-    {
-        field.refuse(Problem::RedisPrefixBraces);
+    let is_cluster = matches!(servers, Some(RedisServers::Cluster { .. }));
+    let has_servers = servers.is_some();
+    let servers = servers.unwrap_or_else(|| RedisServers::One(Secret::new("")));
+    let redis = Redis::read(&mut s, servers);
+    if let (true, Some(field)) = (
+        is_cluster && redis.prefix.contains(['{', '}']),
+        s.field("prefix"),
+    ) {
+        field.refuse(
+            "in a cluster the prefix must not have { or }: the relay puts a hash tag of its own into each name",
+        );
     }
-    let redis = Redis {
-        servers: servers
-            .clone()
-            .unwrap_or_else(|| RedisServers::One(Secret::new(""))),
-        prefix: prefix.unwrap_or("payrelay".into()),
-        connect_timeout: s
-            .read("connect_timeout", duration(50..=MINUTE))
-            .unwrap_or(Duration::from_secs(2)),
-        response_timeout: s
-            .read("response_timeout", duration(50..=MINUTE))
-            .unwrap_or(Duration::from_secs(1)),
-        settle_time: s
-            .read("settle_time", duration(0..=MINUTE))
-            .unwrap_or(Duration::from_secs(5)),
-        ca: s.read("ca", file_name),
-    };
     s.close();
-    servers.map(|_| redis)
+    has_servers.then_some(redis)
 }
 
 /// Reads the one of the three kinds that the section has.
 fn servers(s: &mut Section<'_>) -> Option<RedisServers> {
-    let url = s.field("url").map(Field::hide);
-    let sentinels = s.field("sentinels");
-    let cluster = s.field("cluster");
-    match (url, sentinels, cluster) {
-        (Some(url), None, None) => {
+    let given = [s.field("url"), s.field("sentinels"), s.field("cluster")];
+    match &given {
+        [Some(url), None, None] => {
             let needs = "belongs into the URL when [redis] has url: redis://user:password@host:6379/0, rediss:// for TLS";
             refuse_all(s, &LOGIN_KEYS, needs);
-            refuse_all(
-                s,
-                &SENTINEL_KEYS,
-                "needs sentinels = [\"host:26379\", …], not url",
-            );
+            let needs = "needs sentinels = [\"host:26379\", …], not url";
+            refuse_all(s, &SENTINEL_KEYS, needs);
             url.read(self::url).map(RedisServers::One)
         }
-        (None, Some(field), None) => {
-            let master = s.field("master");
-            if master.is_none() {
-                s.refuse("master", Problem::Missing(NO_MASTER));
-            }
-            let master = master.and_then(|field| field.read(self::master));
+        [None, Some(field), None] => {
+            let master = s.required("master", NO_MASTER, master);
             let database = s.read("database", count(0..=1_000_000)).unwrap_or(0);
-            let login = Login {
-                database: i64::try_from(database).unwrap_or(0),
-                ..login(s, LOGIN_KEYS)
-            };
-            let sentinel_login = login_of_sentinels(s);
+            let login = login(s, LOGIN_KEYS, database);
+            let keys = ["sentinel_user", "sentinel_password", "sentinel_tls"];
+            let sentinel_login = self::login(s, keys, 0);
             Some(RedisServers::Sentinel {
                 sentinels: field.read(addresses)?,
                 master: master?,
@@ -100,40 +136,33 @@ fn servers(s: &mut Section<'_>) -> Option<RedisServers> {
                 sentinel_login,
             })
         }
-        (None, None, Some(field)) => {
-            refuse_all(
-                s,
-                &["database"],
-                "a cluster has only database 0; remove this line",
-            );
-            refuse_all(
-                s,
-                &SENTINEL_KEYS,
-                "needs sentinels = [\"host:26379\", …], not cluster",
-            );
-            let login = login(s, LOGIN_KEYS);
-            Some(RedisServers::Cluster {
-                nodes: field.read(addresses)?,
-                login,
-            })
+        [None, None, Some(field)] => {
+            let needs = "a cluster has only database 0; remove this line";
+            refuse_all(s, &["database"], needs);
+            let needs = "needs sentinels = [\"host:26379\", …], not cluster";
+            refuse_all(s, &SENTINEL_KEYS, needs);
+            let login = login(s, LOGIN_KEYS, 0);
+            let nodes = field.read(addresses)?;
+            Some(RedisServers::Cluster { nodes, login })
         }
-        (None, None, None) => {
-            s.refuse("url", Problem::Missing(NO_SERVERS));
-            take_all(s);
-            None
-        }
-        (url, sentinels, cluster) => {
-            let fields = [url, sentinels, cluster];
-            if let Some(field) = fields.into_iter().flatten().next_back() {
-                field.hide().refuse(Problem::RedisKinds);
+        _ => {
+            match given.iter().flatten().next_back() {
+                Some(field) => field.hide().refuse(NOT_ONE),
+                None => s.refuse("url", NO_SERVERS),
             }
-            take_all(s);
+            // Whatever these say: one error is enough.
+            for key in LOGIN_KEYS.iter().chain(&SENTINEL_KEYS) {
+                s.field(key);
+            }
             None
         }
     }
 }
 
-const NO_SERVERS: &str = "[redis] needs to know where Redis is: url = \"redis://127.0.0.1:6379\", or sentinels = \
+const NOT_ONE: &str = "[redis] needs exactly one of: url = \"redis://…\" (one Redis), sentinels = [\"host:26379\", …] (with master), \
+    cluster = [\"host:6379\", …]";
+
+const NO_SERVERS: &str = "is missing; [redis] needs to know where Redis is: url = \"redis://127.0.0.1:6379\", or sentinels = \
     [\"host:26379\", …] with master = \"mymaster\", or cluster = [\"host:6379\", …]; remove [redis] to run one node without it";
 
 const NO_MASTER: &str =
@@ -143,44 +172,31 @@ const NO_MASTER: &str =
 fn refuse_all(s: &mut Section<'_>, keys: &[&'static str], needs: &'static str) {
     for key in keys {
         if let Some(field) = s.field(key) {
-            field.hide().refuse(Problem::RedisKey(needs));
+            field.hide().refuse(needs);
         }
     }
 }
 
-/// These keys are known, whatever they say: one error is enough.
-fn take_all(s: &mut Section<'_>) {
-    for key in LOGIN_KEYS.iter().chain(&SENTINEL_KEYS) {
-        s.field(key);
-    }
-}
-
-fn login(s: &mut Section<'_>, [user, password, tls]: [&'static str; 3]) -> Login {
-    let hidden = s.field(password).map(Field::hide);
+fn login(s: &mut Section<'_>, [user, password, tls]: [&'static str; 3], database: i64) -> Login {
+    let secret = |field: &Field<'_>| Ok(Secret::new(&secret::secret_text(field)?));
     Login {
-        user: s.read(user, |field| Ok(field.text("a string")?.to_owned())),
-        password: hidden.and_then(|field| {
-            field.read(|field| secret::secret_text(field).map(|text| Secret::new(&text)))
-        }),
-        database: 0,
+        user: s.read(user, text_of),
+        password: s.read(password, secret),
+        database,
         tls: s.read(tls, Field::flag).unwrap_or(false),
     }
 }
 
-fn login_of_sentinels(s: &mut Section<'_>) -> Login {
-    login(s, ["sentinel_user", "sentinel_password", "sentinel_tls"])
-}
-
 fn addresses(field: &Field<'_>) -> Result<Vec<String>, Problem> {
-    let fields = field.list("a list of addresses", ADDRESSES_MAX)?;
-    if fields.is_empty() {
-        return Err(Problem::RedisNoAddresses);
+    if field.is_empty_list() {
+        return Err("at least one address is needed, such as [\"10.0.0.7:6379\"]".into());
     }
+    let fields = field.list("a list of addresses", ADDRESSES_MAX)?;
     let one = |field: &Field<'_>| {
-        let text = field.text("a string")?;
-        is_address(text)
-            .then(|| text.to_owned())
-            .ok_or(Problem::RedisAddress)
+        match field.text("a string")? {
+        text if is_address(text) => Ok(text.to_owned()),
+        _ => Err("not an address; write \"host:port\", such as \"10.0.0.7:6379\", \"redis-1.internal:6379\" or \"[::1]:6379\"".into()),
+    }
     };
     Ok(fields.iter().filter_map(|field| field.read(one)).collect())
 }
@@ -207,17 +223,20 @@ fn is_address(text: &str) -> bool {
 fn master(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text("a string")?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    let fits = (1..=MASTER_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed);
-    fits.then(|| text.to_owned()).ok_or(Problem::RedisMaster)
-}
-
-fn info(url: &str) -> Option<ConnectionInfo> {
-    url.into_connection_info().ok()
+    if !(1..=MASTER_BYTES_MAX).contains(&text.len()) || !text.bytes().all(allowed) {
+        return Err(
+            "the name of the primary as the sentinels know it (sentinel monitor NAME …): 1 to 128 of A-Z a-z 0-9 . _ -".into(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 fn url(field: &Field<'_>) -> Result<Secret, Problem> {
     let (text, is_here) = secret::text_and_place(field)?;
-    let info = info(&text).ok_or(Problem::RedisUrl)?;
+    let info = text.as_str().into_connection_info().map_err(|_| {
+        "not a Redis URL; write redis://host:6379, redis://user:password@host:6379/0, \
+         rediss://… for TLS or unix:///path/to/socket"
+    })?;
     if is_here && info.redis_settings().password().is_some() {
         field.note_secret();
     }
@@ -230,7 +249,7 @@ fn prefix(field: &Field<'_>) -> Result<String, Problem> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-:/{}".contains(&b);
     let fits = (1..=PREFIX_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed);
     if !fits {
-        return Err(Problem::RedisPrefix);
+        return Err("a prefix is 1 to 64 of A-Z a-z 0-9 . _ - : / { }".into());
     }
     Ok(text.to_owned())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Config;
 use super::address::is_loopback;
+use super::declare::{Declared, restart};
 
 /// A running relay's configuration after a reload.
 #[derive(Clone, Debug)]
@@ -52,8 +53,7 @@ impl std::error::Error for ReloadRefused {}
 impl Config {
     /// What a relay that runs with `self` shall run with when its file has become `new`.
     ///
-    /// Taken over while running: the routes, `tcp.secrets`, `tcp.backends`, the files of `http.tls` and
-    /// `tcp.tls`, who may come and how often they may fail, `log`, `admin.token`, `admin.read_tokens` and `admin.nodes` (and the warnings). Everything else stays as it is and is listed.
+    /// Taken over are the routes, the warnings and every key that is declared `live`. Everything else stays as it is and is listed.
     ///
     /// # Errors
     /// The new keys would let anybody in through a listener that is open now. Then nothing is taken over.
@@ -69,151 +69,21 @@ impl Config {
         if open(self.admin.listen) && new.admin.token.is_none() {
             return Err(ReloadRefused::AdminWouldBeOpen);
         }
-        let mut config = self.clone();
+        let (mut config, mut left) = (self.clone(), Vec::new());
+        restart("node", &mut config.node, &new.node, &mut left);
+        config.http.take_over(&new.http, &mut left);
+        config.tcp.take_over(&new.tcp, &mut left);
+        config.delivery.take_over(&new.delivery, &mut left);
+        config.outbox.take_over(&new.outbox, &mut left);
+        restart("redis", &mut config.redis, &new.redis, &mut left);
+        config.admin.take_over(&new.admin, &mut left);
+        config.log.take_over(&new.log, &mut left);
         config.routes.clone_from(&new.routes);
-        config.tcp.secrets.clone_from(&new.tcp.secrets);
-        config.tcp.backends.clone_from(&new.tcp.backends);
-        if config.http.tls.is_some() && new.http.tls.is_some() {
-            config.http.tls.clone_from(&new.http.tls);
-        }
-        config.http.allow.clone_from(&new.http.allow);
-        let proxies = &new.http.trusted_proxies;
-        config.http.trusted_proxies.clone_from(proxies);
-        config.http.proxy_protocol = new.http.proxy_protocol;
-        config.http.failures_per_minute = new.http.failures_per_minute;
-        config.tcp.failures_per_minute = new.tcp.failures_per_minute;
-        if let (Some(mine), Some(new)) = (&mut config.tcp.tls, &new.tcp.tls) {
-            mine.files.clone_from(&new.files);
-        }
-        config.log.clone_from(&new.log);
-        config.admin.token.clone_from(&new.admin.token);
-        config.admin.read_tokens.clone_from(&new.admin.read_tokens);
-        config.admin.nodes.clone_from(&new.admin.nodes);
         config.warnings.clone_from(&new.warnings);
-        let needs_restart = config
-            .differences(new)
-            .into_iter()
-            .map(|key| format!("needs a restart: {key}"))
-            .collect();
+        let needs_restart = left.iter().map(|key| format!("needs a restart: {key}"));
         Ok(Reloaded {
             config,
-            needs_restart,
+            needs_restart: needs_restart.collect(),
         })
-    }
-
-    /// The keys outside what a reload takes over in which `self` and `new` differ.
-    fn differences(&self, new: &Config) -> Vec<&'static str> {
-        // Taken apart without `..`: whoever adds a key must say here, or above, what a reload does with it.
-        let Config {
-            node,
-            http,
-            tcp,
-            delivery,
-            outbox,
-            redis,
-            admin,
-            log: _,
-            routes: _,
-            warnings: _,
-        } = self;
-        let super::Http {
-            listen: http_listen,
-            workers,
-            max_body,
-            max_connections: http_connections,
-            max_in_flight,
-            request_deadline,
-            tls: http_tls,
-            allow: _,
-            trusted_proxies: _,
-            proxy_protocol: _,
-            failures_per_minute: _,
-        } = http;
-        let super::Tcp {
-            listen: tcp_listen,
-            max_connections: tcp_connections,
-            secrets: _,
-            backends: _,
-            hello_deadline,
-            heartbeat,
-            ack_timeout,
-            write_deadline,
-            queue,
-            channels,
-            data_rate,
-            failures_per_minute: _,
-            tls: tcp_tls,
-        } = tcp;
-        let listens = |tls: &Option<super::TcpTls>| tls.as_ref().map(|tls| tls.listen);
-        let super::Delivery {
-            ack_deadline,
-            undelivered,
-            dedupe_window,
-        } = delivery;
-        let super::Admin {
-            listen: admin_listen,
-            token: _,
-            read_tokens: _,
-            nodes: _,
-            keep_bodies,
-        } = admin;
-        [
-            ("node", *node != new.node),
-            ("http.listen", *http_listen != new.http.listen),
-            ("http.workers", *workers != new.http.workers),
-            ("http.max_body", *max_body != new.http.max_body),
-            (
-                "http.max_connections",
-                *http_connections != new.http.max_connections,
-            ),
-            (
-                "http.max_in_flight",
-                *max_in_flight != new.http.max_in_flight,
-            ),
-            (
-                "http.request_deadline",
-                *request_deadline != new.http.request_deadline,
-            ),
-            // Other files are taken over, but not whether there are any: that is the listener's.
-            ("http.tls", http_tls.is_some() != new.http.tls.is_some()),
-            ("tcp.listen", *tcp_listen != new.tcp.listen),
-            (
-                "tcp.max_connections",
-                *tcp_connections != new.tcp.max_connections,
-            ),
-            (
-                "tcp.hello_deadline",
-                *hello_deadline != new.tcp.hello_deadline,
-            ),
-            ("tcp.heartbeat", *heartbeat != new.tcp.heartbeat),
-            ("tcp.ack_timeout", *ack_timeout != new.tcp.ack_timeout),
-            (
-                "tcp.write_deadline",
-                *write_deadline != new.tcp.write_deadline,
-            ),
-            ("tcp.queue", *queue != new.tcp.queue),
-            ("tcp.channels", *channels != new.tcp.channels),
-            ("tcp.data_rate", *data_rate != new.tcp.data_rate),
-            ("tcp.tls.listen", listens(tcp_tls) != listens(&new.tcp.tls)),
-            (
-                "delivery.ack_deadline",
-                *ack_deadline != new.delivery.ack_deadline,
-            ),
-            (
-                "delivery.undelivered",
-                *undelivered != new.delivery.undelivered,
-            ),
-            (
-                "delivery.dedupe_window",
-                *dedupe_window != new.delivery.dedupe_window,
-            ),
-            ("outbox", *outbox != new.outbox),
-            ("redis", *redis != new.redis),
-            ("admin.listen", *admin_listen != new.admin.listen),
-            ("admin.keep_bodies", *keep_bodies != new.admin.keep_bodies),
-        ]
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
     }
 }

@@ -5,17 +5,72 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::address::is_loopback;
-use super::answer;
-use super::path::path;
-use super::problem::{Open, Problem};
+use super::answer::{self, Answer, Proof};
+use super::path::{PathTemplate, Segment, path};
+use super::problem::Problem;
 use super::reader::{Field, Section};
 use super::selector::{self, BadSelector, headers};
-use super::values::networks;
+use super::values::{list, networks, one_of};
 use super::verify::{BadVerify, Check, Said, verify};
-use super::{Methods, PathTemplate, Route, Segment};
+use crate::peers::Networks;
 use crate::request::Selector;
 use crate::verify::presets::Scheme;
 use crate::verify::{Engine, Verifier};
+
+/// One `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// What it is called in MSG, metrics and logs; the path if the file gives no name.
+    pub name: Arc<str>,
+    /// The path, cut at its slashes.
+    pub path: PathTemplate,
+    /// Where requests for it may come from, of those that `[http]` lets in; none: from anywhere.
+    pub allow: Networks,
+    /// By what methods notifications come.
+    pub methods: Methods,
+    /// What a GET or HEAD is answered that is no notification: the provider's proof that the address is the merchant's.
+    pub proof: Option<Proof>,
+    /// What checks the provider's signature; `None`: nothing does.
+    pub verifier: Option<Arc<Verifier>>,
+    /// A bad signature is answered with `fail`, because this provider reads its body; otherwise with 401.
+    pub forged_gets_fail: bool,
+    /// Where the backend's id is.
+    pub id: Selector,
+    /// What ends the id in that value: `_` in `game-01_20261128`. What follows is no part of it.
+    pub id_before: Option<String>,
+    /// Where the event key is, if the route has one.
+    pub event: Option<Selector>,
+    /// Whether the signature covers it.
+    pub event_proven: bool,
+    /// The backend gets what the body holds sealed, opened, in the body's place.
+    pub deliver_opened: bool,
+    /// Headers that go to the backend with the body, in lower case. Empty: not even the request line does.
+    pub forward_headers: Vec<String>,
+    /// What the provider reads when the notification is safe.
+    pub ok: Answer,
+    /// What the provider reads when it is not.
+    pub fail: Answer,
+}
+
+/// By what methods a route's notifications come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Methods {
+    /// By POST.
+    pub post: bool,
+    /// By GET, all of them in the query.
+    pub get: bool,
+}
+
+impl Methods {
+    /// Whether a notification may come by `method`.
+    pub fn allow(self, method: &str) -> bool {
+        match method {
+            "POST" => self.post,
+            "GET" => self.get,
+            _ => false,
+        }
+    }
+}
 
 /// The most routes.
 const ROUTES_MAX: usize = 1000;
@@ -33,11 +88,11 @@ pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr, stores: bool) -> 
         names: HashMap::new(),
     };
     let Some(list) = root.field("route") else {
-        root.refuse("route", Problem::Missing(NO_ROUTE));
+        root.refuse("route", NO_ROUTE);
         return Vec::new();
     };
     let fields = list.read(|list| match list.list(WANTED, ROUTES_MAX)? {
-        none if none.is_empty() => Err(Problem::Missing(NO_ROUTE)),
+        none if none.is_empty() => Err(NO_ROUTE.into()),
         fields => Ok(fields),
     });
     let fields = fields.unwrap_or_default();
@@ -47,7 +102,7 @@ pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr, stores: bool) -> 
         .collect()
 }
 
-const NO_ROUTE: &str = "without a route every callback would be answered 404; \
+const NO_ROUTE: &str = "is missing; without a route every callback would be answered 404; \
     add one: [[route]] and below it path = \"/notify/{id}\"";
 
 /// What the routes read so far have taken.
@@ -67,7 +122,7 @@ impl Reading {
         if path_field.is_none() {
             s.refuse(
                 "path",
-                Problem::Missing("a route needs one, such as path = \"/notify/{id}\""),
+                "is missing; a route needs one, such as path = \"/notify/{id}\"",
             );
         }
         let path = path_field.as_ref().and_then(|field| field.read(path));
@@ -79,7 +134,7 @@ impl Reading {
             && !self.stores
             && let Some(field) = s.field("unsigned_items")
         {
-            field.refuse(BadVerify::NoOutbox.into());
+            field.refuse(BadVerify::NoOutbox);
         }
         let preset = check.preset();
         let guard = Guard::new(&mut s, &check);
@@ -148,9 +203,11 @@ impl Reading {
             None => path?,
         };
         if !is_name(text) {
-            field.refuse(Problem::RouteName {
-                from_path: own.is_none(),
-            });
+            let why = match own {
+                Some(_) => "",
+                None => "cannot be the route's name as well; give it one with name = \"…\": ",
+            };
+            field.refuse(format!("{why}1 to 64 of A-Z a-z 0-9 . _ / {{ }} -"));
             return None;
         }
         match self.names.get(text) {
@@ -176,7 +233,7 @@ impl Reading {
             Said::Wrong => return,
             Said::Preset(..) => {
                 if let (Some(field), Some(Some(true))) = (&allow, allowed) {
-                    field.refuse(BadVerify::Verified.into());
+                    field.refuse(BadVerify::Verified);
                 }
                 return;
             }
@@ -193,10 +250,13 @@ impl Reading {
             // Wrong, and noted as such: what it should be is not known.
             (_, Some(None)) => {}
             (allow, _) => {
-                let problem = Problem::Open(Open::Route {
-                    name: name.unwrap_or("without a name").to_owned(),
-                    listen: self.http_listen,
-                });
+                let problem = format!(
+                    "route {} checks no signature and http.listen ({}) is not loopback, so anybody could forge a payment; \
+                     set verify to the provider's name, or listen on 127.0.0.1, or set allow_unverified = true in this route \
+                     if the backend checks the signature itself",
+                    name.unwrap_or("without a name"),
+                    self.http_listen
+                );
                 match allow.as_ref().or(check.field.as_ref()) {
                     Some(field) => field.refuse(problem),
                     None => s.refuse("allow_unverified", problem),
@@ -328,25 +388,15 @@ const POST: Methods = Methods {
 };
 
 fn methods(field: &Field<'_>) -> Result<Methods, Problem> {
-    let mut methods = Methods {
-        post: false,
-        get: false,
-    };
-    let fields = field.list("a list of strings", 2)?;
-    for field in &fields {
-        field.read(|field| {
-            match field.text("a string")? {
-                "POST" => methods.post = true,
-                "GET" => methods.get = true,
-                _ => return Err(Problem::NotOneOf(&["POST", "GET"])),
-            }
-            Ok(())
-        });
+    const METHODS: &[(&str, &str)] = &[("POST", "POST"), ("GET", "GET")];
+    if field.is_empty_list() {
+        return Err("not known; allowed: \"POST\", \"GET\"".into());
     }
-    match fields.is_empty() {
-        true => Err(Problem::NotOneOf(&["POST", "GET"])),
-        false => Ok(methods),
-    }
+    let methods = list(METHODS.len(), one_of(METHODS))(field)?;
+    Ok(Methods {
+        post: methods.contains(&"POST"),
+        get: methods.contains(&"GET"),
+    })
 }
 
 /// Whether `given` is the preset's own header, by one of its names.

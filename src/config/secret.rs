@@ -1,7 +1,7 @@
 //! Secrets: long enough to protect something, and never shown. They stand in the file itself, or `env:NAME`, `file:PATH`
 //! or `credential:NAME` stands there and says where else they are.
 //!
-//! Whoever reads a field here must have hidden it first, so that no error carries its value.
+//! Every field that is read here is hidden, so that no error carries its value.
 
 use std::env::{self, VarError};
 use std::fmt;
@@ -9,15 +9,16 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::Secret;
-use super::problem::{BadSecret, Problem};
+use super::problem::Problem;
 use super::reader::Field;
+use super::spelling::quoted;
 
 /// How many characters a secret has. 16 random ones are beyond guessing over a network; 1,024 fit in any header.
-pub const SECRET_CHARS: RangeInclusive<usize> = 16..=1024;
+const SECRET_CHARS: RangeInclusive<usize> = 16..=1024;
 
 /// The most secrets at once: a rotation needs two.
 const SECRETS_MAX: usize = 16;
@@ -28,63 +29,32 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// The variable with the folder of the service's credentials; systemd.exec(5).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Why a secret is not where the configuration says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadSource {
-    /// The environment has no such variable.
-    NoVariable(String),
-    /// The variable is no UTF-8.
-    VariableNotText(String),
-    /// Not the name of a credential.
-    CredentialName(String),
-    /// Nobody gave this process credentials.
-    NoCredentials(String),
-    /// The file cannot be read.
-    Unreadable(String, io::ErrorKind),
-    /// It is a directory, a pipe or a device.
-    NoFile(String),
-    /// The file is larger than 64 KiB.
-    FileTooBig(String),
-    /// The file is no UTF-8.
-    FileNotText(String),
-}
+/// A text that is never shown: not by `Debug`, not in a log, not in an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
 
-impl fmt::Display for BadSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoVariable(name) => write!(
-                f,
-                "the environment has no variable {name}; it must be set where the relay (or this check) is started"
-            ),
-            Self::VariableNotText(name) => write!(f, "the variable {name} is not UTF-8"),
-            Self::CredentialName(name) => write!(
-                f,
-                "{name} is not a credential's name; write credential:NAME, with NAME as in LoadCredential=NAME:PATH of the unit"
-            ),
-            Self::NoCredentials(name) => write!(
-                f,
-                "the service manager gave no credentials; add LoadCredential={name}:PATH to the unit \
-                 ($CREDENTIALS_DIRECTORY must be set where the relay, or this check, is started)"
-            ),
-            Self::Unreadable(path, kind) => write!(f, "the file {path} cannot be read ({kind})"),
-            Self::NoFile(path) => write!(f, "{path} is not a regular file"),
-            Self::FileTooBig(path) => {
-                write!(
-                    f,
-                    "the file {path} is too big for a key; at most {} KiB",
-                    FILE_BYTES_MAX >> 10
-                )
-            }
-            Self::FileNotText(path) => write!(f, "the file {path} is not text"),
-        }
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 
-/// Reads `secrets`, and whether the list has any entries, be they right or wrong.
-pub fn list(field: &Field<'_>) -> Result<(Vec<Secret>, bool), Problem> {
-    let fields = field.list("a list of strings", SECRETS_MAX)?;
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Reads `secrets`: none is there twice.
+pub fn list(field: &Field<'_>) -> Result<Vec<Secret>, Problem> {
     let mut secrets: Vec<(Secret, usize)> = Vec::new();
-    for field in &fields {
+    for field in field.hide().list("a list of strings", SECRETS_MAX)? {
         let Some(secret) = field.read(one) else {
             continue;
         };
@@ -93,27 +63,34 @@ pub fn list(field: &Field<'_>) -> Result<(Vec<Secret>, bool), Problem> {
             None => secrets.push((secret, field.at())),
         }
     }
-    let secrets = secrets.into_iter().map(|(secret, _)| secret).collect();
-    Ok((secrets, !fields.is_empty()))
+    Ok(secrets.into_iter().map(|(secret, _)| secret).collect())
 }
 
 /// Reads a token that callers send in an `Authorization` header.
 pub fn token(field: &Field<'_>) -> Result<Secret, Problem> {
     let secret = one(field)?;
     if !secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Problem::Secret(BadSecret::NotPrintable));
+        let what = "only printable ASCII without spaces can be sent as a token";
+        return Err(format!("{what}; {MAKE_ONE}").into());
     }
     Ok(secret)
 }
 
+const MAKE_ONE: &str = "make one with: openssl rand -hex 32";
+
 fn one(field: &Field<'_>) -> Result<Secret, Problem> {
     let text = secret_text(field)?;
-    let chars = text.chars().count();
-    if chars < *SECRET_CHARS.start() {
-        return Err(Problem::Secret(BadSecret::TooShort(chars)));
+    let (chars, least, most) = (
+        text.chars().count(),
+        SECRET_CHARS.start(),
+        SECRET_CHARS.end(),
+    );
+    if chars < *least {
+        let what = format!("{chars} characters are too few, at least {least} are needed");
+        return Err(format!("{what}; {MAKE_ONE}").into());
     }
-    if chars > *SECRET_CHARS.end() {
-        return Err(Problem::Secret(BadSecret::TooLong(chars)));
+    if chars > *most {
+        return Err(format!("{chars} characters are too many; at most {most}").into());
     }
     Ok(Secret::new(&text))
 }
@@ -170,74 +147,83 @@ enum Kind {
 }
 
 fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
-    let given = field.text("a string")?;
+    let given = field.hide().text("a string")?;
     if let Some(name) = given.strip_prefix("env:") {
         return match env::var(name) {
             Ok(text) => Ok((text, false)),
-            Err(VarError::NotPresent) => Err(BadSource::NoVariable(shown(name))),
-            Err(VarError::NotUnicode(_)) => Err(BadSource::VariableNotText(shown(name))),
+            Err(VarError::NotPresent) => Err(format!(
+                "the environment has no variable {}; it must be set where the relay (or this check) is started",
+                quoted(name)
+            )),
+            Err(VarError::NotUnicode(_)) => Err(format!("the variable {} is not UTF-8", quoted(name))),
         }
-        .map_err(Problem::Source);
+        .map_err(Problem::from);
     }
     if let Some(name) = given.strip_prefix("credential:") {
-        let path = credential(name).map_err(Problem::Source)?;
         // systemd lets the service's user alone read it, whatever the mode.
-        let (text, _) = contents(&path).map_err(Problem::Source)?;
+        let (text, _) = contents(&credential(name)?)?;
         return Ok((text, false));
     }
     let Some(path) = given.strip_prefix("file:") else {
         return Ok((given.to_owned(), true));
     };
-    let (text, mode) = contents(path).map_err(Problem::Source)?;
+    let (text, mode) = contents(path)?;
     if kind == Kind::Secret && mode & 0o044 != 0 {
+        let path = quoted(path);
         field.warn(format_args!(
-            "other users can read {0}; make it yours alone with: chmod 600 {0}",
-            shown(path)
+            "other users can read {path}; make it yours alone with: chmod 600 {path}"
         ));
     }
     Ok((text, false))
 }
 
 /// Where systemd has put what the unit calls `name` (`LoadCredential=`).
-fn credential(name: &str) -> Result<String, BadSource> {
+fn credential(name: &str) -> Result<String, Problem> {
+    let shown = quoted(name);
     if name.is_empty() || name.contains('/') {
-        return Err(BadSource::CredentialName(shown(name)));
+        return Err(format!(
+            "{shown} is not a credential's name; write credential:NAME, with NAME as in LoadCredential=NAME:PATH of the unit"
+        )
+        .into());
     }
-    match env::var(CREDENTIALS) {
-        Ok(folder) => Ok(format!("{folder}/{name}")),
-        Err(_) => Err(BadSource::NoCredentials(shown(name))),
-    }
+    let folder = env::var(CREDENTIALS).map_err(|_| {
+        format!(
+            "the service manager gave no credentials; add LoadCredential={shown}:PATH to the unit \
+             ($CREDENTIALS_DIRECTORY must be set where the relay, or this check, is started)"
+        )
+    })?;
+    Ok(format!("{folder}/{name}"))
 }
 
 /// The text of the file at `path` without its last line end, and its mode bits.
-fn contents(path: &str) -> Result<(String, u32), BadSource> {
-    let unreadable = |error: io::Error| BadSource::Unreadable(shown(path), error.kind());
+fn contents(path: &str) -> Result<(String, u32), Problem> {
+    let shown = quoted(path);
+    let unreadable = |kind: io::ErrorKind| format!("the file {shown} cannot be read ({kind})");
     // A name with NUL would be another to the system.
     if path.is_empty() || path.contains('\0') {
-        return Err(BadSource::Unreadable(
-            shown(path),
-            io::ErrorKind::InvalidInput,
-        ));
+        return Err(unreadable(io::ErrorKind::InvalidInput).into());
     }
     // Without waiting: a pipe that nobody writes to must not hold up a start, or a reload.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
-        .custom_flags(flags)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32);
+    let file = options
         .open(path)
-        .map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
+        .map_err(|error| unreadable(error.kind()))?;
+    let metadata = file.metadata().map_err(|error| unreadable(error.kind()))?;
     if !metadata.is_file() {
-        return Err(BadSource::NoFile(shown(path)));
+        return Err(format!("{shown} is not a regular file").into());
     }
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let mut file = file.take(FILE_BYTES_MAX + 1);
+    file.read_to_end(&mut bytes)
+        .map_err(|error| unreadable(error.kind()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(BadSource::FileTooBig(shown(path)));
+        let most = FILE_BYTES_MAX >> 10;
+        return Err(format!("the file {shown} is too big for a key; at most {most} KiB").into());
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| BadSource::FileNotText(shown(path)))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not text"))?;
     // Editors and echo end the last line; no provider's secret does.
     if text.ends_with('\n') {
         text.pop();
@@ -246,9 +232,4 @@ fn contents(path: &str) -> Result<(String, u32), BadSource> {
         }
     }
     Ok((text, metadata.mode()))
-}
-
-/// A name as errors show it: on one line, and short.
-fn shown(name: &str) -> String {
-    super::spelling::quoted(name)
 }

@@ -1,5 +1,7 @@
 //! Words as errors show them: quoted, cut short, and the one that was probably meant.
 
+use strsim::osa_distance;
+
 /// How many characters of a value an error shows.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -35,29 +37,10 @@ pub fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     if word.len() > 2 * SHOWN_CHARS_MAX {
         return None;
     }
-    let (distance, best) = known.iter().map(|&key| (distance(word, key), key)).min()?;
+    let word = word.to_lowercase();
+    let distances = known.iter().map(|&key| (osa_distance(&word, key), key));
+    let (distance, best) = distances.min()?;
     (distance <= (best.len() / 3).max(1)).then_some(best)
-}
-
-/// How many characters must be added, dropped, changed or swapped with their neighbour to make `b` of `a`.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut row = vec![i + 1];
-        for j in 0..b.len() {
-            let change = last[j] + usize::from(a[i] != b[j]);
-            let mut best = change.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //!
 //! Nothing here knows a key. One scale serves both, so that both are read and complained about alike.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 
 /// A kind of quantity: its units, smallest first.
@@ -12,10 +11,8 @@ pub struct Scale {
     /// What is needed where this scale is, for errors about types.
     pub wanted: &'static str,
     example: &'static str,
-    /// Each unit and how many of the base unit it is.
-    units: &'static [(&'static str, u64)],
-    /// What people write instead, in lower case, and what they mean.
-    nicknames: &'static [(&'static str, &'static str)],
+    /// Each unit, how many of the base unit it is, and what people write instead, in lower case.
+    units: &'static [(&'static str, u64, &'static str)],
     /// Which unit a bare number most likely means, most likely first.
     likely: &'static [&'static str],
 }
@@ -26,28 +23,11 @@ pub static DURATION: Scale = Scale {
     wanted: "a duration, such as \"10s\",",
     example: "10s",
     units: &[
-        ("ms", 1),
-        ("s", SECOND),
-        ("m", MINUTE),
-        ("h", HOUR),
-        ("d", DAY),
-    ],
-    nicknames: &[
-        ("msec", "ms"),
-        ("millis", "ms"),
-        ("sec", "s"),
-        ("secs", "s"),
-        ("second", "s"),
-        ("seconds", "s"),
-        ("min", "m"),
-        ("mins", "m"),
-        ("minute", "m"),
-        ("minutes", "m"),
-        ("hr", "h"),
-        ("hour", "h"),
-        ("hours", "h"),
-        ("day", "d"),
-        ("days", "d"),
+        ("ms", 1, "msec millis"),
+        ("s", SECOND, "sec secs second seconds"),
+        ("m", MINUTE, "min mins minute minutes"),
+        ("h", HOUR, "hr hour hours"),
+        ("d", DAY, "day days"),
     ],
     likely: &["s", "ms", "m", "h", "d"],
 };
@@ -57,19 +37,11 @@ pub static SIZE: Scale = Scale {
     noun: "a size",
     wanted: "a size, such as \"1MiB\",",
     example: "1MiB",
-    units: &[("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB)],
-    nicknames: &[
-        ("byte", "B"),
-        ("bytes", "B"),
-        ("k", "KiB"),
-        ("kb", "KiB"),
-        ("ki", "KiB"),
-        ("m", "MiB"),
-        ("mb", "MiB"),
-        ("mi", "MiB"),
-        ("g", "GiB"),
-        ("gb", "GiB"),
-        ("gi", "GiB"),
+    units: &[
+        ("B", 1, "byte bytes"),
+        ("KiB", KIB, "k kb ki"),
+        ("MiB", MIB, "m mb mi"),
+        ("GiB", GIB, "g gb gi"),
     ],
     likely: &["B", "MiB", "KiB", "GiB"],
 };
@@ -82,152 +54,84 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// Why a text is no such quantity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadQuantity {
-    scale: &'static Scale,
-    allowed: RangeInclusive<u64>,
-    why: Why,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Why {
-    /// Not digits and a unit.
-    Shape,
-    /// Digits alone; what to write instead.
-    NoUnit(Option<String>),
-    /// Not a unit of this scale; what to write instead.
-    BadUnit(Option<String>),
-    OutOfRange,
-}
-
 impl Scale {
     /// Reads `text`, digits and a unit, as a number of base units within `allowed`.
-    pub fn parse(
-        &'static self,
-        text: &str,
-        allowed: RangeInclusive<u64>,
-    ) -> Result<u64, BadQuantity> {
+    ///
+    /// # Errors
+    /// It is none, or outside of `allowed`: a sentence that says so, and what is allowed.
+    pub fn parse(&self, text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        let why = if number.is_empty() || unit.starts_with(['.', ',']) {
-            Why::Shape
-        } else if unit.is_empty() {
+        if number.is_empty() || unit.starts_with(['.', ',']) {
+            let (noun, example) = (self.noun, self.example);
+            let what = format!("{noun} is a whole number and a unit, such as \"{example}\"");
+            return Err(self.wrong(what, number, None, &allowed));
+        }
+        if unit.is_empty() {
             return Err(self.bare(number, allowed));
-        } else if let Some(factor) = self.factor(unit) {
-            match number
-                .parse::<u64>()
-                .ok()
-                .and_then(|n| n.checked_mul(factor))
-            {
-                Some(base) if allowed.contains(&base) => return Ok(base),
-                _ => Why::OutOfRange,
-            }
-        } else {
-            Why::BadUnit(self.meant(number, unit))
+        }
+        let Some(factor) = self.factor(unit) else {
+            let what = format!("not a unit of {}", self.noun);
+            return Err(self.wrong(what, number, self.meant(unit), &allowed));
         };
-        Err(BadQuantity {
-            scale: self,
-            allowed,
-            why,
-        })
+        let base = number.parse().ok();
+        let base = base.and_then(|n: u64| n.checked_mul(factor));
+        base.filter(|base| allowed.contains(base))
+            .ok_or_else(|| format!("out of range; allowed: {}", self.limits(&allowed)))
     }
 
     /// The error for `number` without a unit: names the first likely unit with which it would be allowed.
-    pub fn bare(&'static self, number: &str, allowed: RangeInclusive<u64>) -> BadQuantity {
+    pub fn bare(&self, number: &str, allowed: RangeInclusive<u64>) -> String {
         let fits = |unit: &&&str| {
-            let base = number
-                .parse::<u64>()
-                .ok()
-                .zip(self.factor(unit))
-                .and_then(|(n, factor)| n.checked_mul(factor));
+            let base = number.parse().ok().zip(self.factor(unit));
+            let base = base.and_then(|(n, factor): (u64, u64)| n.checked_mul(factor));
             base.is_some_and(|base| allowed.contains(&base))
         };
-        let write = self
-            .likely
-            .iter()
-            .find(fits)
-            .map(|unit| format!("{number}{unit}"));
-        BadQuantity {
-            scale: self,
-            allowed,
-            why: Why::NoUnit(write),
-        }
+        let unit = self.likely.iter().find(fits).copied();
+        let what = format!("{} needs a unit", self.noun);
+        self.wrong(what, number, unit, &allowed)
+    }
+
+    /// The sentence that says `what` is wrong, what to write instead if that is known, and what is allowed.
+    fn wrong(
+        &self,
+        what: String,
+        number: &str,
+        unit: Option<&str>,
+        allowed: &RangeInclusive<u64>,
+    ) -> String {
+        let write = unit.map(|unit| format!("; write \"{number}{unit}\""));
+        let units: Vec<_> = self.units.iter().map(|(unit, ..)| *unit).collect();
+        let (units, limits) = (units.join(", "), self.limits(allowed));
+        format!("{what}{} ({units}; {limits})", write.unwrap_or_default())
     }
 
     fn factor(&self, unit: &str) -> Option<u64> {
-        self.units
-            .iter()
-            .find_map(|&(name, factor)| (name == unit).then_some(factor))
+        let mut units = self.units.iter();
+        units.find_map(|&(name, factor, _)| (name == unit).then_some(factor))
     }
 
-    fn meant(&self, number: &str, unit: &str) -> Option<String> {
+    /// The unit that `unit` probably stands for.
+    fn meant(&self, unit: &str) -> Option<&'static str> {
         let unit = unit.trim().to_ascii_lowercase();
-        let by_case = self
-            .units
-            .iter()
-            .map(|&(name, _)| (name, name))
-            .find(|(name, _)| name.eq_ignore_ascii_case(&unit));
-        let (_, unit) = by_case.or_else(|| {
-            self.nicknames
-                .iter()
-                .copied()
-                .find(|(nick, _)| *nick == unit)
-        })?;
-        Some(format!("{number}{unit}"))
+        let mut units = self.units.iter();
+        let found = units.find(|(name, _, others)| {
+            name.eq_ignore_ascii_case(&unit) || others.split(' ').any(|other| other == unit)
+        });
+        found.map(|(name, ..)| *name)
+    }
+
+    fn limits(&self, allowed: &RangeInclusive<u64>) -> String {
+        let (least, most) = (self.write(*allowed.start()), self.write(*allowed.end()));
+        format!("{least} to {most}")
     }
 
     /// Writes `base` in the largest unit that divides it; nothing in the usual one.
     fn write(&self, base: u64) -> String {
-        let whole = self
-            .units
-            .iter()
-            .rev()
-            .find(|(_, factor)| base.is_multiple_of(*factor));
-        match whole {
-            Some((unit, factor)) if base > 0 => format!("{}{unit}", base / factor),
+        let mut units = self.units.iter().rev();
+        match units.find(|(_, factor, _)| base.is_multiple_of(*factor)) {
+            Some((unit, factor, _)) if base > 0 => format!("{}{unit}", base / factor),
             _ => format!("{base}{}", self.likely[0]),
         }
-    }
-}
-
-impl std::error::Error for BadQuantity {}
-
-impl fmt::Display for BadQuantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            scale,
-            allowed,
-            why,
-        } = self;
-        let units: Vec<_> = scale.units.iter().map(|(unit, _)| *unit).collect();
-        let limits = format!(
-            "{} to {}",
-            scale.write(*allowed.start()),
-            scale.write(*allowed.end())
-        );
-        let write = match why {
-            Why::OutOfRange => return write!(f, "out of range; allowed: {limits}"),
-            Why::Shape => {
-                write!(
-                    f,
-                    "{} is a whole number and a unit, such as \"{}\"",
-                    scale.noun, scale.example
-                )?;
-                &None
-            }
-            Why::NoUnit(write) => {
-                write!(f, "{} needs a unit", scale.noun)?;
-                write
-            }
-            Why::BadUnit(write) => {
-                write!(f, "not a unit of {}", scale.noun)?;
-                write
-            }
-        };
-        if let Some(write) = write {
-            write!(f, "; write \"{write}\"")?;
-        }
-        write!(f, " ({}; {limits})", units.join(", "))
     }
 }

@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::Problem;
-use super::reader::Field;
+use super::reader::{Field, Section};
 use super::units::{DURATION, SIZE, Scale};
+use crate::notification::BackendId;
 use crate::peers::Networks;
 
 /// A whole number within `allowed`.
-pub fn count(allowed: RangeInclusive<u64>) -> impl Fn(&Field<'_>) -> Result<usize, Problem> {
+pub fn count<T: TryFrom<u64>>(
+    allowed: RangeInclusive<u64>,
+) -> impl Fn(&Field<'_>) -> Result<T, Problem> {
     move |field| {
-        field
-            .whole()?
-            .filter(|n| allowed.contains(n))
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| Problem::OutOfRange(allowed.clone()))
+        let n = field.whole()?.filter(|n| allowed.contains(n));
+        n.and_then(|n| T::try_from(n).ok()).ok_or_else(|| {
+            let (least, most) = (allowed.start(), allowed.end());
+            format!("out of range; allowed: {least} to {most}").into()
+        })
     }
 }
 
@@ -26,22 +29,74 @@ pub fn duration(allowed: RangeInclusive<u64>) -> impl Fn(&Field<'_>) -> Result<D
 }
 
 /// A size within `allowed`, in bytes.
-pub fn size(allowed: RangeInclusive<u64>) -> impl Fn(&Field<'_>) -> Result<u64, Problem> {
-    move |field| quantity(field, &SIZE, &allowed)
+pub fn size<T: TryFrom<u64>>(
+    allowed: RangeInclusive<u64>,
+) -> impl Fn(&Field<'_>) -> Result<T, Problem> {
+    move |field| {
+        let bytes = quantity(field, &SIZE, &allowed)?;
+        T::try_from(bytes).map_err(|_| "more than this machine can address".into())
+    }
 }
 
 fn quantity(
     field: &Field<'_>,
-    scale: &'static Scale,
+    scale: &Scale,
     allowed: &RangeInclusive<u64>,
 ) -> Result<u64, Problem> {
-    if let Some(digits) = field.digits() {
-        return Err(Problem::Quantity(scale.bare(&digits, allowed.clone())));
+    match field.digits() {
+        Some(digits) => Err(scale.bare(&digits, allowed.clone()).into()),
+        None => Ok(scale.parse(field.text(scale.wanted)?, allowed.clone())?),
     }
-    let text = field.text(scale.wanted)?;
-    scale
-        .parse(text, allowed.clone())
-        .map_err(Problem::Quantity)
+}
+
+/// One of `words`, and what it stands for.
+pub fn one_of<T: Copy + 'static>(
+    words: &'static [(&'static str, T)],
+) -> impl Fn(&Field<'_>) -> Result<T, Problem> {
+    move |field| {
+        let text = field.text("a string")?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, what)| *what).ok_or_else(|| {
+            let words: Vec<String> = words
+                .iter()
+                .map(|(word, _)| format!("\"{word}\""))
+                .collect();
+            format!("not known; allowed: {}", words.join(", ")).into()
+        })
+    }
+}
+
+/// Any text.
+pub fn text_of(field: &Field<'_>) -> Result<String, Problem> {
+    field.text("a string").map(str::to_owned)
+}
+
+/// What `read` reads, of a key that may be absent.
+pub fn some<T>(
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> impl Fn(&Field<'_>) -> Result<Option<T>, Problem> {
+    move |field| read(field).map(Some)
+}
+
+/// The table in `field` as `read` takes it, which closes it; `None` if something in it is wrong, which is noted.
+pub fn table<T>(
+    read: impl Fn(Section<'_>) -> Option<T>,
+) -> impl Fn(&Field<'_>) -> Result<Option<T>, Problem> {
+    move |field| field.section().map(&read)
+}
+
+/// A list of at most `most`, each as `read` takes it; those that are wrong are noted and left out.
+pub fn list<T>(
+    most: usize,
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> impl Fn(&Field<'_>) -> Result<Vec<T>, Problem> {
+    move |field| {
+        let fields = field.list("a list of strings", most)?;
+        Ok(fields
+            .iter()
+            .filter_map(|field| field.read(&read))
+            .collect())
+    }
 }
 
 /// The most networks in one list.
@@ -49,10 +104,8 @@ const NETWORKS_MAX: usize = 1000;
 
 /// A list of networks.
 pub fn networks(field: &Field<'_>) -> Result<Networks, Problem> {
-    let fields = field.list("a list of strings", NETWORKS_MAX)?;
-    let one = |field: &Field<'_>| field.text("a string")?.parse().map_err(Problem::Network);
-    let networks = fields.iter().filter_map(|field| field.read(one));
-    Ok(Networks::new(networks.collect()))
+    let one = |field: &Field<'_>| field.text("a string")?.parse().map_err(Problem::of);
+    list(NETWORKS_MAX, one)(field).map(Networks::new)
 }
 
 /// A file's name.
@@ -60,7 +113,51 @@ pub fn file_name(field: &Field<'_>) -> Result<PathBuf, Problem> {
     let text = field.text("a file name")?;
     // The system takes a name up to its first NUL and would open another file, or refuse with no hint why.
     if text.is_empty() || text.contains('\0') {
-        return Err(Problem::FileName);
+        return Err("a file name is needed: not empty, no NUL in it".into());
     }
     Ok(PathBuf::from(text))
+}
+
+/// The longest node name, in bytes: with its random suffix it must still fit where a backend id does.
+const NODE_BYTES_MAX: usize = 48;
+
+/// A node's name.
+pub fn node(field: &Field<'_>) -> Result<String, Problem> {
+    let text = field.text("a string")?;
+    if text.len() > NODE_BYTES_MAX || BackendId::parse(text).is_err() {
+        return Err(format!("a node's name is 1 to {NODE_BYTES_MAX} of A-Z a-z 0-9 . _ -").into());
+    }
+    Ok(text.to_owned())
+}
+
+/// The host's name, made fit for a node's.
+pub fn node_of_host() -> String {
+    fit(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+fn fit(host: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fitting = host.chars().map(|c| if allowed(c) { c } else { '-' });
+    match fitting.take(NODE_BYTES_MAX).collect::<String>() {
+        name if name.is_empty() => "node".to_owned(),
+        name => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_host_name_makes_a_node_name() {
+        for (host, node) in [
+            ("pay-1.example", "pay-1.example"),
+            ("böse host", "b-se-host"),
+            ("", "node"),
+        ] {
+            assert_eq!(fit(host), node);
+        }
+        assert_eq!(fit(&"x".repeat(300)).len(), NODE_BYTES_MAX);
+        assert!(BackendId::parse(&node_of_host()).is_ok());
+    }
 }

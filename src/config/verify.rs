@@ -247,7 +247,7 @@ fn no_use(s: &mut Section<'_>, of: &'static str, takes: &[&'static str]) {
             && let Some(field) = s.field(key)
         {
             let takes = takes.to_vec();
-            field.hide().refuse(BadVerify::NoUse { of, takes }.into());
+            field.hide().refuse(BadVerify::NoUse { of, takes });
         }
     }
 }
@@ -289,7 +289,7 @@ fn engine(
             let same = |a: &keys::Named, b: &keys::Named| a.0 == b.0;
             let keys = keys(s, same, rsa_keys_with_serial);
             let tolerance = tolerance(s);
-            let api_v3_key = s.field("api_v3_key").map(Field::hide);
+            let api_v3_key = s.field("api_v3_key");
             let api_v3_key = api_v3_key.map(|field| {
                 field.read(|field| ApiV3Key::new(&secret_text(field)?).map_err(Problem::Key))
             });

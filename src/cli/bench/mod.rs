@@ -123,12 +123,12 @@ pub struct Args {
     json: bool,
 }
 
-fn parse_body(text: &str) -> Result<usize, units::BadQuantity> {
+fn parse_body(text: &str) -> Result<usize, String> {
     let allowed = BODY_BYTES_MIN as u64..=BODY_BYTES_MAX;
     units::SIZE.parse(text, allowed).map(|bytes| bytes as usize)
 }
 
-fn parse_duration(text: &str) -> Result<Duration, units::BadQuantity> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let allowed = 100..=DURATION_MAX.as_millis() as u64;
     units::DURATION
         .parse(text, allowed)

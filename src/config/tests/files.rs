@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::super::{Config, Place, Problem};
+use super::super::load::unreadable;
+use super::super::{Config, Place};
 use super::LEAST;
 
 /// A file with `bytes` in it and `mode`, gone with its directory.
@@ -60,7 +61,7 @@ fn what_cannot_be_read_says_what_to_do() {
     );
     // Not by opening one: root, as whom tests may run, may read every file.
     assert_eq!(
-        Problem::Unreadable(io::ErrorKind::PermissionDenied).to_string(),
+        unreadable(io::ErrorKind::PermissionDenied),
         "this user may not read the file; change its owner or mode, or name another with -c FILE"
     );
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::{Config, Problem, RedisServers, Secret};
+use super::super::declare::Declared;
+use super::super::{Admin, Config, Delivery, Http, Log, Outbox, Redis, RedisServers, Secret, Tcp};
 use super::{LEAST, SHIPPED, good};
 
 #[test]
@@ -46,13 +47,77 @@ fn the_shipped_file_has_every_key() {
     ];
     assert_eq!(errors.iter().count(), tables.len(), "{errors}");
     for (error, table) in errors.iter().zip(tables) {
-        let Problem::UnknownKey { known, .. } = &error.problem else {
-            panic!("{error}");
-        };
-        for key in known {
+        let known = error.problem.split_once("known here: ");
+        let (_, known) = known.unwrap_or_else(|| panic!("{error}"));
+        for key in known.split(", ") {
             assert!(has(table, key), "relay.toml says nothing of {table}.{key}");
         }
     }
+}
+
+/// Keys whose default depends on the machine, or on other keys; relay.toml says how in words.
+const DEFAULT_IN_WORDS: [(&str, &str); 1] = [("http", "workers")];
+
+/// The declared keys of a section, each with the section's name and the key's default.
+fn declared<T: Declared>() -> Vec<(&'static str, &'static str, &'static str)> {
+    let keys = T::KEYS.iter();
+    keys.map(|(key, default)| (T::SECTION, *key, *default))
+        .collect()
+}
+
+#[test]
+fn every_declared_key_is_shown_with_its_default() {
+    let keys = [
+        declared::<Http>(),
+        declared::<Tcp>(),
+        declared::<Delivery>(),
+        declared::<Outbox>(),
+        declared::<Redis>(),
+        declared::<Admin>(),
+        declared::<Log>(),
+    ];
+    for (section, key, default) in keys.concat() {
+        assert!(
+            has(section, key),
+            "relay.toml says nothing of {section}.{key}"
+        );
+        // What is not commented out is compared as a whole: the shipped file says the defaults.
+        let shown = shown_commented_out(section, key);
+        if default == "None" || DEFAULT_IN_WORDS.contains(&(section, key)) {
+            continue;
+        }
+        let with = |line: &str| match section {
+            "redis" => good(&format!("{LEAST}[redis]\nurl = \"redis://db\"\n{line}\n")),
+            _ => good(&format!("{LEAST}[{section}]\n{line}\n")),
+        };
+        for line in shown {
+            assert_eq!(
+                with(line),
+                with(""),
+                "relay.toml shows another default: {line}"
+            );
+        }
+    }
+}
+
+/// The lines that give `key` a value in `section`, commented out; none if there is one that is not: they are examples.
+fn shown_commented_out(section: &str, key: &str) -> Vec<&'static str> {
+    let mut current = "";
+    let mut found = Vec::new();
+    let start = format!("{key} = ");
+    for line in SHIPPED.lines() {
+        let shown = line.trim_start_matches("# ");
+        if shown.starts_with('[') && shown.ends_with(']') {
+            current = shown.trim_matches(['[', ']']);
+        }
+        if current == section && line.starts_with(&start) {
+            return Vec::new();
+        }
+        if current == section && shown.starts_with(&start) {
+            found.push(shown);
+        }
+    }
+    found
 }
 
 /// Whether relay.toml has `key` in `table`, commented out or not.

@@ -159,7 +159,7 @@ fn timestamp(
     let item = t.field("timestamp_prefix");
     match (header, item) {
         (Some(_), Some(item)) => {
-            item.refuse(BadVerify::TwoTimes.into());
+            item.refuse(BadVerify::TwoTimes);
             None
         }
         (Some(header), None) => {
@@ -169,7 +169,7 @@ fn timestamp(
         (None, Some(item)) => {
             let prefix = item.read(|field| text(field).map(str::to_owned))?;
             if separator == Some(None) {
-                item.refuse(BadVerify::ItemWithoutSeparator.into());
+                item.refuse(BadVerify::ItemWithoutSeparator);
                 return None;
             }
             Some(Some(time(None, &prefix)))
