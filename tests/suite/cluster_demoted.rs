@@ -4,72 +4,37 @@
 use std::time::{Duration, Instant};
 
 use crate::outbox::{config, nothing_pending};
-use crate::support::{
-    Backend, Barrage, Cluster, DEADLINE, Fleet, Redis, Relay, Shot, TcpProxy,
-    assert_ok_means_acked, eventually,
-};
+use crate::support::{Backend, Cluster, Random, Redis, TcpProxy, Traffic, eventually};
 
 const BODY: &[u8] = b"{\"n\": \"42\"}";
 
 /// Within this the nodes have left a server that is not the primary any more, and reach each other on the new one.
 const HEALED: Duration = Duration::from_secs(4);
 
-/// Time enough for the nodes' wait before they believe a count of 0, and more.
-const DEFAULT_SETTLE: &str = "[redis]\nsettle_time = \"5s\"";
-
-/// Posts through `node` to all of `names`, in turn, until it is ended.
-fn posts_to(node: &Relay, names: &[String]) -> Barrage {
-    let guns = (0..2).map(|gun| {
-        let (http, names) = (node.ready().http, names.to_vec());
-        let mut n = 0;
-        move || {
-            n += 1;
-            Some(Shot {
-                http,
-                to: names[n % names.len()].clone(),
-                body: format!("{gun} {n}").into_bytes(),
-            })
-        }
-    });
-    Barrage::begin(guns.collect())
-}
-
 #[test]
 fn an_address_that_moves_is_followed_although_the_old_server_cuts_nothing() {
+    let mut random = Random::new();
     let (old, new) = (Redis::start(), Redis::start());
     new.replicate(&old);
     let address = TcpProxy::before(old.addr());
-    let url = format!("redis://{}", address.addr());
-    let cluster = Cluster::on(&[url.clone(), url], DEFAULT_SETTLE);
-    let names: Vec<String> = (0..20).map(|n| format!("game-{n}")).collect();
-    let berths = names
-        .iter()
-        .map(|name| (name.clone(), cluster.nodes[1].ready().tcp));
-    let fleet = Fleet::launch(berths.collect(), 1);
-    fleet.wait_serving(DEADLINE);
-    let barrage = posts_to(&cluster.nodes[0], &names);
-    barrage.wait_for_more(200);
+    let redis = format!("[redis]\nurl = \"redis://{}\"\n", address.addr());
+    let mut traffic = Traffic::begin(&redis, 2, 20, &mut random);
 
+    let began = Instant::now();
     new.command("REPLICAOF NO ONE");
     address.move_to(new.addr());
     old.replicate(&new);
-    let began = Instant::now();
-    let downs = |node: &Relay| node.metric("payrelay_bus_downs_total");
     eventually("both nodes have noticed", || {
-        cluster.nodes.iter().all(|node| downs(node) >= 1.0)
+        traffic.downs().iter().all(|downs| *downs >= 1.0)
     });
-    cluster.wait_green();
-    let took = began.elapsed();
-    eprintln!("followed after {took:?}");
-    assert!(took < HEALED, "{took:?}");
+    traffic.healed(
+        "the address moves, and the old server cuts nothing",
+        began,
+        HEALED,
+    );
     let subscribers = |server: &Redis| server.nodes_with("game-0");
     assert_eq!((subscribers(&old), subscribers(&new)), (0, 1));
-    cluster.all_reach_all(&names);
-
-    let told = barrage.end();
-    let offline = told.iter().filter(|told| told.outcome == "offline").count();
-    assert_eq!(offline, 0, "of {} posts to connected backends", told.len());
-    assert_ok_means_acked(&told, &fleet.land());
+    traffic.balance();
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! What a node says and does about its Redis: one that is deaf, one that refuses, one that is away at the start or at the
 //! end; TLS, logins and sockets.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::support::{
-    Backend, Cluster, Process, Redis, Relay, Setup, TcpProxy, eventually, node_toml,
+    Authority, Backend, Cluster, Redis, RedisCluster, Relay, SentinelGroup, Setup, TcpProxy,
+    eventually, node_toml,
 };
 
 /// A password that must never be seen again.
@@ -205,36 +204,8 @@ fn a_unix_socket_is_a_way_to_redis() {
 
 #[test]
 fn tls_is_spoken_and_the_certificate_is_checked() {
-    let dir = TempDir::with_prefix("certificates-").expect("a folder");
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        command.current_dir(dir.path()).args(arguments.split(' '));
-        let mut process = Process::start("openssl", command);
-        let code = process.wait_exit(crate::support::DEADLINE);
-        assert_eq!(code, Some(0), "openssl {arguments}: {}", process.stderr());
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -sha256";
-    openssl(&format!(
-        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"
-    ));
-    openssl(&format!(
-        "req {key} -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout redis.key -out redis.csr"
-    ));
-    openssl(
-        "x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -copy_extensions copy -days 2 -out redis.pem",
-    );
-    let file = |name: &str| dir.path().join(name).display().to_string();
-    let (cert, key, ca) = (file("redis.pem"), file("redis.key"), file("ca.pem"));
-    let redis = Redis::with_tls(&[
-        "--tls-cert-file",
-        &cert,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &ca,
-        "--tls-auth-clients",
-        "no",
-    ]);
+    let redis = Redis::with_tls(&[]);
+    let ca = Authority::get().file().display().to_string();
     let trusting = format!("[redis]\nca = \"{ca}\"");
     let url = redis.url();
     let cluster = Cluster::on(&[url.clone(), url.clone()], &trusting);
@@ -249,6 +220,36 @@ fn tls_is_spoken_and_the_certificate_is_checked() {
         said.text()
     );
     serves_its_own(&mistrusting);
+}
+
+/// TLS, and the authority that the servers' certificates lead to.
+fn trusting(redis: &str, keys: &str) -> String {
+    let ca = Authority::get().file().display().to_string();
+    format!("{redis}{keys}ca = \"{ca}\"\nsettle_time = \"0s\"\n")
+}
+
+/// Two nodes with this `[redis]` reach each other; one that does not trust the authority says so.
+fn tls_works(redis: &str, keys: &str) {
+    let nodes = ["near", "far"].map(|name| {
+        let toml = format!("node = \"{name}\"\n{}", trusting(redis, keys));
+        Setup::with(&toml).start()
+    });
+    nodes.iter().for_each(Relay::wait_green);
+    reaches(&nodes[0], &nodes[1]);
+    let mistrusting = Setup::with(&format!("node = \"alone\"\n{redis}{keys}")).start();
+    let said = mistrusting.wait_red();
+    assert!(said.to_lowercase().contains("certificate"), "{said}");
+}
+
+#[test]
+fn tls_is_spoken_to_sentinels_and_to_the_primary_that_they_name() {
+    let group = SentinelGroup::start_with_tls();
+    tls_works(&group.toml(), "tls = true\nsentinel_tls = true\n");
+}
+
+#[test]
+fn tls_is_spoken_to_a_cluster() {
+    tls_works(&RedisCluster::start_with_tls().toml(), "tls = true\n");
 }
 
 #[test]

@@ -22,19 +22,34 @@ fn every_failover_is_followed_and_nothing_is_lost() {
     // What nodes need not notice: replicas and sentinels that come and go.
     let primary = group.primary().expect("a primary");
     let replica = (primary + 1) % 3;
+    let began = Instant::now();
     group.servers[replica].kill();
     group.sentinels[0].kill();
-    traffic.flow();
     eventually("a sentinel is missing", || answering(&traffic) == 2.0);
+    traffic.flow();
     group.servers[replica].restart();
     group.sentinels[0].restart();
     group.wait_whole();
+    eventually("all answer", || answering(&traffic) == 3.0);
+    traffic.unnoticed("kill -9 of a replica and a sentinel, and back", began);
+    let began = Instant::now();
+    group.servers[replica].pause();
+    group.sentinels[1].pause();
+    eventually("a sentinel is missing", || answering(&traffic) == 2.0);
+    traffic.flow();
+    group.servers[replica].resume();
+    group.sentinels[1].resume();
+    group.wait_whole();
+    eventually("all answer", || answering(&traffic) == 3.0);
+    traffic.unnoticed("SIGSTOP of a replica and a sentinel, and back", began);
     // Without any sentinel the primary is as good as before.
+    let began = Instant::now();
     group.sentinels.iter().for_each(Redis::pause);
     eventually("no sentinel answers", || answering(&traffic) == 0.0);
     traffic.flow();
     group.sentinels.iter().for_each(Redis::resume);
     eventually("all answer", || answering(&traffic) == 3.0);
+    traffic.unnoticed("SIGSTOP of all sentinels, and back", began);
     assert_eq!(traffic.downs(), downs, "no node was ever red");
     group.wait_whole();
 
@@ -73,9 +88,10 @@ fn every_failover_is_followed_and_nothing_is_lost() {
     let switched = began.elapsed();
     traffic.healed("SIGSTOP", began, switched + Duration::from_secs(4));
     let downs = traffic.downs();
+    let began = Instant::now();
     group.servers[before].resume();
     group.wait_whole();
-    traffic.flow();
+    traffic.unnoticed("the stopped primary wakes up", began);
     assert_eq!(
         traffic.downs(),
         downs,
@@ -155,8 +171,8 @@ fn nodes_that_are_told_different_primaries_know_that_they_are_split() {
     });
     let mut traffic = Traffic::begin_on(&redis.collect::<Vec<_>>(), 20, &mut random);
 
-    name(1, 1);
     let began = Instant::now();
+    name(1, 1);
     let mut greens = 0;
     let mut red = [None; 2];
     while began.elapsed() < TOLD_DIFFERENTLY {
@@ -173,16 +189,19 @@ fn nodes_that_are_told_different_primaries_know_that_they_are_split() {
     assert!(red.iter().all(Option::is_some), "{red:?}");
     assert_eq!(greens, 0, "a node was green that cannot hear the other");
     name(1, 0);
-    traffic.healed("told the same again", Instant::now(), HEALED);
+    let bound = began.elapsed() + HEALED;
+    traffic.healed("two nodes told different primaries for 10 s", began, bound);
 
     // The other node may follow as well.
+    let began = Instant::now();
     name(1, 1);
     traffic.cluster.wait_red();
     for node in &traffic.cluster.nodes {
         node.log_contains("split: node");
     }
     name(0, 1);
-    traffic.healed("told the same, another", Instant::now(), HEALED);
+    let bound = began.elapsed() + HEALED;
+    traffic.healed("one told another primary, then the other too", began, bound);
     traffic.balance();
 }
 

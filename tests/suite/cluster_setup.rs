@@ -1,9 +1,12 @@
-//! The three setups as doc/cluster.md describes them: the rights that it lists are enough, and `payrelay check` sees what is wrong.
+//! The three setups as README.md and doc/cluster.md describe them: they work, the rights that are listed are enough, and
+//! `payrelay check` sees what is wrong.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
+use crate::readme::{blocks, page};
 use crate::support::{Redis, RedisCluster, Relay, SentinelGroup, Setup, run};
 
 const PASSWORD: &str = "a-password-nobody-may-read";
@@ -47,6 +50,54 @@ fn works(redis: &str) {
     for node in &nodes {
         assert!(!node.log().contains("refuses a command"), "{}", node.log());
     }
+}
+
+/// The `[redis]` of README.md whose first key is `key`, with these addresses instead of its own.
+fn setup_of_the_readme(key: &str, addresses: &[SocketAddr]) -> String {
+    let all = blocks(&page("README.md"));
+    let mut texts = all.iter().map(|block| &block.text);
+    let begins = |text: &&String| {
+        let mut lines = text.lines();
+        let is_redis = lines.next().is_some_and(|line| line.starts_with("[redis]"));
+        is_redis && lines.next().is_some_and(|line| line.starts_with(key))
+    };
+    let text = texts.find(begins);
+    let text = text.unwrap_or_else(|| panic!("README.md has no [redis] with {key}"));
+    assert!(text.lines().count() <= 5, "five lines at most: {text}");
+    let mut rest = &text[..];
+    let mut setup = String::new();
+    for address in addresses {
+        let at = rest.find("10.0.0.").expect("an address for each server");
+        let end = rest[at..].find('"').expect("its end") + at;
+        setup += &rest[..at];
+        setup += &address.to_string();
+        rest = &rest[end..];
+    }
+    assert!(
+        !rest.contains("10.0.0."),
+        "more addresses than servers: {text}"
+    );
+    setup + rest
+}
+
+fn addresses(servers: &[Redis]) -> Vec<SocketAddr> {
+    servers.iter().map(Redis::addr).collect()
+}
+
+#[test]
+fn the_three_setups_of_the_readme_work() {
+    let redis = Redis::start();
+    works(&setup_of_the_readme("url", &[redis.addr()]));
+    let group = SentinelGroup::start();
+    works(&setup_of_the_readme(
+        "sentinels",
+        &addresses(&group.sentinels),
+    ));
+    let cluster = RedisCluster::start(3, false);
+    works(&setup_of_the_readme(
+        "cluster",
+        &addresses(&cluster.servers),
+    ));
 }
 
 #[test]

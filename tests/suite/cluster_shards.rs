@@ -55,19 +55,32 @@ fn every_failover_and_every_moved_slot_is_followed_and_nothing_is_lost() {
         redis.primaries_but(2).contains(&5)
     });
     traffic.healed("SIGSTOP", began, NODE_TIMEOUT + Duration::from_secs(6));
+    let downs = traffic.downs();
+    let began = Instant::now();
     redis.servers[2].resume();
     redis.wait_whole();
-    traffic.flow();
+    traffic.unnoticed("the stopped primary wakes up", began);
 
-    // A replica dies: nothing to notice.
-    let downs = traffic.downs();
+    // Replicas come and go: nothing to notice.
+    let began = Instant::now();
     redis.servers[2].kill();
     traffic.flow();
-    assert_eq!(traffic.downs(), downs);
     redis.servers[2].restart();
     redis.wait_whole();
+    traffic.unnoticed("kill -9 of a replica, and back", began);
+    let began = Instant::now();
+    redis.servers[2].pause();
+    eventually("the others miss it", || {
+        redis.servers[0].command("CLUSTER NODES").contains("fail")
+    });
+    traffic.flow();
+    redis.servers[2].resume();
+    redis.wait_whole();
+    traffic.unnoticed("SIGSTOP of a replica, and back", began);
+    assert_eq!(traffic.downs(), downs);
 
     // A primary without a replica dies: coverage is lost, and found again.
+    let began = Instant::now();
     redis.servers[2].kill();
     redis.servers[5].kill();
     let said = traffic.cluster.nodes[0].wait_red();
@@ -76,8 +89,8 @@ fn every_failover_and_every_moved_slot_is_followed_and_nothing_is_lost() {
     redis.servers[5].restart();
     redis.servers[2].restart();
     redis.wait_whole();
-    let began = Instant::now();
-    traffic.healed("coverage lost and found", began, HEALED);
+    let bound = began.elapsed() + HEALED;
+    traffic.healed("coverage lost and found", began, bound);
     traffic.balance();
 }
 

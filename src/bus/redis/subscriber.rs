@@ -54,6 +54,7 @@ pub fn start(
         version: 0,
         canary_at: Instant::now(),
         has_canary: false,
+        wants_canary: false,
         deaf: Vec::new(),
         stands: false,
     };
@@ -79,6 +80,9 @@ struct Work {
     canary_at: Instant,
     /// One has come on the present connection.
     has_canary: bool,
+    /// Something was subscribed to anew: once that is confirmed, the next canary is wanted at once, for until then its bucket is
+    /// not up.
+    wants_canary: bool,
     /// Buckets that were not heard for a while and whose channels are being subscribed to.
     deaf: Vec<Bucket>,
     /// Health was told that everything stands.
@@ -150,7 +154,6 @@ impl Work {
         // Opened before everything is looked at: what comes after the look is asked for.
         self.queue.requests.open();
         self.follow_buckets(&mut connection)?;
-        let mut canary_asked = false;
         loop {
             self.receive(pulse, &mut connection)?;
             if self.queue.is_leaving() {
@@ -162,8 +165,8 @@ impl Work {
             self.follow_buckets(&mut connection)?;
             self.answer_requests(&mut connection)?;
             self.ask_again(&mut connection)?;
-            if !canary_asked && self.subscriptions.all_confirmed() {
-                canary_asked = true;
+            if self.wants_canary && self.subscriptions.all_confirmed() {
+                self.wants_canary = false;
                 self.queue.ask_for_canary();
             }
             self.judge(backoff)?;
@@ -264,6 +267,7 @@ impl Work {
             by_bucket.entry(bucket).or_default().push(name);
         }
         self.deaf.extend(new);
+        self.wants_canary = true;
         self.command(connection, router.names.subscribe_verb(), &by_bucket)?;
         self.queue.unsettled.store(true, Ordering::Relaxed);
         self.count();
@@ -388,6 +392,7 @@ impl Work {
             b"subscribe" | b"ssubscribe" => self.on_confirmed(channel),
             b"unsubscribe" | b"sunsubscribe" => {
                 if self.subscriptions.ended(channel, Instant::now()) {
+                    self.wants_canary = true;
                     if let Some((bucket, _)) = self.subscriptions.carries(channel)
                         && !self.deaf.contains(&bucket)
                     {

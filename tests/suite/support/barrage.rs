@@ -27,6 +27,8 @@ pub struct Told {
     pub status: u16,
     pub outcome: String,
     pub id: String,
+    /// When it was posted, and how long the answer took.
+    pub posted: Instant,
     pub elapsed: Duration,
 }
 
@@ -101,6 +103,7 @@ fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Told> {
         let request = post_request(&format!("/notify/{}", shot.to), &[], &shot.body);
         let kept = connection.take().filter(|(http, _)| *http == shot.http);
         let (http, mut raw) = kept.unwrap_or_else(|| (shot.http, RawHttp::connect(shot.http)));
+        let posted = Instant::now();
         let answer = raw.exchange(&request);
         let answer = answer.unwrap_or_else(|e| panic!("a notification to {}: {e}", shot.to));
         told.push(Told {
@@ -109,6 +112,7 @@ fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Told> {
             status: answer.status,
             outcome: answer.outcome().to_owned(),
             id: answer.id().to_owned(),
+            posted,
             elapsed: answer.elapsed,
         });
         if answer.header("connection") != Some("close") {

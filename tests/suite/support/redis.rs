@@ -3,13 +3,14 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Connection;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{DEADLINE, Process, Random, eventually, pause};
+use super::{Authority, DEADLINE, Process, Random, eventually, pause};
 
 /// How often another port is tried when somebody else was faster.
 const TRIES: usize = 20;
@@ -41,9 +42,12 @@ impl Redis {
         Self::on_a_free_port(options, Place::Tcp)
     }
 
-    /// With TLS only, for which `options` name the certificate.
+    /// With TLS only, with a certificate for localhost and 127.0.0.1 of the tests' own authority.
     pub fn with_tls(options: &[&str]) -> Self {
-        Self::on_a_free_port(options, Place::Tls)
+        let tls = tls_options();
+        let tls = tls.iter().map(String::as_str);
+        let options: Vec<&str> = tls.chain(options.iter().copied()).collect();
+        Self::on_a_free_port(&options, Place::Tls)
     }
 
     /// On a unix socket only.
@@ -62,14 +66,15 @@ impl Redis {
 
     /// A sentinel that watches `primary` as mymaster, with two others.
     pub fn sentinel(primary: SocketAddr) -> Self {
-        let (ip, port) = (primary.ip(), primary.port());
-        let dir = TempDir::with_prefix("sentinel-").expect("a folder for a sentinel");
-        let text = format!(
-            "sentinel monitor mymaster {ip} {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
-             sentinel failover-timeout mymaster 5000\n"
-        );
-        std::fs::write(dir.path().join("sentinel.conf"), text).expect("a file");
-        Self::in_dir(dir, vec!["--sentinel".into()], Place::Tcp)
+        Self::in_dir(sentinel_dir(primary), vec!["--sentinel".into()], Place::Tcp)
+    }
+
+    /// The same with TLS only, to both sides.
+    pub fn sentinel_with_tls(primary: SocketAddr) -> Self {
+        let dir = sentinel_dir(primary);
+        let mut options = tls_options();
+        options.push("--sentinel".into());
+        Self::in_dir(dir, options, Place::Tls)
     }
 
     fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> Place) -> Self {
@@ -160,6 +165,20 @@ impl Redis {
         self.process.signal(Signal::CONT);
     }
 
+    fn client_with(&self, login: &str) -> redis::RedisResult<redis::Client> {
+        let url = self.url_with(login);
+        match self.place {
+            Place::Tls(_) => redis::Client::build_with_tls(
+                url,
+                redis::TlsCertificates {
+                    client_tls: None,
+                    root_cert: std::fs::read(Authority::get().file()).ok(),
+                },
+            ),
+            Place::Tcp(_) | Place::Unix(_) => redis::Client::open(url),
+        }
+    }
+
     /// A connection without a password.
     pub fn connection(&self) -> Connection {
         self.connection_with("")
@@ -167,7 +186,7 @@ impl Redis {
 
     /// A connection with a login such as `user:password@`.
     pub fn connection_with(&self, login: &str) -> Connection {
-        let client = redis::Client::open(self.url_with(login)).expect("a URL");
+        let client = self.client_with(login).expect("a URL");
         let connection = client.get_connection_with_timeout(DEADLINE);
         connection.unwrap_or_else(|e| panic!("no connection to the test's own Redis: {e}"))
     }
@@ -185,7 +204,7 @@ impl Redis {
         for word in words {
             command.arg(word);
         }
-        let client = redis::Client::open(self.url())?;
+        let client = self.client_with("")?;
         let mut connection = client.get_connection_with_timeout(DEADLINE)?;
         let value: redis::Value = command.query(&mut connection)?;
         Ok(redis::from_redis_value(value).unwrap_or_default())
@@ -218,6 +237,40 @@ impl Redis {
     pub fn nodes_with(&self, backend: &str) -> u64 {
         self.subscribers(&[format!("payrelay:to:{backend}")])[0]
     }
+}
+
+/// A folder with the file of a sentinel that watches `primary` as mymaster, with two others.
+fn sentinel_dir(primary: SocketAddr) -> TempDir {
+    let (ip, port) = (primary.ip(), primary.port());
+    let dir = TempDir::with_prefix("sentinel-").expect("a folder for a sentinel");
+    let text = format!(
+        "sentinel monitor mymaster {ip} {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
+         sentinel failover-timeout mymaster 5000\n"
+    );
+    std::fs::write(dir.path().join("sentinel.conf"), text).expect("a file");
+    dir
+}
+
+/// What makes a server speak TLS, to other servers too.
+fn tls_options() -> Vec<String> {
+    static DIR: OnceLock<TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = TempDir::with_prefix("redis-tls-").expect("a folder for a certificate");
+        Authority::get().issue(dir.path());
+        dir
+    });
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let ca = Authority::get().file().display().to_string();
+    let options = [
+        ("--tls-cert-file", file("cert.pem")),
+        ("--tls-key-file", file("key.pem")),
+        ("--tls-ca-cert-file", ca),
+        ("--tls-auth-clients", "no".into()),
+        ("--tls-replication", "yes".into()),
+        ("--tls-cluster", "yes".into()),
+    ];
+    let words = options.map(|(name, value)| [name.to_owned(), value]);
+    words.into_iter().flatten().collect()
 }
 
 /// The program. The tests run with another server, such as Valkey, when this variable names it.

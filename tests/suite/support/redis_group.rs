@@ -12,6 +12,9 @@ const FAST: [&str; 4] = [
     "1",
 ];
 
+/// What makes a server: in the clear, or with TLS only.
+type Start = fn(&[&str]) -> Redis;
+
 /// A primary, two replicas and three sentinels.
 pub struct SentinelGroup {
     pub servers: Vec<Redis>,
@@ -20,11 +23,20 @@ pub struct SentinelGroup {
 
 impl SentinelGroup {
     pub fn start() -> Self {
-        let servers: Vec<Redis> = (0..3).map(|_| Redis::with(&FAST)).collect();
+        Self::start_as(Redis::with, Redis::sentinel)
+    }
+
+    /// The same with TLS only, between the servers too.
+    pub fn start_with_tls() -> Self {
+        Self::start_as(Redis::with_tls, Redis::sentinel_with_tls)
+    }
+
+    fn start_as(server: Start, sentinel: fn(SocketAddr) -> Redis) -> Self {
+        let servers: Vec<Redis> = (0..3).map(|_| server(&FAST)).collect();
         for replica in &servers[1..] {
             replica.replicate(&servers[0]);
         }
-        let sentinels: Vec<Redis> = (0..3).map(|_| Redis::sentinel(servers[0].addr())).collect();
+        let sentinels: Vec<Redis> = (0..3).map(|_| sentinel(servers[0].addr())).collect();
         let group = Self { servers, sentinels };
         for sentinel in &group.sentinels {
             eventually("the sentinels know each other and the replicas", || {
@@ -106,6 +118,15 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     pub fn start(primaries: usize, with_replicas: bool) -> Self {
+        Self::start_as(Redis::with, primaries, with_replicas)
+    }
+
+    /// Three primaries with TLS only, between the servers too.
+    pub fn start_with_tls() -> Self {
+        Self::start_as(Redis::with_tls, 3, false)
+    }
+
+    fn start_as(server: Start, primaries: usize, with_replicas: bool) -> Self {
         let mut options = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
         options.extend(FAST);
         let count = if with_replicas {
@@ -113,7 +134,7 @@ impl RedisCluster {
         } else {
             primaries
         };
-        let servers: Vec<Redis> = (0..count).map(|_| Redis::with(&options)).collect();
+        let servers: Vec<Redis> = (0..count).map(|_| server(&options)).collect();
         let first = servers[0].addr();
         for (n, server) in servers.iter().enumerate() {
             if n < primaries {

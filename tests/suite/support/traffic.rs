@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{
-    Barrage, Cluster, DEADLINE, Fleet, Heard, Random, Relay, Setup, Shot, Told, eventually,
+    Barrage, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Random, Relay, Setup, Shot,
+    Told, eventually,
 };
 
 /// The longest that a provider waits for an ACK.
@@ -22,6 +23,18 @@ pub struct Traffic {
     local: Barrage,
     everywhere: Barrage,
     probes: Vec<Told>,
+    watch: HealthWatch,
+    events: Vec<Event>,
+}
+
+/// Something that was done to the servers.
+struct Event {
+    what: String,
+    since: Instant,
+    /// From when on every backend was reached; `None`: no node needed to notice.
+    healed: Option<Duration>,
+    /// The longest that a node may have been red.
+    bound: Duration,
 }
 
 impl Traffic {
@@ -72,6 +85,8 @@ impl Traffic {
         };
         let (local, everywhere) = (guns(true), guns(false));
         let traffic = Self {
+            watch: HealthWatch::begin(&cluster.nodes),
+            events: Vec::new(),
             cluster,
             names,
             fleet,
@@ -118,7 +133,12 @@ impl Traffic {
                 .count();
             self.probes.extend(told);
             if missed == 0 {
-                eprintln!("{what}: every backend is reached by what is posted after {began:?}");
+                self.events.push(Event {
+                    what: what.to_owned(),
+                    since,
+                    healed: Some(began),
+                    bound,
+                });
                 return began;
             }
             assert!(
@@ -128,9 +148,21 @@ impl Traffic {
         }
     }
 
+    /// Waits until payments have flowed for a while: no node may turn red for this.
+    pub fn unnoticed(&mut self, what: &str, since: Instant) {
+        self.flow();
+        self.events.push(Event {
+            what: what.to_owned(),
+            since,
+            healed: None,
+            bound: Duration::ZERO,
+        });
+    }
+
     /// Ends the payments, waits until everything stored is delivered, and balances the books: nothing answered ok is lost,
     /// no backend was called offline, and no answer was late.
     pub fn balance(self) {
+        let red = self.watch.end();
         let (local, everywhere) = (self.local.end(), self.everywhere.end());
         for node in &self.cluster.nodes {
             eventually("everything stored is delivered", || {
@@ -141,42 +173,89 @@ impl Traffic {
         }
         assert_eq!(self.fleet.ended(), 0, "a backend was cut off");
         let heard = self.fleet.land();
-        let mut copies: HashMap<&str, usize> = HashMap::new();
-        for heard in heard.iter().filter(|heard| heard.acked) {
-            *copies.entry(&heard.id).or_default() += 1;
-        }
-        let bodies: HashSet<(&str, &[u8])> = heard.iter().map(key).collect();
-        let (mut outcomes, mut slowest) = (HashMap::<&str, usize>::new(), Duration::ZERO);
-        for told in local.iter().chain(&everywhere).chain(&self.probes) {
-            *outcomes.entry(&told.outcome).or_default() += 1;
-            slowest = slowest.max(told.elapsed);
-            assert_ne!(told.outcome, "offline", "{} is connected", told.to);
-            if told.status < 300 {
-                assert!(
-                    copies.contains_key(told.id.as_str()),
-                    "{} to {} was answered {:?} and is lost",
-                    told.id,
-                    told.to,
-                    told.outcome
-                );
-                let body: &[u8] = &told.body;
-                assert!(
-                    bodies.contains(&(&*told.id, body)),
-                    "{} has another's body",
-                    told.id
-                );
-            }
-        }
         for told in &local {
-            assert_eq!(
-                told.outcome, "delivered",
-                "{} is on the node itself",
-                told.to
+            let outcome = &told.outcome;
+            assert_eq!(outcome, "delivered", "{} is on the node itself", told.to);
+        }
+        let posts: Vec<Told> = [local, everywhere, self.probes].concat();
+        let copies = assert_none_is_lost(&posts, &heard);
+        print_table(&self.events, &red, &posts, &copies);
+        let slowest = posts.iter().map(|told| told.elapsed).max();
+        assert!(slowest < Some(ACK_DEADLINE + SLACK), "{slowest:?}");
+    }
+}
+
+/// Nothing answered ok is lost or has another's body, and no backend was called offline. Gives how often each id was acknowledged.
+fn assert_none_is_lost<'a>(posts: &[Told], heard: &'a [Heard]) -> HashMap<&'a str, usize> {
+    let mut copies: HashMap<&str, usize> = HashMap::new();
+    for heard in heard.iter().filter(|heard| heard.acked) {
+        *copies.entry(&heard.id).or_default() += 1;
+    }
+    let bodies: HashSet<(&str, &[u8])> = heard.iter().map(key).collect();
+    let mut outcomes = HashMap::<&str, usize>::new();
+    for told in posts {
+        *outcomes.entry(&told.outcome).or_default() += 1;
+        assert_ne!(told.outcome, "offline", "{} is connected", told.to);
+        if told.status < 300 {
+            assert!(
+                copies.contains_key(told.id.as_str()),
+                "{} to {} was answered {:?} and is lost",
+                told.id,
+                told.to,
+                told.outcome
+            );
+            let body: &[u8] = &told.body;
+            assert!(
+                bodies.contains(&(&*told.id, body)),
+                "{} has another's body",
+                told.id
             );
         }
-        let twice = copies.values().filter(|copies| **copies > 1).count();
-        eprintln!("{outcomes:?}; {twice} delivered more than once; slowest answer {slowest:?}");
-        assert!(slowest < ACK_DEADLINE + SLACK, "{slowest:?}");
+    }
+    eprintln!("{outcomes:?}");
+    copies
+}
+
+/// The table of doc/cluster.md: for each event the longest time that a node was red, what was delivered more than once, and the
+/// slowest answer, of what was posted until the next event.
+fn print_table(
+    events: &[Event],
+    red: &[Vec<Interval>],
+    posts: &[Told],
+    copies: &HashMap<&str, usize>,
+) {
+    eprintln!(
+        "| event | every backend is reached after | longest red | more than once | slowest answer |"
+    );
+    for (n, event) in events.iter().enumerate() {
+        let until = events.get(n + 1).map(|next| next.since);
+        let until = until.unwrap_or_else(Instant::now);
+        let within = |at: Instant| event.since <= at && at < until;
+        let part = |&(from, to): &Interval| {
+            let (from, to) = (from.max(event.since), to.min(until));
+            to.saturating_duration_since(from)
+        };
+        let of_node = |red: &Vec<Interval>| red.iter().map(part).sum::<Duration>();
+        let longest = red.iter().map(of_node).max().unwrap_or_default();
+        let posts: Vec<&Told> = posts.iter().filter(|told| within(told.posted)).collect();
+        let twice = |told: &&&Told| copies.get(&*told.id).is_some_and(|copies| *copies > 1);
+        let slowest = posts.iter().map(|told| told.elapsed).max();
+        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+        eprintln!(
+            "| {} | {} | {} | {} of {} | {} |",
+            event.what,
+            event.healed.map_or("–".into(), seconds),
+            seconds(longest),
+            posts.iter().filter(twice).count(),
+            posts.len(),
+            seconds(slowest.unwrap_or_default())
+        );
+        assert!(
+            longest <= event.bound,
+            "{}: red for {longest:?}, and the bound is {:?}",
+            event.what,
+            event.bound
+        );
     }
 }
 
