@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tempfile::TempDir;
 
 use crate::readme::{blocks, page};
-use crate::support::{Redis, RedisCluster, Relay, SentinelGroup, Setup, run};
+use crate::support::{Redis, RedisCluster, Relay, SentinelGroup, Setup, eventually, run};
 
 const PASSWORD: &str = "a-password-nobody-may-read";
 
@@ -171,4 +171,26 @@ fn the_documented_rights_are_enough_for_a_cluster_and_check_says_what_is_wrong()
     );
     let url = format!("[redis]\nurl = \"{}\"\n", cluster.servers[0].url());
     assert!(check(&url).contains("is a node of a cluster"));
+}
+
+#[test]
+fn a_server_without_sharded_channels_is_no_cluster_and_that_is_said() {
+    // Redis 6.2 has none. A later one without these commands is the same to a node.
+    let mut options = vec!["--cluster-enabled", "yes"];
+    if !Redis::is_older_than_7() {
+        options.extend(["--rename-command", "SPUBLISH", ""]);
+        options.extend(["--rename-command", "SSUBSCRIBE", ""]);
+    }
+    let server = Redis::with(&options);
+    let slots: Vec<String> = (0..16_384).map(|slot: u32| slot.to_string()).collect();
+    server.command(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
+    eventually("the cluster is in order", || {
+        server.command("CLUSTER INFO").contains("cluster_state:ok")
+    });
+    let toml = format!("[redis]\ncluster = [\"{}\"]\n", server.addr());
+    let needs = "needs Redis 7 or later, or Valkey";
+    assert!(check(&toml).contains(needs), "{}", check(&toml));
+    let node = Setup::with(&format!("node = \"alone\"\n{toml}")).start();
+    let said = node.wait_red();
+    assert!(said.contains(needs), "{said}");
 }

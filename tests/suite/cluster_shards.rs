@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Random, RedisCluster, Traffic, eventually, heavy};
+use crate::support::{Random, RedisCluster, Relay, Traffic, eventually, heavy};
 
 /// Within which all is well again once the servers are.
 const HEALED: Duration = Duration::from_secs(4);
@@ -105,6 +105,46 @@ fn random_events_for_a_while() {
 fn soak_a_minute_of_random_events() {
     let _alone = heavy();
     random_events(Duration::from_secs(60));
+}
+
+/// Backends of a large installation; at two descriptors for a session, three nodes hold them within a limit of 20,000.
+const MANY: usize = 10_000;
+
+#[test]
+#[ignore = "soak: ten thousand backends on a cluster, for tests/run --soak"]
+fn soak_ten_thousand_backends_on_a_cluster() {
+    let _alone = heavy();
+    let mut random = Random::new();
+    let mut redis = RedisCluster::start(3, true);
+    let began = Instant::now();
+    let mut traffic = Traffic::begin(&redis.toml(), 3, MANY, &mut random);
+    eprintln!("{MANY} backends are there after {:?}", began.elapsed());
+    let standing = |node: &Relay| node.metric("payrelay_bus_subscriptions_standing");
+    let standing: f64 = traffic.cluster.nodes.iter().map(standing).sum();
+    // Of each node its own channel in every bucket, and that of all nodes.
+    assert_eq!(standing, (MANY + 3 * 257) as f64);
+    // Each of them gets payments; every thirtieth is asked for through each node after each event.
+    traffic.names = traffic.names.iter().step_by(30).cloned().collect();
+
+    let began = Instant::now();
+    redis.servers[3].command("CLUSTER FAILOVER");
+    eventually("it is the primary", || redis.primaries().contains(&3));
+    traffic.healed("CLUSTER FAILOVER", began, HEALED);
+    redis.wait_whole();
+
+    let slots = redis.slots(1);
+    let began = Instant::now();
+    for slot in slots[0].0..slots[0].0 + 24 {
+        redis.move_slot(slot, 1, 2);
+    }
+    traffic.healed("24 slots moved", began, began.elapsed() + HEALED);
+
+    let began = Instant::now();
+    redis.servers[1].kill();
+    traffic.healed("kill -9", began, NODE_TIMEOUT + Duration::from_secs(6));
+    redis.servers[1].restart();
+    redis.wait_whole();
+    traffic.balance();
 }
 
 /// Events from a seed, one after another, and in the end the books balance.

@@ -105,7 +105,11 @@ fn what_is_added_by_its_steps_builds_and_passes_the_checks_of_relay_toml() {
     let added = blocks(&page)
         .into_iter()
         .filter(|block| insert(&copy, &block.text));
-    assert_eq!(added.count(), 5, "two for a key, one for a verb, two for a provider");
+    assert_eq!(
+        added.count(),
+        5,
+        "two for a key, one for a verb, two for a provider"
+    );
     // The dependencies are those that this test was built with.
     let target = Path::new(env!("CARGO_BIN_EXE_payrelay"));
     let target = target.ancestors().nth(2).expect("the target folder");

@@ -1,7 +1,7 @@
 //! What `payrelay check` can see of a Redis setup that would not work, or not well: it connects, and tries every command that the
 //! relay uses, on names that nobody subscribes to.
 
-use redis::{RedisError, Value};
+use redis::Value;
 
 use super::connection::Connection;
 use super::guard::Guard;
@@ -179,18 +179,9 @@ fn try_commands(
     for command in commands {
         if let Err(error) = link::ask(connection, &command) {
             let verb = String::from_utf8_lossy(command[0]);
-            match is_unknown(&error) && names.is_sharded() {
-                true => found.push(format!(
-                    "{name}: a cluster needs Redis 7 or Valkey: {verb} is unknown there"
-                )),
-                false => found.push(format!("{name}: {verb}: {}", LinkError::from(error))),
-            }
+            found.push(format!("{name}: {verb}: {}", LinkError::from(error)));
         }
     }
-}
-
-fn is_unknown(error: &RedisError) -> bool {
-    error.to_string().contains("unknown command")
 }
 
 /// Keys that are evicted cost duplicates. Seen only by a user who may ask.

@@ -225,8 +225,20 @@ fn words(error: &RedisError) -> String {
             "the user in [redis] lacks a right (doc/cluster.md lists them; all channels and keys below redis.prefix are among \
              them): {error}"
         ),
+        _ if is_too_old(error) => format!(
+            "this server is too old for redis.cluster, which needs Redis 7 or later, or Valkey (sharded channels): {error}"
+        ),
         _ => error.to_string(),
     }
+}
+
+/// Whether Redis does not know the commands of sharded channels.
+fn is_too_old(error: &RedisError) -> bool {
+    let text = error.to_string();
+    text.contains("unknown command")
+        && ["SPUBLISH", "SSUBSCRIBE"]
+            .iter()
+            .any(|verb| text.contains(verb))
 }
 
 /// Sends one command and reads its reply.

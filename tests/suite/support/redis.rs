@@ -105,6 +105,19 @@ impl Redis {
         panic!("Redis found no port");
     }
 
+    /// Whether the program of these tests has no sharded channels.
+    pub fn is_older_than_7() -> bool {
+        let said = Command::new(program()).arg("--version").output();
+        let said = said.expect("redis-server is on this machine; tests/run installs it");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let version = said
+            .split_once("v=")
+            .and_then(|(_, rest)| rest.split('.').next());
+        version
+            .and_then(|major| major.parse().ok())
+            .is_some_and(|major: u32| major < 7)
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         match self.place {
