@@ -31,6 +31,7 @@
 //! | [`logging`] | where log lines go: a bounded queue and a thread that writes |
 //! | [`log_once`] | repeated log lines: one now and then, with a count |
 //! | [`listener`] | the accept loop of every listener |
+//! | [`lock`] | the locks that every notification takes |
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`systemd`] | sockets from the service manager, and what it is told |
@@ -68,6 +69,7 @@ pub mod fds;
 pub mod heartbeat;
 pub mod http;
 pub mod listener;
+pub mod lock;
 pub mod log_once;
 pub mod logging;
 pub mod metrics;

@@ -19,8 +19,9 @@ use signal_hook::flag;
 /// Where glibc looks for its settings.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 
-/// No caches, and no name spaces but the program's.
-const SETTINGS: &str = "glibc.malloc.tcache_count=0:glibc.rtld.nns=1";
+/// No caches; no list of small free pieces (`mxfast`), which without caches is gone through whenever 1 KiB or more is allocated,
+/// so for every notification's body; no name spaces but the program's.
+const SETTINGS: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.rtld.nns=1";
 
 /// Holds the process's id once it has started again. A program with capabilities of its own is not shown the tunables,
 /// and would start again for ever.

@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use parking_lot::{Condvar, Mutex};
 
 use super::conclusion::Conclusion;
 use super::dedupe::{Dedupe, Joined};
@@ -18,6 +17,7 @@ use super::table::{Table, Wait};
 use crate::bus::{DedupeStore, EventLease};
 use crate::envelope::Receipts;
 use crate::heartbeat::Pulse;
+use crate::lock::{Condvar, Mutex};
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
 use crate::outbox::{HeldReceipt, Outbox, Undelivered};
@@ -382,8 +382,9 @@ impl Waits {
     pub fn wait_empty(&self, deadline: Instant) -> bool {
         let mut table = self.table.lock();
         while !table.is_empty() {
-            let late = self.emptied.wait_until(&mut table, deadline);
-            if late.timed_out() {
+            let (again, is_late) = self.emptied.wait_until(table, deadline);
+            table = again;
+            if is_late {
                 break;
             }
         }

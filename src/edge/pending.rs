@@ -7,9 +7,8 @@
 use std::net::Shutdown;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::channel::{Channel, Sent};
+use crate::lock::{Condvar, Mutex};
 
 /// Whether a connection goes on after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +90,9 @@ impl PendingAnswer {
             match &mut *state {
                 State::Due { reading } => {
                     *reading = false;
-                    if self.changed.wait_until(&mut state, deadline).timed_out()
-                        && matches!(*state, State::Due { .. })
-                    {
+                    let (again, is_late) = self.changed.wait_until(state, deadline);
+                    state = again;
+                    if is_late && matches!(*state, State::Due { .. }) {
                         *state = State::Closed;
                         return Answered::Expired;
                     }

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::head;
 use super::request::{PROOF_HEADER, PendingRequest, PendingRequests};
 use crate::edge::Request;
 use crate::fds::{FdBudget, FdPermit};
+use crate::lock::Mutex;
 
 /// The link's end here, tiny_http's two (it duplicates its own) and its listener, and a link that is being replaced.
 pub const LINK_FDS: usize = 8;

@@ -5,9 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::edge::Responder;
+use crate::lock::Mutex;
 
 /// The header with the number of the request. No peer can send it: every incoming `x-payrelay-*` header is dropped.
 pub const NUMBER_HEADER: &str = "x-payrelay-request";

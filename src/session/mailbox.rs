@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::{Mutex, MutexGuard};
 
 use super::outgoing::Outgoing;
 use super::waker::Waker;
 use crate::envelope::Envelope;
+use crate::lock::{Mutex, MutexGuard};
 
 /// A bit of [`Mailbox::waiting`]: no envelope is accepted any more. One number tells senders both, so they need no lock.
 const SHUT: usize = 1 << (usize::BITS - 1);
