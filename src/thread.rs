@@ -1,6 +1,6 @@
 //! Named threads, joined on drop.
 //!
-//! Two shapes: [`JoinOnDrop`] for a thread that lives as long as its owner, and [`Crew`] for threads that come and go,
+//! Two shapes: [`JoinOnDrop`] for a thread that lives as long as its owner, and [`ThreadGroup`] for threads that come and go,
 //! one per connection. Nothing in the house is detached.
 
 use std::collections::HashMap;
@@ -84,9 +84,9 @@ fn join(handle: JoinHandle<()>) {
     let _ = handle.join();
 }
 
-/// Threads that come and go. A member that ends is joined soon after by the crew's reaper, so that its stack goes back.
+/// Threads that come and go. A member that ends is joined soon after by the group's reaper, so that its stack goes back.
 #[derive(Debug)]
-pub struct Crew {
+pub struct ThreadGroup {
     // Dropped first: the members' clones of it are gone by then, so the reaper's inbox closes...
     finished: Sender<u64>,
     members: Arc<Members>,
@@ -97,19 +97,19 @@ pub struct Crew {
 #[derive(Debug, Default)]
 struct Members {
     next: AtomicU64,
-    roll: Mutex<Roll>,
+    running: Mutex<Running>,
     emptied: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Roll {
+struct Running {
     handles: HashMap<u64, JoinHandle<()>>,
-    /// Spawned and not yet joined.
-    at_work: usize,
+    /// How many were spawned and not joined yet.
+    unjoined: usize,
 }
 
-impl Crew {
-    /// An empty crew, whose reaper is called `name`.
+impl ThreadGroup {
+    /// An empty group, whose reaper is called `name`.
     ///
     /// # Errors
     /// The system has no room for another thread.
@@ -141,7 +141,7 @@ impl Crew {
             finished: self.finished.clone(),
         };
         // Held over the spawn, so that the reaper cannot look for a handle that is not there yet.
-        let mut roll = self.members.roll.lock();
+        let mut running = self.members.running.lock();
         let handle = Builder::new()
             .name(name)
             .stack_size(stack_bytes)
@@ -149,43 +149,43 @@ impl Crew {
                 let _leaving = leaving; // dropped last, and on a panic too
                 work();
             })?;
-        roll.handles.insert(number, handle);
-        roll.at_work += 1;
+        running.handles.insert(number, handle);
+        running.unjoined += 1;
         Ok(())
     }
 
-    /// How many members are at work.
+    /// How many members have not been joined.
     pub fn len(&self) -> usize {
-        self.members.roll.lock().at_work
+        self.members.running.lock().unjoined
     }
 
-    /// Whether nobody is at work.
+    /// Whether all members have been joined.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Waits until the last member has left, however long that takes: tell them to go first.
     pub fn join_all(&self) {
-        let mut roll = self.members.roll.lock();
-        while roll.at_work > 0 {
-            self.members.emptied.wait(&mut roll);
+        let mut running = self.members.running.lock();
+        while running.unjoined > 0 {
+            self.members.emptied.wait(&mut running);
         }
     }
 
     /// Waits until the last member has left, or `deadline` has come; says whether they all left.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
-        let mut roll = self.members.roll.lock();
-        while roll.at_work > 0 {
+        let mut running = self.members.running.lock();
+        while running.unjoined > 0 {
             if self
                 .members
                 .emptied
-                .wait_until(&mut roll, deadline)
+                .wait_until(&mut running, deadline)
                 .timed_out()
             {
                 break;
             }
         }
-        roll.at_work == 0
+        running.unjoined == 0
     }
 }
 
@@ -196,20 +196,20 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        // Fails only when the crew itself is gone.
+        // Fails only when the group itself is gone.
         let _ = self.finished.send(self.number);
     }
 }
 
 fn reap(inbox: &Receiver<u64>, members: &Members) {
     for number in inbox {
-        let Some(handle) = members.roll.lock().handles.remove(&number) else {
+        let Some(handle) = members.running.lock().handles.remove(&number) else {
             continue; // its spawn failed: it never was a member
         };
         join(handle);
-        let mut roll = members.roll.lock();
-        roll.at_work -= 1;
-        if roll.at_work == 0 {
+        let mut running = members.running.lock();
+        running.unjoined -= 1;
+        if running.unjoined == 0 {
             members.emptied.notify_all();
         }
     }

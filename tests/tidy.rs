@@ -54,7 +54,7 @@ const MAY_PANIC: &[(&str, &str)] = &[(
 const MAY_BE_UNBOUNDED: &[(&str, &str)] = &[
     (
         "src/thread.rs",
-        "each member of a crew sends once, so the crew's own cap bounds it",
+        "each member of a group sends once, so the group's own limit bounds it",
     ),
     (
         "src/session/mailbox.rs",

@@ -18,7 +18,7 @@ use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::listener::Listener;
 use crate::log_once::LogOnce;
-use crate::thread::Crew;
+use crate::thread::ThreadGroup;
 use crate::tls::Identity;
 
 /// What a listener takes from the budget for itself: its socket, what wakes its accept thread, and the connection that it is about to
@@ -51,7 +51,7 @@ impl From<TcpListener> for Entrance {
 pub struct HttpListener {
     accept: Listener,
     context: Arc<EdgeContext>,
-    threads: Arc<Crew>,
+    threads: Arc<ThreadGroup>,
     // Given back after the listener is closed.
     _fds: FdPermit,
 }
@@ -88,7 +88,7 @@ impl HttpListener {
             tls,
             peers,
         } = entrance.into();
-        let threads = Arc::new(Crew::start(&format!("{name}-reaper"))?);
+        let threads = Arc::new(ThreadGroup::start(&format!("{name}-reaper"))?);
         let context = Arc::new(EdgeContext {
             limits,
             handler,
@@ -167,7 +167,7 @@ impl Drop for HttpListener {
 /// The work of the accept thread.
 struct Admitter {
     context: Arc<EdgeContext>,
-    threads: Arc<Crew>,
+    threads: Arc<ThreadGroup>,
     fds: FdBudget,
     /// Connections are refused for want of room.
     full: LogOnce,

@@ -18,7 +18,7 @@ use super::outgoing::Outgoing;
 use super::state::Session;
 use crate::fds::{FdBudget, FdPermit};
 use crate::listener::Listener;
-use crate::thread::Crew;
+use crate::thread::ThreadGroup;
 use crate::tls::{Alert, Identity, Records};
 use crate::wire;
 
@@ -63,7 +63,7 @@ impl BackendListener {
         let sessions = Arc::new(Sessions {
             context,
             fds,
-            threads: Crew::start("session-reaper")?,
+            threads: ThreadGroup::start("session-reaper")?,
             accepted: AtomicU64::new(0),
             mailboxes: Mutex::default(),
         });
@@ -132,7 +132,7 @@ impl Drop for BackendListener {
 struct Sessions {
     context: Arc<SessionContext>,
     fds: FdBudget,
-    threads: Crew,
+    threads: ThreadGroup,
     /// How many connections were accepted: each one's number, in the order of accept.
     accepted: AtomicU64,
     /// Of all sessions, with those that have not said HELLO, by their numbers.

@@ -3,7 +3,7 @@
 
 use std::net::TcpStream;
 
-use crate::support::{Cluster, RawHttp, Redis, Relay, Steady, eventually, post_request};
+use crate::support::{Cluster, RawHttp, Redis, Relay, Steady, eventually, heavy, post_request};
 
 #[test]
 fn with_redis_every_kind_of_thread_does_its_part() {
@@ -165,14 +165,15 @@ fn costly_requests_are_their_senders_own_business_in_the_pool_too() {
 }
 
 #[test]
-fn half_sent_and_malformed_heads_by_the_hundred_hold_up_nobody() {
-    const MOST: usize = 1000;
+fn half_sent_and_malformed_heads_by_the_thousand_hold_up_nobody() {
+    const MOST: usize = 5000;
+    let _alone = heavy();
     let relay = Relay::with(&format!(
-        "[http]\nmax_connections = {MOST}\nrequest_deadline = \"2s\"\n"
+        "[http]\nmax_connections = {MOST}\nrequest_deadline = \"5s\"\n"
     ));
     let steady = Steady::start(&relay);
     // They all expire in the same second, and each is told so.
-    let mut half: Vec<RawHttp> = (0..MOST - 100)
+    let mut half: Vec<RawHttp> = (0..MOST - 200)
         .map(|_| {
             let mut http = relay.http();
             http.send(b"POST /notify/till-7 HTTP/1.1\r\nHost: x\r\n");
@@ -186,11 +187,17 @@ fn half_sent_and_malformed_heads_by_the_hundred_hold_up_nobody() {
         assert_eq!(http.must_answer().told(), (408, "timeout"));
     }
     steady.still_served();
-    for _ in 0..2000 {
-        let mut http = relay.http();
-        http.send(b"POST /notify/till-7 HTTP/1.1\r\nHost: x\nX: y\r\n\r\n");
-        assert_eq!(http.must_answer().told(), (400, "bad-request"));
-    }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    let mut http = relay.http();
+                    http.send(b"POST /notify/till-7 HTTP/1.1\r\nHost: x\nX: y\r\n\r\n");
+                    assert_eq!(http.must_answer().told(), (400, "bad-request"));
+                }
+            });
+        }
+    });
     steady.still_served();
     drop(half);
     eventually("the threads have ended", || {
