@@ -217,7 +217,7 @@ fn silent_backends_leave_room_for_the_others() {
 
 #[test]
 fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
-    let house = House::open(PATIENCE, 10);
+    let house = House::open(Duration::from_secs(3600), 10);
     let _lasting = house.deliver("silent");
     let _envelope = house.envelope();
     for _ in 0..1000 {
