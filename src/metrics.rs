@@ -35,7 +35,7 @@ use self::labels::{
     RouteReasonLabels, VersionLabels,
 };
 use self::outbox::Outbox;
-pub use self::outbox::OutboxReadings;
+pub use self::outbox::{OutboxReadings, SharedReadings};
 pub use self::process::resident_bytes;
 pub use self::refusals::Refusal;
 use self::refusals::Refusals;

@@ -34,7 +34,7 @@ use crate::http::{HandOver, LINK_FDS, Pool, RequestHandler, Routes};
 use crate::logging::lost_lines;
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
-use crate::outbox::{self, Inbox, Outbox, OutboxThreads};
+use crate::outbox::{self, Inbox, Outbox, OutboxThreads, SharedLink};
 use crate::peers::Failures;
 use crate::session::token::Access;
 use crate::session::{BackendListener, Registry, SessionContext};
@@ -125,13 +125,14 @@ impl Relay {
         let hub = Arc::new(Hub::default());
         let inbox = Arc::new(Inbox::default());
         let arrivals = Arc::clone(&inbox) as Arc<dyn Arrivals>;
-        let bus = start_bus(&config, &instance, &registry, &hub, arrivals, &metrics)?;
+        let (bus, store_link) = start_bus(&config, &instance, &registry, &hub, arrivals, &metrics)?;
         let dispatcher = Dispatcher::new(Arc::clone(&registry), Arc::clone(&bus) as _);
         let events = Events::new(hub, Arc::clone(&bus), config.http.max_body);
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
-        let (outbox, works) = match open_outbox(&config, inbox, &dispatcher, &metrics, random)? {
+        let opened = open_outbox(&config, inbox, &dispatcher, &metrics, random, store_link)?;
+        let (outbox, works) = match opened {
             Some((outbox, works)) => (Some(outbox), Some(works)),
             None => (None, None),
         };
@@ -374,13 +375,13 @@ fn start_bus(
     hub: &Arc<Hub>,
     arrivals: Arc<dyn Arrivals>,
     metrics: &Metrics,
-) -> Result<Arc<dyn Bus>, StartError> {
+) -> Result<(Arc<dyn Bus>, Option<SharedLink>), StartError> {
     let sessions = Arc::clone(registry) as Arc<dyn Sessions>;
     let hub = Arc::clone(hub);
     let Some(redis) = &config.redis else {
         metrics.bus().up(true);
         let bus = MemoryBus::new(instance.to_owned(), sessions, hub, arrivals);
-        return Ok(Arc::new(bus));
+        return Ok((Arc::new(bus), None));
     };
     let bus = RedisBus::start(
         redis,
@@ -394,7 +395,12 @@ fn start_bus(
         arrivals,
         metrics.bus(),
     );
-    Ok(Arc::new(bus.map_err(StartError::Bus)?))
+    let bus = bus.map_err(StartError::Bus)?;
+    let shared = SharedLink {
+        link: bus.store_link(),
+        node: config.node.clone(),
+    };
+    Ok((Arc::new(bus), Some(shared)))
 }
 
 fn peers(config: &Config) -> Peers {
@@ -424,6 +430,7 @@ fn open_outbox(
     dispatcher: &Dispatcher,
     metrics: &Arc<Metrics>,
     random: u64,
+    shared: Option<SharedLink>,
 ) -> Result<Option<(Arc<Outbox>, OutboxThreads)>, StartError> {
     match config.delivery.undelivered {
         Undelivered::Store => {}
@@ -439,6 +446,7 @@ fn open_outbox(
         dispatcher: dispatcher.clone(),
         metrics: Arc::clone(metrics),
         random,
+        shared,
     };
     Outbox::open(setting).map(Some).map_err(StartError::Outbox)
 }

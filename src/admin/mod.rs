@@ -307,7 +307,9 @@ impl Admin {
         let reasons = (self.not_ready)();
         let warnings = heartbeat::ailments().into_iter();
         let warnings = warnings.filter_map(|ailment| (!ailment.is_vital).then_some(ailment.words));
-        let warnings = warnings.collect();
+        let outbox = self.sources.outbox.as_ref();
+        let shared = outbox.and_then(|outbox| outbox.shared_warning());
+        let warnings = warnings.chain(shared).collect();
         let ready = reasons.is_empty();
         let readiness = Readiness {
             ready,

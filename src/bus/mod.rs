@@ -25,7 +25,10 @@ pub use self::frames::msg_line;
 pub use self::hub::{Event, Hub, Listener, ListenerId, News, Payload};
 pub use self::memory::MemoryBus;
 pub use self::presence::{NodePresence, OnPresence, Presence, Present};
-pub use self::redis::{AckTimes, RedisBus, StartError, check as check_redis};
+pub use self::redis::{
+    AckTimes, RedisBus, StartError, StoreConnection, StoreError, StoreLink, check as check_redis,
+    store_command,
+};
 pub use self::types::{
     DATA_BYTES_MAX, Data, EventLease, LateReceipt, OnLease, Reach, Ready, Stamp, Told, Topic,
     Unreachable,

@@ -1,6 +1,7 @@
 //! `payrelay check`: is this configuration one the relay would run with?
 
 use payrelay::bus::check_redis;
+use payrelay::config::Shared;
 use payrelay::notification::unix_ms;
 use payrelay::relay::Certificates;
 
@@ -38,7 +39,9 @@ pub fn run(config: &ConfigFile) -> Result<(), Failure> {
     for warning in certificates.warnings(unix_seconds()) {
         print(format_args!("warning: {file}: {warning}\n"))?;
     }
-    for warning in loaded.redis.iter().flat_map(check_redis) {
+    let shared = loaded.outbox.shared != Shared::Off;
+    let redis = loaded.redis.iter();
+    for warning in redis.flat_map(|redis| check_redis(redis, shared)) {
         print(format_args!("warning: redis: {warning}\n"))?;
     }
     Ok(())

@@ -119,7 +119,7 @@ fn read(mut root: Section<'_>) -> Config {
     let http = http::http(root.section("http"), has_redis);
     let tcp = tcp::tcp(root.section("tcp"));
     let delivery = sections::delivery(root.section("delivery"));
-    let outbox = sections::outbox(root.section("outbox"));
+    let outbox = sections::outbox(root.section("outbox"), has_redis);
     let redis = redis::redis(&mut root);
     let admin = admin::admin(root.section("admin"));
     let log = sections::log(root.section("log"));

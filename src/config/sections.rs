@@ -75,12 +75,39 @@ section! {
         max_bytes: u64 = 4 * GIB, size(MIB..=1024 * GIB), restart;
         /// The most bytes its write-ahead log may take while a reader keeps it from being moved into the database.
         max_log_bytes: u64 = 256 * MIB, size(32 * MIB..=64 * GIB), restart;
+        /// Whether it is mirrored in Redis.
+        shared: Shared = Shared::Off, one_of(SHARED), restart;
+        /// A node of which nothing was heard for so long is gone, and the other nodes take over what it had.
+        inherit_after: Duration = Duration::from_millis(MINUTE), duration(2 * SECOND..=DAY), restart;
     }
 }
 
+/// Whether what is stored is mirrored in Redis too, so that it outlives the node's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// It lies on the node's own disk alone.
+    Off,
+    /// In Redis too; while Redis is away, on the disk alone.
+    Prefer,
+    /// In Redis too; while Redis is away, nothing is stored.
+    Require,
+}
+
+const SHARED: &[(&str, Shared)] = &[
+    ("off", Shared::Off),
+    ("prefer", Shared::Prefer),
+    ("require", Shared::Require),
+];
+
 /// Reads `[outbox]`.
-pub fn outbox(mut s: Section<'_>) -> Outbox {
+pub fn outbox(mut s: Section<'_>, has_redis: bool) -> Outbox {
     let outbox = Outbox::read(&mut s);
+    let is_shared = outbox.shared != Shared::Off;
+    if let (true, false, Some(field)) = (is_shared, has_redis, s.field("shared")) {
+        field.refuse(
+            "the outbox is shared through Redis, and there is no [redis]; add it, or leave shared out",
+        );
+    }
     let field = s.field("retry_max").or(s.field("retry_first"));
     if let (true, Some(field)) = (outbox.retry_first > outbox.retry_max, field) {
         field.refuse(

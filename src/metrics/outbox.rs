@@ -33,6 +33,21 @@ pub struct OutboxReadings {
     pub disk_free_bytes: u64,
     /// How long SQLite's write-ahead log is.
     pub log_bytes: u64,
+    /// `None`: it is not shared.
+    pub shared: Option<SharedReadings>,
+}
+
+/// How the mirror in Redis is just now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedReadings {
+    /// Notifications of this node that are in Redis, as far as is known.
+    pub mirrored: u64,
+    /// Notifications of this node that should be in Redis and are not, as far as is known.
+    pub behind: u64,
+    /// Notifications that were taken over from nodes that are gone, since the start.
+    pub inherited: u64,
+    /// Why nothing is mirrored, if so.
+    pub trouble: Option<String>,
 }
 
 pub(super) struct Outbox {
@@ -41,6 +56,9 @@ pub(super) struct Outbox {
     oldest: Gauge,
     disk_free: Gauge,
     log: Gauge,
+    mirrored: Gauge,
+    behind: Gauge,
+    inherited: Gauge,
     commits: Histogram,
     refusals: Family<ReasonLabels, Counter>,
     deaths: Family<ReasonLabels, Counter>,
@@ -55,12 +73,15 @@ impl Outbox {
             oldest: Gauge::default(),
             disk_free: Gauge::default(),
             log: Gauge::default(),
+            mirrored: Gauge::default(),
+            behind: Gauge::default(),
+            inherited: Gauge::default(),
             commits: Histogram::new(COMMIT_SECONDS),
             refusals: Family::default(),
             deaths: Family::default(),
             deliveries: Family::default(),
         };
-        for reason in ["full", "no-space", "disk", "file", "log", "busy"] {
+        for reason in ["full", "no-space", "disk", "file", "log", "shared", "busy"] {
             let _ = all.refusals.get_or_create(&ReasonLabels { reason });
         }
         for reason in ["given-up", "expired"] {
@@ -90,6 +111,21 @@ impl Outbox {
             "payrelay_outbox_log_bytes",
             "Length of the write-ahead log of the outbox; at outbox.max_log_bytes nothing is stored",
             all.log.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_mirrored",
+            "Notifications of this node that are in Redis too (outbox.shared), as far as is known",
+            all.mirrored.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_behind",
+            "Notifications of this node that should be in Redis too (outbox.shared) and are not yet",
+            all.behind.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_inherited",
+            "Notifications that this node has taken over from nodes that are gone (outbox.shared), since its start",
+            all.inherited.clone(),
         );
         registry.register(
             "payrelay_outbox_commit_seconds",
@@ -149,6 +185,10 @@ impl Outbox {
         self.oldest.set(value(readings.oldest.as_secs()));
         self.disk_free.set(value(readings.disk_free_bytes));
         self.log.set(value(readings.log_bytes));
+        let shared = readings.shared.clone().unwrap_or_default();
+        self.mirrored.set(value(shared.mirrored));
+        self.behind.set(value(shared.behind));
+        self.inherited.set(value(shared.inherited));
         // A backend that has nothing left drops out of the list.
         self.messages.clear();
         let set = |backend: &str, state, count| {

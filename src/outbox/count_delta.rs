@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::clock::Moment;
 use super::rows::State;
+use crate::notification::NotificationId;
 
 /// What the changes of a transaction come to.
 #[derive(Debug, Default)]
@@ -14,13 +15,25 @@ pub struct CountDelta {
     backends: HashMap<String, (i64, i64)>,
     /// Pending, done and dead, more or less.
     states: [i64; 3],
+    /// What has another state now; `None`: it is not there any more.
+    changed: Vec<(NotificationId, Option<State>)>,
 }
 
 impl CountDelta {
     /// A row of `backend` has another state; `None`: it is not there.
-    pub fn moved(&mut self, backend: &str, from: Option<State>, to: Option<State>) {
+    pub fn moved(
+        &mut self,
+        id: NotificationId,
+        backend: &str,
+        from: Option<State>,
+        to: Option<State>,
+    ) {
         if from == to {
             return;
+        }
+        // What was done is done wherever it was.
+        if (from, to) != (Some(State::Done), None) {
+            self.changed.push((id, to));
         }
         let delta = match self.backends.get_mut(backend) {
             Some(delta) => delta,
@@ -42,6 +55,11 @@ impl CountDelta {
     /// How much more, or less, there is in `state`.
     pub fn of(&self, state: State) -> i64 {
         self.states[state as usize]
+    }
+
+    /// What has another state now, in the order in which it was changed; `None`: it is not there any more.
+    pub fn changed(&self) -> &[(NotificationId, Option<State>)] {
+        &self.changed
     }
 
     /// Adds it to the counts in the database.

@@ -164,6 +164,8 @@ pub enum NotStored {
     File,
     /// The log is as long as `outbox.max_log_bytes` lets it become.
     Log,
+    /// Redis did not take it, and `outbox.shared = "require"`.
+    Shared,
     /// More waits to be written than may.
     Busy,
 }
@@ -177,6 +179,7 @@ impl NotStored {
             Self::Disk => "disk",
             Self::File => "file",
             Self::Log => "log",
+            Self::Shared => "shared",
             Self::Busy => "busy",
         }
     }

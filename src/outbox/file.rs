@@ -22,7 +22,11 @@ const APPLICATION_ID: i64 = 0x7061_7972;
 
 /// The schema, step by step: the file's version is how many of these it has seen. Never change one that was released;
 /// add another.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+];
 
 /// SQLite's way to the files that lets no other process in and keeps the index of the log in memory. So no other program's
 /// reader keeps the log from being cut back, no other program writes, and there is no -shm file whose loss would matter: when

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use rusqlite::Transaction;
 
+use super::by_id;
 use super::count_delta::CountDelta;
 use super::error::NotStored;
 use super::ops::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, StatusUpdate, Store, What};
 use super::rows::{self, Change, State};
 use super::stats::Stats;
 use super::transfer::{Exported, Parsed};
-use crate::notification::{BackendId, unix_ms};
+use crate::notification::{BackendId, NotificationId, unix_ms};
 
 /// What a row takes on disk beside its payload, in bytes; measured with short names, rounded up.
 const ROW_BYTES: u64 = 1024;
@@ -71,6 +72,9 @@ impl Outcome {
                 Op::Store(store) => self.stored.push((store, Err(NotStored::Disk))),
                 Op::Update(update) => self.settled.push(update),
                 Op::Order(_, to) | Op::Import(_, to) => self.ordered.push((to, Ordered::default())),
+                // What was not removed is delivered once more.
+                Op::Remove(_) => {}
+                Op::Mirror(_) => {} // they are done apart
                 Op::Stop => self.stop = true,
             }
         }
@@ -171,13 +175,13 @@ impl Outcome {
         now: i64,
         limits: Limits,
     ) -> rusqlite::Result<()> {
-        let Some((from, backend)) = rows::standing(tx, update.seq)? else {
+        let Some(standing) = rows::standing(tx, update.seq)? else {
             return Ok(()); // dropped by an operator meanwhile
         };
-        let to = update.state;
+        let (from, to) = (standing.state, update.state);
         match (from, to) {
             (State::Pending, State::Done) if limits.keep_ms == 0 => {
-                return rows::delete(tx, update.seq, from, &backend, &mut self.delta);
+                return rows::delete(tx, update.seq, &standing, &mut self.delta);
             }
             // Expired while a session had it: an ACK is still an ACK, all else comes too late.
             (State::Pending, _) | (State::Dead, State::Done) => {}
@@ -185,6 +189,7 @@ impl Outcome {
         }
         let change = Change {
             seq: update.seq,
+            id: standing.id,
             state: to,
             tries: update.tries,
             due: update.due,
@@ -196,7 +201,7 @@ impl Outcome {
             why: &update.why,
             steps: &update.timeline.to_text(),
         };
-        rows::update(tx, &change, from, &backend, &mut self.delta)
+        rows::update(tx, &change, from, &standing.backend, &mut self.delta)
     }
 
     /// Adds what comes from another outbox.
@@ -229,7 +234,7 @@ impl Outcome {
         room: &mut Room,
     ) -> rusqlite::Result<()> {
         let notification = &one.notification;
-        if rows::is_known(tx, notification.id)? {
+        if by_id::is_known(tx, notification.id)? {
             ordered.known += 1;
             return Ok(());
         }
@@ -285,7 +290,7 @@ impl Outcome {
             ordered.changed += 1;
             match order.what {
                 What::Drop => {
-                    rows::delete(tx, row.seq, row.state, &row.backend, &mut self.delta)?;
+                    remove(tx, row.seq, &mut self.delta)?;
                     ordered.freed.extend(row.key);
                     log::warn!(
                         "{} for {} ({}) was dropped by an operator",
@@ -299,6 +304,7 @@ impl Outcome {
                     timeline.add(unix_ms(), "retried", "by an operator");
                     let change = Change {
                         seq: row.seq,
+                        id: row.id,
                         state: State::Pending,
                         tries: row.tries,
                         due: 0,
@@ -316,10 +322,24 @@ impl Outcome {
     }
 }
 
+/// Removes the rows of the notifications called `ids`, as far as they are there.
+pub fn remove_all(
+    tx: &Transaction<'_>,
+    ids: &[NotificationId],
+    delta: &mut CountDelta,
+) -> rusqlite::Result<()> {
+    for id in ids {
+        if let Some(row) = by_id::row_by_id(tx, *id)? {
+            remove(tx, row.seq, delta)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the row `seq`, if it is there.
 pub fn remove(tx: &Transaction<'_>, seq: i64, delta: &mut CountDelta) -> rusqlite::Result<()> {
     match rows::standing(tx, seq)? {
-        Some((state, backend)) => rows::delete(tx, seq, state, &backend, delta),
+        Some(standing) => rows::delete(tx, seq, &standing, delta),
         None => Ok(()),
     }
 }

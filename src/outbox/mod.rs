@@ -21,8 +21,8 @@
 //! |---|---|
 //! | `file` | opening, locking, checking, migrating |
 //! | `watch` | whether the files at the path are still the ones that are written |
-//! | `rows`, `filter`, `newest`, `count_delta` | the statements |
-//! | `writer`, `ops`, `group` | the one thread that changes anything; group commit |
+//! | `rows`, `by_id`, `filter`, `newest`, `count_delta` | the statements |
+//! | `writer`, `ops`, `group`, `sweep` | the one thread that changes anything; group commit |
 //! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
 //! | `rate_limiter` | how many it sends a second |
 //! | `next_state` | what a receipt means |
@@ -30,10 +30,12 @@
 //! | `checkpoint` | when the log goes to the database, and its bound |
 //! | `clock` | time that the relay has lived through |
 //! | `transfer` | notifications on their way to another file or machine |
+//! | `shared` | the mirror in Redis, and what becomes of a node's when it is gone |
 //!
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
 
 mod batch;
+mod by_id;
 mod checkpoint;
 mod clock;
 mod count_delta;
@@ -51,9 +53,12 @@ mod rate_limiter;
 mod redelivery;
 mod refill;
 mod rows;
+mod shared;
 mod stats;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod transfer;
 mod watch;
 mod writer;
@@ -73,6 +78,8 @@ pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::newest::{Found, Search};
 pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, Undelivered, What};
 pub use self::rows::{Payload, Row, State};
+pub use self::shared::SharedLink;
+pub use self::threads::OutboxThreads;
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
 
 use self::checkpoint::Checkpoint;
@@ -82,6 +89,7 @@ use self::next_state::Jitter;
 use self::ops::{Limits, Op, Store};
 use self::rate_limiter::RateLimiter;
 use self::redelivery::Redelivery;
+use self::shared::SharedState;
 use self::stats::Stats;
 use self::writer::{GROUP_MAX, Writer};
 use crate::config;
@@ -90,7 +98,7 @@ use crate::heartbeat::{self, Role};
 use crate::log_once::LogOnce;
 use crate::metrics::{Metrics, OutboxReadings};
 use crate::notification::{Again, EventKey, NotificationId, unix_ms};
-use crate::thread::{self, JoinOnDrop};
+use crate::thread;
 
 /// What to do when a thread of the outbox hangs.
 const ADVICE: &str = "look at the disk of outbox.path";
@@ -112,36 +120,10 @@ pub struct Outbox {
     stats: Arc<Stats>,
     clock: Clock,
     retry_first: Duration,
+    shared: Option<Arc<SharedState>>,
     metrics: Arc<Metrics>,
     // Last: it must outlive every connection.
     _guard: Arc<FileGuard>,
-}
-
-/// The threads of the writer and of the redelivery. Dropping this notes what has been told so far, ends both and gives up the file; what anybody
-/// wants to store after that is refused.
-pub struct OutboxThreads {
-    inbox: Arc<Inbox>,
-    ops: Sender<Op>,
-    redelivery: Option<JoinOnDrop>,
-    writer: Option<JoinOnDrop>,
-    // Last: until here no other relay may have the file.
-    _guard: Arc<FileGuard>,
-}
-
-impl Drop for OutboxThreads {
-    fn drop(&mut self) {
-        // The redelivery thread first: it still has things to be written.
-        self.inbox.stop();
-        self.redelivery.take();
-        let _ = self.ops.send(Op::Stop); // it fails when the writer has ended already
-        self.writer.take();
-    }
-}
-
-impl fmt::Debug for OutboxThreads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboxThreads").finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for Outbox {
@@ -167,6 +149,8 @@ pub struct OutboxOptions {
     pub metrics: Arc<Metrics>,
     /// Bits of this process's own.
     pub random: u64,
+    /// The way to Redis, if it is to be shared.
+    pub shared: Option<SharedLink>,
 }
 
 impl Outbox {
@@ -183,6 +167,7 @@ impl Outbox {
             dispatcher,
             metrics,
             random,
+            shared,
         } = setting;
         let store = file::open(&config.path)?;
         let fail = |cause| OpenError {
@@ -200,6 +185,11 @@ impl Outbox {
         );
         let (ops, asked) = bounded(queue + GROUP_MAX);
         let ms = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let shared = shared.filter(|_| config.shared != config::Shared::Off);
+        let parts = shared.map(|link| shared::share(link, &config, &store, ops.clone()));
+        let (mirror, worker) = parts.transpose().map_err(read)?.unzip();
+        let (mirror, mirror_events) = mirror.unzip();
+        let state = worker.as_ref().map(|worker| Arc::clone(&worker.state));
         let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
         let mut writer = Writer {
             connection: store.writing,
@@ -226,6 +216,7 @@ impl Outbox {
             disk_is_low: false,
             courtesy: thread::Courtesy::default(),
             has_run: false,
+            mirror,
         };
         let started = |error| fail(OpenCause::Thread(error));
         let role = Role::vital("outbox-writer", "nothing can be stored").advice(ADVICE);
@@ -257,6 +248,8 @@ impl Outbox {
         let threads = OutboxThreads {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
+            mirror_events,
+            mirror: worker.map(shared::start).transpose().map_err(started)?,
             redelivery: Some(thread),
             writer: Some(writer),
             _guard: Arc::clone(&store.guard),
@@ -268,6 +261,7 @@ impl Outbox {
             stats,
             clock,
             retry_first,
+            shared: state,
             metrics,
             _guard: store.guard,
         };
@@ -355,8 +349,15 @@ impl Outbox {
 
     /// Why nothing can be stored just now, if so: a reason for `/readyz`.
     pub fn unwell(&self) -> Option<String> {
-        let words = self.stats.ailment()?;
+        let shared = || self.shared.as_ref()?.unwell();
+        let words = self.stats.ailment().or_else(shared)?;
         Some(format!("outbox {words}"))
+    }
+
+    /// Why what is stored is on the disk alone just now, if so: a warning for `/readyz`.
+    pub fn shared_warning(&self) -> Option<String> {
+        let kept = self.stats.pending() + self.stats.dead();
+        self.shared.as_ref()?.warning(kept)
     }
 
     /// How many are to be delivered.
@@ -382,6 +383,10 @@ impl Outbox {
             backends,
             disk_free_bytes: self.stats.disk_free_bytes(),
             log_bytes: self.stats.log_bytes(),
+            shared: self
+                .shared
+                .as_ref()
+                .map(|shared| shared.readings(pending + dead)),
         }
     }
 

@@ -7,9 +7,10 @@ use crossbeam_channel::Sender;
 use super::error::NotStored;
 use super::filter::Filter;
 use super::rows::State;
+use super::shared::MirrorOp;
 use super::transfer::Parsed;
 use crate::envelope::Sent;
-use crate::notification::{Again, BackendId, EventKey, Notification};
+use crate::notification::{Again, BackendId, EventKey, Notification, NotificationId};
 use crate::timeline::Timeline;
 
 /// How many rows one round of housekeeping, or one order of an operator, changes.
@@ -25,6 +26,10 @@ pub enum Op {
     Order(Order, Sender<Result<Ordered, NotStored>>),
     /// Add what comes from another outbox, but for what is there already.
     Import(Vec<Parsed>, Sender<Result<Ordered, NotStored>>),
+    /// Delete these: other nodes have them.
+    Remove(Vec<NotificationId>),
+    /// Do something for the mirror, once everything before it is done.
+    Mirror(Box<MirrorOp>),
     /// Do what has been asked for, and end.
     Stop,
 }

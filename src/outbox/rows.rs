@@ -204,7 +204,7 @@ pub fn insert(c: &Connection, new: &New<'_>, delta: &mut CountDelta) -> rusqlite
     ]);
     c.prepare_cached("INSERT INTO payload (seq, head, body, digest) VALUES (?1,?2,?3,?4)")?
         .execute(params![seq, n.head, n.body, sum])?;
-    delta.moved(n.backend.as_str(), None, Some(new.state));
+    delta.moved(n.id, n.backend.as_str(), None, Some(new.state));
     Ok(seq)
 }
 
@@ -407,6 +407,7 @@ pub fn totals(c: &Connection) -> rusqlite::Result<[u64; 3]> {
 #[derive(Debug)]
 pub struct Change<'a> {
     pub seq: i64,
+    pub id: NotificationId,
     pub state: State,
     pub tries: u32,
     pub due: i64,
@@ -437,7 +438,7 @@ pub fn update(
         change.why,
         change.steps
     ])?;
-    delta.moved(backend, Some(from), Some(change.state));
+    delta.moved(change.id, backend, Some(from), Some(change.state));
     Ok(())
 }
 
@@ -445,28 +446,35 @@ pub fn update(
 pub fn delete(
     c: &Connection,
     seq: i64,
-    from: State,
-    backend: &str,
+    standing: &Standing,
     delta: &mut CountDelta,
 ) -> rusqlite::Result<()> {
     c.prepare_cached("DELETE FROM payload WHERE seq = ?1")?
         .execute([seq])?;
     c.prepare_cached("DELETE FROM notification WHERE seq = ?1")?
         .execute([seq])?;
-    delta.moved(backend, Some(from), None);
+    delta.moved(standing.id, &standing.backend, Some(standing.state), None);
     Ok(())
 }
 
-/// Whether there is a row for the notification called `id`.
-pub fn is_known(c: &Connection, id: NotificationId) -> rusqlite::Result<bool> {
-    c.prepare_cached("SELECT 1 FROM notification WHERE id = ?1")?
-        .exists([id.to_bytes()])
+/// Where a row stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub id: NotificationId,
+    pub state: State,
+    pub backend: String,
 }
 
-/// State and backend of the row `seq`.
-pub fn standing(c: &Connection, seq: i64) -> rusqlite::Result<Option<(State, String)>> {
-    c.prepare_cached("SELECT state, backend FROM notification WHERE seq = ?1")?
-        .query_row([seq], |row| Ok((State::of(row.get(0)?), row.get(1)?)))
+/// Where the row `seq` stands.
+pub fn standing(c: &Connection, seq: i64) -> rusqlite::Result<Option<Standing>> {
+    c.prepare_cached("SELECT id, state, backend FROM notification WHERE seq = ?1")?
+        .query_row([seq], |row| {
+            Ok(Standing {
+                id: NotificationId::from_bytes(row.get(0)?),
+                state: State::of(row.get(1)?),
+                backend: row.get(2)?,
+            })
+        })
         .optional()
 }
 

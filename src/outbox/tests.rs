@@ -53,6 +53,8 @@ impl House {
             max_messages: 1000,
             max_bytes: 1 << 30,
             max_log_bytes: 256 << 20,
+            shared: config::Shared::Off,
+            inherit_after: Duration::from_secs(60),
         };
         change(&mut config);
         let (put, envelopes) = bounded(1000);
@@ -66,6 +68,7 @@ impl House {
             dispatcher: Dispatcher::new(Arc::default(), Arc::new(Hand(put))),
             metrics: Arc::default(),
             random: 7,
+            shared: None,
         });
         let (outbox, threads) = opened.expect("an outbox");
         Self {

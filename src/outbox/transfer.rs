@@ -158,6 +158,15 @@ impl Exported {
             return Err(BadImport::Damaged);
         };
         let bytes = |text: &str, name| BASE_64.decode(text).map_err(|_| BadImport::Member(name));
+        let (head, body) = (bytes(head, "head")?, bytes(body, "body")?);
+        self.with_payload(head, body)
+    }
+
+    /// The same, with what it carries beside it.
+    ///
+    /// # Errors
+    /// A member is not what it should be.
+    pub(super) fn with_payload(self, head: Vec<u8>, body: Vec<u8>) -> Result<Parsed, BadImport> {
         let key = match &self.event_key {
             None => None,
             Some(digits) => Some(unhex(digits).ok_or(BadImport::Member("event_key"))?),
@@ -171,8 +180,8 @@ impl Exported {
             event_proven: false,
             at_unix_ms: self.at,
             tries: self.tries,
-            head: bytes(head, "head")?,
-            body: bytes(body, "body")?,
+            head,
+            body,
         };
         Ok(Parsed {
             state: State::parse(&self.state).ok_or(BadImport::Member("state"))?,
@@ -191,8 +200,16 @@ pub struct Parsed {
     pub(super) key: Option<EventKey>,
 }
 
-fn hex(bytes: &[u8; 16]) -> String {
+/// 32 hexadecimal digits.
+pub(super) fn hex(bytes: &[u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Parsed {
+    /// Its id.
+    pub(super) fn id(&self) -> NotificationId {
+        self.notification.id
+    }
 }
 
 fn unhex(digits: &str) -> Option<[u8; 16]> {

@@ -12,20 +12,19 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::checkpoint::Checkpoint;
 use super::clock::Clock;
-use super::count_delta::CountDelta;
 use super::error::NotStored;
 use super::file;
-use super::group::{Bounds, Outcome, Room, remove};
+use super::group::{Bounds, Outcome, Room, remove_all};
 use super::inbox::{Inbox, Written};
-use super::ops::{Limits, Op, ROWS_AT_ONCE, StatusUpdate};
-use super::rows::{self, Change, State};
+use super::ops::{Limits, Op, StatusUpdate};
+use super::rows::State;
+use super::shared::Mirror;
 use super::stats::Stats;
 use super::watch::{FaultKind, FileFault, FileWatch, Part};
 use crate::bus::Arrivals;
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
-use crate::notification::unix_ms;
 use crate::thread::Courtesy;
 
 /// The most changes in one commit.
@@ -68,6 +67,21 @@ pub struct Writer {
     pub courtesy: Courtesy,
     /// Whether it has run before, and panicked.
     pub has_run: bool,
+    /// What is in Redis too; `None`: nothing.
+    pub mirror: Option<Mirror>,
+}
+
+/// Why a group was not written.
+enum NotWritten {
+    Disk(rusqlite::Error),
+    /// Redis did not take it, and must.
+    Mirror,
+}
+
+impl From<rusqlite::Error> for NotWritten {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Disk(error)
+    }
 }
 
 impl Writer {
@@ -86,7 +100,7 @@ impl Writer {
                 Ok(first) => {
                     let more = self.ops.try_iter().take(GROUP_MAX - 1);
                     let group: Vec<Op> = std::iter::once(first).chain(more).collect();
-                    self.commit(group);
+                    self.work_off(group);
                     self.move_log();
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -104,6 +118,10 @@ impl Writer {
             if swept.elapsed() >= HOUSEKEEPING {
                 swept = Instant::now();
                 self.sweep();
+                let kept = self.stats.pending() + self.stats.dead();
+                if let Some(mirror) = &mut self.mirror {
+                    mirror.beat(kept);
+                }
             }
         }
         self.finish(pulse);
@@ -117,7 +135,7 @@ impl Writer {
             if rest.is_empty() && self.owed.is_empty() {
                 break;
             }
-            self.commit(rest);
+            self.work_off(rest);
             if self.stats.is_ailing() {
                 break; // the disk has the last word: what is not noted is sent again after the next start
             }
@@ -138,7 +156,22 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: Vec<Op>) {
+    /// Commits what came together, and then does what the mirror's thread asked.
+    fn work_off(&mut self, group: Vec<Op>) {
+        let (mirror, group): (Vec<Op>, Vec<Op>) = group
+            .into_iter()
+            .partition(|op| matches!(op, Op::Mirror(_)));
+        if !group.is_empty() {
+            self.commit(group);
+        }
+        for op in mirror {
+            if let Op::Mirror(op) = op {
+                self.mirror_op(*op);
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self, group: Vec<Op>) {
         let began = Instant::now();
         let mut outcome = Outcome::default();
         let owed = std::mem::take(&mut self.owed);
@@ -164,8 +197,9 @@ impl Writer {
         // In the order taken, however the workers' threads were scheduled meanwhile.
         group.sort_by_key(|op| match op {
             Op::Store(store) => Some(store.notification.id),
-            Op::Update(_) | Op::Order(..) | Op::Import(..) | Op::Stop => None,
+            _ => None,
         });
+        let group = self.without_mirror(group);
         let written = self.write(group, &mut outcome);
         self.stopping |= outcome.stop;
         let kept = self.watch.committed();
@@ -174,6 +208,12 @@ impl Writer {
                 self.metrics.outbox_committed(began.elapsed());
                 self.stats.moved(&outcome.delta);
                 self.inbox.set_pending(self.stats.pending());
+                if let Some(mirror) = &mut self.mirror {
+                    if !mirror.is_required() {
+                        mirror.finish();
+                    }
+                    mirror.follow(&self.connection, outcome.delta.changed());
+                }
                 match kept {
                     Ok(()) => {
                         self.saved = Instant::now();
@@ -184,12 +224,42 @@ impl Writer {
                     Err(fault) => self.refuse(outcome, &fault),
                 }
             }
-            Err(error) => self.undo(outcome, &error),
+            Err(NotWritten::Disk(error)) => {
+                if let Some(mirror) = &mut self.mirror {
+                    mirror.finish();
+                    mirror.withdraw();
+                }
+                self.undo(outcome, &error);
+            }
+            Err(NotWritten::Mirror) => {
+                if let Some(mirror) = &mut self.mirror {
+                    mirror.withdraw();
+                }
+                self.turn_away(outcome, NotStored::Shared);
+            }
         }
     }
 
+    /// While Redis must take what is stored and is away, nothing is stored; all else goes on.
+    fn without_mirror(&mut self, group: Vec<Op>) -> Vec<Op> {
+        if !self.mirror.as_ref().is_some_and(Mirror::refuses) {
+            return group;
+        }
+        let mut rest = Vec::with_capacity(group.len());
+        for op in group {
+            match op {
+                Op::Store(store) => {
+                    self.metrics.outbox_refused(NotStored::Shared.as_str());
+                    store.tell(Err(NotStored::Shared));
+                }
+                op => rest.push(op),
+            }
+        }
+        rest
+    }
+
     /// Whether the files are what they should be. What needs no look before every commit is looked at once a second.
-    fn check_files(&mut self) -> Result<(), FileFault> {
+    pub(super) fn check_files(&mut self) -> Result<(), FileFault> {
         match self.watch.check() {
             Err(fault) if matches!(fault.kind, FaultKind::Touched) => {
                 let totals = self.stats.totals();
@@ -270,7 +340,7 @@ impl Writer {
     }
 
     /// The files are not what they should be: nothing is stored.
-    fn distrust(&mut self, fault: &FileFault) {
+    pub(super) fn distrust(&mut self, fault: &FileFault) {
         let words = fault.to_string();
         self.failed.error(format_args!("the outbox {words}"));
         self.stats.set_ailing(Some(words));
@@ -285,7 +355,7 @@ impl Writer {
     }
 
     /// Writes the group and syncs it. What it came to, or was to come to, is in `outcome`.
-    fn write(&mut self, group: Vec<Op>, outcome: &mut Outcome) -> rusqlite::Result<()> {
+    fn write(&mut self, group: Vec<Op>, outcome: &mut Outcome) -> Result<(), NotWritten> {
         let mut failed = None;
         let now = self.clock.now_ms();
         let (limits, stats) = (self.limits, Arc::clone(&self.stats));
@@ -298,7 +368,7 @@ impl Writer {
             Err(error) => {
                 // Every op must find its way into the outcome, to be told.
                 outcome.give_up(group);
-                return Err(error);
+                return Err(error.into());
             }
         };
         let somebody_waits = group.iter().any(|op| !matches!(op, Op::Update(_)));
@@ -324,6 +394,8 @@ impl Writer {
                     };
                     outcome.import(&tx, &some, to, bounds, &mut room)
                 }
+                Op::Remove(ids) => remove_all(&tx, &ids, &mut outcome.delta),
+                Op::Mirror(_) => Ok(()), // they are done apart
                 Op::Stop => {
                     outcome.stop = true;
                     Ok(())
@@ -332,10 +404,17 @@ impl Writer {
             failed = done.err();
         }
         if let Some(error) = failed {
-            return Err(error); // dropping the transaction undoes it
+            return Err(error.into()); // dropping the transaction undoes it
         }
         outcome.delta.write(&tx, self.clock.moment())?;
-        tx.commit()
+        if let Some(mirror) = &mut self.mirror {
+            // Beside the sync, unless Redis has a say in it.
+            mirror.begin(&outcome.stored);
+            if mirror.is_required() && !mirror.finish() {
+                return Err(NotWritten::Mirror);
+            }
+        }
+        Ok(tx.commit()?)
     }
 
     fn tell(&mut self, outcome: Outcome) {
@@ -388,68 +467,5 @@ impl Writer {
         for (to, _) in outcome.ordered {
             let _ = to.send(Err(reason));
         }
-    }
-
-    /// Lets expired ones die and deletes what has been done for long enough. Writes only if there is something.
-    fn sweep(&mut self) {
-        if self.stats.is_ailing() || self.check_files().is_err() {
-            return; // who stores next says so
-        }
-        if let Err(error) = self.try_sweep() {
-            self.failed
-                .error(format_args!("the outbox cannot be cleared up: {error}"));
-        }
-        if let Err(fault) = self.watch.committed() {
-            self.distrust(&fault);
-        }
-    }
-
-    fn try_sweep(&mut self) -> rusqlite::Result<()> {
-        let now = self.clock.now_ms();
-        let done = match self.stats.done() {
-            0 => Vec::new(),
-            _ => rows::turned(&self.connection, State::Done, now, ROWS_AT_ONCE)?,
-        };
-        let expired = match self.stats.pending() {
-            0 => Vec::new(),
-            _ => rows::turned(&self.connection, State::Pending, now, ROWS_AT_ONCE)?,
-        };
-        if done.is_empty() && expired.is_empty() {
-            return Ok(());
-        }
-        let mut delta = CountDelta::default();
-        let tx = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for seq in done {
-            remove(&tx, seq, &mut delta)?;
-        }
-        let mut dead = 0;
-        for seq in expired {
-            let Some(row) = rows::row(&tx, seq)? else {
-                continue;
-            };
-            let why = format!("expired (outbox.expire); before that: {}", row.why);
-            let mut timeline = row.timeline;
-            timeline.add(unix_ms(), "dead", &why);
-            let change = Change {
-                seq,
-                state: State::Dead,
-                tries: row.tries,
-                due: 0,
-                turn_ms: Some(now),
-                why: &why,
-                steps: &timeline.to_text(),
-            };
-            rows::update(&tx, &change, row.state, &row.backend, &mut delta)?;
-            log::warn!("{} for {} is a dead letter: {why}", row.id, row.backend);
-            dead += 1;
-        }
-        delta.write(&tx, self.clock.moment())?;
-        tx.commit()?;
-        self.metrics.outbox_died("expired", dead);
-        self.stats.moved(&delta);
-        self.inbox.set_pending(self.stats.pending());
-        Ok(())
     }
 }

@@ -40,6 +40,7 @@ mod outbox_crash;
 mod outbox_faults;
 mod outbox_files;
 mod outbox_operator;
+mod outbox_shared;
 mod outbox_speed;
 mod outbox_transfer;
 mod page;

@@ -127,6 +127,8 @@ fn fill(path: std::path::PathBuf, count: usize) {
             max_messages: 2_000_000,
             max_bytes: 64 << 30,
             max_log_bytes: 256 << 20,
+            shared: config::Shared::Off,
+            inherit_after: minute,
         },
         patience: minute,
         queue: 4096,
@@ -134,6 +136,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
         dispatcher: Dispatcher::new(Arc::default(), Arc::new(Nowhere)),
         metrics: Arc::default(),
         random: 7,
+        shared: None,
     });
     let (outbox, works) = opened.expect("an outbox");
     let mint = IdMint::new(7);

@@ -18,17 +18,17 @@ const NOBODY: &str = "payrelay-check";
 /// A script like those that keep the events.
 const SCRIPT: &[u8] = b"return redis.call('GET', KEYS[1])";
 
-/// Looks at the servers of `config`; gives a sentence for each thing that is wrong, with what to do. Waits for a few seconds at
-/// most for each server.
-pub fn check(config: &Redis) -> Vec<String> {
+/// Looks at the servers of `config`; gives a sentence for each thing that is wrong, with what to do. `shared`: the outbox is shared
+/// through them. Waits for a few seconds at most for each server.
+pub fn check(config: &Redis, shared: bool) -> Vec<String> {
     let mut found = Vec::new();
-    if let Err(error) = look(config, &mut found) {
+    if let Err(error) = look(config, shared, &mut found) {
         found.push(error.to_string());
     }
     found
 }
 
-fn look(config: &Redis, found: &mut Vec<String>) -> Result<(), BadConfig> {
+fn look(config: &Redis, shared: bool, found: &mut Vec<String>) -> Result<(), BadConfig> {
     let plain = Names::plain(&config.prefix, NOBODY);
     match &config.servers {
         RedisServers::One(url) => {
@@ -41,6 +41,9 @@ fn look(config: &Redis, found: &mut Vec<String>) -> Result<(), BadConfig> {
                     "redis.url is a node of a cluster: write cluster = [\"host:port\", …] instead"
                         .into(),
                 );
+            }
+            if shared {
+                try_store(&mut connection, "redis.url", &plain, 0, found);
             }
             try_commands(&mut connection, "redis.url", &plain, 0, found);
         }
@@ -81,6 +84,9 @@ fn look(config: &Redis, found: &mut Vec<String>) -> Result<(), BadConfig> {
                 let server = connector.server(&primary)?;
                 if let Some(mut connection) = connect(&server, &primary, found) {
                     advise_replicas(&mut connection, &primary, found);
+                    if shared {
+                        try_store(&mut connection, &primary, &plain, 0, found);
+                    }
                     try_commands(&mut connection, &primary, &plain, 0, found);
                 }
             }
@@ -88,7 +94,7 @@ fn look(config: &Redis, found: &mut Vec<String>) -> Result<(), BadConfig> {
         RedisServers::Cluster { nodes, login } => {
             let connector = Connector::new(config, login)?;
             let names = Names::sharded(&config.prefix, NOBODY);
-            look_at_cluster(nodes, &connector, &names, found)?;
+            look_at_cluster(nodes, &connector, &names, shared, found)?;
         }
     }
     Ok(())
@@ -98,6 +104,7 @@ fn look_at_cluster(
     nodes: &[String],
     connector: &Connector,
     names: &Names,
+    shared: bool,
     found: &mut Vec<String>,
 ) -> Result<(), BadConfig> {
     let mut slots_map = map::SlotMap::default();
@@ -133,6 +140,9 @@ fn look_at_cluster(
         }
         seen.push(primary);
         if let Some(mut connection) = connect(&connector.server(primary)?, primary, found) {
+            if shared {
+                try_store(&mut connection, primary, names, bucket, found);
+            }
             try_commands(&mut connection, primary, names, bucket, found);
         }
     }
@@ -182,6 +192,61 @@ fn try_commands(
             found.push(format!("{name}: {verb}: {}", LinkError::from(error)));
         }
     }
+}
+
+/// What the shared outbox needs.
+fn try_store(
+    connection: &mut Connection,
+    name: &str,
+    names: &Names,
+    bucket: usize,
+    found: &mut Vec<String>,
+) {
+    let key = format!("{}check", names.store_prefix(bucket));
+    let key = key.as_bytes();
+    let commands: [Vec<&[u8]>; 8] = [
+        vec![b"HSET", key, b"id", b""],
+        vec![b"WAIT", b"0", b"1"],
+        vec![b"HMGET", key, b"id"],
+        vec![b"HGETALL", key],
+        vec![b"HLEN", key],
+        vec![b"HDEL", key, b"id"],
+        vec![b"EXISTS", key],
+        vec![b"INFO"],
+    ];
+    for command in commands {
+        let verb = String::from_utf8_lossy(command[0]);
+        match link::ask(connection, &command) {
+            Err(error) => found.push(format!(
+                "{name}: {verb}, for the shared outbox: {}",
+                LinkError::from(error)
+            )),
+            Ok(reply) if *verb == *"INFO" => {
+                let advice = advice(&resp::info(&reply));
+                found.extend(advice.iter().map(|words| format!("{name}: {words}")));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What speaks against keeping records of money in a server that says `info` of itself.
+pub fn advice(info: &str) -> Vec<&'static str> {
+    let says = |line: &str| info.lines().any(|said| said.trim_end() == line);
+    let mut advice = Vec::new();
+    let has_policy = info.contains("maxmemory_policy:");
+    if has_policy && !says("maxmemory_policy:noeviction") {
+        advice.push(
+            "maxmemory-policy is not noeviction, so records of the shared outbox may be evicted; set it",
+        );
+    }
+    if says("aof_enabled:0") {
+        advice.push(
+            "there is no append-only file, so a restart of Redis loses all records of the shared outbox, and a node whose disk is \
+             lost meanwhile loses what it had; set appendonly yes",
+        );
+    }
+    advice
 }
 
 /// Keys that are evicted cost duplicates. Seen only by a user who may ask.

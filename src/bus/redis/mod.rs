@@ -11,7 +11,8 @@
 //! Channels are sharded, so no message goes to more than one primary. A node has a `node:` channel in every bucket, and a
 //! receipt goes through the bucket of its notification, so that both fail together. `all` has one bucket, so it has one order.
 //!
-//! One kind of key is stored: which events are under way and which are settled (`dedupe`). It expires by itself.
+//! One kind of key is stored: which events are under way and which are settled (`dedupe`). It expires by itself. The shared
+//! outbox has keys of its own, on connections of its own (`store_link`).
 //!
 //! PUBLISH says how many nodes received the message: 0 means that the backend is connected to no node, known at once, if the
 //! batch was guarded (`guard`) and other nodes have had time to subscribe. Nothing has to be cleaned up after a node that
@@ -46,6 +47,7 @@ mod router;
 mod shard;
 mod slots;
 mod split;
+mod store_link;
 mod subscriber;
 mod subscriptions;
 mod topology;
@@ -66,6 +68,7 @@ use self::names::{ALL, Names};
 use self::queue::Then;
 use self::router::Router;
 use self::shard::ShardLinks;
+pub use self::store_link::{StoreConnection, StoreError, StoreLink, store_command};
 use self::topology::{Following, Topology};
 use super::channel::Channel;
 use super::frames;
@@ -108,6 +111,7 @@ pub struct RedisBus {
     sessions: Arc<dyn Sessions>,
     arrivals: Arc<dyn Arrivals>,
     metrics: BusMetrics,
+    store_link: Arc<StoreLink>,
 }
 
 impl fmt::Debug for RedisBus {
@@ -183,6 +187,7 @@ impl RedisBus {
         let health = Arc::new(health);
         let (look, looks) = bounded(1);
         let router = Arc::new(Router::new(names, look, Arc::clone(&health)));
+        let store_link = Arc::new(StoreLink::new(config, Arc::clone(&router))?);
         let pending = Arc::new(RemotePending::new(acks.deadline));
         let queries = Arc::new(PresenceQueries::default());
         let tools = publisher::Tools {
@@ -230,7 +235,13 @@ impl RedisBus {
             sessions,
             arrivals,
             metrics,
+            store_link,
         })
+    }
+
+    /// The way to the shared outbox.
+    pub fn store_link(&self) -> Arc<StoreLink> {
+        Arc::clone(&self.store_link)
     }
 
     /// Publishes what `write` appends to the channel of `to`, and keeps `reply` until its receipt comes. A node that has

@@ -106,6 +106,11 @@ impl Names {
         self.name(bucket, "guard", "")
     }
 
+    /// What the keys of the shared outbox in `bucket` begin with.
+    pub fn store_prefix(&self, bucket: Bucket) -> String {
+        self.name(bucket, "outbox:", "")
+    }
+
     /// The bucket and the key of an event.
     pub fn event_seen(&self, key: &EventKey) -> (Bucket, String) {
         let bytes = key.bytes();

@@ -48,6 +48,14 @@ pub fn text(value: &Value) -> Option<&str> {
     }
 }
 
+/// The reply to INFO.
+pub fn info(value: &Value) -> String {
+    match value {
+        Value::VerbatimString { text, .. } => text.clone(),
+        value => text(value).unwrap_or_default().to_owned(),
+    }
+}
+
 /// The names in a list of channels, without what they all begin with.
 pub fn names(value: &Value, prefix: &str) -> Vec<String> {
     let Value::Array(channels) = value else {

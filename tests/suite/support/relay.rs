@@ -249,6 +249,11 @@ impl Relay {
         }
     }
 
+    /// Ends this process as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// Ends this process as `kill -9` does, and starts another in the same folder, on other ports.
     pub fn restart_with(&mut self, fragment: &str) {
         self.process.kill();

@@ -138,7 +138,7 @@ impl Following {
 }
 
 /// The name of the one server, whose URL may have a password.
-const ONE: &str = "redis.url";
+pub const ONE: &str = "redis.url";
 
 /// The primary of each bucket, or why it is not known.
 type Found = Result<Vec<Option<String>>, LinkError>;

@@ -1,0 +1,198 @@
+//! Whether Redis has what the file has, and nothing else of it; and putting right what differs.
+
+use redis::Value;
+
+use super::keys::{self, CHECK, IDS};
+use super::mirror::MirrorOp;
+use super::record;
+use super::worker::{Interrupted, Worker};
+use crate::bus::StoreConnection;
+use crate::heartbeat::Pulse;
+use crate::notification::NotificationId;
+use crate::outbox::by_id;
+use crate::outbox::rows::State;
+use crate::outbox::transfer::Parsed;
+
+/// How many ids are looked at at once.
+const PAGE: usize = 500;
+
+/// How many records are read at once, and how many bytes of them are put into the file together.
+const RECORDS_AT_ONCE: usize = 32;
+const BYTES_AT_ONCE: usize = 4 << 20;
+
+/// What of a page of records was read.
+pub type Read = Vec<(NotificationId, Parsed)>;
+
+impl Worker {
+    /// Compares all of it; says whether it is the same now.
+    pub(super) fn compare(
+        &self,
+        link: &mut StoreConnection,
+        pulse: &Pulse,
+    ) -> Result<bool, Interrupted> {
+        // By then the writer holds the lease, so no other node takes anything over meanwhile.
+        if self.ask(MirrorOp::Audit)?.is_none() {
+            return Err(Interrupted::Lost("the connection is lost".into()));
+        }
+        self.fill_redis(link, pulse)?;
+        let Some(audit) = self.ask(MirrorOp::Audit)? else {
+            return Err(Interrupted::Lost("the connection is lost".into()));
+        };
+        if audit.in_redis != audit.on_disk {
+            self.fill_file(link, pulse)?;
+        }
+        let same = self
+            .ask(MirrorOp::Audit)?
+            .is_some_and(|audit| audit.in_redis == audit.on_disk);
+        if same {
+            let moved = self.keys.moved(&self.keys.store);
+            link.ask(&[b"DEL", moved.as_bytes()])?;
+        }
+        Ok(same)
+    }
+
+    /// Puts into Redis what is only in the file, and drops from the file what others have taken over.
+    fn fill_redis(&self, link: &mut StoreConnection, pulse: &Pulse) -> Result<(), Interrupted> {
+        let store = self.keys.store.clone();
+        let (out, moved) = (self.keys.out(&store), self.keys.moved(&store));
+        let mut after = 0;
+        let (mut added, mut dropped) = (0, 0);
+        loop {
+            self.may_go_on(pulse)?;
+            let page = by_id::kept_ids(&self.reading, after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            let ids: Vec<NotificationId> = page.iter().map(|(_, id)| *id).collect();
+            let texts = keys::texts(&ids);
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let Value::BulkString(digits) = self.script(link, CHECK, &[&out, &moved], &texts)?
+            else {
+                return Err(Interrupted::Lost("Redis gives a strange reply".into()));
+            };
+            let of = |wanted: u8| -> Vec<NotificationId> {
+                let pairs = ids.iter().zip(&digits);
+                let wanted = pairs.filter(|(_, digit)| **digit == wanted);
+                wanted.map(|(id, _)| *id).collect()
+            };
+            let (missing, taken) = (of(b'0'), of(b'2'));
+            added += missing.len();
+            dropped += taken.len();
+            for some in missing.chunks(PAGE / 2) {
+                self.tell(MirrorOp::Put(some.to_vec()))?;
+            }
+            if !taken.is_empty() {
+                self.tell(MirrorOp::Moved(taken))?;
+            }
+        }
+        if added + dropped > 0 {
+            log::info!(
+                "the shared outbox: {added} were not in Redis and are put there; {dropped} were taken over by other nodes \
+                 meanwhile and are theirs"
+            );
+        }
+        Ok(())
+    }
+
+    /// Puts into the file what is only in Redis, and removes from Redis what is done.
+    fn fill_file(&self, link: &mut StoreConnection, pulse: &Pulse) -> Result<(), Interrupted> {
+        let store = self.keys.store.clone();
+        let mut cursor = "0".to_owned();
+        let mut recovered = 0;
+        loop {
+            self.may_go_on(pulse)?;
+            let (next, ids) = self.ids_page(link, &store, &cursor)?;
+            let (mut unknown, mut done) = (Vec::new(), Vec::new());
+            for id in ids {
+                match by_id::row_by_id(&self.reading, id)? {
+                    None => unknown.push(id),
+                    Some(row) if row.state == State::Done => done.push(id),
+                    Some(_) => {}
+                }
+            }
+            if !done.is_empty() {
+                self.tell(MirrorOp::Put(done))?;
+            }
+            unknown.sort_unstable();
+            let mut rest = &unknown[..];
+            while !rest.is_empty() {
+                let (found, taken) = self.records(link, &store, rest)?;
+                rest = &rest[taken..];
+                recovered += found.len();
+                let found = found.into_iter().map(|(_, parsed)| parsed).collect();
+                self.tell(MirrorOp::Recover(found))?;
+            }
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+        if recovered > 0 {
+            log::warn!(
+                "the shared outbox: {recovered} were in Redis and not in the file, which was lost or is an old one; they are \
+                 delivered, some of them perhaps again"
+            );
+        }
+        Ok(())
+    }
+
+    /// A page of the ids of the file called `store`, and where to go on; `0`: that was the last one.
+    pub(super) fn ids_page(
+        &self,
+        link: &mut StoreConnection,
+        store: &str,
+        cursor: &str,
+    ) -> Result<(String, Vec<NotificationId>), Interrupted> {
+        let strange = || Interrupted::Lost("Redis gives a strange reply".into());
+        let out = self.keys.out(store);
+        let reply = self.script(link, IDS, &[&out], &[cursor, "1000"])?;
+        let Value::Array(parts) = reply else {
+            return Err(strange());
+        };
+        let [Value::BulkString(next), Value::Array(fields)] = &parts[..] else {
+            return Err(strange());
+        };
+        let id = |field: &Value| match field {
+            Value::BulkString(text) => NotificationId::parse(std::str::from_utf8(text).ok()?),
+            _ => None,
+        };
+        let ids = fields.iter().filter_map(id).collect();
+        Ok((String::from_utf8_lossy(next).into_owned(), ids))
+    }
+
+    /// The first records of `ids` that have a certain size together, and how many of `ids` that were. Those that are gone, or
+    /// that another version wrote, are left out.
+    pub(super) fn records(
+        &self,
+        link: &mut StoreConnection,
+        store: &str,
+        ids: &[NotificationId],
+    ) -> Result<(Read, usize), Interrupted> {
+        let out = self.keys.out(store);
+        let (mut found, mut bytes, mut taken) = (Vec::new(), 0, 0);
+        for some in ids.chunks(RECORDS_AT_ONCE) {
+            if bytes >= BYTES_AT_ONCE || taken + some.len() > PAGE / 2 {
+                break;
+            }
+            taken += some.len();
+            let texts = keys::texts(some);
+            let mut parts: Vec<&[u8]> = vec![b"HMGET", out.as_bytes()];
+            parts.extend(texts.iter().map(|text| text.as_bytes()));
+            let Value::Array(values) = link.ask(&parts)? else {
+                return Err(Interrupted::Lost("Redis gives a strange reply".into()));
+            };
+            for (id, value) in some.iter().zip(values) {
+                let Value::BulkString(value) = value else {
+                    continue;
+                };
+                bytes += value.len();
+                match record::parse(*id, &value, self.expire_ms) {
+                    Some(parsed) => found.push((*id, parsed)),
+                    None => log::error!(
+                        "the shared outbox: the record of {id} is of another version of payrelay and is left where it is"
+                    ),
+                }
+            }
+        }
+        Ok((found, taken))
+    }
+}

@@ -1,0 +1,96 @@
+//! The keys of the shared outbox in Redis, and the scripts that look at them.
+//!
+//! | key (`<prefix>:outbox:` …, in a cluster `<prefix>:{<tag>}:outbox:` …) | what is in it |
+//! |---|---|
+//! | `stores` | a hash: for each database file that was ever mirrored its node's name |
+//! | `lease:<store>` | the instance that has the file open; runs out when that node is gone |
+//! | `out:<store>` | a hash: for each pending notification and each dead letter its record |
+//! | `moved:<store>` | a hash: what other nodes have taken over, until its node has been told |
+//! | `heir:<store>` | the instance that is taking over |
+
+use crate::bus::store_command;
+use crate::notification::NotificationId;
+
+/// Holds the lease and says who held it before, and how many records there are.
+/// KEYS lease, stores, out; ARGV instance, milliseconds, store, name.
+pub const LEASE: &[u8] = b"local before = redis.call('GET', KEYS[1]) \
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
+    redis.call('HSET', KEYS[2], ARGV[3], ARGV[4]) \
+    return {before or '', redis.call('HLEN', KEYS[3])}";
+
+/// For each id a digit: 1 it is there, 2 another node has taken it over, 0 neither. KEYS out, moved; ARGV ids.
+pub const CHECK: &[u8] = b"local told = {} \
+    for i = 1, #ARGV do \
+      if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then told[i] = '1' \
+      elseif redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then told[i] = '2' \
+      else told[i] = '0' end \
+    end \
+    return table.concat(told)";
+
+/// A page of ids without their records, which HSCAN alone would send too. KEYS out; ARGV cursor, count.
+pub const IDS: &[u8] = b"local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]) \
+    local ids = {} \
+    for i = 1, #page[2], 2 do ids[#ids + 1] = page[2][i] end \
+    return {page[1], ids}";
+
+/// Takes these over, unless their node is back: for each id a digit, 1 if it was there still.
+/// KEYS lease, out, moved of the node that is gone, moved of the one that takes over; ARGV milliseconds, ids.
+pub const TAKE: &[u8] = b"if redis.call('EXISTS', KEYS[1]) == 1 then return '' end \
+    local told = {} \
+    for i = 2, #ARGV do \
+      if redis.call('HDEL', KEYS[2], ARGV[i]) == 1 then \
+        redis.call('HSET', KEYS[3], ARGV[i], '') \
+        redis.call('HDEL', KEYS[4], ARGV[i]) \
+        told[i - 1] = '1' \
+      else told[i - 1] = '0' end \
+    end \
+    redis.call('PEXPIRE', KEYS[3], ARGV[1]) \
+    return table.concat(told)";
+
+/// The names of the keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: String,
+    /// This node's file.
+    pub store: String,
+}
+
+impl Keys {
+    /// For the file called `store`.
+    pub fn new(prefix: String, store: String) -> Self {
+        Self { prefix, store }
+    }
+
+    pub fn stores(&self) -> String {
+        format!("{}stores", self.prefix)
+    }
+
+    pub fn out(&self, store: &str) -> String {
+        format!("{}out:{store}", self.prefix)
+    }
+
+    pub fn moved(&self, store: &str) -> String {
+        format!("{}moved:{store}", self.prefix)
+    }
+
+    pub fn lease(&self, store: &str) -> String {
+        format!("{}lease:{store}", self.prefix)
+    }
+
+    pub fn heir(&self, store: &str) -> String {
+        format!("{}heir:{store}", self.prefix)
+    }
+}
+
+/// Appends a script with its keys and arguments.
+pub fn script(out: &mut Vec<u8>, script: &[u8], keys: &[&str], arguments: &[&str]) {
+    let count = keys.len().to_string();
+    let mut parts: Vec<&[u8]> = vec![b"EVAL", script, count.as_bytes()];
+    parts.extend(keys.iter().chain(arguments).map(|part| part.as_bytes()));
+    store_command(out, &parts);
+}
+
+/// The ids as they stand in Redis.
+pub fn texts(ids: &[NotificationId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,448 @@
+//! The mirror as the writer has it: what the writer changes in its file it changes in Redis, in the same order. No other
+//! thread changes the records of this node, so they can be compared with the file at any time.
+//!
+//! New ones are sent beside the sync of the disk. All else follows the commit, and says what the file says by then. When the
+//! connection is lost nothing is owed: the mirror's thread compares all of it once there is another.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use redis::Value;
+use rusqlite::Connection;
+
+use super::keys::{self, Keys};
+use super::record::{self, New};
+use super::state::SharedState;
+use super::{Event, MOVED_KEPT, SharedLink};
+use crate::bus::{StoreConnection, StoreError, store_command};
+use crate::config::Shared;
+use crate::log_once::LogOnce;
+use crate::notification::NotificationId;
+use crate::outbox::by_id;
+use crate::outbox::error::NotStored;
+use crate::outbox::ops::Store;
+use crate::outbox::rows::{self, State};
+use crate::outbox::transfer::Parsed;
+
+/// One command carries as many records as have so many bytes, and one more.
+const COMMAND_BYTES: usize = 1 << 20;
+
+/// Removed while there was no connection, and remembered so that they do not come back. Beyond it they may be delivered twice.
+const GONE_MAX: usize = 1_000_000;
+
+/// The mirror, as the writer has it.
+pub struct Mirror {
+    pub keys: Keys,
+    link: Option<StoreConnection>,
+    instance: String,
+    node: String,
+    lease_ms: String,
+    wait_ms: String,
+    state: Arc<SharedState>,
+    events: Sender<Event>,
+    /// It had the lease at the last look.
+    held: bool,
+    gone: HashSet<NotificationId>,
+    /// Damaged on disk: there is nothing to be mirrored.
+    damaged: HashSet<NotificationId>,
+    /// Stored by this group.
+    stored: HashSet<NotificationId>,
+    replies: usize,
+    foreign: LogOnce,
+}
+
+/// Where Redis and the file stand, at one moment between two changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    pub in_redis: u64,
+    pub on_disk: u64,
+}
+
+impl Mirror {
+    pub fn new(
+        keys: Keys,
+        shared: &SharedLink,
+        lease: Duration,
+        state: Arc<SharedState>,
+        events: Sender<Event>,
+    ) -> Self {
+        Self {
+            keys,
+            link: None,
+            instance: shared.link.instance().to_owned(),
+            node: shared.node.clone(),
+            lease_ms: lease.as_millis().to_string(),
+            wait_ms: (shared.link.response_ms() / 2).clamp(1, 1000).to_string(),
+            state,
+            events,
+            held: false,
+            gone: HashSet::new(),
+            damaged: HashSet::new(),
+            stored: HashSet::new(),
+            replies: 0,
+            foreign: LogOnce::new(),
+        }
+    }
+
+    /// There is a connection now.
+    pub fn connected(&mut self, link: StoreConnection) {
+        self.link = Some(link);
+        self.held = false;
+        self.state.set_up();
+    }
+
+    /// The connection is to a server that is not the primary any more.
+    pub fn disconnect(&mut self, why: &str) {
+        self.link = None;
+        if self.state.set_down(why.to_owned()) {
+            log::warn!("the outbox is not mirrored in Redis: {why}");
+        }
+        let _ = self.events.try_send(Event::Lost); // full: the thread looks all the same
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.disconnect(&error.to_string());
+    }
+
+    /// Whether new ones are refused just now.
+    pub fn refuses(&self) -> bool {
+        self.state.mode == Shared::Require && self.link.is_none()
+    }
+
+    /// Whether the commit waits for the mirror.
+    pub fn is_required(&self) -> bool {
+        self.state.mode == Shared::Require
+    }
+
+    /// Sends those of `stored` that the disk is about to take.
+    pub fn begin(&mut self, stored: &[(Box<Store>, Result<i64, NotStored>)]) {
+        self.stored.clear();
+        let mut records = Vec::new();
+        for (store, result) in stored {
+            if result.is_err() || store.state == State::Done {
+                continue;
+            }
+            let n = &store.notification;
+            self.stored.insert(n.id);
+            if self.link.is_some() {
+                let new = New {
+                    notification: n,
+                    key: store.key,
+                    state: store.state,
+                    tries: store.tries,
+                    why: &store.why,
+                    steps: store.timeline.to_text(),
+                };
+                records.push((n.id.to_string(), record::encode(new)));
+            }
+        }
+        if !records.is_empty()
+            && let Err(error) = self.send_records(&records, true)
+        {
+            self.failed(&error);
+        }
+    }
+
+    /// Waits until what was sent is in Redis, and on a replica if there is one; says whether it is.
+    pub fn finish(&mut self) -> bool {
+        if self.stored.is_empty() {
+            return true;
+        }
+        let waits = self.state.has_replicas();
+        let last = self.receive();
+        // WAIT's: on how many replicas it is.
+        let is_there = last.is_some_and(|last| !(waits && last == Value::Int(0)));
+        let count = self.stored.len() as u64;
+        match is_there {
+            true => self.state.add_mirrored(count, 0),
+            false => self.state.add_unmirrored(count),
+        }
+        is_there
+    }
+
+    /// What was sent is not in the file after all.
+    pub fn withdraw(&mut self) {
+        let ids: Vec<NotificationId> = self.stored.drain().collect();
+        self.change(&[], ids);
+    }
+
+    /// Follows a commit: what has another state in `file` now.
+    pub fn follow(&mut self, file: &Connection, changed: &[(NotificationId, Option<State>)]) {
+        let (mut put, mut removed) = (Vec::new(), Vec::new());
+        for (id, state) in changed {
+            match state {
+                None | Some(State::Done) => removed.push(*id),
+                Some(State::Pending | State::Dead) if !self.stored.contains(id) => put.push(*id),
+                Some(State::Pending | State::Dead) => {}
+            }
+        }
+        self.stored.clear();
+        let records = self.records(file, &put, &mut removed);
+        self.change(&records, removed);
+    }
+
+    /// Puts what the file says of `ids` into Redis.
+    pub fn put(&mut self, file: &Connection, ids: &[NotificationId]) {
+        let mut removed = Vec::new();
+        let records = self.records(file, ids, &mut removed);
+        self.change(&records, removed);
+    }
+
+    /// The records of `ids`; those that are none any more are added to `removed`.
+    fn records(
+        &mut self,
+        file: &Connection,
+        ids: &[NotificationId],
+        removed: &mut Vec<NotificationId>,
+    ) -> Vec<(String, Vec<u8>)> {
+        let mut records = Vec::new();
+        for id in ids.iter().filter(|_| self.link.is_some()) {
+            let row = match by_id::row_by_id(file, *id) {
+                Ok(row) => row,
+                Err(error) => {
+                    self.disconnect(&format!("the outbox cannot be read: {error}"));
+                    return Vec::new();
+                }
+            };
+            let Some(row) = row.filter(|row| row.state != State::Done) else {
+                removed.push(*id);
+                continue;
+            };
+            let payload = rows::payload(file, &row).ok().flatten();
+            match payload.and_then(|payload| record::of_row(&row, payload)) {
+                Some(record) => records.push((id.to_string(), record)),
+                None => {
+                    self.damaged.insert(*id);
+                }
+            }
+        }
+        records
+    }
+
+    fn change(&mut self, records: &[(String, Vec<u8>)], removed: Vec<NotificationId>) {
+        for id in &removed {
+            self.damaged.remove(id);
+        }
+        if records.is_empty() && removed.is_empty() {
+            return;
+        }
+        let texts = keys::texts(&removed);
+        let sent = self.send_records(records, false);
+        let sent = sent.and_then(|()| self.send_removed(&texts));
+        if let Err(error) = sent {
+            self.failed(&error);
+        }
+        match self.receive() {
+            // The next look counts exactly.
+            Some(_) => self.state.add_mirrored(0, removed.len() as u64),
+            None if self.gone.len() < GONE_MAX => self.gone.extend(removed),
+            None => {}
+        }
+    }
+
+    /// Those of `ids` that are in Redis still, and were not removed from the file while Redis was away.
+    pub fn still_there(&mut self, ids: &[NotificationId]) -> Option<HashSet<NotificationId>> {
+        let store = &self.keys.store;
+        let (out, moved) = (self.keys.out(store), self.keys.moved(store));
+        let texts = keys::texts(ids);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut command = Vec::new();
+        keys::script(&mut command, keys::CHECK, &[&out, &moved], &texts);
+        let Value::BulkString(digits) = self.ask(&command)? else {
+            return None;
+        };
+        let there = ids.iter().zip(digits).filter(|(_, digit)| *digit == b'1');
+        let there = there.map(|(id, _)| *id);
+        Some(there.filter(|id| !self.gone.contains(id)).collect())
+    }
+
+    fn send_records(
+        &mut self,
+        records: &[(String, Vec<u8>)],
+        wait: bool,
+    ) -> Result<(), StoreError> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let out = self.keys.out(&self.keys.store);
+        let mut from = 0;
+        while from < records.len() {
+            let (mut to, mut bytes) = (from, 0);
+            while to < records.len() && bytes < COMMAND_BYTES {
+                bytes += records[to].1.len();
+                to += 1;
+            }
+            let mut parts: Vec<&[u8]> = vec![b"HSET", out.as_bytes()];
+            for (id, record) in &records[from..to] {
+                parts.push(id.as_bytes());
+                parts.push(record);
+            }
+            let mut command = Vec::with_capacity(bytes + 64 * (to - from) + 64);
+            store_command(&mut command, &parts);
+            link.send(&command)?;
+            self.replies += 1;
+            from = to;
+        }
+        if wait && self.state.has_replicas() {
+            let mut command = Vec::new();
+            store_command(&mut command, &[b"WAIT", b"1", self.wait_ms.as_bytes()]);
+            link.send(&command)?;
+            self.replies += 1;
+        }
+        Ok(())
+    }
+
+    fn send_removed(&mut self, ids: &[String]) -> Result<(), StoreError> {
+        let Some(link) = self.link.as_mut().filter(|_| !ids.is_empty()) else {
+            return Ok(());
+        };
+        let out = self.keys.out(&self.keys.store);
+        let mut parts: Vec<&[u8]> = vec![b"HDEL", out.as_bytes()];
+        parts.extend(ids.iter().map(|id| id.as_bytes()));
+        let mut command = Vec::new();
+        store_command(&mut command, &parts);
+        link.send(&command)?;
+        self.replies += 1;
+        Ok(())
+    }
+
+    /// Reads what is owed, and gives the last of it; `None`: Redis is away.
+    fn receive(&mut self) -> Option<Value> {
+        let mut last = Value::Nil;
+        for _ in 0..std::mem::take(&mut self.replies) {
+            match self.link.as_mut()?.receive() {
+                Ok(value) => last = value,
+                Err(error) => {
+                    self.failed(&error);
+                    return None;
+                }
+            }
+        }
+        self.link.is_some().then_some(last)
+    }
+
+    /// Holds the lease, and has the mirror's thread look when Redis has not what it should have: `kept` pending and dead.
+    pub fn beat(&mut self, kept: u64) {
+        let store = self.keys.store.clone();
+        let (lease, stores, out) = (
+            self.keys.lease(&store),
+            self.keys.stores(),
+            self.keys.out(&store),
+        );
+        let mut command = Vec::new();
+        keys::script(
+            &mut command,
+            keys::LEASE,
+            &[&lease, &stores, &out],
+            &[&self.instance, &self.lease_ms, &store, &self.node],
+        );
+        let Some(reply) = self.ask(&command) else {
+            return;
+        };
+        let Value::Array(parts) = &reply else { return };
+        let [Value::BulkString(before), Value::Int(count)] = &parts[..] else {
+            return;
+        };
+        let count = u64::try_from(*count).unwrap_or(0);
+        self.state.set_mirrored(count);
+        let is_ours = before == self.instance.as_bytes();
+        if self.held && !is_ours && !before.is_empty() {
+            self.foreign.error(format_args!(
+                "the relay {} has a copy of this node's outbox file: what is in both is delivered twice; give it a file of its own",
+                String::from_utf8_lossy(before)
+            ));
+        }
+        let lost = self.held && !is_ours;
+        self.held = true;
+        let expected = kept.saturating_sub(self.damaged.len() as u64);
+        if lost || (self.state.is_complete() && count != expected) {
+            self.state.set_complete(false);
+            let _ = self.events.try_send(Event::Compare); // full: it looks all the same
+        }
+    }
+
+    /// How many are in Redis, and how many should be.
+    pub fn audit(&mut self, kept: u64) -> Option<Audit> {
+        let mut command = Vec::new();
+        let out = self.keys.out(&self.keys.store);
+        store_command(&mut command, &[b"HLEN", out.as_bytes()]);
+        let Value::Int(count) = self.ask(&command)? else {
+            return None;
+        };
+        let in_redis = u64::try_from(count).unwrap_or(0);
+        self.state.set_mirrored(in_redis);
+        let audit = Audit {
+            in_redis,
+            on_disk: kept.saturating_sub(self.damaged.len() as u64),
+        };
+        if audit.in_redis == audit.on_disk {
+            self.gone.clear();
+            self.state.set_complete(true);
+        }
+        Some(audit)
+    }
+
+    /// Takes `ids` over from the file called `store`: those that were there still. `None`: Redis is away.
+    pub fn take(&mut self, store: &str, ids: &[NotificationId]) -> Option<Vec<NotificationId>> {
+        let own = self.keys.store.clone();
+        let names = [
+            self.keys.lease(store),
+            self.keys.out(store),
+            self.keys.moved(store),
+            self.keys.moved(&own),
+        ];
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut arguments = vec![MOVED_KEPT.as_millis().to_string()];
+        arguments.extend(keys::texts(ids));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut command = Vec::new();
+        keys::script(&mut command, keys::TAKE, &names, &arguments);
+        let Value::BulkString(digits) = self.ask(&command)? else {
+            return None;
+        };
+        let taken = ids.iter().zip(digits).filter(|(_, digit)| *digit == b'1');
+        Some(taken.map(|(id, _)| *id).collect())
+    }
+
+    fn ask(&mut self, command: &[u8]) -> Option<Value> {
+        let link = self.link.as_mut()?;
+        let reply = link.send(command).and_then(|()| link.receive());
+        match reply {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+}
+
+/// What the writer is asked to do for the mirror.
+pub enum MirrorOp {
+    /// There is a connection.
+    Connected(StoreConnection),
+    /// The connection is of no use any more.
+    Disconnect(String),
+    /// Put what the file says of these into Redis.
+    Put(Vec<NotificationId>),
+    /// Other nodes have taken these over: they are not this node's any more.
+    Moved(Vec<NotificationId>),
+    /// Redis has these of this file, and the file has not.
+    Recover(Vec<Parsed>),
+    /// Take these over from the file of this name.
+    Inherit(String, Vec<(NotificationId, Parsed)>, Sender<Inherited>),
+    /// Say how many there are.
+    Audit(Sender<Option<Audit>>),
+}
+
+/// What came of taking some over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inherited {
+    pub taken: u64,
+    /// There is no room for more.
+    pub full: bool,
+    /// It went wrong, or their node is back: no more of it now.
+    pub stopped: bool,
+}

@@ -1,0 +1,144 @@
+//! How the mirror is, for the metrics and `/readyz`. Written by the writer and the mirror's thread.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::Shared;
+use crate::metrics::SharedReadings;
+
+/// How the mirror is.
+#[derive(Debug)]
+pub struct SharedState {
+    pub mode: Shared,
+    /// The writer has a connection.
+    up: AtomicBool,
+    /// All of the file is in Redis, and nothing else of it.
+    complete: AtomicBool,
+    mirrored: AtomicU64,
+    /// Stored while there was no connection.
+    unmirrored: AtomicU64,
+    inherited: AtomicU64,
+    /// Replicas of the primary.
+    replicas: AtomicU64,
+    trouble: Mutex<Option<String>>,
+}
+
+impl SharedState {
+    pub fn new(mode: Shared) -> Self {
+        Self {
+            mode,
+            up: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
+            mirrored: AtomicU64::new(0),
+            unmirrored: AtomicU64::new(0),
+            inherited: AtomicU64::new(0),
+            replicas: AtomicU64::new(0),
+            trouble: Mutex::new(Some("not connected to Redis yet".into())),
+        }
+    }
+
+    /// There is a connection.
+    pub fn set_up(&self) {
+        self.up.store(true, Ordering::Relaxed);
+        *self.trouble.lock() = None;
+    }
+
+    /// There is none; says whether that is news.
+    pub fn set_down(&self, why: String) -> bool {
+        self.complete.store(false, Ordering::Relaxed);
+        *self.trouble.lock() = Some(why);
+        self.up.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether Redis has all of the file, and nothing else of it.
+    pub fn set_complete(&self, complete: bool) {
+        if complete {
+            self.unmirrored.store(0, Ordering::Relaxed);
+        }
+        self.complete.store(complete, Ordering::Relaxed);
+    }
+
+    /// Whether Redis has all of the file, as far as is known.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    /// Redis has so many.
+    pub fn set_mirrored(&self, count: u64) {
+        self.mirrored.store(count, Ordering::Relaxed);
+    }
+
+    /// So many came to Redis, and so many went.
+    pub fn add_mirrored(&self, came: u64, went: u64) {
+        // One thread writes, so nothing is lost in between.
+        let before = self.mirrored.load(Ordering::Relaxed);
+        self.set_mirrored((before + came).saturating_sub(went));
+    }
+
+    /// So many were stored on the disk alone.
+    pub fn add_unmirrored(&self, count: u64) {
+        self.unmirrored.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// So many were taken over from another node.
+    pub fn add_inherited(&self, count: u64) {
+        self.inherited.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The primary has so many replicas.
+    pub fn set_replicas(&self, count: u64) {
+        self.replicas.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether the primary has a replica.
+    pub fn has_replicas(&self) -> bool {
+        self.replicas.load(Ordering::Relaxed) > 0
+    }
+
+    /// Why nothing can be stored just now, if so.
+    pub fn unwell(&self) -> Option<String> {
+        if self.mode != Shared::Require {
+            return None;
+        }
+        let trouble = self.trouble.lock().clone()?;
+        Some(format!(
+            "stores nothing: Redis does not take it, and outbox.shared = \"require\" ({trouble})"
+        ))
+    }
+
+    /// Why what is stored is on the disk alone just now, if so; `kept` pending ones and dead letters are on disk.
+    pub fn warning(&self, kept: u64) -> Option<String> {
+        if self.mode != Shared::Prefer {
+            return None;
+        }
+        let trouble = self.trouble.lock().clone()?;
+        let behind = self.readings(kept).behind;
+        Some(format!(
+            "outbox.shared = \"prefer\": {behind} are on this node's disk alone, and not in Redis: {trouble}"
+        ))
+    }
+
+    /// For the metrics; `kept` pending ones and dead letters are on disk.
+    pub fn readings(&self, kept: u64) -> SharedReadings {
+        let mirrored = self.mirrored.load(Ordering::Relaxed);
+        let behind = match self.is_complete() {
+            true => 0,
+            false => {
+                let unmirrored = self.unmirrored.load(Ordering::Relaxed);
+                kept.saturating_sub(mirrored).max(unmirrored)
+            }
+        };
+        SharedReadings {
+            mirrored,
+            behind,
+            inherited: self.inherited.load(Ordering::Relaxed),
+            trouble: self.trouble.lock().clone(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the writer does when the mirror's thread asks.
+
+use crossbeam_channel::bounded;
+
+use super::mirror::{Inherited, MirrorOp};
+use crate::notification::NotificationId;
+use crate::outbox::by_id;
+use crate::outbox::ops::{Op, Ordered};
+use crate::outbox::transfer::Parsed;
+use crate::outbox::writer::Writer;
+
+impl Writer {
+    /// Does what the mirror's thread asks, with commits of its own.
+    pub(in crate::outbox) fn mirror_op(&mut self, op: MirrorOp) {
+        let kept = self.stats.pending() + self.stats.dead();
+        let Some(mirror) = &mut self.mirror else {
+            return;
+        };
+        match op {
+            MirrorOp::Connected(link) => {
+                mirror.connected(link);
+                mirror.beat(kept);
+            }
+            MirrorOp::Disconnect(why) => mirror.disconnect(&why),
+            MirrorOp::Put(ids) => mirror.put(&self.connection, &ids),
+            MirrorOp::Moved(ids) => self.commit(vec![Op::Remove(ids)]),
+            MirrorOp::Audit(tell) => {
+                let _ = tell.send(mirror.audit(kept)); // who asked may have ended
+            }
+            MirrorOp::Recover(found) => {
+                let ids: Vec<NotificationId> = found.iter().map(Parsed::id).collect();
+                let Some(there) = mirror.still_there(&ids) else {
+                    return;
+                };
+                let (found, gone): (Vec<Parsed>, Vec<Parsed>) = found
+                    .into_iter()
+                    .partition(|parsed| there.contains(&parsed.id()));
+                let gone: Vec<NotificationId> = gone.iter().map(Parsed::id).collect();
+                mirror.put(&self.connection, &gone);
+                self.import_now(found);
+            }
+            MirrorOp::Inherit(store, found, tell) => {
+                let _ = tell.send(self.inherit(&store, found)); // who asked may have ended
+            }
+        }
+    }
+
+    /// Stores what the file called `store` had, and only then takes it over. What was not there any more is dropped again.
+    fn inherit(&mut self, store: &str, found: Vec<(NotificationId, Parsed)>) -> Inherited {
+        let stopped = Inherited {
+            stopped: true,
+            ..Inherited::default()
+        };
+        let (ids, found): (Vec<NotificationId>, Vec<Parsed>) = found.into_iter().unzip();
+        let known = ids.iter().filter(|id| self.has(**id)).copied();
+        let known: Vec<NotificationId> = known.collect();
+        let Some(ordered) = self.import_now(found) else {
+            return stopped;
+        };
+        let stored = ids.iter().filter(|id| self.has(**id)).copied();
+        let stored: Vec<NotificationId> = stored.collect();
+        let taken = self
+            .mirror
+            .as_mut()
+            .and_then(|mirror| mirror.take(store, &stored));
+        let Some(taken) = taken else {
+            // Redis may have it or not: what is in both files is delivered twice.
+            return stopped;
+        };
+        let not_ours = stored
+            .iter()
+            .filter(|id| !taken.contains(id) && !known.contains(id));
+        let not_ours: Vec<NotificationId> = not_ours.copied().collect();
+        let stopped = !not_ours.is_empty();
+        if stopped {
+            self.commit(vec![Op::Remove(not_ours)]);
+        }
+        Inherited {
+            taken: taken.len() as u64,
+            full: ordered.full,
+            stopped,
+        }
+    }
+
+    fn has(&self, id: NotificationId) -> bool {
+        by_id::is_known(&self.connection, id).unwrap_or(false)
+    }
+
+    /// Adds these; `None`: the disk does not take them.
+    fn import_now(&mut self, found: Vec<Parsed>) -> Option<Ordered> {
+        let (tell, told) = bounded(1);
+        self.commit(vec![Op::Import(found, tell)]);
+        told.try_recv().ok()?.ok()
+    }
+}
