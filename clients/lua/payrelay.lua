@@ -1056,6 +1056,7 @@ end
 -- Writes all of it, or gives up after write_timeout: a relay that takes no byte must not hold the
 -- program for ever.
 function luasocket.write(session, bytes)
+  if session.failed then return nil, session.failed end
   local client, from = session.client, 1
   local limit = client:timer(session.options.write_timeout)
   repeat
@@ -1070,13 +1071,17 @@ function luasocket.write(session, bytes)
 end
 
 -- What has arrived, waiting at most so long for its first byte. Always by count: "*l" would swallow
--- every CR.
-local function luasocket_read(sock, wait)
+-- every CR. An error behind what arrived is kept: after a killed relay ends TLS without its
+-- last word, LuaSec's send and receive never return.
+local function luasocket_read(session, wait)
+  if session.failed then return nil, session.failed end
+  local sock = session.sock
   sock:settimeout(wait)
   local first, why = sock:receive(1)
   if not first then return nil, timed_out(why) and "timeout" or why end
   sock:settimeout(0)
-  local rest, _, partial = sock:receive(65536)
+  local rest, failed, partial = sock:receive(65536)
+  if not rest and not timed_out(failed) and failed ~= "closed" then session.failed = failed end
   return first .. (rest or partial or "")
 end
 
@@ -1093,7 +1098,7 @@ function luasocket.methods:step(timeout)
   local session = self.session
   wait = wait and math.min(wait, timeout or 0)
   if session and not session.over then
-    local bytes, why = luasocket_read(session.sock, wait)
+    local bytes, why = luasocket_read(session, wait)
     if bytes then
       session:feed(bytes)
     elseif why ~= "timeout" then
@@ -1575,7 +1580,15 @@ adapter("push", push)
 local uv
 local luv = { coroutines = true, methods = {} }
 
-function luv.load() uv = uv or need("luv") end
+-- libuv writes to a socket that the relay has closed, and SIGPIPE would end the program. While
+-- somebody listens for it, the write gives an error instead.
+function luv.load()
+  if uv then return end
+  uv = need("luv")
+  local signal = uv.new_signal()
+  signal:start("sigpipe", function() end)
+  signal:unref() -- the loop may end
+end
 
 function luv.clock() return uv.hrtime() / 1e9 end
 

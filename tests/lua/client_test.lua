@@ -886,7 +886,9 @@ case("wrong options are refused at once, without showing the token", function()
     { on_state = true }, { on_data = "x" },
   } do equal(refused(change), true, check.show(change)) end
   equal(refused{}, false)
-  package.loaded.luv = { hrtime = os.time } -- an adapter that takes an address; nothing is opened
+  local signal = { start = function() end, unref = function() end }
+  -- An adapter that takes an address; nothing is opened.
+  package.loaded.luv = { hrtime = os.time, new_signal = function() return signal end }
   for _, port in ipairs{ "0", 0, -1, 65536, 1.5, "http", "" } do
     local ok, why = pcall(payrelay.luv.new, { host = "127.0.0.1", port = port, id = "a", on_message = print })
     equal({ ok, why }, { false, "payrelay: port must be 1 to 65535" })
