@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::problem::Problem;
 use super::reader::{Field, Section};
-use super::selector;
 use super::verify;
 use crate::request::Selector;
 use crate::verify::Verifier;
@@ -122,7 +121,7 @@ fn values(body: &str) -> Vec<(Range<usize>, Selector)> {
             break;
         };
         if KINDS.iter().any(|kind| name.starts_with(kind))
-            && let Some(selector) = selector::of_preset(name)
+            && let Some(selector) = Selector::of_preset(name)
         {
             found.push((at..at + name.len() + 2, selector));
         }

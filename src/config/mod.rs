@@ -22,7 +22,7 @@ mod reload;
 mod route;
 mod secret;
 mod sections;
-mod selector;
+mod selectors;
 mod spelling;
 mod tcp;
 pub mod units;

@@ -139,7 +139,7 @@ mod tests {
             ("/a%4", "% must"),
             ("/a%zz", "% must"),
         ] {
-            let why = parse(text).unwrap_err().to_string();
+            let why = String::from(parse(text).unwrap_err());
             assert!(why.starts_with(bad), "{text}: {why}");
         }
     }

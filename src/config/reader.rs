@@ -51,7 +51,7 @@ impl<'a> Report<'a> {
             at,
             key: key.to_owned(),
             given,
-            problem: problem.to_string(),
+            problem: problem.into(),
         });
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::address::is_loopback;
 use super::answer::{self, Answer, Proof};
-use super::path::{PathTemplate, Segment, path};
+use super::path::{PathTemplate, path};
 use super::problem::Problem;
 use super::reader::{Field, Section};
-use super::selector::{self, BadSelector, headers};
-use super::values::{list, networks, one_of};
-use super::verify::{BadVerify, Check, Said, verify};
+use super::selectors::{Guard, deliver_opened, event, id};
+use super::values::{distinct, header, list, networks, one_of};
+use super::verify::{Check, Parsed, verify};
 use crate::peers::Networks;
 use crate::request::Selector;
 use crate::verify::presets::Scheme;
@@ -118,14 +118,9 @@ struct Reading {
 impl Reading {
     /// One route; `None` if it has no usable path, which is noted.
     fn route(&mut self, mut s: Section<'_>) -> Option<Route> {
+        let what = "a route needs one, such as path = \"/notify/{id}\"";
+        let path = s.required("path", what, path);
         let path_field = s.field("path");
-        if path_field.is_none() {
-            s.refuse(
-                "path",
-                "is missing; a route needs one, such as path = \"/notify/{id}\"",
-            );
-        }
-        let path = path_field.as_ref().and_then(|field| field.read(path));
         let name = self.name(&mut s, path_field.as_ref(), path.as_ref());
         let check = verify(&mut s, path.as_ref());
         self.verified(&mut s, name.as_deref(), &check);
@@ -134,7 +129,9 @@ impl Reading {
             && !self.stores
             && let Some(field) = s.field("unsigned_items")
         {
-            field.refuse(BadVerify::NoOutbox);
+            field.refuse(
+                "dead letters lie in the outbox, and this relay has none; set delivery.undelivered = \"store\"",
+            );
         }
         let preset = check.preset();
         let guard = Guard::new(&mut s, &check);
@@ -143,11 +140,13 @@ impl Reading {
         let event = event(&mut s, &check, &guard);
         let event_proven = check.verifier().zip(event.as_ref());
         let event_proven = event_proven.is_some_and(|(verifier, event)| verifier.covers(event));
-        let deliver_opened = s.read("deliver", |field| deliver(field, &guard));
-        let forward_headers = s.read("forward_headers", headers).unwrap_or_else(|| {
-            let names = preset.map_or(&[][..], |preset| preset.forward_headers);
-            names.iter().map(|&name| name.to_owned()).collect()
-        });
+        let deliver_opened = s.read("deliver", |field| deliver_opened(field, &guard));
+        let forward_headers = s
+            .read("forward_headers", distinct(FORWARD_HEADERS_MAX, forwarded))
+            .unwrap_or_else(|| {
+                let names = preset.map_or(&[][..], |preset| preset.forward_headers);
+                names.iter().map(|&name| name.to_owned()).collect()
+            });
         let allow = s.read("allow", networks).unwrap_or_default();
         let methods =
             s.read("methods", methods)
@@ -227,13 +226,15 @@ impl Reading {
     fn verified(&self, s: &mut Section<'_>, name: Option<&str>, check: &Check<'_>) {
         let allow = s.field("allow_unverified");
         let allowed = allow.as_ref().map(|field| field.read(Field::flag));
-        match &check.said {
-            Said::Nothing => {}
+        match &check.parsed {
+            Parsed::Nothing => {}
             // Not yet a route that believes anybody.
-            Said::Wrong => return,
-            Said::Preset(..) => {
+            Parsed::Wrong => return,
+            Parsed::Preset(..) => {
                 if let (Some(field), Some(Some(true))) = (&allow, allowed) {
-                    field.refuse(BadVerify::Verified);
+                    field.refuse(
+                        "contradicts verify: this route takes no unverified callbacks; remove one of the two",
+                    );
                 }
                 return;
             }
@@ -266,122 +267,6 @@ impl Reading {
     }
 }
 
-/// What a route's selectors may point at: what its signature covers, unless the route says otherwise.
-struct Guard<'c> {
-    verifier: Option<&'c Verifier>,
-    /// Something about the check is wrong, so that nothing can be said of what it covers.
-    is_broken: bool,
-    allow_unsigned: bool,
-}
-
-impl<'c> Guard<'c> {
-    fn new(s: &mut Section<'_>, check: &'c Check<'_>) -> Self {
-        // If it is wrong, that is enough of an error.
-        let allow = s.field("allow_unsigned_id");
-        let allowed = allow.map(|field| field.read(Field::flag).unwrap_or(true));
-        Self {
-            verifier: check.verifier().map(AsRef::as_ref),
-            is_broken: !matches!(&check.said, Said::Nothing | Said::Preset(_, Some(_))),
-            allow_unsigned: allowed.unwrap_or(false),
-        }
-    }
-
-    /// Whether the verifier can open what the body holds sealed.
-    fn opens(&self) -> bool {
-        self.verifier.is_some_and(Verifier::can_open)
-    }
-
-    /// Reads a selector with `read`, and refuses one that points at what nobody signed.
-    fn selector(
-        &self,
-        field: &Field<'_>,
-        read: impl Fn(&Field<'_>) -> Result<Option<Selector>, Problem>,
-    ) -> Result<Option<Selector>, Problem> {
-        let Some(selector) = read(field)? else {
-            return Ok(None);
-        };
-        // Whether a broken verifier opens anything is not known.
-        if matches!(selector, Selector::Opened(_)) && !self.opens() && !self.is_broken {
-            return Err(Problem::Selector(BadSelector::NothingToOpen));
-        }
-        let covered = self
-            .verifier
-            .is_none_or(|verifier| verifier.covers(&selector));
-        if !covered && !self.allow_unsigned {
-            return Err(Problem::Selector(BadSelector::Unsigned));
-        }
-        if !covered {
-            field.warn(
-                "the signature does not cover this: whoever has one genuine callback can change it",
-            );
-        }
-        Ok(Some(selector))
-    }
-}
-
-fn id(
-    s: &mut Section<'_>,
-    path_field: Option<&Field<'_>>,
-    path: Option<&PathTemplate>,
-    guard: &Guard<'_>,
-) -> Selector {
-    let field = s.field("id");
-    let one = |field: &Field<'_>| selector::selector(field).map(Some);
-    let given = field
-        .as_ref()
-        .map(|field| field.read(|field| guard.selector(field, one)).flatten());
-    let Some(path) = path else {
-        return Selector::Path;
-    };
-    let in_path = path.segments.contains(&Segment::Id);
-    match (given, in_path) {
-        (Some(Some(other)), true) if other != Selector::Path => {
-            if let Some(field) = &field {
-                field.refuse(Problem::Selector(BadSelector::IdInPath));
-            }
-            other
-        }
-        (None | Some(Some(Selector::Path)), false) => {
-            if let Some(field) = field.as_ref().or(path_field) {
-                field.refuse(Problem::Selector(BadSelector::NoIdInPath));
-            }
-            Selector::Path
-        }
-        (Some(Some(selector)), _) => selector,
-        (None | Some(None), _) => Selector::Path,
-    }
-}
-
-/// The event key's selector: the route's own, or its preset's.
-fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &Guard<'_>) -> Option<Selector> {
-    let preset = check.preset();
-    let own = preset.and_then(|preset| match preset.scheme {
-        Scheme::Adyen => Some(Selector::OfSignature),
-        _ => preset.event.and_then(selector::of_preset),
-    });
-    match s.field("event") {
-        None => own,
-        // What the preset has is what the provider offers, signed or not.
-        Some(field) => field
-            .read(|field| match selector::event(field)? {
-                given if given == own || is_a_name_of(&given, &own) => Ok(own.clone()),
-                _ => guard.selector(field, selector::event),
-            })
-            .flatten(),
-    }
-}
-
-/// Whether the backend gets what is sealed in the body, opened.
-fn deliver(field: &Field<'_>, guard: &Guard<'_>) -> Result<bool, Problem> {
-    match field.text("a string")? {
-        "exact" => Ok(false),
-        // Whether a broken verifier opens anything is not known.
-        "opened" if guard.is_broken || guard.opens() => Ok(true),
-        "opened" => Err(Problem::Selector(BadSelector::NothingToOpen)),
-        _ => Err(Problem::NotOneOf(&["exact", "opened"])),
-    }
-}
-
 const POST: Methods = Methods {
     post: true,
     get: false,
@@ -399,25 +284,46 @@ fn methods(field: &Field<'_>) -> Result<Methods, Problem> {
     })
 }
 
-/// Whether `given` is the preset's own header, by one of its names.
-fn is_a_name_of(given: &Option<Selector>, own: &Option<Selector>) -> bool {
-    match (given, own) {
-        (Some(Selector::Header(given)), Some(Selector::Header(own))) => {
-            given.iter().all(|name| own.contains(name))
-        }
-        _ => false,
-    }
-}
-
 fn id_before(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text("a string")?;
-    let right = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    right
-        .then(|| text.to_owned())
-        .ok_or(BadVerify::Before.into())
+    if !(1..=16).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("1 to 16 printable ASCII characters are needed, such as \"_\"".into());
+    }
+    Ok(text.to_owned())
 }
 
 fn is_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/{}-".contains(&b);
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// The most headers one route forwards.
+const FORWARD_HEADERS_MAX: usize = 32;
+
+/// Headers that RFC 9110 and its forebears give to one connection only.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn forwarded(field: &Field<'_>) -> Result<String, Problem> {
+    let name = header(field)?;
+    let why = match name.as_str() {
+        hop if HOP_BY_HOP.contains(&hop) => {
+            "this header concerns one connection only and ends at the relay"
+        }
+        "content-length" => "the MSG frame tells the body's length",
+        own if own.starts_with("x-payrelay-") => {
+            "x-payrelay-* headers are the relay's own and never come from a provider"
+        }
+        _ => return Ok(name),
+    };
+    Err(format!("{why}; leave it out").into())
 }

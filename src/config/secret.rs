@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use super::problem::Problem;
 use super::reader::Field;
 use super::spelling::quoted;
+use super::values::distinct;
 
 /// How many characters a secret has. 16 random ones are beyond guessing over a network; 1,024 fit in any header.
 const SECRET_CHARS: RangeInclusive<usize> = 16..=1024;
@@ -30,7 +31,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// A text that is never shown: not by `Debug`, not in a log, not in an error.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Arc<str>);
 
 impl Secret {
@@ -53,17 +54,7 @@ impl fmt::Debug for Secret {
 
 /// Reads `secrets`: none is there twice.
 pub fn list(field: &Field<'_>) -> Result<Vec<Secret>, Problem> {
-    let mut secrets: Vec<(Secret, usize)> = Vec::new();
-    for field in field.hide().list("a list of strings", SECRETS_MAX)? {
-        let Some(secret) = field.read(one) else {
-            continue;
-        };
-        match secrets.iter().find(|(earlier, _)| *earlier == secret) {
-            Some(&(_, at)) => field.refuse(field.again(at)),
-            None => secrets.push((secret, field.at())),
-        }
-    }
-    Ok(secrets.into_iter().map(|(secret, _)| secret).collect())
+    distinct(SECRETS_MAX, one)(field.hide())
 }
 
 /// Reads a token that callers send in an `Authorization` header.

@@ -1,17 +1,15 @@
 //! `[tcp]` and `[tcp.tls]`: where backends connect, and who may.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::{is_loopback, listen, loopback};
 use super::declare::{live, restart, section};
 use super::http::{TlsFiles, tls_files};
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::Section;
 use super::secret::{self, Secret};
 use super::units::{GIB, HOUR, MIB, MINUTE};
-use super::values::{count, duration, size, table};
+use super::values::{backend_id, count, distinct, duration, size, table};
 use crate::notification::BackendId;
 
 section! {
@@ -24,7 +22,7 @@ section! {
         /// Keys of the backends' tokens; the first signs, any verifies. Empty: tokens are ignored (loopback only).
         secrets: Vec<Secret> = Vec::new(), secret::list, live;
         /// The ids that may connect; empty: any.
-        backends: Vec<BackendId> = Vec::new(), backends, live;
+        backends: Vec<BackendId> = Vec::new(), distinct(BACKENDS_MAX, backend_id), live;
         /// From accept to a whole HELLO.
         hello_deadline: Duration = Duration::from_secs(5), duration(100..=MINUTE), restart;
         /// Silence after which the relay sends PING; 2.5 of them with nothing in flight end the session.
@@ -111,23 +109,4 @@ fn tls_files_only(
     if let (Some(mine), Some(new)) = (mine, new) {
         mine.files.clone_from(&new.files);
     }
-}
-
-/// Reads `tcp.backends`: no id is there twice.
-fn backends(field: &Field<'_>) -> Result<Vec<BackendId>, Problem> {
-    let mut ids = Vec::new();
-    let mut seen: HashMap<BackendId, usize> = HashMap::new();
-    for field in field.list("a list of strings", BACKENDS_MAX)? {
-        let one =
-            |field: &Field<'_>| BackendId::parse(field.text("a string")?).map_err(Problem::of);
-        let Some(id) = field.read(one) else { continue };
-        match seen.get(&id) {
-            Some(&at) => field.refuse(field.again(at)),
-            None => {
-                seen.insert(id.clone(), field.at());
-                ids.push(id);
-            }
-        }
-    }
-    Ok(ids)
 }

@@ -1,5 +1,7 @@
 //! The kinds of value that relay.toml has: each takes a field and gives a checked value, or says what is wrong.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use super::reader::{Field, Section};
 use super::units::{DURATION, SIZE, Scale};
 use crate::notification::BackendId;
 use crate::peers::Networks;
+use crate::request::{Selector, header_name};
 
 /// A whole number within `allowed`.
 pub fn count<T: TryFrom<u64>>(
@@ -96,6 +99,46 @@ pub fn list<T>(
             .iter()
             .filter_map(|field| field.read(&read))
             .collect())
+    }
+}
+
+/// A backend's id.
+pub fn backend_id(field: &Field<'_>) -> Result<BackendId, Problem> {
+    BackendId::parse(field.text("a string")?).map_err(Problem::of)
+}
+
+/// Where in a request a value is.
+pub fn selector(field: &Field<'_>) -> Result<Selector, Problem> {
+    Ok(Selector::parse(field.text("a string")?)?)
+}
+
+/// A header's name, in lower case.
+pub fn header(field: &Field<'_>) -> Result<String, Problem> {
+    const RULE: &str = "not a header's name: 1 to 128 of A-Z a-z 0-9 ! # $ % & ' * + - . ^ _ ` | ~";
+    header_name(field.text("a string")?).ok_or_else(|| RULE.into())
+}
+
+/// The same; one that is there twice is noted, and left out.
+pub fn distinct<T: Clone + Eq + Hash>(
+    most: usize,
+    read: impl Fn(&Field<'_>) -> Result<T, Problem>,
+) -> impl Fn(&Field<'_>) -> Result<Vec<T>, Problem> {
+    move |field| {
+        let mut all = Vec::new();
+        let mut seen: HashMap<T, usize> = HashMap::new();
+        for field in field.list("a list of strings", most)? {
+            let Some(one) = field.read(&read) else {
+                continue;
+            };
+            match seen.get(&one) {
+                Some(&at) => field.refuse(field.again(at)),
+                None => {
+                    seen.insert(one.clone(), field.at());
+                    all.push(one);
+                }
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -8,16 +8,13 @@ mod message;
 mod signed;
 mod token;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac::HMAC_SHA256;
 
 use self::keys::{allow_sha1, keys, rsa_keys, rsa_keys_with_serial, secrets};
-pub use self::message::BadMessage;
-use super::PathTemplate;
-use super::Segment;
+use super::path::{PathTemplate, Segment};
 use super::problem::Problem;
 use super::reader::{Field, Section};
 use super::secret::secret_text;
@@ -26,8 +23,8 @@ use super::units::{DAY, SECOND};
 use super::values::duration;
 use crate::verify::presets::{self, Preset, Scheme};
 use crate::verify::{
-    Adyen, Alipay, ApiV3Key, BadText, Engine, MacKey, NONE, RsaBits, RsaKey, Url, Verifier,
-    WechatpayV2, WechatpayV3,
+    Adyen, Alipay, ApiV3Key, Engine, MacKey, NONE, RsaBits, RsaKey, Url, Verifier, WechatpayV2,
+    WechatpayV3,
 };
 
 /// Stripe, Paddle, Standard Webhooks and WeChat Pay all say five minutes.
@@ -53,108 +50,8 @@ const KEYS: [&str; 10] = [
     "token",
 ];
 
-/// Why a route's check is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadVerify {
-    /// No such preset.
-    Unknown(Option<&'static str>),
-    /// A key that this preset makes no use of, and those that it does.
-    NoUse {
-        /// The preset.
-        of: &'static str,
-        /// The keys that it takes.
-        takes: Vec<&'static str>,
-    },
-    /// `allow_unverified` in a route that verifies.
-    Verified,
-    /// A secret of more than 1,024 bytes.
-    SecretTooLong(usize),
-    /// A public key without the serial that requests name it by.
-    NoSerial,
-    /// Not a serial.
-    Serial,
-    /// Not an address.
-    Url,
-    /// `{id}` in the address, and none in the path.
-    UrlId,
-    /// Not a message template.
-    Message(BadMessage),
-    /// Not a text that is signed.
-    SignedText(BadText),
-    /// Not what ends an id.
-    Before,
-    /// Dead letters, and no outbox for them.
-    NoOutbox,
-    /// Not where fields come from.
-    Shape,
-    /// `fields` without `{fields}`, or the other way round.
-    Fields,
-    /// Not the place of a token.
-    TokenPlace,
-    /// A text of the `hmac` table is empty, too long or has control characters.
-    Text,
-    /// Not one printable character.
-    Separator,
-    /// The time is to be an item of a header that has no items.
-    ItemWithoutSeparator,
-    /// The time is to be in two places.
-    TwoTimes,
-}
-
-impl fmt::Display for BadVerify {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(meant) => {
-                f.write_str("not known; ")?;
-                if let Some(meant) = meant {
-                    write!(f, "did you mean \"{meant}\"? ")?;
-                }
-                write!(f, "allowed: \"{NONE}\"")?;
-                presets::all().try_for_each(|preset| write!(f, ", \"{}\"", preset.name))
-            }
-            Self::NoUse { of, takes } if takes.is_empty() => {
-                write!(f, "has no meaning with verify = \"{of}\"; remove it, or set verify")
-            }
-            Self::NoUse { of, takes } => {
-                write!(f, "has no meaning with verify = \"{of}\", which takes {}", takes.join(", "))
-            }
-            Self::Verified => f.write_str("contradicts verify: this route takes no unverified callbacks; remove one of the two"),
-            Self::SecretTooLong(bytes) => write!(f, "{bytes} bytes are too many; at most {SECRET_BYTES_MAX}"),
-            Self::NoSerial => f.write_str(
-                "a public key does not say which it is; write { serial = \"PUB_KEY_ID_…\", key = \"…\" }, as the provider's console shows",
-            ),
-            Self::Serial => f.write_str("a serial is 1 to 128 of A-Z a-z 0-9 _ -, as the header Wechatpay-Serial has it"),
-            Self::Url => f.write_str(
-                "the address as the provider was told it, such as \"https://pay.example/square\": https:// or http://, printable ASCII, \
-                 {id} at most once",
-            ),
-            Self::UrlId => f.write_str("{id} stands for the id in the path, and this route's path has none"),
-            Self::Message(bad) => bad.fmt(f),
-            Self::SignedText(bad) => bad.fmt(f),
-            Self::Before => f.write_str("1 to 16 printable ASCII characters are needed, such as \"_\""),
-            Self::NoOutbox => f.write_str("dead letters lie in the outbox, and this relay has none; set delivery.undelivered = \"store\""),
-            Self::Shape => f.write_str(
-                "allowed: \"query\", \"form\", \"param\" (the query if there is no body, else the form), \"xml\", \"json\", \
-                 \"json:/pointer\", or the place of a text that is JSON, such as \"form:data\"",
-            ),
-            Self::Fields => f.write_str("fields says what {fields} in text stands for: one is there, and the other is not"),
-            Self::TokenPlace => f.write_str("allowed: \"header:NAME\", \"query:NAME\", \"basic\""),
-            Self::Text => write!(f, "1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed"),
-            Self::Separator => f.write_str("one printable ASCII character is needed, such as \",\""),
-            Self::ItemWithoutSeparator => f.write_str("needs separator, which divides the header into items"),
-            Self::TwoTimes => f.write_str("contradicts timestamp_header; remove one of the two"),
-        }
-    }
-}
-
-impl From<BadVerify> for Problem {
-    fn from(bad: BadVerify) -> Self {
-        Self::Verify(bad)
-    }
-}
-
 /// What a route says of its check.
-pub enum Said {
+pub enum Parsed {
     /// `verify = "none"`, or nothing.
     Nothing,
     /// Something wrong, which is noted.
@@ -168,23 +65,23 @@ pub struct Check<'a> {
     /// The key, if the route has it.
     pub field: Option<Field<'a>>,
     /// What it says.
-    pub said: Said,
+    pub parsed: Parsed,
 }
 
 impl Check<'_> {
     /// The preset, if there is one.
     pub fn preset(&self) -> Option<&'static Preset> {
-        match &self.said {
-            Said::Preset(preset, _) => Some(preset),
-            Said::Nothing | Said::Wrong => None,
+        match &self.parsed {
+            Parsed::Preset(preset, _) => Some(preset),
+            Parsed::Nothing | Parsed::Wrong => None,
         }
     }
 
     /// The verifier, if there is one that works.
     pub fn verifier(&self) -> Option<&Arc<Verifier>> {
-        match &self.said {
-            Said::Preset(_, verifier) => verifier.as_ref(),
-            Said::Nothing | Said::Wrong => None,
+        match &self.parsed {
+            Parsed::Preset(_, verifier) => verifier.as_ref(),
+            Parsed::Nothing | Parsed::Wrong => None,
         }
     }
 }
@@ -193,29 +90,29 @@ impl Check<'_> {
 pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a> {
     let field = s.field("verify");
     let preset = field.as_ref().map(|field| field.read(name));
-    let said = match preset {
+    let parsed = match preset {
         None | Some(Some(None)) => {
             no_use(s, NONE, &[]);
-            Said::Nothing
+            Parsed::Nothing
         }
         Some(None) => {
             // What of it would be right depends on what is wrong.
             for key in KEYS {
                 s.field(key);
             }
-            Said::Wrong
+            Parsed::Wrong
         }
         Some(Some(Some(preset))) => {
             let (engine, takes) = engine(s, preset.scheme, path);
             no_use(s, preset.name, &takes);
             let name = preset.name;
-            Said::Preset(
+            Parsed::Preset(
                 preset,
                 engine.map(|engine| Verifier { name, engine }.into()),
             )
         }
     };
-    Check { field, said }
+    Check { field, parsed }
 }
 
 /// What a GET must be signed with before it is answered as the proof of an address; `None` if something is wrong, which is
@@ -232,22 +129,25 @@ fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
         return Ok(None);
     }
     presets::named(text).map(Some).ok_or_else(|| {
-        let known: Vec<_> = presets::all()
-            .map(|preset| preset.name)
-            .chain([NONE])
-            .collect();
-        BadVerify::Unknown(spelling::nearest(text, &known)).into()
+        let mut known = vec![NONE];
+        known.extend(presets::all().map(|preset| preset.name));
+        let meant = spelling::nearest(text, &known);
+        let meant = meant.map(|meant| format!("did you mean \"{meant}\"? "));
+        let (meant, known) = (meant.unwrap_or_default(), known.join("\", \""));
+        format!("not known; {meant}allowed: \"{known}\"").into()
     })
 }
 
 /// Notes every key that belongs to other presets.
 fn no_use(s: &mut Section<'_>, of: &'static str, takes: &[&'static str]) {
-    for key in KEYS {
-        if !takes.contains(&key)
-            && let Some(field) = s.field(key)
-        {
-            let takes = takes.to_vec();
-            field.hide().refuse(BadVerify::NoUse { of, takes });
+    let instead = match takes {
+        [] => "; remove it, or set verify".to_owned(),
+        takes => format!(", which takes {}", takes.join(", ")),
+    };
+    for key in KEYS.iter().filter(|key| !takes.contains(key)) {
+        if let Some(field) = s.field(key) {
+            let field = field.hide();
+            field.refuse(format!("has no meaning with verify = \"{of}\"{instead}"));
         }
     }
 }
@@ -291,7 +191,7 @@ fn engine(
             let tolerance = tolerance(s);
             let api_v3_key = s.field("api_v3_key");
             let api_v3_key = api_v3_key.map(|field| {
-                field.read(|field| ApiV3Key::new(&secret_text(field)?).map_err(Problem::Key))
+                field.read(|field| ApiV3Key::new(&secret_text(field)?).map_err(Problem::of))
             });
             let engine = || {
                 Some(WechatpayV3 {
@@ -336,14 +236,29 @@ fn required<T>(
     missing: &'static str,
     read: impl Fn(&Field<'_>) -> Result<T, Problem>,
 ) -> Option<T> {
-    match s.field(key) {
-        // Hidden: somebody may have put the secret itself there.
-        Some(field) => field.hide().read(read),
-        None => {
-            s.refuse(key, Problem::Missing(missing));
-            None
-        }
+    s.required(key, missing, |field| read(field.hide())) // somebody may have put the secret itself there
+}
+
+/// The value of `key` if it is there; `None` if it is wrong, which is noted.
+fn optional<'a, T>(
+    t: &mut Section<'a>,
+    key: &'static str,
+    read: impl Fn(&Field<'a>) -> Result<T, Problem>,
+) -> Option<Option<T>> {
+    match t.field(key) {
+        None => Some(None),
+        Some(field) => field.read(read).map(Some),
     }
+}
+
+/// A text of a table: printable, and not empty.
+fn text(field: &Field<'_>) -> Result<String, Problem> {
+    let text = field.text("a string")?;
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    if !plain || !(1..=TEXT_BYTES_MAX).contains(&text.len()) {
+        return Err(format!("1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed").into());
+    }
+    Ok(text.to_owned())
 }
 
 /// `tolerance`, or what is usual; `None` if it is wrong.
@@ -376,10 +291,14 @@ fn url(field: &Field<'_>, path: Option<&PathTemplate>) -> Result<Url, Problem> {
         || ids > 1
         || text.len() > TEXT_BYTES_MAX
     {
-        return Err(BadVerify::Url.into());
+        return Err(
+            "the address as the provider was told it, such as \"https://pay.example/square\": https:// or http://, \
+             printable ASCII, {id} at most once"
+                .into(),
+        );
     }
     if ids == 1 && path.is_some_and(|path| !path.segments.contains(&Segment::Id)) {
-        return Err(BadVerify::UrlId.into());
+        return Err("{id} stands for the id in the path, and this route's path has none".into());
     }
     Ok(Url::new(text))
 }

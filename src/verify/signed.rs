@@ -150,12 +150,12 @@ impl Signed {
             return true;
         }
         let is_value = |part: &Part| match part {
-            Part::Value(its, _) => covers_value(its, selector),
+            Part::Value(its, _) => its.covers(selector),
             _ => false,
         };
         let time = self.time.as_ref().and_then(|time| time.place.as_ref());
         self.text.parts().any(is_value)
-            || time.is_some_and(|time| covers_value(time, selector))
+            || time.is_some_and(|time| time.covers(selector))
             || (self.text.has(&Part::Fields)
                 && self
                     .fields
@@ -411,17 +411,6 @@ fn ranges(value: &str, separator: char) -> impl Iterator<Item = std::ops::Range<
         let start = start_of(piece);
         start..start + piece.len()
     })
-}
-
-/// Whether a signed value covers what `selector` points at: the value itself, or something within it.
-fn covers_value(signed: &Selector, selector: &Selector) -> bool {
-    match (signed, selector) {
-        (Selector::Json(signed), Selector::Json(selector)) => signed == selector,
-        (Selector::Header(signed), Selector::Header(selector)) => {
-            selector.iter().all(|name| signed.contains(name))
-        }
-        (signed, selector) => signed == selector,
-    }
 }
 
 fn missing(missing: Missing) -> Refused {

@@ -1,11 +1,11 @@
 //! `verify = "hmac"`: the table `hmac`, in which a route says itself what its provider signs, and how.
 
 use super::message::Message;
-use super::{BadVerify, TEXT_BYTES_MAX, required, required_url, secrets, tolerance};
-use crate::config::PathTemplate;
-use crate::config::problem::{BadHeader, Problem};
+use super::{optional, required, required_url, secrets, text, tolerance};
+use crate::config::path::PathTemplate;
+use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
-use crate::config::selector::header_name;
+use crate::config::values::{header as header_name, one_of};
 use crate::request::Selector;
 use crate::verify::presets::KeyText;
 use crate::verify::{Algorithm, Encoding, Engine, SignatureAt, Signed, Time, TimeUnit};
@@ -15,7 +15,7 @@ const MISSING_TABLE: &str = "says what the provider signs, as in \
 
 const MISSING_HEADER: &str = "names the header with the signature, as in header = \"X-Signature\"";
 
-const MISSING_TIME: &str = "the message has {timestamp}, so this must name the header with the time; \
+const MISSING_TIME: &str = "is missing; the message has {timestamp}, so this must name the header with the time; \
     or timestamp_prefix, what the item of the signature header with the time begins with";
 
 const MISSING_ID: &str = "the message has {id}, so this must name the header with the id";
@@ -26,14 +26,7 @@ pub fn read(
     path: Option<&PathTemplate>,
 ) -> (Option<Engine>, Vec<&'static str>) {
     let mut takes = vec!["secrets", "hmac"];
-    let table = match s.field("hmac") {
-        Some(field) => field.read(Field::section),
-        None => {
-            s.refuse("hmac", Problem::Missing(MISSING_TABLE));
-            None
-        }
-    };
-    let table = table.map(self::table);
+    let table = s.required("hmac", MISSING_TABLE, Field::section).map(table);
     // If the message is not known, neither is which of these belong to it.
     let message = table.as_ref().and_then(|table| table.message.as_ref());
     let may_have = |has: Option<bool>| has.unwrap_or(true);
@@ -105,24 +98,23 @@ struct Table {
 }
 
 fn table(mut t: Section<'_>) -> Table {
-    let header = required(&mut t, "header", MISSING_HEADER, header_field);
+    let header = required(&mut t, "header", MISSING_HEADER, header_name);
     let separator = optional(&mut t, "separator", separator);
     let message = optional(&mut t, "message", |field| {
-        Message::parse(text(field)?).map_err(|bad| BadVerify::Message(bad).into())
+        Ok(Message::parse(&text(field)?)?)
     });
     let message = message.map(|message| message.or_else(|| Message::parse("{body}").ok()));
     let message = message.flatten();
     let has = |what: fn(&Message) -> bool| message.as_ref().is_some_and(what);
     let timestamp = timestamp(&mut t, separator, has(Message::has_timestamp));
     let id_header = match has(Message::has_id) {
-        true => required(&mut t, "id_header", MISSING_ID, header_field).map(Some),
-        false => optional(&mut t, "id_header", header_field),
+        true => required(&mut t, "id_header", MISSING_ID, header_name).map(Some),
+        false => optional(&mut t, "id_header", header_name),
     };
     let table = Table {
         header,
         separator,
-        prefix: optional(&mut t, "prefix", |field| text(field).map(str::to_owned))
-            .map(Option::unwrap_or_default),
+        prefix: optional(&mut t, "prefix", text).map(Option::unwrap_or_default),
         encoding: optional(&mut t, "encoding", encoding)
             .map(|encoding| encoding.unwrap_or(Encoding::HexLower)),
         message,
@@ -138,44 +130,32 @@ fn table(mut t: Section<'_>) -> Table {
     table
 }
 
-/// The value of `key` if it is there; `None` if it is wrong, which is noted.
-fn optional<'a, T>(
-    t: &mut Section<'a>,
-    key: &'static str,
-    read: impl Fn(&Field<'a>) -> Result<T, Problem>,
-) -> Option<Option<T>> {
-    match t.field(key) {
-        None => Some(None),
-        Some(field) => field.read(read).map(Some),
-    }
-}
-
 fn timestamp(
     t: &mut Section<'_>,
     separator: Option<Option<char>>,
     is_needed: bool,
 ) -> Option<Option<Time>> {
-    let header = t.field("timestamp_header");
+    let place = t.field("timestamp_header");
     let item = t.field("timestamp_prefix");
-    match (header, item) {
+    match (place, item) {
         (Some(_), Some(item)) => {
-            item.refuse(BadVerify::TwoTimes);
+            item.refuse("contradicts timestamp_header; remove one of the two");
             None
         }
-        (Some(header), None) => {
-            let name = header.read(header_field)?;
+        (Some(place), None) => {
+            let name = place.read(header_name)?;
             Some(Some(time(Some(Selector::Header(vec![name])), "")))
         }
         (None, Some(item)) => {
-            let prefix = item.read(|field| text(field).map(str::to_owned))?;
+            let prefix = item.read(text)?;
             if separator == Some(None) {
-                item.refuse(BadVerify::ItemWithoutSeparator);
+                item.refuse("needs separator, which divides the header into items");
                 return None;
             }
             Some(Some(time(None, &prefix)))
         }
         (None, None) if is_needed => {
-            t.refuse("timestamp_header", Problem::Missing(MISSING_TIME));
+            t.refuse("timestamp_header", MISSING_TIME);
             None
         }
         (None, None) => Some(None),
@@ -192,55 +172,37 @@ fn time(place: Option<Selector>, prefix: &str) -> Time {
     }
 }
 
-fn header_field(field: &Field<'_>) -> Result<String, Problem> {
-    header_name(field.text("a string")?).ok_or(Problem::Header(BadHeader::Name))
-}
-
-fn text<'a>(field: &Field<'a>) -> Result<&'a str, Problem> {
-    let text = field.text("a string")?;
-    let plain = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    let right = plain && (1..=TEXT_BYTES_MAX).contains(&text.len());
-    right.then_some(text).ok_or(BadVerify::Text.into())
-}
-
 pub fn separator(field: &Field<'_>) -> Result<char, Problem> {
     let mut chars = field.text("a string")?.chars();
     match (chars.next(), chars.next()) {
         (Some(c @ ' '..='~'), None) => Ok(c),
-        _ => Err(BadVerify::Separator.into()),
+        _ => Err("one printable ASCII character is needed, such as \",\"".into()),
     }
 }
 
 pub fn encoding(field: &Field<'_>) -> Result<Encoding, Problem> {
-    match field.text("a string")? {
-        "hex" => Ok(Encoding::HexLower),
-        "hex-upper" => Ok(Encoding::HexUpper),
-        "base64" => Ok(Encoding::Base64),
-        _ => Err(Problem::NotOneOf(&["hex", "hex-upper", "base64"])),
-    }
+    one_of(&[
+        ("hex", Encoding::HexLower),
+        ("hex-upper", Encoding::HexUpper),
+        ("base64", Encoding::Base64),
+    ])(field)
 }
 
 pub fn unit(field: &Field<'_>) -> Result<TimeUnit, Problem> {
-    match field.text("a string")? {
-        "s" => Ok(TimeUnit::Seconds),
-        "ms" => Ok(TimeUnit::Milliseconds),
-        _ => Err(Problem::NotOneOf(&["s", "ms"])),
-    }
+    one_of(&[("s", TimeUnit::Seconds), ("ms", TimeUnit::Milliseconds)])(field)
 }
 
 fn digest(field: &Field<'_>) -> Result<Algorithm, Problem> {
-    match field.text("a string")? {
-        "sha256" => Ok(Algorithm::HmacSha256),
-        "sha512" => Ok(Algorithm::HmacSha512),
-        _ => Err(Problem::NotOneOf(&["sha256", "sha512"])),
-    }
+    one_of(&[
+        ("sha256", Algorithm::HmacSha256),
+        ("sha512", Algorithm::HmacSha512),
+    ])(field)
 }
 
 pub fn key(field: &Field<'_>) -> Result<KeyText, Problem> {
-    match field.text("a string")? {
-        "text" => Ok(KeyText::Text),
-        "hex" => Ok(KeyText::Hex),
-        "base64" => Ok(KeyText::Base64),
-        _ => Err(Problem::NotOneOf(&["text", "hex", "base64"])),
-    }
+    one_of(&[
+        ("text", KeyText::Text),
+        ("hex", KeyText::Hex),
+        ("base64", KeyText::Base64),
+    ])(field)
 }

@@ -1,9 +1,10 @@
 //! The secrets and keys of a route: read, prepared, and none given twice.
 
-use super::{BadVerify, MISSING_KEYS, MISSING_SECRETS, SECRET_BYTES_MAX, required};
+use super::{MISSING_KEYS, MISSING_SECRETS, SECRET_BYTES_MAX, required};
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::secret::{public_text, secret_text};
+use crate::config::values::one_of;
 use crate::verify::{BadKey, KEYS_MAX, MacKey, RsaBits, RsaKey};
 
 /// Every one of `secrets`, as `read` takes it; `None` if one is wrong, or there is none.
@@ -14,10 +15,13 @@ pub fn secrets(
     required(s, "secrets", MISSING_SECRETS, |field| {
         each(field, MISSING_SECRETS, MacKey::eq, |field| {
             let text = secret_text(field)?;
-            if text.len() > SECRET_BYTES_MAX {
-                return Err(BadVerify::SecretTooLong(text.len()).into());
+            let bytes = text.len();
+            if bytes > SECRET_BYTES_MAX {
+                return Err(
+                    format!("{bytes} bytes are too many; at most {SECRET_BYTES_MAX}").into(),
+                );
             }
-            read(&text).map_err(Problem::Key)
+            read(&text).map_err(Problem::of)
         })
     })?
 }
@@ -49,7 +53,7 @@ fn each<T>(
 ) -> Result<Option<Vec<T>>, Problem> {
     let fields = field.list("a list of strings", KEYS_MAX)?;
     if fields.is_empty() {
-        return Err(Problem::Missing(missing));
+        return Err(format!("is missing; {missing}").into());
     }
     let mut all: Vec<(T, usize)> = Vec::new();
     let mut right = true;
@@ -88,29 +92,26 @@ pub fn unsigned_items(s: &mut Section<'_>) -> Option<bool> {
     let Some(field) = s.field("unsigned_items") else {
         return Some(false);
     };
-    field.read(|field| match field.text("a string")? {
-        "refuse" => Ok(false),
-        "dead-letter" => {
-            field.warn(
-                "whoever reaches this route can put dead letters into the outbox; let only the provider's addresses in, with allow",
-            );
-            Ok(true)
-        }
-        _ => Err(Problem::NotOneOf(&["refuse", "dead-letter"])),
-    })
+    let keeps = field.read(one_of(&[("refuse", false), ("dead-letter", true)]));
+    if keeps == Some(true) {
+        field.warn(
+            "whoever reaches this route can put dead letters into the outbox; let only the provider's addresses in, with allow",
+        );
+    }
+    keeps
 }
 
 pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Option<Vec<RsaKey>>, Problem> {
     RsaKey::read_all(&public_text(field)?, bits)
         .map(Some)
-        .map_err(Problem::Key)
+        .map_err(Problem::of)
 }
 
 fn rsa_key(field: &Field<'_>) -> Result<RsaKey, Problem> {
-    let mut keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::Key)?;
+    let mut keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::of)?;
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => Ok(key),
-        _ => Err(Problem::Key(BadKey::NotOne)),
+        _ => Err(Problem::of(BadKey::NotOne)),
     }
 }
 
@@ -120,9 +121,11 @@ pub type Named = (Box<str>, RsaKey);
 /// Certificates, or `{ serial, key }`; `None` if a part of the table is wrong, which is noted.
 pub fn rsa_keys_with_serial(field: &Field<'_>) -> Result<Option<Vec<Named>>, Problem> {
     if !field.is_table() {
-        let keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::Key)?;
+        let keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::of)?;
         let with_serial = keys.into_iter().map(|key| {
-            let serial = key.serial().ok_or(BadVerify::NoSerial)?.into();
+            let serial = key.serial().ok_or(
+                "a public key does not say which it is; write { serial = \"PUB_KEY_ID_…\", key = \"…\" }, as the provider's console shows",
+            )?.into();
             Ok((serial, key))
         });
         return with_serial.collect::<Result<_, _>>().map(Some);
@@ -143,5 +146,10 @@ fn serial(field: &Field<'_>) -> Result<Box<str>, Problem> {
     let text = field.text("a string")?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     let right = (1..=128).contains(&text.len()) && text.bytes().all(allowed);
-    right.then(|| text.into()).ok_or(BadVerify::Serial.into())
+    if !right {
+        return Err(
+            "a serial is 1 to 128 of A-Z a-z 0-9 _ -, as the header Wechatpay-Serial has it".into(),
+        );
+    }
+    Ok(text.into())
 }

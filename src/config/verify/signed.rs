@@ -2,11 +2,12 @@
 //! are such tables.
 
 use super::keys::{keys, rsa_keys, secrets};
-use super::{BadVerify, TEXT_BYTES_MAX, required, required_url, tolerance};
-use crate::config::PathTemplate;
+use super::{optional, required, required_url, tolerance};
+use crate::config::path::PathTemplate;
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
-use crate::config::selector;
+use crate::config::values::{list, one_of, selector, text_of};
+use crate::request::Selector;
 use crate::verify::presets::KeyText;
 use crate::verify::signed_presets::SignedPreset;
 use crate::verify::{
@@ -59,7 +60,7 @@ pub fn of_preset(
         let has_time = preset.text.contains("{timestamp}");
         let place = match preset.timestamp {
             "" => None,
-            place => Some(selector::of_preset(place)?),
+            place => Some(Selector::of_preset(place)?),
         };
         Some(Words {
             fields,
@@ -67,7 +68,7 @@ pub fn of_preset(
             algorithm: preset.algorithm,
             hash_first: preset.hash_first,
             signature: SignatureAt {
-                place: selector::of_preset(preset.signature)?,
+                place: Selector::of_preset(preset.signature)?,
                 separator: preset.separator,
                 prefix: preset.prefix.into(),
                 any_case: false,
@@ -93,14 +94,8 @@ pub fn read(
     s: &mut Section<'_>,
     path: Option<&PathTemplate>,
 ) -> (Option<Engine>, Vec<&'static str>) {
-    let table = match s.field("signed") {
-        Some(field) => field.read(Field::section).map(|table| (field, table)),
-        None => {
-            s.refuse("signed", Problem::Missing(MISSING_TABLE));
-            None
-        }
-    };
-    let words = table.and_then(|(field, table)| {
+    let table = s.required("signed", MISSING_TABLE, Field::section);
+    let words = table.zip(s.field("signed")).and_then(|(table, field)| {
         let words = self::table(table)?;
         if words.algorithm.is_weak() {
             field.warn("MD5 and SHA-1 can be broken at a price; use them only where the provider has nothing better");
@@ -177,35 +172,22 @@ fn engine(
 /// What the table says; `None` if something is wrong, which is noted.
 fn table(mut t: Section<'_>) -> Option<Words> {
     let algorithm = required(&mut t, "algorithm", MISSING_ALGORITHM, |field| {
-        let text = field.text("a string")?;
-        let mut all = Algorithm::ALL.iter();
-        let found = all.find(|(word, _)| *word == text).map(|(_, found)| *found);
-        found.ok_or(Problem::NotOneOf(&[
-            "md5",
-            "sha1",
-            "sha256",
-            "sha512",
-            "hmac-sha1",
-            "hmac-sha256",
-            "hmac-sha512",
-            "rsa-sha1",
-            "rsa-sha256",
-        ]))
+        one_of(&Algorithm::ALL)(field)
     });
     let text = required(&mut t, "text", MISSING_TEXT, |field| {
-        let text = template(field.text("a string")?).map_err(BadVerify::SignedText)?;
+        let text = template(field.text("a string")?).map_err(Problem::of)?;
         if let Some(algorithm) = algorithm {
-            text.check(algorithm).map_err(BadVerify::SignedText)?;
+            text.check(algorithm).map_err(Problem::of)?;
         }
         Ok(text)
     });
-    let place = required(&mut t, "signature", MISSING_SIGNATURE, selector::selector);
+    let place = required(&mut t, "signature", MISSING_SIGNATURE, selector);
     let rsa = algorithm.is_some_and(|algorithm| algorithm.rsa().is_some());
     let default = if rsa { Encoding::Base64 } else { Encoding::Hex };
     let signature = SignatureAt {
         place: place?,
         separator: optional(&mut t, "separator", super::custom_hmac::separator)?,
-        prefix: optional(&mut t, "prefix", words)?
+        prefix: optional(&mut t, "prefix", super::text)?
             .unwrap_or_default()
             .into(),
         any_case: false,
@@ -220,15 +202,18 @@ fn table(mut t: Section<'_>) -> Option<Words> {
     let fields = fields(&mut t)?;
     let text = text?;
     if text.has(&Part::Fields) != fields.is_some() {
-        t.refuse("fields", Problem::Verify(BadVerify::Fields));
+        t.refuse(
+            "fields",
+            "fields says what {fields} in text stands for: one is there, and the other is not",
+        );
         return None;
     }
-    let timestamp = optional(&mut t, "timestamp", selector::selector)?;
-    let prefix = optional(&mut t, "timestamp_prefix", words)?;
+    let timestamp = optional(&mut t, "timestamp", selector)?;
+    let prefix = optional(&mut t, "timestamp_prefix", super::text)?;
     let unit = optional(&mut t, "timestamp_unit", super::custom_hmac::unit)?;
     let has_time = text.has(&Part::Timestamp);
     if has_time && timestamp.is_none() && prefix.is_none() {
-        t.refuse("timestamp", Problem::Missing(MISSING_TIME));
+        t.refuse("timestamp", MISSING_TIME);
         return None;
     }
     let words = Words {
@@ -251,23 +236,20 @@ fn table(mut t: Section<'_>) -> Option<Words> {
     Some(words)
 }
 
-const MISSING_TIME: &str = "the text has {timestamp}, so this must say where the time stands, as in \
+const MISSING_TIME: &str = "is missing; the text has {timestamp}, so this must say where the time stands, as in \
     timestamp = \"header:X-Time\"; or timestamp_prefix, what the item of the signature with the time begins with";
 
 fn fields(t: &mut Section<'_>) -> Option<Option<FieldSource>> {
     let from = optional(t, "fields", |field| {
-        shape(field.text("a string")?).ok_or(Problem::Verify(BadVerify::Shape))
+        shape(field.text("a string")?).ok_or_else(|| {
+            "allowed: \"query\", \"form\", \"param\" (the query if there is no body, else the form), \"xml\", \"json\", \
+             \"json:/pointer\", or the place of a text that is JSON, such as \"form:data\""
+                .into()
+        })
     })?;
     let skip = optional(t, "skip", names)?.unwrap_or_default();
-    let empty = optional(t, "empty", |field| match field.text("a string")? {
-        "skip" => Ok(true),
-        "keep" => Ok(false),
-        _ => Err(Problem::NotOneOf(&["skip", "keep"])),
-    })?;
-    let join = optional(t, "join", |field| match field.text("a string")? {
-        join @ ("&" | "") => Ok(join.to_owned()),
-        _ => Err(Problem::NotOneOf(&["&", ""])),
-    })?;
+    let empty = optional(t, "empty", one_of(&[("skip", true), ("keep", false)]))?;
+    let join = optional(t, "join", one_of(&[("&", "&"), ("", "")]))?;
     let always = optional(t, "always", names)?.unwrap_or_default();
     let free_text = optional(t, "free_text", names)?.unwrap_or_default();
     let Some(from) = from else {
@@ -277,7 +259,7 @@ fn fields(t: &mut Section<'_>) -> Option<Option<FieldSource>> {
         from,
         skip,
         skips_empty: empty.unwrap_or(true),
-        join: join.as_deref().unwrap_or("&").into(),
+        join: join.unwrap_or("&").into(),
         values_only: false,
         always,
         free_text,
@@ -285,30 +267,7 @@ fn fields(t: &mut Section<'_>) -> Option<Option<FieldSource>> {
 }
 
 fn names(field: &Field<'_>) -> Result<Vec<String>, Problem> {
-    let fields = field.list("a list of strings", crate::request::FIELDS_MAX)?;
-    let names = fields
-        .iter()
-        .filter_map(|field| field.read(|field| field.text("a string")));
-    Ok(names.map(str::to_owned).collect())
-}
-
-/// The value of `key` if it is there; `None` if it is wrong, which is noted.
-fn optional<'a, T>(
-    t: &mut Section<'a>,
-    key: &'static str,
-    read: impl Fn(&Field<'a>) -> Result<T, Problem>,
-) -> Option<Option<T>> {
-    match t.field(key) {
-        None => Some(None),
-        Some(field) => field.read(read).map(Some),
-    }
-}
-
-fn words(field: &Field<'_>) -> Result<String, Problem> {
-    let text = field.text("a string")?;
-    let plain = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    let right = plain && (1..=TEXT_BYTES_MAX).contains(&text.len());
-    right.then(|| text.to_owned()).ok_or(BadVerify::Text.into())
+    list(crate::request::FIELDS_MAX, text_of)(field)
 }
 
 /// What `fields` says.
@@ -319,8 +278,8 @@ fn shape(text: &str) -> Option<Shape> {
         "param" => Some(Shape::Param),
         "xml" => Some(Shape::Xml),
         "json" => Some(Shape::Json(Vec::new())),
-        other => match selector::of_preset(other)? {
-            crate::request::Selector::Json(pointer) => Some(Shape::Json(pointer)),
+        other => match Selector::of_preset(other)? {
+            Selector::Json(pointer) => Some(Shape::Json(pointer)),
             place => Some(Shape::Inner(place)),
         },
     }
@@ -371,7 +330,7 @@ fn placeholder(name: &str) -> Result<Part, BadText> {
                 Some(place) => (place, true),
                 None => (other, false),
             };
-            let selector = selector::of_preset(place).ok_or(BadText::Unknown)?;
+            let selector = Selector::of_preset(place).ok_or(BadText::Unknown)?;
             Part::Value(selector, may_be_missing)
         }
     })

@@ -2,10 +2,9 @@
 
 use aws_lc_rs::hmac::HMAC_SHA256;
 
-use super::{BadVerify, TEXT_BYTES_MAX, required, secrets};
+use super::{TEXT_BYTES_MAX, required, secrets};
 use crate::config::reader::Section;
-use crate::config::selector::header_name;
-use crate::request::Selector;
+use crate::request::{Selector, header_name};
 use crate::verify::{Algorithm, Encoding, Engine, MacKey, Part, SignatureAt, Signed, Template};
 
 const MISSING: &str =
@@ -15,7 +14,8 @@ const MISSING: &str =
 pub fn read(s: &mut Section<'_>) -> (Option<Engine>, Vec<&'static str>) {
     let secrets = secrets(s, |text| MacKey::from_text(HMAC_SHA256, text));
     let signature = required(s, "token", MISSING, |field| {
-        place(field.text("a string")?).ok_or_else(|| BadVerify::TokenPlace.into())
+        place(field.text("a string")?)
+            .ok_or_else(|| "allowed: \"header:NAME\", \"query:NAME\", \"basic\"".into())
     });
     let engine = secrets.zip(signature).map(|(secrets, signature)| Signed {
         fields: None,
