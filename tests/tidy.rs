@@ -2,6 +2,9 @@
 //!
 //! It reads the sources as text. A rule that has exceptions lists them, each with its reason, at the top.
 
+#[path = "tidy/lua.rs"]
+mod lua;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1071,8 +1071,8 @@ function luasocket.write(session, bytes)
 end
 
 -- What has arrived, waiting at most so long for its first byte. Always by count: "*l" would swallow
--- every CR. An error behind what arrived is kept: after a killed relay ends TLS without its
--- last word, LuaSec's send and receive never return.
+-- every CR. An error behind what arrived is kept, and with TLS its end too: LuaSec's send and
+-- receive may never return after it.
 local function luasocket_read(session, wait)
   if session.failed then return nil, session.failed end
   local sock = session.sock
@@ -1081,7 +1081,9 @@ local function luasocket_read(session, wait)
   if not first then return nil, timed_out(why) and "timeout" or why end
   sock:settimeout(0)
   local rest, failed, partial = sock:receive(65536)
-  if not rest and not timed_out(failed) and failed ~= "closed" then session.failed = failed end
+  if not rest and not timed_out(failed) and (session.options.tls or failed ~= "closed") then
+    session.failed = failed
+  end
   return first .. (rest or partial or "")
 end
 

@@ -71,14 +71,19 @@ local hosts = {
         udp:close()
       end,
       run = function(client)
-        while client:tick() do
+        local wait = client:tick()
+        while wait do
           for udp, till in pairs(sleepers) do
-            if till <= socket.gettime() then
+            local left = till - socket.gettime()
+            if left <= 0 then
               sleepers[udp] = nil
               udp:send("over")
+            else
+              wait = math.min(wait, left)
             end
           end
-          copas.step(0.01)
+          copas.step(math.min(wait, 0.5))
+          wait = client:tick()
         end
       end,
     }
@@ -96,18 +101,16 @@ local hosts = {
     }
   end,
   openresty = function()
-    local ended = false
     return {
       sleep = ngx.sleep,
       run = function(client)
         client:run()
-        ngx.timer.every(0.05, function()
-          if not client:closed() or ngx.worker.exiting() or ended then return end
-          ended = true
-          say("CLOSED")
-          os.execute("kill " .. (require("ngx.process").get_master_pid() or ngx.worker.pid()))
-        end)
         return "later"
+      end,
+      closed = function() -- not by a reload, which ends the old workers
+        if ngx.worker.exiting() then return end
+        say("CLOSED")
+        os.execute("kill " .. (require("ngx.process").get_master_pid() or ngx.worker.pid()))
       end,
     }
   end,
@@ -207,10 +210,14 @@ function handlers.pause(msg)
   return handlers.ack(msg)
 end
 
-local going_on = kind ~= "stuck"
+-- What on_data waits for.
+local gate = { open = kind ~= "stuck" }
 function handlers.stuck(msg)
-  going_on = going_on or msg.body == "go on"
-  return handlers.ack(msg)
+  handlers.ack(msg)
+  if msg.body == "go on" then
+    gate.open = true
+    gate.waiter.wake()
+  end
 end
 
 function handlers.bus(msg)
@@ -234,11 +241,17 @@ local options = {
   on_connect = function() say("READY") end,
   on_log = function(level, text) say("LOG", level, text) end,
   on_data = function(from, data)
-    while not going_on do host_of.sleep(0.1) end
+    while not gate.open do
+      gate.waiter = client:waiter()
+      gate.waiter.wait()
+    end
     if data == "resume" then client:resume() end
     say("DATA", from, data)
   end,
-  on_state = function(state, why) say("STATE", state, why or "") end,
+  on_state = function(state, why)
+    say("STATE", state, why or "")
+    if state == "closed" and host_of.closed then host_of.closed() end
+  end,
   timer_messages = timer_messages,
   on_message = function(msg)
     if msg.body == "stop" then client:close() return true end

@@ -33,7 +33,10 @@ local client = payrelay.push.new{
     local done, why = tcp:send(bytes)
     return done and true, why
   end,
-  close = function() tcp:close() tcp = nil end,
+  close = function()
+    tcp:close()
+    tcp = nil
+  end,
   on_message = function(msg)
     print(("%s  try %d  route %s  verified %s  event %s")
       :format(msg.id, msg.try, msg.route, msg.verified, msg.event or "-"))

@@ -1,7 +1,7 @@
 //! What takes a library with coroutines: callbacks and handlers that wait while the client goes on.
 
-use super::{connected, pair, pair_with, same_port, served, stop};
-use crate::support::{Adapter, LuaSetup, Pending, eventually};
+use super::{pair, pair_with, same_port, served, stop};
+use crate::support::Adapter;
 
 pub fn send_that_waits(adapter: Adapter) {
     let (relay, mut till) = pair(adapter, "bus");
@@ -31,25 +31,4 @@ pub fn stuck_callback(adapter: Adapter) {
     assert_eq!(till.line("DATA "), "till-8 1");
     assert_eq!(till.line("DATA "), "till-8 2");
     stop(&relay, till);
-}
-
-/// Handlers that take longer than a connection lingers: what the older session has in flight when a newer one takes over is
-/// acknowledged all the same.
-pub fn slow_handlers_over_a_hand_over(adapter: Adapter) {
-    let (relay, mut old) = pair(adapter, "late:3");
-    let in_flight: Vec<Pending> = (0..8)
-        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
-        .collect();
-    eventually("they are with the backend", || {
-        relay.metric("payrelay_in_flight") == 8.0 && relay.metric("payrelay_queue_depth") == 0.0
-    });
-    let mut new = connected(&relay, &LuaSetup::new(adapter, "till-7", "ack"));
-    served(&relay, &mut new, b"for the new one");
-    for answer in in_flight {
-        assert_eq!(answer.answer().told(), (200, "delivered"));
-    }
-    // What a program printed is read by a thread of its own, and may come after the answer.
-    old.line("LOG warn the relay said BYE: takeover; next try in ");
-    eventually("the older one handled all", || old.count("GOT") == 8);
-    stop(&relay, new);
 }

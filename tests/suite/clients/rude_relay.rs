@@ -6,7 +6,7 @@ use crate::support::{Adapter, LuaSetup, ScriptedRelay, adler32};
 /// PING, which it sends after 1.5 heartbeats without a byte.
 pub fn slow_body(adapter: Adapter) {
     const PIECES: usize = 4;
-    let relay = ScriptedRelay::start();
+    let relay = ScriptedRelay::start(adapter.via());
     let mut till = LuaSetup::new(adapter, "till-7", "ack").start(relay.addr());
     let mut session = relay.accept();
     session.send(b"OK id=till-7 node=n session=1 heartbeat=0.3 max_body=1048576\n");
@@ -25,7 +25,7 @@ pub fn slow_body(adapter: Adapter) {
 
 /// A line without an end, and data that is too much: before OK, and after it.
 pub fn endless_line(adapter: Adapter) {
-    let relay = ScriptedRelay::start();
+    let relay = ScriptedRelay::start(adapter.via());
     let mut till = LuaSetup::new(adapter, "till-7", "ack").start(relay.addr());
     let before = {
         let mut session = relay.accept();
@@ -48,4 +48,25 @@ pub fn endless_line(adapter: Adapter) {
     }
     let grown = till.process().rss_kib().saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB more");
+}
+
+/// A relay that is killed closes before it has been answered: what is written then costs the connection, and not the program
+/// (as SIGPIPE would).
+pub fn closes_with_messages_in_flight(adapter: Adapter) {
+    const OK: &[u8] = b"OK id=till-7 node=n session=1 heartbeat=20 max_body=1024\n";
+    let relay = ScriptedRelay::start(adapter.via());
+    let mut till = LuaSetup::new(adapter, "till-7", "quiet").start(relay.addr());
+    let mut session = relay.accept();
+    let mut said = OK.to_vec();
+    for n in 0..20 {
+        said.extend(format!("MSG id=A{n} =0\n\n").bytes());
+    }
+    session.send(&said);
+    drop(session);
+    let mut session = relay.accept();
+    session.send(OK);
+    session.send(b"MSG id=B =0\n\n");
+    assert_eq!(session.line(), "ACK id=B");
+    till.line("READY");
+    till.line("READY");
 }

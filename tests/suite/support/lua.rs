@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use super::{Authority, DEADLINE, Process, Relay};
+use super::{Authority, DEADLINE, Process, Relay, Via};
 
 /// A Lua that backends run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,17 @@ impl Adapter {
         }
     }
 
-    pub fn has_tls(self) -> bool {
-        matches!(self, Self::LuaSec(_))
+    /// How it comes to the relay.
+    pub fn via(self) -> Via {
+        match self {
+            Self::LuaSec(_) => Via::Tls,
+            _ => Via::Clear,
+        }
+    }
+
+    /// Whether handlers run beside each other.
+    pub fn has_coroutines(self) -> bool {
+        !matches!(self, Self::LuaSocket(_) | Self::LuaSec(_) | Self::Push(_))
     }
 
     fn command(self, folder: &Path, args: &[&str]) -> Command {

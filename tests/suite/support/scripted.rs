@@ -1,25 +1,38 @@
 //! A relay that the test speaks by hand, for what the real one never does to a client: it is slow, or sends no frame.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
-use super::{DEADLINE, eventually};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::{Authority, DEADLINE, Via, eventually};
 
 /// Listens for one client at a time.
 pub struct ScriptedRelay {
     listener: TcpListener,
+    /// With TLS.
+    tls: Option<Arc<ServerConfig>>,
 }
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
 
 /// The relay's end of a connection.
 pub struct ScriptedSession {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn ReadWrite>>,
 }
 
 impl ScriptedRelay {
-    pub fn start() -> Self {
+    pub fn start(via: Via) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("an option");
-        Self { listener }
+        let tls = match via {
+            Via::Clear => None,
+            Via::Tls => Some(Authority::get().server()),
+        };
+        Self { listener, tls }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -38,6 +51,13 @@ impl ScriptedRelay {
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(DEADLINE)).expect("an option");
         stream.set_write_timeout(Some(DEADLINE)).expect("an option");
+        let stream: Box<dyn ReadWrite> = match &self.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let tls = ServerConnection::new(Arc::clone(config)).expect("a server");
+                Box::new(StreamOwned::new(tls, stream))
+            }
+        };
         let mut session = ScriptedSession {
             stream: BufReader::new(stream),
         };
@@ -57,7 +77,9 @@ impl ScriptedSession {
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).expect("written");
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes).expect("written");
+        stream.flush().expect("written");
     }
 
     /// Sends `bytes` again and again until the client closes, but not more than `most` times; how often it was taken.
@@ -74,8 +96,13 @@ impl ScriptedSession {
             match self.stream.read(&mut rest) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
-                Err(error) => panic!("the client does not close: {error}"),
+                // The last two: TLS wants its own end before the connection's, and answers what it reads.
+                Err(error) => match error.kind() {
+                    ErrorKind::ConnectionReset
+                    | ErrorKind::UnexpectedEof
+                    | ErrorKind::BrokenPipe => return,
+                    _ => panic!("the client does not close: {error}"),
+                },
             }
         }
     }

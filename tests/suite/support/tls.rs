@@ -11,8 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 
 /// How a provider comes.
@@ -80,6 +82,21 @@ impl Authority {
             roots.add(cert.expect("PEM")).expect("a certificate");
         }
         roots
+    }
+
+    /// What a server with a certificate of this authority speaks.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let dir = TempDir::with_prefix("payrelay-").expect("a folder for the certificate");
+        self.issue(dir.path());
+        let cert = CertificateDer::from_pem_file(dir.path().join("cert.pem")).expect("PEM");
+        let key = PrivateKeyDer::from_pem_file(dir.path().join("key.pem")).expect("PEM");
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions that there are")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert], key)
+            .expect("a certificate and its key");
+        Arc::new(config)
     }
 
     /// What a client that trusts this authority speaks.
