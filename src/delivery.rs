@@ -6,6 +6,7 @@
 
 mod conclusion;
 mod dedupe;
+mod lease_queues;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crossbeam_channel::{Sender, bounded};
 use self::conclusion::Conclusion;
 pub use self::dedupe::EVENTS_MAX;
 use self::dedupe::{Dedupe, Entered, Joined};
+use self::lease_queues::{LeaseQueues, Place};
 use self::table::Wait;
 use self::waits::Waits;
 use crate::answer::Answer;
@@ -55,7 +57,7 @@ pub struct Setting {
 /// Hands notifications to backends and concludes what came of it.
 pub struct Delivery {
     waits: Arc<Waits>,
-    dispatcher: Dispatcher,
+    leases: Arc<LeaseQueues>,
     ack_deadline: Duration,
     in_flight_max: usize,
     _stop: Sender<()>, // dropped first: it ends the timer
@@ -99,7 +101,7 @@ impl Delivery {
         })?;
         Ok(Self {
             waits,
-            dispatcher,
+            leases: LeaseQueues::new(dispatcher),
             ack_deadline,
             in_flight_max,
             _stop: stop,
@@ -127,13 +129,13 @@ impl Delivery {
         let envelope = Box::new(Envelope::new(notification, deadline, receipts).tracked(progress));
         match (self.waits.dedupe_store(), key) {
             (Some(dedupe_store), Some(key)) => {
-                let (waits, dispatcher) = (Arc::clone(&self.waits), self.dispatcher.clone());
+                let (waits, place) = (Arc::clone(&self.waits), self.leases.hold(envelope));
                 dedupe_store.claim(
                     &key,
-                    Box::new(move |claim| claimed(&waits, &dispatcher, id, claim, envelope)),
+                    Box::new(move |claim| claimed(&waits, id, claim, place)),
                 );
             }
-            (None, _) | (_, None) => self.dispatcher.take(envelope),
+            (None, _) | (_, None) => self.leases.dispatch(envelope),
         }
     }
 
@@ -215,19 +217,11 @@ impl Delivery {
     }
 }
 
-/// The other nodes have said whose the event is that `envelope` is about.
-fn claimed(
-    waits: &Arc<Waits>,
-    dispatcher: &Dispatcher,
-    id: NotificationId,
-    claim: EventLease,
-    envelope: Box<Envelope>,
-) {
+/// The other nodes have said whose the event of `id` is, whose envelope waits at `place`.
+fn claimed(waits: &Arc<Waits>, id: NotificationId, claim: EventLease, place: Place) {
     match claim {
         // Its wait may be over by now, and then whoever ended it has stored it: it would come twice.
-        EventLease::Mine | EventLease::Unknown if waits.claimed(id, claim) => {
-            dispatcher.take(envelope)
-        }
+        EventLease::Mine | EventLease::Unknown if waits.claimed(id, claim) => place.go(),
         EventLease::Mine | EventLease::Unknown => {}
         EventLease::Kept => waits.conclude_here(id, Outcome::Duplicate, "known to another node"),
         EventLease::Taken => {

@@ -145,6 +145,37 @@ fn order_is_kept_from_one_node_to_a_backend_on_another() {
     }
 }
 
+/// Redis is asked about an event; what has none is not held up by that, unless it would overtake.
+#[test]
+fn order_is_kept_while_redis_is_asked_about_an_event() {
+    let redis = Redis::start();
+    let node = redis.node(
+        "a",
+        "[[route]]\npath = \"/notify/{id}\"\n[[route]]\npath = \"/event/{id}\"\nevent = \"header:X-Event\"\n",
+    );
+    let (mut till, mut other) = (node.backend("till-7"), node.backend("till-8"));
+    redis.pause();
+    let mut answers = vec![node.post_with("/event/till-7", &[("X-Event", "E1")], b"first")];
+    eventually("the first is taken", || {
+        node.metric("payrelay_in_flight") == 1.0
+    });
+    answers.push(node.post("/notify/till-7", b"second"));
+    eventually("the second is taken", || {
+        node.metric("payrelay_in_flight") == 2.0
+    });
+    // Another backend's is not behind them.
+    let unhindered = node.post("/notify/till-8", b"other");
+    other.message().ack();
+    assert_eq!(unhindered.answer().told(), (200, "delivered"));
+    redis.resume();
+    for body in [&b"first"[..], b"second"] {
+        till.expect("MSG id=* =*", body).ack();
+    }
+    for answer in answers {
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+}
+
 #[test]
 fn what_becomes_of_it_on_another_node_is_told_as_if_it_were_here() {
     let redis = Redis::start();
@@ -158,7 +189,9 @@ fn what_becomes_of_it_on_another_node_is_told_as_if_it_were_here() {
     )
     .nack("delay=5 reason=not%20now");
     assert_eq!(answer.answer().told(), (503, "refused"));
-    near.log_contains("refused by till-7: not now");
+    near.log_contains(
+        "for till-7 by /notify/{id}: refused (not now); its provider is told to send again",
+    );
 
     // One is in flight, one waits, and there is no room for a third.
     let first = near.post("/notify/till-7", b"first");
