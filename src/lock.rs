@@ -1,8 +1,7 @@
 //! The locks that every notification takes: a thread that finds one taken sleeps at once.
 //!
 //! parking_lot's locks, which the relay has everywhere else, call `sched_yield` up to seven times before they sleep. On a busy machine
-//! Linux lets a thread that has yielded wait until the others have had their slices, which is milliseconds, although the lock is
-//! free after microseconds. These are the standard library's locks, which spin for a moment and then sleep. A panic of their owner
+//! Linux lets a thread that has yielded wait until the others have had their slices, although the lock is free after microseconds. These are the standard library's locks, which spin for a moment and then sleep. A panic of their owner
 //! does not poison them, as with parking_lot.
 
 use std::sync::{self, PoisonError, TryLockError};
