@@ -31,6 +31,7 @@ use crate::edge::{self, Entrance, HttpListener, Limits, Peers, Watcher, adopt, l
 use crate::fds::{FdBudget, raise_limit};
 use crate::heartbeat::{self, Heartbeat};
 use crate::http::{HandOver, LINK_FDS, Pool, RequestHandler, Routes};
+use crate::log_once::LogOncePer;
 use crate::logging::lost_lines;
 use crate::metrics::{Metrics, Readings};
 use crate::notification::IdMint;
@@ -162,6 +163,7 @@ impl Relay {
             access: RwLock::new(Arc::clone(&access)),
             failures: Failures::new(config.http.failures_per_minute),
             suspect: Mutex::default(),
+            refused: LogOncePer::default(),
             delivery: Arc::clone(&delivery),
             mint: IdMint::new(random),
             metrics: Arc::clone(&metrics),

@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["notification", "peers", "thread", "lock", "fds", "wire", "envelope", "metrics", "config", "tls", "listener", "log_once", "bus"]),
     ("dispatcher", &["notification", "envelope", "bus", "session"]),
     ("outbox", &["notification", "thread", "log_once", "heartbeat", "timeline", "envelope", "metrics", "config", "bus", "session", "dispatcher"]),
-    ("delivery", &["notification", "thread", "lock", "heartbeat", "envelope", "trace", "metrics", "answer", "bus", "session", "dispatcher", "outbox"]),
+    ("delivery", &["notification", "thread", "lock", "log_once", "heartbeat", "envelope", "trace", "metrics", "answer", "bus", "session", "dispatcher", "outbox"]),
     ("http", &["notification", "peers", "thread", "lock", "fds", "log_once", "heartbeat", "metrics", "request", "verify", "config", "edge", "answer", "session", "delivery"]),
     ("admin", &["notification", "heartbeat", "peers", "log_once", "timeline", "trace", "metrics", "config", "bus", "session", "outbox", "delivery", "edge"]),
 ];

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
+use log::Level;
 
 use super::conclusion::Conclusion;
 use super::dedupe::{Dedupe, Joined};
@@ -18,8 +19,9 @@ use crate::bus::{DedupeStore, EventLease};
 use crate::envelope::Receipts;
 use crate::heartbeat::Pulse;
 use crate::lock::{Condvar, Mutex};
+use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Nack, NotificationId, Outcome, Receipt, unix_ms};
+use crate::notification::{BackendId, Notification, NotificationId, Outcome, Receipt, unix_ms};
 use crate::outbox::{HeldReceipt, Outbox, Undelivered};
 use crate::trace::{Record, Trace};
 
@@ -33,6 +35,8 @@ pub struct Waits {
     pub dedupe: Dedupe,
     dedupe_store: Option<Arc<dyn DedupeStore>>,
     dedupe_window: Duration,
+    /// Notifications that were not delivered, by backend, outcome and reason.
+    undelivered: LogOncePer<(BackendId, Outcome, Box<str>)>,
     trace: Arc<Trace>,
     metrics: Arc<Metrics>,
 }
@@ -56,6 +60,7 @@ impl Waits {
             dedupe,
             dedupe_store,
             dedupe_window,
+            undelivered: LogOncePer::default(),
             trace,
             metrics,
         })
@@ -253,12 +258,34 @@ impl Waits {
 
     #[inline(never)]
     fn note(&self, wait: &Wait, outcome: Outcome, why: Option<Box<str>>) {
+        if !matches!(outcome, Outcome::Delivered | Outcome::Duplicate) {
+            self.log_undelivered(wait, outcome, why.as_deref());
+        }
         let mut record = wait.record();
         record.concluded = Some((outcome, unix_ms()));
         record.why = why;
         // What is stored is on disk.
         let carried = (outcome != Outcome::Stored).then_some(&wait.notification);
         self.trace.add(record, carried);
+    }
+
+    /// One line a backend and cause in ten seconds.
+    #[cold]
+    fn log_undelivered(&self, wait: &Wait, outcome: Outcome, why: Option<&str>) {
+        let Notification {
+            id, backend, route, ..
+        } = &*wait.notification;
+        let told = match outcome {
+            Outcome::Stored => "ok",
+            _ => "to send again",
+        };
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let line = format_args!(
+            "{id} for {backend} by {route}: {}{why}; its provider is told {told}",
+            outcome.as_str()
+        );
+        let cause = (backend.clone(), outcome, why.as_str().into());
+        self.undelivered.log(Level::Info, &cause, line);
     }
 
     #[inline(never)]
@@ -449,10 +476,7 @@ impl Receipts for Waits {
         self.metrics.receipt(&receipt);
         let outcome = self.outcome_of(&receipt);
         let nack = match receipt {
-            Receipt::Nack(nack) => {
-                log_nack(id, &wait.notification.backend, &nack);
-                Some(nack)
-            }
+            Receipt::Nack(nack) => Some(nack),
             Receipt::Ack
             | Receipt::Gone
             | Receipt::Busy
@@ -473,10 +497,4 @@ impl Receipts for Waits {
             self.tell_if_empty(&table);
         }
     }
-}
-
-#[cold]
-fn log_nack(id: NotificationId, backend: &BackendId, nack: &Nack) {
-    let reason = nack.reason.as_deref().unwrap_or("no reason given");
-    log::info!("{id} refused by {backend}: {reason}");
 }

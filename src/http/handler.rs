@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::Level;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::refusal::Refusal;
@@ -11,6 +12,7 @@ use super::route::{self, Found, Route, Routes};
 use crate::answer::Answer;
 use crate::delivery::Delivery;
 use crate::edge::Responder;
+use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
 use crate::peers::{Failures, Judged};
@@ -24,6 +26,9 @@ const UNSIGNED_ID: &str = "unsigned";
 /// Why a request is a dead letter of which nothing is signed.
 const UNSIGNED: &str = "unverified: nothing of it is signed (unsigned_items)";
 
+/// How much of a refused request's path the log shows.
+const LOGGED_PATH_CHARS_MAX: usize = 100;
+
 /// Judges requests and hands notifications to the delivery.
 pub struct RequestHandler {
     /// `[[route]]`; replaced on reload.
@@ -34,6 +39,8 @@ pub struct RequestHandler {
     pub failures: Failures,
     /// Held while a request of a peer is verified that has failed too often.
     pub suspect: Mutex<()>,
+    /// Refused requests by their route and reason; those whose signature is wrong have lines of their own.
+    pub refused: LogOncePer<(Option<Arc<str>>, &'static str)>,
     pub delivery: Arc<Delivery>,
     pub mint: IdMint,
     pub metrics: Arc<Metrics>,
@@ -47,6 +54,7 @@ impl RequestHandler {
             Err(refusal) => {
                 if !matches!(refusal, Refusal::Proof { .. }) {
                     self.metrics.http_refused(refusal.word());
+                    self.log_refused(&routes, request, &refusal);
                 }
                 responder.answer(&refusal.reply());
             }
@@ -60,6 +68,37 @@ impl RequestHandler {
                 }
             }
         }
+    }
+
+    /// One line a route and reason in ten seconds, for whoever asks why a provider's callback does not arrive.
+    #[cold]
+    fn log_refused(&self, routes: &Routes, request: &RequestView<'_>, refusal: &Refusal) {
+        // These are logged where the signature is judged.
+        if let Refusal::Forged(_) | Refusal::Probe(_) | Refusal::TooMany { .. } = refusal {
+            return;
+        }
+        // Without its query, which may hold a password.
+        let path = request
+            .target
+            .split_once('?')
+            .map_or(request.target, |(path, _)| path);
+        let route = routes
+            .find(path)
+            .map(|found| Arc::clone(&found.route.answers.route));
+        let shown: String = path.chars().take(LOGGED_PATH_CHARS_MAX).collect();
+        let from = request
+            .peer
+            .map(|peer| format!(" from {peer}"))
+            .unwrap_or_default();
+        let line = format_args!(
+            "http: {} {shown:?}{from} was answered {} {}: {}",
+            request.method.escape_debug(),
+            refusal.status(),
+            refusal.word(),
+            refusal.sentence(),
+        );
+        self.refused
+            .log(Level::Info, &(route, refusal.word()), line);
     }
 
     /// Whether the signature of a request from this peer may be checked now.

@@ -71,7 +71,7 @@ impl Refusal {
     }
 
     /// What to tell whoever reads the answer. Never a part of the body.
-    fn sentence(&self) -> String {
+    pub fn sentence(&self) -> String {
         match self {
             Self::NoRoute => "no route has this path".into(),
             Self::NotAllowed => "this backend id is not in tcp.backends".into(),

@@ -17,6 +17,7 @@ use crate::dispatcher::Dispatcher;
 use crate::edge::tests::{Client, House, PATIENCE, limits, open_shared};
 use crate::edge::{IDLE_MAX, Limits};
 use crate::fds::FdBudget;
+use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
 use crate::notification::IdMint;
 use crate::peers::Failures;
@@ -97,6 +98,7 @@ fn handler() -> Arc<RequestHandler> {
     Arc::new(RequestHandler {
         failures: Failures::new(2),
         suspect: Mutex::default(),
+        refused: LogOncePer::default(),
         routes: RwLock::new(Arc::new(Routes::new(&config.routes, &metrics))),
         access: RwLock::new(Arc::new(Access::new(&config.tcp))),
         delivery: Arc::new(delivery.expect("a timer")),

@@ -171,3 +171,42 @@ fn the_last_lines_are_written_before_the_end() {
 fn text(file: &Path) -> String {
     String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
 }
+
+/// Whoever asks in the night why a payment did not arrive finds it in the log at its usual level: one line a cause, not one for each.
+#[test]
+fn what_is_refused_or_not_delivered_has_one_line_a_cause() {
+    let relay = Relay::with(
+        "[log]\nlevel = \"info\"\n[delivery]\nundelivered = \"store\"\n[[route]]\npath = \"/notify/{id}\"\n\
+         [[route]]\npath = \"/by-header\"\nid = \"header:X-Game\"\n",
+    );
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let answer = relay.post("/notify/gmae-01", b"secret-body").answer();
+        assert_eq!(answer.told(), (200, "stored"));
+        ids.push(answer.id().to_owned());
+        assert_eq!(
+            relay
+                .post("/nowhere?password=hunter2", b"secret-body")
+                .answer()
+                .status,
+            404
+        );
+        assert_eq!(
+            relay.post("/by-header", b"secret-body").answer().status,
+            400
+        );
+    }
+    let line = |text: &str| {
+        relay.log_contains(text);
+        assert_eq!(relay.log().matches(text).count(), 1, "{text}");
+    };
+    line(&format!(
+        "{} for gmae-01 by /notify/{{id}}: stored (offline); its provider is told ok",
+        ids[0]
+    ));
+    line("POST \"/nowhere\" from 127.0.0.1 was answered 404 no-route: no route has this path");
+    line("POST \"/by-header\" from 127.0.0.1 was answered 400 no-id: no backend id: ");
+    let log = relay.log();
+    assert!(!log.contains("hunter2") && !log.contains("secret-body"));
+    assert!(!log.contains(&ids[1]), "a line for each");
+}
