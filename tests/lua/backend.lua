@@ -18,6 +18,7 @@
 --   bus           subscribes to the channel news: SUBSCRIBED ok; EVENT <channel> <data> and DATA <from> <data> for what comes; a body
 --                 "publish <channel> <text>" or "send <id> <text>" does so, and TOLD <what became of it>; a body "ask <id> <text>"
 --                 sends it and waits for that, where the library can
+-- In every mode data "close" of another backend calls close(true), and says ENDED true once that has come back.
 -- Each of these lines is written before the answer goes to the relay. A body that is exactly "stop" is ACKed in every
 -- mode, and ends the program by a clean close().
 
@@ -53,6 +54,9 @@ local function hex(bytes)
   return (bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
 end
 
+-- While close(true) waits, the program's loop goes on.
+local waits_for_end = false
+
 -- How the program sleeps, runs the client, and then its loop, if it has one.
 local hosts = {
   luasocket = function() return { sleep = require("socket").sleep, run = function(client) client:run() end } end,
@@ -72,7 +76,8 @@ local hosts = {
       end,
       run = function(client)
         local wait = client:tick()
-        while wait do
+        while wait or waits_for_end do
+          wait = wait or 0.1
           for udp, till in pairs(sleepers) do
             local left = till - socket.gettime()
             if left <= 0 then
@@ -120,7 +125,7 @@ local hosts = {
       sleep = function(seconds) skynet.sleep(math.ceil(seconds * 100)) end,
       run = function(client)
         client:run()
-        skynet.serve(function() return client:closed() end)
+        skynet.serve(function() return client:closed() and not waits_for_end end)
       end,
     }
   end,
@@ -246,6 +251,11 @@ local options = {
       gate.waiter.wait()
     end
     if data == "resume" then client:resume() end
+    if data == "close" then
+      waits_for_end = true
+      say("ENDED", tostring(client:close(true)))
+      waits_for_end = false
+    end
     say("DATA", from, data)
   end,
   on_state = function(state, why)

@@ -318,6 +318,18 @@ case("a callback that does not return delays callbacks only, and they keep their
   equal(w.began, { "data 1", "event news", "data 3", "gap busy" })
 end)
 
+case("on_connect is such a callback", function()
+  local w = parked()
+  w.client.options.on_connect = function() coroutine.yield() end
+  w.session:broke("closed")
+  w.now = w.now + 1
+  w.client:tick()
+  sent(w)
+  w.session:feed(OK .. "PING\nMSG id=A =0\n\n")
+  w.answer("A", true)
+  equal(sent(w), "PONG\nACK id=A\n")
+end)
+
 case("a callback that does not return for a heartbeat is logged, once", function()
   local w = held()
   w.session:feed("DATA from=b =1\n1\n")
@@ -449,6 +461,10 @@ case("in a coroutine send and publish wait, and give ok and the code", function(
   w.session:feed("ERR code=offline ref=2 msg=x\n")
   equal(told, { { true }, { nil, "offline" } })
   equal({ w.client:send("d", "x", false), #told }, { true, 2 }) -- nobody waits
+  coroutine.wrap(function() told[#told + 1] = { w.client:publish("news", "x") } end)()
+  equal(#told, 2)
+  w.session:feed("ERR code=limit ref=4 msg=x\n")
+  equal(table.remove(told), { nil, "limit" })
   send("e")
   w.session:broke("closed")
   send("f")

@@ -58,7 +58,8 @@ macro_rules! all_in_one_thread {
 macro_rules! all {
     ($adapter:expr) => {
         all_in_one_thread!($adapter);
-        scenarios!($adapter; coroutines::send_that_waits, coroutines::stuck_callback);
+        scenarios!($adapter; coroutines::send_that_waits, coroutines::close_that_waits,
+            coroutines::stuck_callback);
     };
 }
 
@@ -73,7 +74,9 @@ adapters! {
     all_in_one_thread {
         luasec_on_lua54: Adapter::LuaSec(Lua::V54);
         luasocket_on_lua54: Adapter::LuaSocket(Lua::V54);
+        luasocket_on_lua55: Adapter::LuaSocket(Lua::V55);
         push_on_lua51: Adapter::Push(Lua::V51);
+        push_on_lua55: Adapter::Push(Lua::V55);
     }
     all {
         copas_on_luajit: Adapter::Copas(Lua::Jit);
@@ -81,6 +84,7 @@ adapters! {
         luv_on_lua54: Adapter::Luv(Lua::V54);
         openresty_on_nginx: Adapter::OpenResty;
         skynet_on_lua54: Adapter::Skynet(Lua::V54);
+        skynet_on_lua55: Adapter::Skynet(Lua::V55);
     }
     some {
         luasocket_on_lua51: Adapter::LuaSocket(Lua::V51);
@@ -96,6 +100,15 @@ adapters! {
         luv_on_lua53: Adapter::Luv(Lua::V53);
         skynet_on_lua53: Adapter::Skynet(Lua::V53);
         push_on_luajit: Adapter::Push(Lua::Jit);
+    }
+}
+
+/// The client's tests that need no socket, as tests/run has them for each Lua of Debian's.
+#[test]
+fn its_own_tests_pass_under_lua55() {
+    for program in ["tests/lua/core_test.lua", "tests/lua/client_test.lua"] {
+        let run = Lua::V55.command().arg(program).output().expect("Lua 5.5");
+        assert!(run.status.success(), "{program}: {run:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What takes a library with coroutines: callbacks and handlers that wait while the client goes on.
 
 use super::{pair, pair_with, same_port, served, stop};
-use crate::support::Adapter;
+use crate::support::{Adapter, eventually};
 
 pub fn send_that_waits(adapter: Adapter) {
     let (relay, mut till) = pair(adapter, "bus");
@@ -13,6 +13,21 @@ pub fn send_that_waits(adapter: Adapter) {
         assert_eq!(till.line("TOLD "), told);
     }
     stop(&relay, till);
+}
+
+/// close(true) comes back once what is in flight has been answered and the connection is over.
+pub fn close_that_waits(adapter: Adapter) {
+    let (relay, mut till) = pair(adapter, "late:1");
+    let in_flight = relay.post("/notify/till-7", b"in flight");
+    eventually("it is with the backend", || {
+        relay.metric("payrelay_in_flight") == 1.0 && relay.metric("payrelay_queue_depth") == 0.0
+    });
+    relay.backend("till-8").send("SEND to=till-7 =5\nclose");
+    assert_eq!(in_flight.answer().told(), (200, "delivered"));
+    till.got();
+    assert_eq!(till.line("ENDED "), "true");
+    relay.log_contains("gone (bye)");
+    till.expect_closed();
 }
 
 pub fn stuck_callback(adapter: Adapter) {

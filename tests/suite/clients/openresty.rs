@@ -59,6 +59,28 @@ fn it_hands_over_to_another_timer_when_no_handler_is_at_work() {
     stop(&relay, till);
 }
 
+/// A client that is never idle hands over in the end, so that nginx's memory has a bound; nothing is lost or comes twice by it.
+#[test]
+fn it_hands_over_while_handlers_are_at_work_if_they_always_are() {
+    const COUNT: usize = 60;
+    let relay = Relay::start();
+    let mut setup = LuaSetup::new(Adapter::OpenRestyWorkers, "till-7", "late:0.3");
+    setup.timer_messages = 2;
+    let mut till = connected(&relay, &setup);
+    let answers: Vec<Pending> = (0..COUNT)
+        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
+        .collect();
+    till.line("LOG info connected as till-7"); // the second: the first line() took READY
+    let before = till.count("GOT");
+    for answer in answers {
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+    assert!(before < COUNT, "it waited until nothing was at work");
+    served_last(&relay, &till);
+    assert_eq!(till.count("GOT"), COUNT + 1, "{}", till.printed());
+    stop(&relay, till);
+}
+
 fn served_last(relay: &Relay, till: &LuaBackend) {
     let answer = relay.post("/notify/till-7", b"the last").answer();
     assert_eq!(answer.told(), (200, "delivered"));

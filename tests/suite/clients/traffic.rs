@@ -73,6 +73,7 @@ fn memory_stays_flat_over_fifty_thousand_messages() {
         Adapter::Luv(Lua::V54),
         Adapter::OpenResty,
         Adapter::Skynet(Lua::V54),
+        Adapter::Skynet(Lua::V55),
         Adapter::Push(Lua::V51),
     ] {
         memory(adapter, 50_000);

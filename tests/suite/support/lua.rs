@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use super::{Authority, DEADLINE, Process, Relay, Via};
+use super::{Authority, DEADLINE, Process, Relay, Via, lua55};
 
 /// A Lua that backends run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Lua {
     Jit,
     V53,
     V54,
+    /// Not Debian's: see `lua55`.
+    V55,
 }
 
 impl Lua {
@@ -32,12 +34,16 @@ impl Lua {
             Self::Jit => "luajit",
             Self::V53 => "lua5.3",
             Self::V54 => "lua5.4",
+            Self::V55 => "lua5.5",
         }
     }
 
     /// A command that runs this Lua in the project's folder.
     pub fn command(self) -> Command {
-        let mut command = Command::new(installed(self.program()));
+        let mut command = match self {
+            Self::V55 => lua55::command(),
+            _ => Command::new(installed(self.program())),
+        };
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
         command
     }

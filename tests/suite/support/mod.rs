@@ -13,6 +13,7 @@ mod health_watch;
 mod http;
 mod load;
 mod lua;
+mod lua55;
 mod mounted;
 mod process;
 mod proxy;
