@@ -7,8 +7,8 @@ use std::time::Duration;
 /// The first wait, at most.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// The longest: within 5 s of Redis's return every backend can be reached again, the resubscription included.
-const LONGEST: Duration = Duration::from_secs(1);
+/// The longest: within 1 s of Redis's return every backend can be reached again, the resubscription included.
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// Waits that double, with jitter: a Redis that comes back is not met by every node in the same moment.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn waits_grow_to_the_longest_and_are_never_short_of_half_their_bound() {
         let mut backoff = Backoff::default();
-        for bound_ms in [100, 200, 400, 800, 1000, 1000, 1000] {
+        for bound_ms in [100, 200, 400, 500, 500, 500, 500] {
             let wait = backoff.next();
             let bound = Duration::from_millis(bound_ms);
             assert!(bound / 2 <= wait && wait <= bound, "{wait:?} of {bound:?}");

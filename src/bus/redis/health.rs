@@ -104,6 +104,11 @@ impl Health {
         self.buckets[bucket].up_since.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether every bucket is up, and no node is on another primary.
+    pub fn is_all_up(&self) -> bool {
+        self.state.lock().up
+    }
+
     /// Whether a count of 0 in `bucket` means that the backend is on no node: other nodes have had time to subscribe again.
     pub fn is_settled(&self, bucket: Bucket) -> bool {
         let since = self.buckets[bucket].up_since.load(Ordering::Relaxed);

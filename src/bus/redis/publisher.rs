@@ -3,6 +3,7 @@
 //! It waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
 //! for each message. While the connection is down, what comes fails at once.
 
+mod primary;
 mod replies;
 
 use std::collections::VecDeque;
@@ -42,6 +43,9 @@ const UNHEARD_KEPT_MAX: usize = 8192;
 /// How often this node publishes a canary to itself.
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a primary that refuses the guard is asked for it again: it is believed as soon as it may write.
+const GUARD_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// How often the log says that Redis refuses something.
 const REFUSAL_EVERY: Duration = Duration::from_secs(10);
 
@@ -78,6 +82,8 @@ pub fn start(
         backoff: Backoff::default(),
         retry_at: Instant::now(),
         canary_at: Instant::now(),
+        guard_at: None,
+        guarded: 0,
         uncounted: 0,
         buckets: Vec::new(),
         version: 0,
@@ -116,6 +122,10 @@ struct Work {
     backoff: Backoff,
     retry_at: Instant,
     canary_at: Instant,
+    /// When the guard is to be asked for again, which the primary has refused.
+    guard_at: Option<Instant>,
+    /// Which of the buckets it was asked for last.
+    guarded: usize,
     /// Canaries in a row that the primary counted for nobody.
     uncounted: u32,
     /// The buckets of this link, in order, and the version of the router's table that they are of.
@@ -165,7 +175,7 @@ impl Work {
         while !self.queue.is_leaving() {
             let due = match self.connection {
                 None => self.canary_at.min(self.retry_at),
-                Some(_) => self.canary_at,
+                Some(_) => self.guard_at.unwrap_or(self.canary_at).min(self.canary_at),
             };
             pulse.idle();
             let first = match self.rest.pop_front() {
@@ -180,6 +190,7 @@ impl Work {
             failed.into_iter().for_each(|then| self.fail(then));
             self.follow_buckets();
             self.connect(now); // Redis may take its time; the bus itself says so
+            self.ask_for_guard(now);
             pulse.busy();
             if let Some(first) = first {
                 self.add(first);
@@ -342,74 +353,6 @@ impl Work {
             end: self.bytes.len(),
             asking: false,
         });
-    }
-
-    // ---- the connection --------------------------------------------------------------------------------------------
-
-    fn connect(&mut self, now: Instant) {
-        if self.connection.is_some() || now < self.retry_at || self.queue.is_leaving() {
-            return;
-        }
-        let Some(first) = self.buckets.first().copied() else {
-            self.retry_at = now + CANARY_EVERY; // nothing to publish there yet, or any more
-            return;
-        };
-        match self.connect_guarded(first) {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.queue
-                    .connected
-                    .store(true, std::sync::atomic::Ordering::SeqCst);
-                self.backoff = Backoff::default();
-                self.uncounted = 0;
-                self.canary_at = now;
-                if first == ALL {
-                    // What was announced and got lost with the last connection is not known.
-                    self.tools.router.announce_all(self.tools.sessions.stamps());
-                }
-                self.tools.health.publisher_connected(self.queue.number);
-            }
-            Err(why) => self.lose(why),
-        }
-    }
-
-    /// A connection to a server that proves to be the primary.
-    fn connect_guarded(&mut self, bucket: Bucket) -> Result<Connection, LinkError> {
-        let mut connection = self.server.connect(None)?;
-        let key = self.tools.router.names.guard(bucket);
-        let reply = link::ask(&mut connection, &[b"DEL", key.as_bytes()]);
-        match Guard::of(&reply) {
-            Guard::Proven => Ok(connection),
-            Guard::ProvenBut(why) => {
-                self.refusals.log(&why);
-                Ok(connection)
-            }
-            Guard::Wait(why) | Guard::Leave(why) => Err(why),
-        }
-    }
-
-    fn lose(&mut self, why: LinkError) {
-        self.connection = None;
-        self.queue
-            .connected
-            .store(false, std::sync::atomic::Ordering::SeqCst);
-        self.retry_at = Instant::now() + self.backoff.next();
-        self.tools.health.publisher(self.queue.number, Err(why));
-        self.tools.router.look_now();
-    }
-
-    /// This server is not the primary. The subscriber, which may be on it too, is told through it.
-    fn leave(&mut self, why: LinkError) {
-        self.queue.reconnect_subscriber(why.clone());
-        if let Some(connection) = &mut self.connection {
-            let names = &self.tools.router.names;
-            let channel = names.node(self.wake_bucket, &names.instance);
-            let wake = names.publish(&channel, frames::wake);
-            // If that fails, the subscriber's silence ends its connection.
-            let _ = connection.send(&wake);
-            let _ = connection.receive();
-        }
-        self.lose(why);
     }
 
     // ---- one batch -------------------------------------------------------------------------------------------------

@@ -174,6 +174,31 @@ impl RedisCluster {
         }
     }
 
+    /// Waits until every server that runs finds the cluster in order, and every slot's owner runs: the cluster has healed.
+    pub fn wait_healed(&self) {
+        let running = self.servers.iter().filter(|server| server.is_running());
+        let running: Vec<&Redis> = running.collect();
+        let addresses: Vec<String> = running.iter().map(|s| s.addr().to_string()).collect();
+        let owners_run = |nodes: &str| {
+            let owners = nodes
+                .lines()
+                .map(|line| line.split(' ').collect::<Vec<_>>());
+            let mut owners = owners.filter(|words| words[2].contains("master") && words.len() > 8);
+            owners.all(|words| {
+                let address = words[1].split('@').next().unwrap_or_default();
+                !words[2].contains("fail") && addresses.iter().any(|running| running == address)
+            })
+        };
+        for server in running {
+            eventually("the cluster has healed", || {
+                let info = server.try_command("CLUSTER INFO");
+                let nodes = server.try_command("CLUSTER NODES");
+                info.is_ok_and(|info| info.contains("cluster_state:ok"))
+                    && nodes.is_ok_and(|nodes| owners_run(&nodes))
+            });
+        }
+    }
+
     /// A node's `[redis]`.
     pub fn toml(&self) -> String {
         let some = self.servers.iter().take(self.primaries).map(Redis::addr);

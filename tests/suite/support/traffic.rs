@@ -15,6 +15,12 @@ pub const ACK_DEADLINE: Duration = Duration::from_secs(4);
 /// How much later than that an answer may come on a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
 
+/// Within which every backend is reached from every node, and no node is red, once the servers have healed.
+const REACHED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Within which a node that does not hear the others says so.
+const RED_WITHIN: Duration = Duration::from_secs(4);
+
 /// Nodes, backends and providers.
 pub struct Traffic {
     pub cluster: Cluster,
@@ -31,10 +37,18 @@ pub struct Traffic {
 struct Event {
     what: String,
     since: Instant,
-    /// From when on every backend was reached; `None`: no node needed to notice.
-    healed: Option<Duration>,
-    /// The longest that a node may have been red.
-    bound: Duration,
+    /// When the servers had healed, and from when on every backend was reached; `None`: no node may notice.
+    healed: Option<(Duration, Duration)>,
+    /// No node can have overlooked it.
+    is_outage: bool,
+}
+
+impl Event {
+    /// After this no node is red, and no notification misses its backend.
+    fn over(&self) -> Instant {
+        let healed = self.healed.map(|(whole, _)| whole + REACHED_WITHIN);
+        self.since + healed.unwrap_or_default()
+    }
 }
 
 impl Traffic {
@@ -110,41 +124,46 @@ impl Traffic {
         self.cluster.nodes.iter().map(downs).collect()
     }
 
-    /// Waits until every backend is reached from every node at the first try, by all that is posted later than `bound` from `since`;
-    /// says when that round of posts began. A node may be green at first because it has not noticed the event yet, so one round is
-    /// not enough.
-    pub fn healed(&mut self, what: &str, since: Instant, bound: Duration) -> Duration {
+    /// Waits until every backend is reached from every node at the first try. `whole`: when the servers had healed; no node may
+    /// be red, and no post may miss its backend, later than [`REACHED_WITHIN`] after that. All other posts are held to it in the
+    /// end, in `balance`.
+    pub fn healed(&mut self, what: &str, since: Instant, whole: Duration) {
+        let bound = whole + REACHED_WITHIN;
         // Local backends are served throughout.
         self.local.wait_for_more(20);
-        let mut is_first = true;
-        loop {
-            self.cluster.wait_green();
+        self.cluster.wait_green();
+        let green = since.elapsed();
+        assert!(
+            green < bound,
+            "{what}: green after {green:?}; the servers had healed after {whole:?}"
+        );
+        let reached = loop {
             let began = since.elapsed();
-            // A round that misses some takes as long as their providers wait, so a later one may begin after the bound.
-            assert!(
-                began < bound || !is_first,
-                "{what}: green after {began:?}, and the bound is {bound:?}"
-            );
-            is_first = false;
             let told = self.cluster.all_try_all(&self.names);
-            let missed = told
-                .iter()
-                .filter(|told| told.outcome != "delivered")
-                .count();
+            let is_missed = |told: &&Told| told.outcome != "delivered";
+            let missed = told.iter().filter(is_missed).count();
+            let last = told.iter().filter(is_missed).map(|told| told.posted).max();
             self.probes.extend(told);
-            if missed == 0 {
-                self.events.push(Event {
-                    what: what.to_owned(),
-                    since,
-                    healed: Some(began),
-                    bound,
-                });
-                return began;
-            }
+            let Some(last) = last else { break began };
+            // What follows may begin late: a round that misses some takes as long as their providers wait.
             assert!(
-                began < bound,
-                "{what}: {missed} posts after {began:?} do not reach their backend, and the bound is {bound:?}"
+                last < since + bound,
+                "{what}: {missed} posts after {began:?} do not reach their backend; the servers had healed after {whole:?}"
             );
+        };
+        self.events.push(Event {
+            what: what.to_owned(),
+            since,
+            healed: Some((whole, reached)),
+            is_outage: false,
+        });
+    }
+
+    /// The same for an event that every node must notice within [`RED_WITHIN`].
+    pub fn healed_from_outage(&mut self, what: &str, since: Instant, whole: Duration) {
+        self.healed(what, since, whole);
+        if let Some(event) = self.events.last_mut() {
+            event.is_outage = true;
         }
     }
 
@@ -155,7 +174,7 @@ impl Traffic {
             what: what.to_owned(),
             since,
             healed: None,
-            bound: Duration::ZERO,
+            is_outage: false,
         });
     }
 
@@ -217,7 +236,7 @@ fn assert_none_is_lost<'a>(posts: &[Told], heard: &'a [Heard]) -> HashMap<&'a st
 }
 
 /// The table of doc/cluster.md: for each event the longest time that a node was red, what was delivered more than once, and the
-/// slowest answer, of what was posted until the next event.
+/// slowest answer, of what was posted until the next event. And after each event everything is as it was.
 fn print_table(
     events: &[Event],
     red: &[Vec<Interval>],
@@ -225,11 +244,15 @@ fn print_table(
     copies: &HashMap<&str, usize>,
 ) {
     eprintln!(
-        "| event | every backend is reached after | longest red | more than once | slowest answer |"
+        "| event | servers healed | every backend reached | longest red | more than once | slowest answer |"
     );
+    let until = |n: usize| {
+        events
+            .get(n + 1)
+            .map_or_else(Instant::now, |next| next.since)
+    };
     for (n, event) in events.iter().enumerate() {
-        let until = events.get(n + 1).map(|next| next.since);
-        let until = until.unwrap_or_else(Instant::now);
+        let until = until(n);
         let within = |at: Instant| event.since <= at && at < until;
         let part = |&(from, to): &Interval| {
             let (from, to) = (from.max(event.since), to.min(until));
@@ -241,20 +264,57 @@ fn print_table(
         let twice = |told: &&&Told| copies.get(&*told.id).is_some_and(|copies| *copies > 1);
         let slowest = posts.iter().map(|told| told.elapsed).max();
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+        let (whole, reached) = event.healed.unzip();
         eprintln!(
-            "| {} | {} | {} | {} of {} | {} |",
+            "| {} | {} | {} | {} | {} of {} | {} |",
             event.what,
-            event.healed.map_or("–".into(), seconds),
+            whole.map_or("–".into(), seconds),
+            reached.map_or("–".into(), seconds),
             seconds(longest),
             posts.iter().filter(twice).count(),
             posts.len(),
             seconds(slowest.unwrap_or_default())
         );
+    }
+    for (n, event) in events.iter().enumerate() {
+        assert_over(event, until(n), red, posts);
+    }
+}
+
+/// Until the next event, which begins at `until`, no node is red for this one, and nothing misses its backend.
+fn assert_over(event: &Event, until: Instant, red: &[Vec<Interval>], posts: &[Told]) {
+    let (what, over) = (&event.what, event.over());
+    for (n, red) in red.iter().enumerate() {
+        let mut late = red.iter().filter(|(from, to)| *from < until && *to > over);
+        let after = |at: Instant| at.saturating_duration_since(event.since);
+        if let Some((from, to)) = late.find(|(from, to)| *from >= event.since || *to < until) {
+            let (from, to) = (after(*from), after(*to));
+            panic!(
+                "{what}: node {n} was red from {from:?} to {to:?} after it; it was over after {:?}",
+                after(over)
+            );
+        }
+        let begins = red
+            .iter()
+            .any(|(from, _)| event.since <= *from && after(*from) < RED_WITHIN);
         assert!(
-            longest <= event.bound,
-            "{}: red for {longest:?}, and the bound is {:?}",
-            event.what,
-            event.bound
+            begins || !event.is_outage,
+            "{what}: node {n} has not noticed it"
+        );
+    }
+    // What is on its way when the next event comes belongs to that.
+    let posts = posts
+        .iter()
+        .filter(|told| over < told.posted && told.posted + told.elapsed < until);
+    let missed: Vec<_> = posts.filter(|told| told.outcome != "delivered").collect();
+    if let Some(told) = missed.first() {
+        panic!(
+            "{what}: {} posts missed their backend, the first {:?} after the event: {} to {}; it was over after {:?}",
+            missed.len(),
+            told.posted - event.since,
+            told.outcome,
+            told.to,
+            over - event.since
         );
     }
 }

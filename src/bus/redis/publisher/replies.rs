@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use redis::{RedisError, Value};
 
-use super::{BATCH_BYTES_MAX, Entry, UNHEARD_KEPT_MAX, Work};
+use super::{BATCH_BYTES_MAX, Entry, GUARD_AGAIN_AFTER, UNHEARD_KEPT_MAX, Work};
 use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::LinkError;
 use crate::bus::redis::names::Bucket;
@@ -31,7 +31,10 @@ impl Work {
             Some(Guard::Wait(_) | Guard::Leave(_)) | None => false,
         };
         let mut standing = match guard {
-            Some(Guard::Wait(why)) => Some(Err(why.clone())),
+            Some(Guard::Wait(why)) => {
+                self.guard_at = Some(Instant::now() + GUARD_AGAIN_AFTER);
+                Some(Err(why.clone()))
+            }
             _ => None,
         };
         let bytes = std::mem::take(&mut self.bytes);

@@ -30,6 +30,9 @@ pub use self::sentinel::named_primary;
 /// How often the topology is asked for when nothing is wrong.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How often while something is not reached: a server may have taken over in the meantime.
+const LOOK_EVERY_WHEN_DOWN: Duration = Duration::from_millis(100);
+
 /// How often it is asked for at most.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -168,9 +171,10 @@ fn run(
             }
             Err(why) => health.topology(Some(why)),
         }
-        wait = match links.wake_unsettled() {
-            true => LOOK_AGAIN_AFTER,
-            false => LOOK_EVERY,
+        wait = match (links.wake_unsettled(), health.is_all_up()) {
+            (true, _) => LOOK_AGAIN_AFTER,
+            (false, false) => LOOK_EVERY_WHEN_DOWN,
+            (false, true) => LOOK_EVERY,
         };
         // Not more often, however often something asks for it.
         if stopped

@@ -80,7 +80,8 @@ impl Sentinels {
         health.sentinels(answers.iter().flatten().count(), answers.len());
         self.log(&answers, trouble.as_deref());
         let mut moves = false;
-        if let Vote::Use(name) = vote(&answers, self.present.as_deref(), health.is_up(ALL)) {
+        let works = health.is_up(ALL);
+        if let Vote::Use(name) = vote(&answers, self.present.as_deref(), works) {
             match &self.present {
                 Some(before) => log::warn!(
                     "redis: the sentinels name {name} as the primary, no longer {before}"
@@ -99,11 +100,14 @@ impl Sentinels {
                 for named in answers.iter().flatten().filter(|named| *named != present) {
                     self.others.add(named, now);
                 }
-                // Before the move: nodes that stay where this one was must know why nobody receives their messages any more.
-                let found = self.others.look(present, names, now);
-                // That there are none is true once the new link stands.
-                if found.is_some() || !moves {
-                    health.found_elsewhere(found);
+                // Before the move: nodes that stay where this one was must know why nobody receives their messages any more. But
+                // a primary that does not work would only hold up the move.
+                if works || !moves {
+                    let found = self.others.look(present, names, now);
+                    // That there are none is true once the new link stands.
+                    if found.is_some() || !moves {
+                        health.found_elsewhere(found);
+                    }
                 }
                 Ok(vec![Some(present.clone())])
             }
