@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac::HMAC_SHA256;
 
-use self::keys::{allow_sha1, keys, rsa_keys, rsa_keys_with_serial, secrets};
+use self::keys::{allow_sha1, keys, more_fields, rsa_keys, rsa_keys_with_serial, secrets};
 use super::path::{PathTemplate, Segment};
 use super::problem::Problem;
 use super::reader::{Field, Section};
@@ -37,10 +37,11 @@ const SECRET_BYTES_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The keys of a route that belong to one kind of check or another.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "secrets",
     "keys",
     "allow_sha1",
+    "more_fields",
     "unsigned_items",
     "api_v3_key",
     "tolerance",
@@ -171,18 +172,32 @@ fn engine(
                 Some(false) => RsaBits::Usual,
             };
             let keys = keys(s, RsaKey::eq, |field| rsa_keys(field, bits));
+            let more_fields = more_fields(s);
             let engine = || {
                 Some(Alipay {
                     keys: keys?,
                     allows_sha1: allows_sha1?,
+                    more_fields: more_fields?,
                 })
             };
-            (engine().map(Engine::Alipay), vec!["keys", "allow_sha1"])
+            (
+                engine().map(Engine::Alipay),
+                vec!["keys", "allow_sha1", "more_fields"],
+            )
         }
         Scheme::WechatpayV2 => {
             let keys = secrets(s, |text| MacKey::from_text(HMAC_SHA256, text));
-            let engine = keys.map(|keys| Engine::WechatpayV2(WechatpayV2 { keys }));
-            (engine, vec!["secrets"])
+            let more_fields = more_fields(s);
+            let engine = || {
+                Some(WechatpayV2 {
+                    keys: keys?,
+                    more_fields: more_fields?,
+                })
+            };
+            (
+                engine().map(Engine::WechatpayV2),
+                vec!["secrets", "more_fields"],
+            )
         }
         Scheme::WechatpayV3 => {
             // Requests name a key by its serial, so one serial cannot have two.

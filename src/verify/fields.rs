@@ -24,6 +24,9 @@ use crate::request::FIELDS_MAX;
 /// The most places in one text where a field could begin. Fields and what looks like fields in values.
 const STARTS_MAX: usize = 2 * FIELDS_MAX;
 
+/// The most of a field's name that is shown to the operator.
+const NAME_BYTES_SHOWN: usize = 64;
+
 /// The fields of one message, sorted by name, each there once.
 pub struct Fields<'a>(Vec<Field<'a>>);
 
@@ -37,7 +40,10 @@ pub struct Known<'k> {
     pub always: &'k [&'k str],
     /// Names that some notifications have.
     pub sometimes: &'k [&'k str],
-    /// Names whose values are the merchant's or the buyer's own text.
+    /// More such names, of the route's configuration.
+    pub more: &'k [String],
+    /// Names whose values are the merchant's or the buyer's own text. A text of the provider's own is none: an unknown field
+    /// after one of these is taken for a part of it.
     pub free_text: &'k [&'k str],
     /// Names that are never in the text, such as the signature's own.
     pub never: &'k [&'k str],
@@ -148,7 +154,7 @@ fn is_of_name(byte: &u8) -> bool {
 
 /// The readings of a text, and which of them is the likeliest.
 mod readings {
-    use super::{Known, Refused, STARTS_MAX, Text, is_of_name};
+    use super::{Known, NAME_BYTES_SHOWN, Refused, STARTS_MAX, Text, is_of_name};
 
     /// A place where a field could begin.
     struct Start<'t> {
@@ -213,9 +219,43 @@ mod readings {
         let (best, readings) = best(text, &starts);
         (mine == Some(best) && readings == 1)
             .then_some(())
-            .ok_or(Refused::Malformed(
-                "a value has in it what could be read as another field",
-            ))
+            .ok_or_else(|| ambiguous(&starts, own))
+    }
+
+    /// Which field is in doubt, and what the operator can do. Names only: values are the payment's.
+    fn ambiguous(starts: &[Start<'_>], own: &[usize]) -> Refused {
+        let shown = |start: &Start<'_>| {
+            let name = &start.name[..start.name.len().min(NAME_BYTES_SHOWN)];
+            String::from_utf8_lossy(name).into_owned()
+        };
+        let mut last: Option<&Start<'_>> = None;
+        let mut hidden = None;
+        for start in starts {
+            let is_field = own.binary_search(&start.at).is_ok();
+            if let Some(last) = last {
+                let (of, name) = (shown(last), shown(start));
+                if is_field && last.is_free_text && start.kind == Kind::Unknown {
+                    return Refused::Ambiguous(
+                        format!(
+                            "whether {name} is a field or a part of the text in {of} cannot be told; if the provider sends a \
+                             field {name}, write more_fields = [\"{name}\"] in the route"
+                        )
+                        .into(),
+                    );
+                }
+                if !is_field && hidden.is_none() {
+                    hidden = Some(format!(
+                        "the value of {of} holds {name}=, which could be a field of its own; give the provider such a value \
+                         encoded (base64, say)"
+                    ));
+                }
+            }
+            if is_field {
+                last = Some(start);
+            }
+        }
+        let otherwise = || "a value has in it what could be read as another field".to_owned();
+        Refused::Ambiguous(hidden.unwrap_or_else(otherwise).into())
     }
 
     fn starts<'t>(text: &'t [u8], known: &Known<'_>) -> Result<Vec<Start<'t>>, Refused> {
@@ -233,9 +273,10 @@ mod readings {
                     return Err(Refused::TooMany("fields in values"));
                 }
                 let name = &rest[..length];
+                let is_more = || known.more.iter().any(|its| its.as_bytes() == name);
                 let kind = match () {
                     () if has(known.always, name) => Kind::Always,
-                    () if has(known.sometimes, name) => Kind::Sometimes,
+                    () if has(known.sometimes, name) || is_more() => Kind::Sometimes,
                     () => Kind::Unknown,
                 };
                 starts.push(Start {
@@ -256,8 +297,10 @@ mod readings {
     /// The same where nothing stands between two fields: only known names are taken for fields.
     fn starts_of_known<'t>(text: &'t [u8], known: &Known<'_>) -> Result<Vec<Start<'t>>, Refused> {
         let mut starts = Vec::with_capacity(48);
-        let always = known.always.iter().map(|name| (name, Kind::Always));
-        let sometimes = known.sometimes.iter().map(|name| (name, Kind::Sometimes));
+        let always = known.always.iter().map(|&name| (name, Kind::Always));
+        let more = known.more.iter().map(String::as_str);
+        let sometimes = known.sometimes.iter().copied().chain(more);
+        let sometimes = sometimes.map(|name| (name, Kind::Sometimes));
         let names: Vec<_> = always.chain(sometimes).collect();
         for at in 0..text.len() {
             for (name, kind) in &names {

@@ -125,6 +125,8 @@ pub enum Refused {
     Repeated(Box<str>),
     /// It cannot be read as what the provider signs; says why.
     Malformed(&'static str),
+    /// What is signed says two things, of which another is as likely; says which field is in doubt.
+    Ambiguous(Box<str>),
     /// More fields, signatures or items than any provider sends; says of what.
     TooMany(&'static str),
     /// Signed longer ago, or further ahead, than the tolerance.
@@ -144,6 +146,7 @@ impl Refused {
             Self::Missing(_) => "missing",
             Self::Repeated(_) => "repeated",
             Self::Malformed(_) => "malformed",
+            Self::Ambiguous(_) => "ambiguous",
             Self::TooMany(_) => "too-many",
             Self::Expired => "expired",
             Self::Probe => "probe",
@@ -160,6 +163,7 @@ impl fmt::Display for Refused {
             Self::Missing(place) => write!(f, "there is no {place}"),
             Self::Repeated(place) => write!(f, "there is more than one {place}"),
             Self::Malformed(why) => f.write_str(why),
+            Self::Ambiguous(why) => f.write_str(why),
             Self::TooMany(what) => write!(f, "too many {what}"),
             Self::Expired => f.write_str(
                 "it was signed too long ago or too far ahead; if it is the provider's own, look at this machine's clock",

@@ -350,6 +350,7 @@ impl Signed {
         let known = Known {
             always: &source::borrowed(&source.always),
             sometimes: &[],
+            more: &source.sometimes,
             free_text: &source::borrowed(&source.free_text),
             never: &source::borrowed(&source.skip),
         };

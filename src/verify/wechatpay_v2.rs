@@ -14,7 +14,8 @@ use super::{Refused, Request};
 use crate::request::FIELDS_MAX;
 use crate::request::xml::{self, Leaf};
 
-/// The fields of WeChat Pay's notifications of payments and contracts.
+/// The fields of WeChat Pay's notifications of payments and contracts, as its documents of the payment notice name them; always
+/// there are those that they call required.
 const KNOWN: Known<'_> = Known {
     always: &[
         "appid",
@@ -66,7 +67,8 @@ const KNOWN: Known<'_> = Known {
         "trade_state",
         "trade_state_desc",
     ],
-    free_text: &["attach", "err_code_des", "return_msg", "trade_state_desc"],
+    more: &[],
+    free_text: &["attach"],
     never: &["sign"],
 };
 
@@ -75,6 +77,8 @@ const KNOWN: Known<'_> = Known {
 pub struct WechatpayV2 {
     /// API keys, for HMAC-SHA256; any of them may have signed.
     pub keys: Vec<MacKey>,
+    /// Names of fields that WeChat Pay sends beside those that are known here.
+    pub more_fields: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -109,7 +113,10 @@ impl WechatpayV2 {
             verified |= verify_slices_are_equal(expected.as_bytes(), sign).is_ok();
         }
         verified.then_some(()).ok_or(Refused::Mismatch)?;
-        text.check_reading(&KNOWN)
+        text.check_reading(&Known {
+            more: &self.more_fields,
+            ..KNOWN
+        })
     }
 }
 

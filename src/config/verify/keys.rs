@@ -4,7 +4,7 @@ use super::{MISSING_KEYS, MISSING_SECRETS, SECRET_BYTES_MAX, required};
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::secret::{public_text, secret_text};
-use crate::config::values::one_of;
+use crate::config::values::{list, one_of, text_of};
 use crate::verify::{BadKey, KEYS_MAX, MacKey, RsaBits, RsaKey};
 
 /// Every one of `secrets`, as `read` takes it; `None` if one is wrong, or there is none.
@@ -84,6 +84,19 @@ pub fn allow_sha1(s: &mut Section<'_>) -> Option<bool> {
         );
     }
     allowed
+}
+
+/// `more_fields`: names of fields that the provider sends beside those that are known; `None` if it is wrong.
+pub fn more_fields(s: &mut Section<'_>) -> Option<Vec<String>> {
+    match s.field("more_fields") {
+        None => Some(Vec::new()),
+        Some(field) => field.read(names),
+    }
+}
+
+/// Names of fields.
+pub fn names(field: &Field<'_>) -> Result<Vec<String>, Problem> {
+    list(crate::request::FIELDS_MAX, text_of)(field)
 }
 
 /// `unsigned_items`: whether items that nobody signed go to the dead letters, or are refused as any forgery; `None` if it is

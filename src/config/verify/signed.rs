@@ -1,12 +1,12 @@
 //! `verify = "signed"`: the table `signed`, in which a route says itself what its provider signs, and how; and the presets that
 //! are such tables.
 
-use super::keys::{keys, rsa_keys, secrets};
+use super::keys::{keys, more_fields, names, rsa_keys, secrets};
 use super::{optional, required, required_url, tolerance};
 use crate::config::path::PathTemplate;
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
-use crate::config::values::{list, one_of, selector, text_of};
+use crate::config::values::{one_of, selector};
 use crate::request::Selector;
 use crate::verify::presets::KeyText;
 use crate::verify::signed_presets::SignedPreset;
@@ -54,6 +54,7 @@ pub fn of_preset(
                 join: preset.join.into(),
                 values_only: preset.values_only,
                 always: owned(preset.always),
+                sometimes: owned(preset.sometimes),
                 free_text: owned(preset.free_text),
             }),
         };
@@ -117,12 +118,13 @@ fn engine(
     path: Option<&PathTemplate>,
     mut takes: Vec<&'static str>,
 ) -> (Option<Engine>, Vec<&'static str>) {
-    let Some(words) = words else {
+    let Some(mut words) = words else {
         // What else belongs to the table is not known.
-        for key in ["secrets", "keys", "url", "tolerance"] {
+        const OTHERS: [&str; 5] = ["secrets", "keys", "url", "tolerance", "more_fields"];
+        for key in OTHERS {
             s.field(key);
         }
-        takes.extend(["secrets", "keys", "url", "tolerance"]);
+        takes.extend(OTHERS);
         return (None, takes);
     };
     let needs_secret = words.algorithm.rsa().is_none() || words.has_secret;
@@ -146,6 +148,14 @@ fn engine(
         takes.push("tolerance");
         tolerance(s)
     });
+    let mut has_more_fields = true;
+    if let Some(fields) = words.fields.as_mut().filter(|fields| !fields.values_only) {
+        takes.push("more_fields");
+        match more_fields(s) {
+            Some(more) => fields.sometimes.extend(more),
+            None => has_more_fields = false,
+        }
+    }
     let engine = || {
         let mut time = words.timestamp;
         if let (Some(time), Some(tolerance)) = (&mut time, tolerance) {
@@ -159,7 +169,9 @@ fn engine(
             url: url.map_or(Some(None), |url| url.map(Some))?,
             signature: words.signature,
             time,
-            secrets: secrets.unwrap_or(Some(Vec::new()))?,
+            secrets: secrets
+                .unwrap_or(Some(Vec::new()))
+                .filter(|_| has_more_fields)?,
             keys: keys.unwrap_or(Some(Vec::new()))?,
         })
     };
@@ -262,12 +274,9 @@ fn fields(t: &mut Section<'_>) -> Option<Option<FieldSource>> {
         join: join.unwrap_or("&").into(),
         values_only: false,
         always,
+        sometimes: Vec::new(),
         free_text,
     }))
-}
-
-fn names(field: &Field<'_>) -> Result<Vec<String>, Problem> {
-    list(crate::request::FIELDS_MAX, text_of)(field)
 }
 
 /// What `fields` says.

@@ -24,6 +24,8 @@ pub struct FieldSource {
     pub values_only: bool,
     /// Names that every notification has.
     pub always: Vec<String>,
+    /// Names that some notifications have.
+    pub sometimes: Vec<String>,
     /// Names whose values are somebody's own text.
     pub free_text: Vec<String>,
 }

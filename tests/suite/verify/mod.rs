@@ -4,6 +4,7 @@
 mod attacks;
 mod bounds;
 mod callback;
+mod documented;
 mod fresh;
 mod genuine;
 mod ids;

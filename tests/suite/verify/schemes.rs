@@ -14,14 +14,14 @@ const VECTORS: &str = include_str!("../../data/scheme_vectors.json");
 
 /// One callback as it is sent.
 #[derive(Clone)]
-struct Sent {
-    preset: String,
+pub(super) struct Sent {
+    pub(super) preset: String,
     method: String,
-    target: String,
+    pub(super) target: String,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// Lines of the route.
-    keys: String,
+    pub(super) keys: String,
     /// What of target and body the provider does not sign.
     unsigned: Vec<&'static str>,
     /// Headers that are a part of what is checked.
@@ -29,7 +29,7 @@ struct Sent {
 }
 
 impl Sent {
-    fn new(preset: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn new(preset: &str, body: impl Into<Vec<u8>>) -> Self {
         Self {
             preset: preset.to_owned(),
             method: "POST".to_owned(),
@@ -42,12 +42,12 @@ impl Sent {
         }
     }
 
-    fn secret(mut self) -> Self {
+    pub(super) fn secret(mut self) -> Self {
         self.keys += &format!("secrets = {}\n", listed(SECRET));
         self
     }
 
-    fn key(mut self) -> Self {
+    pub(super) fn key(mut self) -> Self {
         self.keys += &format!("keys = {}\n", listed(fresh::public_key()));
         self
     }
@@ -58,7 +58,7 @@ impl Sent {
         self
     }
 
-    fn get(mut self, query: &str) -> Self {
+    pub(super) fn get(mut self, query: &str) -> Self {
         self.method = "GET".to_owned();
         self.target = format!("/{}?{query}", self.preset);
         self
@@ -69,7 +69,7 @@ impl Sent {
         self
     }
 
-    fn request(&self) -> Vec<u8> {
+    pub(super) fn request(&self) -> Vec<u8> {
         let mut request = format!(
             "{} {} HTTP/1.1\r\nHost: pay.example\r\nConnection: close\r\nX-Test-Id: till-7\r\nContent-Length: {}\r\n",
             self.method,
@@ -86,7 +86,7 @@ impl Sent {
     }
 }
 
-fn md5(parts: &[&str]) -> String {
+pub(super) fn md5(parts: &[&str]) -> String {
     hex(&Md5::digest(parts.concat().as_bytes()))
 }
 
@@ -261,7 +261,7 @@ fn all() -> Vec<Sent> {
     vectors().into_iter().chain(fresh_ones()).collect()
 }
 
-fn toml(all: &[Sent]) -> String {
+pub(super) fn toml(all: &[Sent]) -> String {
     let mut toml = "[http]\nfailures_per_minute = 1000000\n[log]\nlevel = \"trace\"\n".to_owned();
     for sent in all {
         let (path, _) = sent.target.split_once('?').unwrap_or((&sent.target, ""));
@@ -275,7 +275,7 @@ fn toml(all: &[Sent]) -> String {
 }
 
 /// Whether the request became a notification.
-fn gets_in(relay: &Relay, request: &[u8]) -> bool {
+pub(super) fn gets_in(relay: &Relay, request: &[u8]) -> bool {
     let answer = relay.send(request).answer();
     // Nobody is connected, so that nobody need acknowledge.
     matches!(answer.outcome(), "offline" | "stored")
