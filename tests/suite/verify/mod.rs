@@ -11,6 +11,7 @@ mod ids;
 mod init;
 mod opened;
 mod parts;
+mod recut;
 mod schemes;
 mod secrets;
 mod time;
