@@ -1,10 +1,17 @@
-//! One Redis whose primary is replaced without cutting a connection: its address moves, and the old server works on as a
-//! replica. PUBLISH succeeds there, and counts the wrong subscribers.
+//! One Redis whose primary is replaced without cutting a connection: its address moves, and the old server works on, as a
+//! replica or as a primary. PUBLISH succeeds there, and counts the wrong subscribers.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::outbox::{config, nothing_pending};
-use crate::support::{Backend, Cluster, Random, Redis, TcpProxy, Traffic, eventually};
+use crate::support::{
+    Backend, Cluster, Random, Redis, Setup, TcpProxy, Traffic, eventually, node_toml,
+};
 
 const BODY: &[u8] = b"{\"n\": \"42\"}";
 
@@ -37,6 +44,103 @@ fn an_address_that_moves_is_followed_although_the_old_server_cuts_nothing() {
     let subscribers = |server: &Redis| server.nodes_with("game-0");
     assert_eq!((subscribers(&old), subscribers(&new)), (0, 1));
     traffic.balance();
+}
+
+#[test]
+fn an_address_that_moves_is_followed_although_the_old_server_stays_a_primary() {
+    let mut random = Random::new();
+    let servers = [Redis::start(), Redis::start()];
+    let address = TcpProxy::before(servers[0].addr());
+    let redis = format!("[redis]\nurl = \"redis://{}\"\n", address.addr());
+    let mut traffic = Traffic::begin(&redis, 2, 20, &mut random);
+    // And back again.
+    for to in [1, 0, 1] {
+        let began = Instant::now();
+        address.move_to(servers[to].addr());
+        eventually("the nodes are there", || {
+            servers[to].nodes_with("game-0") == 1 && servers[1 - to].nodes_with("game-0") == 0
+        });
+        traffic.healed(
+            "the address moves, and the old server stays a primary",
+            began,
+            LEFT_WITHIN,
+        );
+    }
+    traffic.balance();
+}
+
+/// Runs the relay with a file of its own instead of /etc/hosts.
+fn with_hosts(setup: Setup, hosts: &Path) -> Setup {
+    let hosts = hosts.display();
+    setup.under(&format!(
+        "unshare --mount sh -c 'mount --bind {hosts} /etc/hosts && exec \"$0\" \"$@\"'"
+    ))
+}
+
+/// Whether a process may have mounts of its own; if not, says so loudly.
+fn may_mount() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "mount", "--bind", "/etc/hosts", "/etc/hosts"]);
+    let may = unshare.status().is_ok_and(|status| status.success());
+    if !may {
+        eprintln!("NOT TESTED: a process may not have mounts of its own here; run as root");
+    }
+    may
+}
+
+#[test]
+fn a_name_that_leads_to_another_server_is_followed_and_nodes_that_differ_know_that_they_are_split()
+{
+    if !may_mount() {
+        return;
+    }
+    let servers = [Redis::start(), Redis::start()];
+    let dir = TempDir::with_prefix("payrelay-hosts-").expect("a folder");
+    // One port, two addresses.
+    let proxies = TcpProxy::before_each(&servers.each_ref().map(Redis::addr));
+    let port = proxies[0].addr().port();
+    let name = |node: usize, to: usize| {
+        let line = format!("{} redis.internal\n", proxies[to].addr().ip());
+        // In place: what is mounted is the file, not its name.
+        fs::write(dir.path().join(format!("hosts{node}")), line).expect("a hosts file");
+    };
+    let nodes = [0, 1].map(|n| {
+        name(n, 0);
+        let toml = node_toml(
+            &format!("node{n}"),
+            &format!("redis://redis.internal:{port}"),
+            "[redis]\nsettle_time = \"5s\"",
+        );
+        with_hosts(Setup::with(&toml), &dir.path().join(format!("hosts{n}"))).start()
+    });
+    let cluster = Cluster {
+        nodes: nodes.into(),
+    };
+    cluster.wait_green();
+    let tills = [0, 1].map(|n| cluster.nodes[n].backend(&format!("till-{n}")));
+
+    // Both are told the same, one of them later.
+    name(0, 1);
+    for node in &cluster.nodes {
+        eventually("readyz names the node that is not heard", || {
+            node.readyz().text().contains("split: node")
+        });
+    }
+    eventually("the first has left", || {
+        servers[0].nodes_with("till-0") == 0
+    });
+    let answer = cluster.nodes[1].post("/notify/till-0", b"x").answer();
+    assert_eq!(answer.told(), (503, "unreachable"), "it is connected");
+    name(1, 1);
+    let began = Instant::now();
+    cluster.wait_green();
+    for (n, mut till) in [1, 0].into_iter().zip(tills) {
+        let answer = cluster.nodes[n].post(&format!("/notify/till-{}", 1 - n), b"x");
+        till.message().ack();
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+    let healed = began.elapsed();
+    assert!(healed < Duration::from_secs(3), "{healed:?}");
 }
 
 #[test]

@@ -81,6 +81,16 @@ impl Connection {
         Ok(tcp.set_write_timeout(write)?)
     }
 
+    /// The address at the other end, such as `10.0.0.7:6379`; a unix socket has none.
+    pub fn peer(&self) -> Option<String> {
+        let tcp = match &self.stream {
+            Stream::Tcp(socket) => socket,
+            Stream::Tls(stream) => &stream.sock.0,
+            Stream::Unix(_) => return None,
+        };
+        Some(tcp.peer_addr().ok()?.to_string())
+    }
+
     /// Sends `bytes`, which are whole commands.
     ///
     /// # Errors

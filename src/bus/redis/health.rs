@@ -104,9 +104,10 @@ impl Health {
         self.buckets[bucket].up_since.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether every bucket is up, and no node is on another primary.
+    /// Whether every bucket is up, and no node seems to be on another primary.
     pub fn is_all_up(&self) -> bool {
-        self.state.lock().up
+        let state = self.state.lock();
+        state.up && !state.split.is_suspected()
     }
 
     /// Whether a count of 0 in `bucket` means that the backend is on no node: other nodes have had time to subscribe again.
@@ -163,12 +164,15 @@ impl Health {
 
     /// The nodes that this node has found on another primary.
     pub fn found_elsewhere(&self, found: Option<(String, Vec<String>)>) {
-        self.change(|_, state| state.split.found(found));
+        self.change(|_, state| state.split.found(found, Instant::now()));
     }
 
-    /// `node` says on this primary that it uses another one, `at`.
+    /// `node` says on this primary that it uses another one, `at`. What nobody here receives may be received there.
     pub fn said_elsewhere(&self, node: &str, at: &str) {
-        self.change(|_, state| state.split.said(node, at, Instant::now()));
+        self.change(|health, state| {
+            state.split.said(node, at, Instant::now());
+            health.settle_anew();
+        });
     }
 
     /// `node` is heard on this primary.
@@ -365,7 +369,8 @@ impl Health {
             }
         }
         let split = state.split.why(Instant::now());
-        if self.is_split.swap(split.is_some(), Ordering::Relaxed) {
+        let is_split = split.is_some() || state.split.is_suspected();
+        if self.is_split.swap(is_split, Ordering::Relaxed) {
             // Nodes that come from the other side need time to subscribe.
             self.settle_anew();
         }

@@ -162,6 +162,16 @@ impl Server {
         Ok(connector.at(info.addr()))
     }
 
+    /// How to connect to others of its kind.
+    pub fn connector(&self) -> Connector {
+        self.connector.clone()
+    }
+
+    /// The same with shorter waits.
+    pub fn hasty(&self, wait: Duration) -> Self {
+        self.connector().hasty(wait).at(&self.address)
+    }
+
     /// Connects, logs in and selects the database. `silence` is how long a read may take from then on; `None`:
     /// `redis.response_timeout`.
     ///

@@ -21,8 +21,8 @@
 //! *Links.* For each primary in use there is a link: a queue, a publisher and a subscriber (`shard`). `router` knows which
 //! bucket belongs to which link, `topology` finds the primaries, `health` knows what works.
 //!
-//! *Split.* Sentinels that do not hear each other may name different primaries, and nodes on two primaries do not hear each
-//! other, though each hears itself. So a node that knows of another primary looks for nodes there, and tells them where it is
+//! *Split.* Sentinels that do not hear each other may name different primaries, a name may lead two nodes to different servers,
+//! and nodes on two primaries do not hear each other, though each hears itself. So a node that knows of another primary looks for nodes there, and tells them where it is
 //! (`topology/others`); nodes on both sides are red until they are together again (`split`).
 //!
 //! *Takeover.* A node that has a new session announces it on `all` with its stamp, after its subscription is confirmed. Every

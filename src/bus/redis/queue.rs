@@ -67,6 +67,8 @@ pub struct PublishQueue {
     canary: AtomicBool,
     /// The publisher has a connection, so commands may be under way on it.
     pub connected: AtomicBool,
+    /// The address of the server that the publisher was connected to last.
+    pub peer: Mutex<Option<String>>,
     /// Something that the subscriber wants is not confirmed.
     pub unsettled: AtomicBool,
     /// The link ends: a connection that is lost stays lost.
@@ -102,6 +104,7 @@ impl PublishQueue {
             wake: AtomicBool::new(false),
             canary: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            peer: Mutex::default(),
             unsettled: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             reconnect: Mutex::default(),

@@ -39,6 +39,8 @@ pub struct ShardLinks {
     tools: Arc<publisher::Tools>,
     handler: Arc<MessageHandler>,
     links: HashMap<String, ShardLink>,
+    /// How many links are unused but for buckets that they have not handed over yet.
+    being_left: usize,
     /// Links that were told to end. A connection to a server that stands still takes seconds for that.
     ending: Vec<ShardLink>,
     next: u64,
@@ -57,6 +59,7 @@ impl ShardLinks {
             tools,
             handler,
             links: HashMap::new(),
+            being_left: 0,
             ending: Vec::new(),
             next: 0,
         }
@@ -116,16 +119,25 @@ impl ShardLinks {
     fn end_unused(&mut self, primaries: &[Option<String>]) {
         // A bucket that is to be handed over still belongs to its old link.
         let in_use = self.tools.router.queues();
+        let mut being_left = 0;
         let unused = self.links.extract_if(|name, link| {
             let wanted = primaries.iter().flatten().any(|primary| primary == name);
-            !wanted && in_use.iter().all(|queue| queue.number != link.queue.number)
+            let has_bucket = in_use.iter().any(|queue| queue.number == link.queue.number);
+            being_left += usize::from(!wanted && has_bucket);
+            !wanted && !has_bucket
         });
         for (_, mut link) in unused {
             link.leave();
             self.tools.health.remove_link(link.queue.number);
             self.ending.push(link);
         }
+        self.being_left = being_left;
         self.ending.retain(|link| !link.has_ended());
+    }
+
+    /// Whether links still have buckets that are to be handed over.
+    pub fn are_being_left(&self) -> bool {
+        self.being_left > 0
     }
 
     /// Wakes every subscriber that waits for something to be confirmed; whether one does.

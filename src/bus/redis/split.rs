@@ -9,6 +9,9 @@ use super::link::LinkError;
 /// How long a node's word that it uses another primary is good. It says so again at least every second.
 const WORD_GOOD_FOR: Duration = Duration::from_secs(3);
 
+/// How long a node must be found on another primary: a server that stood still shows for a moment who was there before.
+const FOUND_FOR: Duration = Duration::from_millis(200);
+
 /// What is known of nodes on other primaries.
 #[derive(Default)]
 pub struct Split {
@@ -16,14 +19,22 @@ pub struct Split {
     present: String,
     /// Another primary, and the nodes that this node has found there.
     found: Option<(String, Vec<String>)>,
+    /// Since when there are some.
+    found_since: Option<Instant>,
     /// What other nodes said on this primary: which primary they use, and when they said so.
     said: HashMap<String, (String, Instant)>,
 }
 
 impl Split {
     /// This node has looked at other primaries: what it has found.
-    pub fn found(&mut self, found: Option<(String, Vec<String>)>) {
+    pub fn found(&mut self, found: Option<(String, Vec<String>)>, now: Instant) {
+        self.found_since = found.as_ref().and(self.found_since.or(Some(now)));
         self.found = found;
+    }
+
+    /// Whether nodes were found on another primary, even if that is not certain yet.
+    pub fn is_suspected(&self) -> bool {
+        self.found.is_some()
     }
 
     /// `node` says that it uses the primary `at`.
@@ -49,14 +60,19 @@ impl Split {
     pub fn why(&mut self, now: Instant) -> Option<LinkError> {
         self.said
             .retain(|_, (_, since)| now.saturating_duration_since(*since) < WORD_GOOD_FOR);
-        let (node, at) = match (&self.found, self.said.iter().next()) {
+        let is_certain = |since| now.saturating_duration_since(since) >= FOUND_FOR;
+        let found = self
+            .found
+            .as_ref()
+            .filter(|_| self.found_since.is_some_and(is_certain));
+        let (node, at) = match (found, self.said.iter().next()) {
             (Some((at, nodes)), _) => (nodes.join(", "), at),
             (None, Some((node, (at, _)))) => (node.clone(), at),
             (None, None) => return None,
         };
         Some(LinkError(format!(
-            "split: {node} uses another primary, {at}, and is not heard here: do all nodes reach the same sentinels, and do \
-             these name the same primary?"
+            "split: {node} uses another primary, {at}, and is not heard here: does redis.url lead all nodes to one server, or do \
+             all reach the same sentinels, and do these name the same primary?"
         )))
     }
 }
@@ -83,10 +99,17 @@ mod tests {
     fn what_is_found_counts_until_it_is_gone() {
         let now = Instant::now();
         let mut split = Split::default();
-        split.found(Some(("h:1".into(), vec!["a".into(), "b".into()])));
-        assert!(split.why(now).is_some_and(|why| why.0.contains("a, b")));
-        split.found(None);
-        assert_eq!(split.why(now), None);
+        let some = || Some(("h:1".into(), vec!["a".into(), "b".into()]));
+        split.found(some(), now);
+        assert_eq!(split.why(now), None, "not yet");
+        assert!(split.is_suspected());
+        let later = now + FOUND_FOR;
+        split.found(some(), later);
+        assert!(split.why(later).is_some_and(|why| why.0.contains("a, b")));
+        split.found(None, later);
+        assert_eq!(split.why(later), None);
+        split.found(some(), later);
+        assert_eq!(split.why(later), None, "found anew");
     }
 
     #[test]

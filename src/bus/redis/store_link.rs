@@ -14,7 +14,6 @@ use super::link::{self, BadConfig, Connector, LinkError, Server};
 use super::names::ALL;
 use super::resp;
 use super::router::Router;
-use super::topology::ONE;
 use crate::config::{Redis, RedisServers};
 
 /// The bucket of the shared outbox.
@@ -121,10 +120,7 @@ impl StoreLink {
     }
 
     fn primary(&self) -> Option<String> {
-        match &self.to {
-            To::One(_) => Some(ONE.to_owned()),
-            To::Named(_) => Some(self.router.owner(BUCKET)?.name.clone()),
-        }
+        Some(self.router.owner(BUCKET)?.name.clone())
     }
 }
 

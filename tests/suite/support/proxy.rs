@@ -8,6 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Random;
+use super::redis::free_addr;
+
 /// A proxy before one address. Dropping it cuts everything.
 pub struct TcpProxy {
     addr: SocketAddr,
@@ -48,7 +51,24 @@ struct Conn {
 impl TcpProxy {
     /// Listens on a port of the system's choosing and forwards to `target`.
     pub fn before(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a port"), target)
+    }
+
+    /// One before each of `targets`, on the same port of 127.0.0.2 and so on.
+    pub fn before_each(targets: &[SocketAddr; 2]) -> [Self; 2] {
+        let mut random = Random::new();
+        loop {
+            let Some(free) = free_addr(&mut random) else {
+                continue; // somebody has it
+            };
+            let bind = |ip: u8| TcpListener::bind(SocketAddr::from(([127, 0, 0, ip], free.port())));
+            if let (Ok(first), Ok(second)) = (bind(2), bind(3)) {
+                return [Self::on(first, targets[0]), Self::on(second, targets[1])];
+            }
+        }
+    }
+
+    fn on(listener: TcpListener, target: SocketAddr) -> Self {
         let addr = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             target: Mutex::new(target),

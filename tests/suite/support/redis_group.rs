@@ -1,8 +1,9 @@
 //! Several Redis servers that belong together: a primary with replicas and sentinels, and a cluster. All are real, on loopback.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
-use super::{Redis, eventually};
+use super::{DEADLINE, Redis, eventually, pause};
 
 /// Options of servers that replicate without waiting for others.
 const FAST: [&str; 4] = [
@@ -93,8 +94,24 @@ impl SentinelGroup {
         found
     }
 
-    /// Waits until every server but the primary follows it.
+    /// Waits until every server but the primary follows it, and the sentinels watch.
     pub fn wait_whole(&self) {
+        // A sentinel that stood still for 2 s does nothing for 30 s.
+        for sentinel in self
+            .sentinels
+            .iter()
+            .filter(|sentinel| sentinel.is_running())
+        {
+            let watches = || {
+                let info = sentinel.try_command("INFO sentinel");
+                info.is_ok_and(|info| info.contains("sentinel_tilt:0"))
+            };
+            let deadline = Instant::now() + 2 * DEADLINE;
+            while !watches() {
+                assert!(Instant::now() < deadline, "a sentinel does not watch");
+                pause();
+            }
+        }
         eventually("both replicas follow", || {
             let Some(primary) = self.primary() else {
                 return false;

@@ -51,7 +51,7 @@ pub struct Setup {
     nofile: Option<u32>,
     unread_log: bool,
     pipe: Option<&'static str>,
-    under: Option<&'static str>,
+    under: Option<String>,
     panics: bool,
     env: Vec<(&'static str, String)>,
     tls: bool,
@@ -90,8 +90,8 @@ impl Setup {
     }
 
     /// Started by another program, whose process becomes the relay: `strace -D …`.
-    pub fn under(mut self, program: &'static str) -> Self {
-        self.under = Some(program);
+    pub fn under(mut self, program: &str) -> Self {
+        self.under = Some(program.to_owned());
         self
     }
 
@@ -364,7 +364,7 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
         rustix::fs::mkfifoat(rustix::fs::CWD, dir.join(name), mode).expect("a pipe");
     }
     // exec keeps the process id, so signals and /proc still mean the relay.
-    let script = match (setup.nofile, setup.unread_log, setup.under) {
+    let script = match (setup.nofile, setup.unread_log, &setup.under) {
         (Some(files), ..) => Some(format!("ulimit -n {files} && exec \"$0\" \"$@\"")),
         (None, true, _) => Some("mkfifo log && exec \"$0\" \"$@\" 2<>log".to_owned()),
         (None, false, Some(program)) => Some(format!("exec {program} \"$0\" \"$@\"")),

@@ -22,6 +22,7 @@ impl Work {
         };
         match self.connect_guarded(first) {
             Ok(connection) => {
+                *self.queue.peer.lock() = connection.peer();
                 self.connection = Some(connection);
                 self.queue.connected.store(true, Ordering::SeqCst);
                 self.backoff = Backoff::default();

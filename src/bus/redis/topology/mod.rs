@@ -1,8 +1,10 @@
-//! Who is the primary of each bucket: a fixed server, the one that sentinels name, or the shards of a cluster.
+//! Who is the primary of each bucket: the server that an address leads to, the one that sentinels name, or the shards of a
+//! cluster.
 //!
-//! The last two are asked by a thread of their own, again and again, and at once when a server has said that it is not the
-//! primary, or says nothing. No other thread waits for it.
+//! A thread asks again and again, and at once when a server has said that it is not the primary, or says nothing. No other
+//! thread waits for it.
 
+mod address;
 mod cluster;
 pub mod map;
 mod others;
@@ -23,15 +25,34 @@ use crate::config::{Redis, RedisServers};
 use crate::heartbeat::{self, Pulse, Role};
 use crate::thread::JoinOnDrop;
 
+use self::address::Address;
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
 pub use self::sentinel::named_primary;
 
-/// How often the topology is asked for when nothing is wrong.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the topology is asked for.
+struct Pace {
+    /// When nothing is wrong.
+    usual: Duration,
+    /// While something is not reached: a server may have taken over in the meantime.
+    when_down: Duration,
+    /// While a subscription is not confirmed: its slot may have moved.
+    when_unsettled: Duration,
+}
 
-/// How often while something is not reached: a server may have taken over in the meantime.
-const LOOK_EVERY_WHEN_DOWN: Duration = Duration::from_millis(100);
+/// For servers that others name.
+const NAMED: Pace = Pace {
+    usual: Duration::from_millis(500),
+    when_down: Duration::from_millis(100),
+    when_unsettled: LOOK_AGAIN_AFTER,
+};
+
+/// For one address. Each look is a connection, and a link that is down connects anew by itself.
+const ADDRESS: Pace = Pace {
+    usual: Duration::from_secs(1),
+    when_down: Duration::from_millis(500),
+    when_unsettled: Duration::from_secs(1),
+};
 
 /// How often it is asked for at most.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -41,8 +62,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
 /// What finds the primaries.
 pub enum Topology {
-    /// One server, which is always the same.
-    One(Server),
+    /// The server that an address leads to.
+    One(Box<Address>),
     /// A primary that sentinels name.
     Sentinel(Sentinels),
     /// A cluster.
@@ -56,7 +77,10 @@ impl Topology {
     /// A URL, an address or a certificate cannot be used.
     pub fn new(config: &Redis) -> Result<Self, BadConfig> {
         Ok(match &config.servers {
-            RedisServers::One(url) => Self::One(Server::at_url(config, url.expose())?),
+            RedisServers::One(url) => {
+                let server = Server::at_url(config, url.expose())?;
+                Self::One(Box::new(Address::new(server)))
+            }
             RedisServers::Sentinel {
                 sentinels,
                 master,
@@ -90,11 +114,10 @@ impl Topology {
     }
 }
 
-/// Keeps the links as the topology is: a thread does, unless the topology never changes. Dropping it ends the links.
+/// The thread that keeps the links as the topology is. Dropping it ends the links.
 pub struct Following {
-    _stop: Option<Sender<()>>, // dropped first: it ends the thread
-    _thread: Option<JoinOnDrop>,
-    _fixed: Option<ShardLinks>,
+    _stop: Sender<()>, // dropped first: it ends the thread
+    _thread: JoinOnDrop,
 }
 
 impl Following {
@@ -113,35 +136,37 @@ impl Following {
         // It is idle by its marks all the time: how long it waits for servers that are away is not known here.
         let role = Role::vital("bus-topology", "a failover of Redis is not followed");
         let work: Box<dyn FnMut(&Pulse) + Send> = match topology {
-            Topology::One(server) => {
-                links.apply(&[Some(ONE.into())], |_| Ok(server.clone()))?;
-                return Ok(Self {
-                    _stop: None,
-                    _thread: None,
-                    _fixed: Some(links),
-                });
-            }
+            Topology::One(mut address) => Box::new(move |_| {
+                let server = address.server();
+                let server = |_: &str| Ok(server.clone());
+                let find = |_| Ok(address.look(&health, &router));
+                run(&look, &stopped, &mut links, &health, &ADDRESS, server, find);
+            }),
             Topology::Sentinel(mut sentinels) => Box::new(move |_| {
-                let connector = sentinels.connector();
+                let server = by_name(sentinels.connector());
                 let find = |_| sentinels.look(&health, &router.names);
-                run(&look, &stopped, &mut links, &health, &connector, find);
+                run(&look, &stopped, &mut links, &health, &NAMED, server, find);
             }),
             Topology::Cluster(mut cluster) => Box::new(move |_| {
-                let connector = cluster.connector();
+                let server = by_name(cluster.connector());
                 let find = |now| cluster.look(now);
-                run(&look, &stopped, &mut links, &health, &connector, find);
+                run(&look, &stopped, &mut links, &health, &NAMED, server, find);
             }),
         };
         Ok(Self {
-            _stop: Some(stop),
-            _thread: Some(heartbeat::supervise(role, super::STACK_BYTES, work)?),
-            _fixed: None,
+            _stop: stop,
+            _thread: heartbeat::supervise(role, super::STACK_BYTES, work)?,
         })
     }
 }
 
+/// How to connect to the server of that name.
+fn by_name(connector: Connector) -> impl Fn(&str) -> io::Result<Server> {
+    move |name| connector.server(name).map_err(io::Error::other)
+}
+
 /// The name of the one server, whose URL may have a password.
-pub const ONE: &str = "redis.url";
+const ONE: &str = "redis.url";
 
 /// The primary of each bucket, or why it is not known.
 type Found = Result<Vec<Option<String>>, LinkError>;
@@ -152,7 +177,8 @@ fn run(
     stopped: &Receiver<()>,
     links: &mut ShardLinks,
     health: &Health,
-    connector: &Connector,
+    pace: &Pace,
+    server: impl Fn(&str) -> io::Result<Server>,
     mut find: impl FnMut(Instant) -> Found,
 ) {
     let mut wait = Duration::ZERO;
@@ -165,16 +191,17 @@ fn run(
         let began = Instant::now();
         match find(began) {
             Ok(primaries) => {
-                let server = |name: &str| connector.server(name).map_err(io::Error::other);
-                let applied = links.apply(&primaries, server);
+                let applied = links.apply(&primaries, &server);
                 health.topology(applied.err().map(|error| LinkError(error.to_string())));
             }
             Err(why) => health.topology(Some(why)),
         }
         wait = match (links.wake_unsettled(), health.is_all_up()) {
-            (true, _) => LOOK_AGAIN_AFTER,
-            (false, false) => LOOK_EVERY_WHEN_DOWN,
-            (false, true) => LOOK_EVERY,
+            // What is on its way to a link that is being left is not heard.
+            _ if links.are_being_left() => LOOK_AGAIN_AFTER,
+            (true, _) => pace.when_unsettled,
+            (false, false) => pace.when_down,
+            (false, true) => pace.usual,
         };
         // Not more often, however often something asks for it.
         if stopped

@@ -109,12 +109,11 @@ impl Other {
         if matches!(Guard::of(&guard), Guard::Wait(_) | Guard::Leave(_)) {
             return Ok(Vec::new());
         }
-        let pattern = names.node(ALL, "*");
-        let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
-        let channels = link::ask(connection, &parts)?;
-        let mut nodes = resp::names(&channels, &names.node(ALL, ""));
-        nodes.retain(|node| *node != names.instance);
-        nodes.sort();
+        let mut nodes = subscribed(connection, names)?;
+        if !nodes.is_empty() {
+            // A server that stood still gives its first answer before it learns which connections have ended meanwhile.
+            nodes = subscribed(connection, names)?;
+        }
         if !nodes.is_empty() {
             let command = names.publish(&names.all(), |out| {
                 frames::elsewhere(out, &names.instance, present);
@@ -124,4 +123,15 @@ impl Other {
         }
         Ok(nodes)
     }
+}
+
+/// The other nodes that are subscribed at the server at the other end of `connection`.
+fn subscribed(connection: &mut Connection, names: &Names) -> Result<Vec<String>, LinkError> {
+    let pattern = names.node(ALL, "*");
+    let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
+    let channels = link::ask(connection, &parts)?;
+    let mut nodes = resp::names(&channels, &names.node(ALL, ""));
+    nodes.retain(|node| *node != names.instance);
+    nodes.sort();
+    Ok(nodes)
 }
