@@ -52,13 +52,7 @@ fn every_failover_is_followed_and_nothing_is_lost() {
 
     // A failover that an operator asks for.
     let before = group.primary().expect("a primary");
-    let mut began = Instant::now();
-    eventually("the sentinels are ready for it", || {
-        began = Instant::now();
-        let asked = group.sentinels[1].try_command("SENTINEL FAILOVER mymaster");
-        asked.is_ok()
-    });
-    let after = group.wait_for_another(before);
+    let (began, after) = group.fail_over(before);
     traffic.healed("SENTINEL FAILOVER", began, began.elapsed());
     only_on(&group, after);
     group.wait_whole();

@@ -257,8 +257,9 @@ impl Router {
         if changed.is_empty() {
             return;
         }
-        self.version.fetch_add(1, Ordering::AcqRel);
+        // First: a canary that the new publisher sends before this proves nothing, and the next one is a second away.
         self.health.assign(changed);
+        self.version.fetch_add(1, Ordering::AcqRel);
         // Old and new subscribers look at what is theirs now.
         for queue in self.queues() {
             queue.wake_subscriber();

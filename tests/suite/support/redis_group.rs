@@ -83,7 +83,7 @@ impl SentinelGroup {
     /// Waits until the sentinels agree on a primary other than `before`, and that server says the same of itself.
     pub fn wait_for_another(&self, before: usize) -> usize {
         let mut found = before;
-        eventually("another primary", || {
+        self.wait_for_sentinels("another primary", || {
             let primary = self.primary().filter(|primary| *primary != before);
             found = primary.unwrap_or(before);
             primary.is_some_and(|primary| {
@@ -94,24 +94,41 @@ impl SentinelGroup {
         found
     }
 
+    /// Asks a sentinel for a failover until there is one: one that is not done in time is given up. Says when it was asked first,
+    /// and which server the primary is now.
+    pub fn fail_over(&self, before: usize) -> (Instant, usize) {
+        let mut asked = None;
+        self.wait_for_sentinels("a failover", || {
+            let primary = self.primary();
+            if primary == Some(before) {
+                let now = Instant::now();
+                let answer = self.sentinels[1].try_command("SENTINEL FAILOVER mymaster");
+                asked = asked.or(answer.ok().map(|_| now));
+            }
+            primary.is_some_and(|primary| primary != before)
+        });
+        (asked.expect("it was asked"), self.wait_for_another(before))
+    }
+
+    /// A sentinel that stood still for 2 s, or on a busy machine, does nothing for 30 s.
+    fn wait_for_sentinels(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + 3 * DEADLINE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "waited in vain: {what}");
+            pause();
+        }
+    }
+
     /// Waits until every server but the primary follows it, and the sentinels watch.
     pub fn wait_whole(&self) {
-        // A sentinel that stood still for 2 s does nothing for 30 s.
-        for sentinel in self
-            .sentinels
-            .iter()
-            .filter(|sentinel| sentinel.is_running())
-        {
-            let watches = || {
-                let info = sentinel.try_command("INFO sentinel");
-                info.is_ok_and(|info| info.contains("sentinel_tilt:0"))
-            };
-            let deadline = Instant::now() + 2 * DEADLINE;
-            while !watches() {
-                assert!(Instant::now() < deadline, "a sentinel does not watch");
-                pause();
-            }
-        }
+        self.wait_for_sentinels("the sentinels watch", || {
+            let running = self
+                .sentinels
+                .iter()
+                .filter(|sentinel| sentinel.is_running());
+            let mut infos = running.map(|sentinel| sentinel.try_command("INFO sentinel"));
+            infos.all(|info| info.is_ok_and(|info| info.contains("sentinel_tilt:0")))
+        });
         eventually("both replicas follow", || {
             let Some(primary) = self.primary() else {
                 return false;
