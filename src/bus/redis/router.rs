@@ -257,12 +257,15 @@ impl Router {
         if changed.is_empty() {
             return;
         }
-        // First: a canary that the new publisher sends before this proves nothing, and the next one is a second away.
         self.health.assign(changed);
         self.version.fetch_add(1, Ordering::AcqRel);
         // Old and new subscribers look at what is theirs now.
         for queue in self.queues() {
             queue.wake_subscriber();
+            // One that the publisher has sent before health knew proves nothing, and the next is a second away.
+            if changed.iter().any(|(_, to)| *to == Some(queue.number)) {
+                queue.ask_for_canary();
+            }
         }
     }
 }
