@@ -8,6 +8,7 @@ mod check;
 mod generate;
 mod glibc;
 mod init;
+mod keys;
 mod listen;
 mod outbox;
 mod place;
@@ -88,6 +89,9 @@ enum Command {
     /// Tell whether a route would believe a captured callback, and if not, why
     #[command(after_help = verify::HELP)]
     Verify(verify::Args),
+    /// Bring the keys with which providers sign
+    #[command(subcommand)]
+    Keys(keys::Args),
     /// Look at what is stored, deliver it again, or drop it
     #[command(after_help = outbox::HELP)]
     Outbox(outbox::Args),
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
         Command::Verify(args) => verify::run(&config, &args),
+        Command::Keys(args) => keys::run(&args),
         Command::Outbox(args) => outbox::run(&config, args),
         Command::Trace(args) => trace::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),

@@ -187,6 +187,23 @@ impl<'a> Section<'a> {
         field?.read(read)
     }
 
+    /// Every value of the table by its name: for tables whose names are the file's own.
+    pub fn entries(&self) -> Vec<(&'a str, Field<'a>)> {
+        let entries = self.table.into_iter().flatten();
+        entries
+            .map(|(name, value)| {
+                let name = name.get_ref().as_ref();
+                let field = Field {
+                    report: self.report,
+                    key: self.key_of(name),
+                    value,
+                    hidden: Cell::new(false),
+                };
+                (name, field)
+            })
+            .collect()
+    }
+
     /// Notes that `key`, which is not there, should be.
     pub fn refuse(&self, key: &str, problem: impl Into<Problem>) {
         let key = self.key_of(key);

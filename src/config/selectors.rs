@@ -17,7 +17,8 @@ pub struct Guard<'c> {
     allow_unsigned: bool,
 }
 
-const NOTHING_TO_OPEN: &str = "only the resource of WeChat Pay v3 can be opened; set verify = \"wechatpay-v3\" and api_v3_key";
+const NOTHING_TO_OPEN: &str = "only the resource of WeChat Pay v3 can be opened, and a signed document in the body; \
+    set verify = \"wechatpay-v3\" and api_v3_key, or verify = \"apple\"";
 
 impl<'c> Guard<'c> {
     /// Reads `allow_unsigned_id` beside what `check` says.
@@ -39,7 +40,7 @@ impl<'c> Guard<'c> {
 
     /// Refuses a selector that points at what nobody signed.
     fn check(&self, field: &Field<'_>, selector: Selector) -> Result<Selector, Problem> {
-        if matches!(selector, Selector::Opened(_)) && !self.opens() {
+        if selector.is_opened() && !self.opens() {
             return Err(NOTHING_TO_OPEN.into());
         }
         let covers = |verifier: &Verifier| verifier.covers(&selector);

@@ -3,6 +3,7 @@
 //! Keys are read and prepared here, so that what is wrong with one is said with its line, and a request finds it ready.
 
 mod custom_hmac;
+mod jws;
 mod keys;
 mod message;
 mod signed;
@@ -37,7 +38,7 @@ const SECRET_BYTES_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The keys of a route that belong to one kind of check or another.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "secrets",
     "keys",
     "allow_sha1",
@@ -48,6 +49,8 @@ const KEYS: [&str; 11] = [
     "url",
     "hmac",
     "signed",
+    "jws",
+    "claims",
     "token",
 ];
 
@@ -163,6 +166,8 @@ fn engine(
         Scheme::CustomHmac => custom_hmac::read(s, path),
         Scheme::Signed(preset) => signed::of_preset(s, preset, path),
         Scheme::CustomSigned => signed::read(s, path),
+        Scheme::Jws(preset) => jws::of_preset(s, preset),
+        Scheme::CustomJws => jws::read(s),
         Scheme::Token => token::read(s),
         Scheme::Alipay => {
             let allows_sha1 = allow_sha1(s);

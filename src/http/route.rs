@@ -234,8 +234,7 @@ impl Route {
 
     /// What `body` holds sealed, if a selector of the route or its backends need it.
     pub fn open(&self, body: &[u8]) -> Option<Result<Vec<u8>, &'static str>> {
-        let is_opened = |selector: &Selector| matches!(selector, Selector::Opened(_));
-        let selects = is_opened(&self.id) || self.event.as_ref().is_some_and(is_opened);
+        let selects = self.id.is_opened() || self.event.as_ref().is_some_and(Selector::is_opened);
         if !selects && !self.deliver_opened {
             return None;
         }

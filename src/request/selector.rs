@@ -4,6 +4,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
 use super::json::Scalar;
 use super::{Missing, body_text, form, json, xml};
 
@@ -76,6 +79,16 @@ impl Selector {
                 all.collect::<Option<_>>().map(Self::All)
             }
             false => Self::parse(text).ok(),
+        }
+    }
+
+    /// Whether it points into what the body holds sealed, or signed.
+    pub fn is_opened(&self) -> bool {
+        match self {
+            Self::Opened(_) => true,
+            Self::Inner(outer, _) => outer.is_opened(),
+            Self::All(all) => all.iter().any(Self::is_opened),
+            _ => false,
         }
     }
 
@@ -179,7 +192,7 @@ impl<'a> Parts<'a> {
                 None => Err(Missing::Sealed("nothing in the body can be opened")),
             },
             Selector::Inner(outer, pointer) => {
-                json_text(&self.value(outer)?, pointer).map(Cow::Owned)
+                json_text(&document(self.value(outer)?), pointer).map(Cow::Owned)
             }
             Selector::All(all) => {
                 let all: Result<Vec<_>, _> = all.iter().map(|one| self.select(one)).collect();
@@ -220,7 +233,9 @@ impl<'a> Parts<'a> {
             Selector::Xml(names) => {
                 element(self.readable()?, names).map(|text| Cow::Owned(text.into_bytes()))
             }
-            Selector::Inner(outer, pointer) => scalar(json::at(&self.value(outer)?, pointer)),
+            Selector::Inner(outer, pointer) => {
+                scalar(json::at(&document(self.value(outer)?), pointer))
+            }
             Selector::Opened(_) | Selector::All(_) => self
                 .select(selector)
                 .map(|text| Cow::Owned(text.into_owned().into_bytes())),
@@ -245,6 +260,20 @@ pub fn place(selector: &Selector) -> String {
         Selector::All(all) => all.iter().map(place).collect::<Vec<_>>().join(" and "),
         Selector::OfSignature => "event in the signature".to_owned(),
     }
+}
+
+/// The JSON in a text: the text itself; what it is the base64 of (Google's `message.data`); or what a document signed in compact
+/// form says (RFC 7515; Apple's `signedTransactionInfo`), whose signature is not looked at, for what is around it is signed.
+fn document(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    if text.trim_ascii_start().starts_with(b"{") {
+        return text;
+    }
+    let mut parts = text.split(|&b| b == b'.');
+    let decoded = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(payload), Some(_), None) => URL_SAFE_NO_PAD.decode(payload),
+        _ => STANDARD.decode(&text),
+    };
+    decoded.map_or(text, Cow::Owned)
 }
 
 /// The text or whole number at `pointer`.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::signed::{Algorithm, FieldSource, Part, Shape, Signed};
-use super::{Encoding, Engine, Request, Verifier, alipay, wechatpay_v2};
+use super::{Encoding, Engine, Jws, Request, Signer, Verifier, alipay, wechatpay_v2};
 use crate::request::{Selector, place};
 
 impl Verifier {
@@ -22,6 +22,7 @@ impl Verifier {
             }
             Engine::Adyen(_) => "signed are eight values of each item, and nothing else of it; HMAC-SHA256".to_owned(),
             Engine::Signed(signed) => signed.describe(),
+            Engine::Jws(jws) => jws.describe(),
         }
     }
 }
@@ -35,8 +36,32 @@ impl Verifier {
             Engine::Signed(engine) => engine.explain(request).ok(),
             Engine::Alipay(_) => alipay::explain(request).ok(),
             Engine::WechatpayV2(_) => wechatpay_v2::explain(request).ok(),
-            Engine::WechatpayV3(_) | Engine::Adyen(_) => None,
+            Engine::WechatpayV3(_) | Engine::Adyen(_) | Engine::Jws(_) => None,
         }
+    }
+}
+
+impl Jws {
+    fn describe(&self) -> String {
+        let place = place(&self.place);
+        let mut words = match &self.signer {
+            Signer::Chain(_) => format!(
+                "signed is the JSON document in {place}; ES256, by a certificate whose chain leads to a root in keys"
+            ),
+            Signer::Named(_) => format!(
+                "signed is the token in {place}, and nothing of the body: whoever has the token may say anything until it expires; \
+                 RS256, by the key in keys that it names"
+            ),
+        };
+        for claim in &self.claims {
+            let _ = write!(
+                words,
+                "; {} must be {}",
+                claim.name,
+                claim.allowed.join(" or ")
+            );
+        }
+        words
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::der::{BIT_STRING, INTEGER, SEQUENCE, element};
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
@@ -39,6 +40,10 @@ pub enum BadKey {
     TooMany,
     /// Two keys in one PEM where one is named.
     NotOne,
+    /// A PEM of something else where a root certificate is needed.
+    NoRoot,
+    /// No JSON Web Key Set with an RSA key in it.
+    NotKeySet,
     /// Not 32 bytes.
     NotApiV3,
 }
@@ -64,6 +69,10 @@ impl fmt::Display for BadKey {
             }
             Self::TooMany => "more than 16 keys in one PEM; keep those that still sign",
             Self::NotOne => "a PEM with several keys, and one serial for them; give each an entry of its own",
+            Self::NoRoot => "a root certificate in PEM form is needed (-----BEGIN CERTIFICATE-----)",
+            Self::NotKeySet => {
+                "no JSON Web Key Set with an RSA key in it; let payrelay keys fetch write the file"
+            }
             Self::NotApiV3 => "an APIv3 key has exactly 32 bytes",
         })
     }
@@ -199,6 +208,24 @@ impl RsaKey {
             .collect()
     }
 
+    /// A key of a JSON Web Key Set (RFC 7518 section 6.3.1): modulus and exponent, called `kid`.
+    ///
+    /// # Errors
+    /// They are no RSA key of 2,048 bits and more.
+    pub(super) fn of_jwk(kid: &str, n: &[u8], e: &[u8]) -> Result<Self, BadKey> {
+        let key = sequence(&[integer(n), integer(e)].concat());
+        // rsaEncryption, without parameters (RFC 8017 appendix A).
+        const ALGORITHM: [u8; 15] = [
+            0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05,
+            0x00,
+        ];
+        let bits = wrapped(BIT_STRING, &[&[0][..], &key].concat());
+        let spki = sequence(&[&ALGORITHM[..], &bits].concat());
+        let mut all = Self::new(("PUBLIC KEY", spki), RsaBits::Usual)?;
+        all.serial = Some(kid.into());
+        Ok(all)
+    }
+
     fn new((label, der): (&str, Vec<u8>), bits: RsaBits) -> Result<Self, BadKey> {
         let (spki, serial) = match label {
             "PUBLIC KEY" => (der, None),
@@ -258,16 +285,39 @@ impl fmt::Debug for RsaKey {
     }
 }
 
+fn sequence(content: &[u8]) -> Vec<u8> {
+    wrapped(SEQUENCE, content)
+}
+
+/// An unsigned number of DER: no zeros before it, but one where its first bit would be a sign (X.690 section 8.3).
+fn integer(bytes: &[u8]) -> Vec<u8> {
+    let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+    let digits = &bytes[zeros..];
+    let is_signed = digits.first().is_none_or(|byte| byte & 0x80 != 0);
+    wrapped(INTEGER, &[&[0][..usize::from(is_signed)], digits].concat())
+}
+
+/// `content` of less than 64 KiB as an element of DER, its length in the fewest bytes (X.690 section 10.1).
+fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let length = match content.len() {
+        0..=0x7f => &[low][..],
+        0x80..=0xff => &[0x81, low],
+        _ => &[0x82, high, low],
+    };
+    [&[tag], length, content].concat()
+}
+
 /// Strict base64: no whitespace, padded, no stray bits. As text that is the same signature in no second way.
 pub fn unbase64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
 /// A block of a PEM: its label and its bytes.
-type Block<'t> = (&'t str, Vec<u8>);
+pub(super) type Block<'t> = (&'t str, Vec<u8>);
 
 /// The blocks of a PEM; text without one is taken for the base64 of a public key.
-fn unpem(text: &str) -> Result<Vec<Block<'_>>, BadKey> {
+pub(super) fn unpem(text: &str) -> Result<Vec<Block<'_>>, BadKey> {
     const BEGIN: &str = "-----BEGIN ";
     let Some((_, mut rest)) = text.split_once(BEGIN) else {
         return Ok(vec![(
@@ -311,10 +361,6 @@ fn modulus_bits(spki: &[u8]) -> Option<usize> {
     Some(8 * digits.len() - digits.first()?.leading_zeros() as usize)
 }
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-
 /// The serial number without leading zeros, and the SPKI, of an X.509 certificate (RFC 5280 §4.1).
 fn certificate(der: &[u8]) -> Option<(&[u8], &[u8])> {
     const VERSION: u8 = 0xa0;
@@ -332,41 +378,6 @@ fn certificate(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (spki, _) = element(fields, SEQUENCE)?;
     let zeros = serial.content.iter().take_while(|&&byte| byte == 0).count();
     Some((&serial.content[zeros..], spki.whole))
-}
-
-/// One element of DER.
-struct Element<'a> {
-    whole: &'a [u8],
-    content: &'a [u8],
-}
-
-/// The first element of `der`, if it has this tag, and what follows it.
-fn element(der: &[u8], tag: u8) -> Option<(Element<'_>, &[u8])> {
-    let [its, first, rest @ ..] = der else {
-        return None;
-    };
-    if *its != tag {
-        return None;
-    }
-    let (length, content) = match first {
-        short @ 0..=0x7f => (usize::from(*short), rest),
-        0x81 => {
-            let (length, content) = rest.split_first()?;
-            (usize::from(*length), content)
-        }
-        0x82 => {
-            let (length, content) = rest.split_at_checked(2)?;
-            (
-                usize::from(length[0]) << 8 | usize::from(length[1]),
-                content,
-            )
-        }
-        // No field of a certificate that is worth reading is longer than 64 KiB.
-        _ => return None,
-    };
-    let (content, after) = content.split_at_checked(length)?;
-    let whole = &der[..der.len() - after.len()];
-    Some((Element { whole, content }, after))
 }
 
 pub fn unhex(text: &str) -> Option<Vec<u8>> {

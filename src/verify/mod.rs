@@ -8,8 +8,11 @@
 
 mod adyen;
 mod alipay;
+mod der;
 mod describe;
 mod fields;
+pub mod jws;
+mod jws_presets;
 mod keys;
 pub mod presets;
 mod signed;
@@ -26,6 +29,9 @@ use crate::request::{self, Parts, Selector};
 
 pub use self::adyen::Adyen;
 pub use self::alipay::Alipay;
+pub use self::der::oid;
+pub use self::jws::{Chain, Claim, Jws, Signer};
+pub use self::jws_presets::{JwsPreset, PresetClaim};
 pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey};
 pub use self::signed::{
     Algorithm, BadText, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
@@ -135,6 +141,10 @@ pub enum Refused {
     Probe,
     /// The key that it names is not among the route's.
     UnknownKey,
+    /// Its certificates are none that the route believes; says why.
+    Untrusted(&'static str),
+    /// It is signed, and made for another application, environment or audience; names what differs.
+    OtherClaim(Box<str>),
     /// No key of the route made this signature for these bytes.
     Mismatch,
 }
@@ -151,6 +161,8 @@ impl Refused {
             Self::Expired => "expired",
             Self::Probe => "probe",
             Self::UnknownKey => "unknown-key",
+            Self::Untrusted(_) => "untrusted",
+            Self::OtherClaim(_) => "other-claim",
             Self::Mismatch => "mismatch",
         }
     }
@@ -162,7 +174,11 @@ impl fmt::Display for Refused {
         match self {
             Self::Missing(place) => write!(f, "there is no {place}"),
             Self::Repeated(place) => write!(f, "there is more than one {place}"),
-            Self::Malformed(why) => f.write_str(why),
+            Self::Malformed(why) | Self::Untrusted(why) => f.write_str(why),
+            Self::OtherClaim(name) => write!(
+                f,
+                "its {name} is none that the route's claims allow; it is signed, and made for another application or environment"
+            ),
             Self::Ambiguous(why) => f.write_str(why),
             Self::TooMany(what) => write!(f, "too many {what}"),
             Self::Expired => f.write_str(
@@ -216,6 +232,8 @@ pub enum Engine {
     Adyen(Adyen),
     /// A text made of parts of the request, or a password.
     Signed(Box<Signed>),
+    /// A signed JSON document.
+    Jws(Jws),
 }
 
 impl Verifier {
@@ -231,6 +249,7 @@ impl Verifier {
             Engine::WechatpayV3(engine) => engine.verify(request, now_unix_s).map(nothing_more),
             Engine::Adyen(engine) => engine.verify(request),
             Engine::Signed(engine) => engine.verify(request, now_unix_s).map(nothing_more),
+            Engine::Jws(engine) => engine.verify(request, now_unix_s).map(nothing_more),
         }
     }
 
@@ -242,6 +261,7 @@ impl Verifier {
             (Selector::Inner(outer, _), _) => self.covers(outer),
             (Selector::All(all), _) => all.iter().all(|one| self.covers(one)),
             (_, Engine::Signed(engine)) => engine.covers(selector),
+            (_, Engine::Jws(engine)) => engine.covers(selector),
             (Selector::Query(_) | Selector::Param(_), _) => false,
             (Selector::Header(names), Engine::WechatpayV3(_)) => {
                 names.iter().all(|name| wechatpay_v3::signs_header(name))
@@ -265,13 +285,18 @@ impl Verifier {
         match &self.engine {
             Engine::WechatpayV3(_) => wechatpay_v3::reads_header(&name),
             Engine::Signed(engine) => engine.reads_header(&name),
+            Engine::Jws(engine) => engine.reads_header(&name),
             Engine::Alipay(_) | Engine::WechatpayV2(_) | Engine::Adyen(_) => false,
         }
     }
 
     /// Whether there is something sealed in the body, and a key for it.
     pub fn can_open(&self) -> bool {
-        matches!(&self.engine, Engine::WechatpayV3(engine) if engine.api_v3_key.is_some())
+        match &self.engine {
+            Engine::WechatpayV3(engine) => engine.api_v3_key.is_some(),
+            Engine::Jws(engine) => engine.is_in_body(),
+            _ => false,
+        }
     }
 
     /// What is sealed in the body, opened; `None` if this engine has nothing to open, or no key for it.
@@ -281,6 +306,7 @@ impl Verifier {
     pub fn open(&self, body: &[u8]) -> Option<Result<Vec<u8>, &'static str>> {
         match &self.engine {
             Engine::WechatpayV3(engine) => engine.open(body),
+            Engine::Jws(engine) => engine.open(body),
             _ => None,
         }
     }

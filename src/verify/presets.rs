@@ -4,6 +4,7 @@
 //! it for operators.
 
 use super::Encoding;
+use super::jws_presets::{JWS, JwsPreset};
 use super::keys::{BadKey, MacKey};
 use super::signed_presets::{HMAC, SIGNED, SignedPreset};
 
@@ -36,6 +37,8 @@ impl Preset {
             Scheme::Token => &["secrets", "token"],
             Scheme::Alipay | Scheme::WechatpayV3 => &["keys"],
             Scheme::CustomSigned => &["signed"],
+            Scheme::Jws(_) => &["keys", "claims"],
+            Scheme::CustomJws => &["keys", "claims", "jws"],
             Scheme::Signed(preset) => match (preset.algorithm.rsa(), preset.has_secret) {
                 (None, _) => &["secrets"],
                 (Some(_), false) => &["keys"],
@@ -57,6 +60,10 @@ pub enum Scheme {
     Signed(&'static SignedPreset),
     /// As the route's `signed` table says.
     CustomSigned,
+    /// A signed JSON document; `keys`, `claims`.
+    Jws(&'static JwsPreset),
+    /// The same, as the route's `jws` table says.
+    CustomJws,
     /// A password.
     Token,
     /// RSA over a form; `keys`.
@@ -365,7 +372,7 @@ pub static PRESETS: &[Preset] = &[
 
 /// Every preset, in the order in which errors name them.
 pub fn all() -> impl Iterator<Item = &'static Preset> {
-    PRESETS.iter().chain(SIGNED)
+    PRESETS.iter().chain(SIGNED).chain(JWS)
 }
 
 /// The preset called `name`.

@@ -414,7 +414,7 @@ fn ranges(value: &str, separator: char) -> impl Iterator<Item = std::ops::Range<
     })
 }
 
-fn missing(missing: Missing) -> Refused {
+pub(super) fn missing(missing: Missing) -> Refused {
     match missing {
         Missing::Nowhere(place) => Refused::Missing(place.into()),
         Missing::Twice(place) => Refused::Repeated(place.into()),

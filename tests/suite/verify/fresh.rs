@@ -223,6 +223,22 @@ pub fn public_key() -> &'static str {
     &signer().pem
 }
 
+/// The same as a JSON Web Key Set, in which it is called `kid`.
+pub fn key_set(kid: &str) -> String {
+    let shown = openssl(
+        &["rsa", "-pubin", "-noout", "-modulus"],
+        public_key().as_bytes(),
+    );
+    let shown = String::from_utf8(shown).expect("ASCII");
+    let (_, modulus) = shown.trim().split_once('=').expect("Modulus=");
+    let n = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(unhex(modulus));
+    let e = "AQAB"; // 65537, as aws-lc makes them
+    let other = r#"{"kty":"EC","kid":"ec","crv":"P-256","x":"AA","y":"AA"}"#;
+    format!(
+        r#"{{"keys":[{other},{{"kty":"RSA","alg":"RS256","use":"sig","kid":"{kid}","n":"{n}","e":"{e}"}}]}}"#
+    )
+}
+
 /// A public key that signed nothing here.
 pub fn other_public_key() -> &'static str {
     static OTHER: OnceLock<Signer> = OnceLock::new();
@@ -325,7 +341,7 @@ pub fn openssl_sign(hash: &str, message: &[u8]) -> Vec<u8> {
     )
 }
 
-fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+pub fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     use std::io::Write;
     use std::process::{Command, Stdio};
     let mut child = Command::new("openssl")

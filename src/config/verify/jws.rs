@@ -1,0 +1,226 @@
+//! `verify = "jws"` and its presets: where a signed document stands, who may have signed it, and what it must say.
+
+use super::keys::keys;
+use super::{optional, required, tolerance};
+use crate::config::problem::Problem;
+use crate::config::reader::{Field, Section};
+use crate::config::secret::public_text;
+use crate::config::values::{list, selector, text_of};
+use crate::request::Selector;
+use crate::verify::jws::{key_set, roots};
+use crate::verify::{Chain, Claim, Engine, Jws, JwsPreset, RsaKey, Signer, oid};
+
+const MISSING_TABLE: &str = "says where the signed document stands, as in \
+    jws = { token = \"header:Authorization\", prefix = \"Bearer \" }";
+
+const MISSING_TOKEN: &str =
+    "where the signed document stands, as in token = \"json:/signedPayload\"";
+
+/// The most claims of a route.
+const CLAIMS_MAX: usize = 16;
+
+const NO_CLAIMS: &str = "1 to 16 names are needed, each with a text or a list of texts, as in { aud = \"https://pay.example/rtdn\" }";
+
+/// The most values that one claim may have.
+const ALLOWED_MAX: usize = 64;
+
+/// Where the time of a signature stands in Apple's documents, for chains whose table says nothing.
+const TIME: &str = "signedDate";
+
+/// What a table or a preset says.
+struct Words {
+    place: Selector,
+    prefix: Box<str>,
+    /// Identifiers of the leaf's and of its issuer's extensions, and where the time stands.
+    chain: Option<[Option<Vec<u8>>; 2]>,
+    /// Names that the route's `claims` must have, and where they stand.
+    asked: Vec<(&'static str, &'static [&'static str])>,
+    fixed: Vec<Claim>,
+}
+
+const TAKES: [&str; 3] = ["keys", "claims", "tolerance"];
+
+/// The engine of a preset, if its keys are right, and which keys of the route it takes.
+pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> (Option<Engine>, Vec<&'static str>) {
+    let words = || {
+        let chain = match &preset.chain {
+            None => None,
+            Some(chain) => {
+                let oids = [oid(chain.leaf_oid)?, oid(chain.issuer_oid)?];
+                Some(oids.map(Some))
+            }
+        };
+        let (asked, fixed): (Vec<_>, Vec<_>) = preset
+            .claims
+            .iter()
+            .partition(|claim| claim.allowed.is_empty());
+        Some(Words {
+            place: Selector::of_preset(preset.place)?,
+            prefix: preset.prefix.into(),
+            chain,
+            asked: asked.iter().map(|claim| (claim.name, claim.at)).collect(),
+            fixed: fixed
+                .iter()
+                .map(|claim| Claim {
+                    name: claim.name.into(),
+                    at: claim.at.iter().map(|at| pointer(at)).collect(),
+                    allowed: claim.allowed.iter().map(|&text| text.to_owned()).collect(),
+                })
+                .collect(),
+        })
+    };
+    engine(s, words(), TAKES.to_vec())
+}
+
+/// The engine of the route's own table, if all is right, and which keys of the route it takes.
+pub fn read(s: &mut Section<'_>) -> (Option<Engine>, Vec<&'static str>) {
+    let table = s.required("jws", MISSING_TABLE, Field::section);
+    let takes = [&TAKES[..], &["jws"]].concat();
+    engine(s, table.and_then(self::table), takes)
+}
+
+fn table(mut t: Section<'_>) -> Option<Words> {
+    let place = required(&mut t, "token", MISSING_TOKEN, selector);
+    let prefix = optional(&mut t, "prefix", super::text);
+    let by_chain = optional(&mut t, "x5c", Field::flag);
+    let mut oid_of = |key| {
+        optional(&mut t, key, |field| {
+            oid(field.text("a string")?).ok_or_else(|| {
+                "an object identifier is needed, such as \"1.2.840.113635.100.6.11.1\"".into()
+            })
+        })
+    };
+    let (leaf_oid, issuer_oid) = (oid_of("leaf_oid"), oid_of("issuer_oid"));
+    t.close();
+    let oids = [leaf_oid?, issuer_oid?];
+    Some(Words {
+        place: place?,
+        prefix: prefix?.unwrap_or_default().into(),
+        chain: by_chain?.unwrap_or(false).then_some(oids),
+        asked: Vec::new(),
+        fixed: Vec::new(),
+    })
+}
+
+fn engine(
+    s: &mut Section<'_>,
+    words: Option<Words>,
+    takes: Vec<&'static str>,
+) -> (Option<Engine>, Vec<&'static str>) {
+    let Some(words) = words else {
+        // What else belongs to the table is not known.
+        for key in TAKES {
+            s.field(key);
+        }
+        return (None, takes);
+    };
+    let signer = match words.chain {
+        Some([leaf_oid, issuer_oid]) => {
+            let roots = keys(s, Vec::eq, |field| {
+                roots(&public_text(field)?).map(Some).map_err(Problem::of)
+            });
+            roots.map(|roots| {
+                Signer::Chain(Chain {
+                    roots,
+                    leaf_oid,
+                    issuer_oid,
+                    time: vec![TIME.to_owned()],
+                })
+            })
+        }
+        None => {
+            // Documents name a key by its serial, so one serial cannot have two.
+            let same = |a: &RsaKey, b: &RsaKey| a.serial() == b.serial();
+            let keys = keys(s, same, |field| {
+                key_set(&public_text(field)?).map(Some).map_err(Problem::of)
+            });
+            keys.map(Signer::Named)
+        }
+    };
+    let claims = claims(s, &words.asked);
+    let tolerance = tolerance(s);
+    let engine = || {
+        let mut all = words.fixed;
+        all.extend(claims?);
+        Some(Engine::Jws(Jws {
+            place: words.place,
+            prefix: words.prefix,
+            signer: signer?,
+            claims: all,
+            tolerance: tolerance?,
+        }))
+    };
+    (engine(), takes)
+}
+
+const MISSING_CLAIMS: &str = "says what the signed document must say: otherwise what is signed for anybody else would be \
+    believed too";
+
+/// The route's `claims`, which must have every name that the preset asks for.
+fn claims(
+    s: &mut Section<'_>,
+    asked: &[(&'static str, &'static [&'static str])],
+) -> Option<Vec<Claim>> {
+    let table = s.required("claims", MISSING_CLAIMS, Field::section)?;
+    let mut all = Vec::new();
+    let mut right = true;
+    let entries = table.entries();
+    if entries.is_empty() || entries.len() > CLAIMS_MAX {
+        if let Some(field) = s.field("claims") {
+            field.refuse(NO_CLAIMS);
+        }
+        return None;
+    }
+    for (name, field) in entries {
+        let Some(allowed) = field.read(allowed) else {
+            right = false;
+            continue;
+        };
+        let own = asked.iter().find(|(its, _)| *its == name);
+        let at = match own {
+            Some((_, at)) => at.iter().map(|at| pointer(at)).collect(),
+            None => vec![pointer(name)],
+        };
+        all.push(Claim {
+            name: name.into(),
+            at,
+            allowed,
+        });
+    }
+    for (name, _) in asked {
+        if !all.iter().any(|claim| *claim.name == **name) && right {
+            table.refuse(
+                name,
+                match *name {
+                    "bundleId" => {
+                        "is missing; the application's, as in { bundleId = \"com.example.game\", environment = \"Production\" }"
+                    }
+                    "environment" => "is missing; \"Production\", \"Sandbox\", or both in a list",
+                    "aud" => "is missing; the audience of the push subscription, which is its address unless you set another",
+                    _ => "is missing; the service account of the push subscription",
+                },
+            );
+            right = false;
+        }
+    }
+    right.then_some(all)
+}
+
+fn allowed(field: &Field<'_>) -> Result<Vec<String>, Problem> {
+    if let Ok(text) = field.text("a string") {
+        return Ok(vec![text.to_owned()]);
+    }
+    let texts = list(ALLOWED_MAX, text_of)(field)?;
+    match texts.is_empty() {
+        true => Err(NO_CLAIMS.into()),
+        false => Ok(texts),
+    }
+}
+
+/// A pointer as it is written, or the name of a field at the top.
+fn pointer(text: &str) -> Vec<String> {
+    match text.strip_prefix('/') {
+        Some(rest) => rest.split('/').map(str::to_owned).collect(),
+        None => vec![text.to_owned()],
+    }
+}
