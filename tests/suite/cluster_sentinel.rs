@@ -114,6 +114,15 @@ fn a_primary_that_lives_is_left_when_most_sentinels_name_another() {
     );
     traffic.flow();
     assert_eq!(traffic.downs(), downs, "no node has left");
+    // Nor when it is the only one that answers.
+    group.sentinels[1].pause();
+    group.sentinels[2].pause();
+    eventually("one sentinel answers", || answering(&traffic) == 1.0);
+    traffic.flow();
+    assert_eq!(traffic.downs(), downs, "no node has left");
+    group.sentinels[1].resume();
+    group.sentinels[2].resume();
+    eventually("all answer", || answering(&traffic) == 3.0);
     // Two are.
     let began = Instant::now();
     name_another(&group, 1, new);
