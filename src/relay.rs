@@ -27,7 +27,7 @@ use crate::bus::{AckTimes, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions}
 use crate::config::{Config, Undelivered};
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::dispatcher::Dispatcher;
-use crate::edge::{self, Entrance, HttpListener, Limits, Peers, Watcher, adopt, listen};
+use crate::edge::{self, Entrance, HttpListener, IDLE_MAX, Limits, Peers, Watcher, adopt, listen};
 use crate::fds::{FdBudget, raise_limit};
 use crate::heartbeat::{self, Heartbeat};
 use crate::http::{HandOver, LINK_FDS, Pool, RequestHandler, Routes};
@@ -207,6 +207,7 @@ impl Relay {
                 max_body: config.http.max_body,
                 request_deadline: config.http.request_deadline,
                 answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
+                idle_max: config.http.idle,
             },
             fds.clone(),
             hand_over,
@@ -265,6 +266,7 @@ impl Relay {
                 max_body: ADMIN_BODY_BYTES_MAX + 2 * config.http.max_body,
                 request_deadline: config.http.request_deadline,
                 answer_deadline: config.delivery.ack_deadline + ANSWER_GRACE,
+                idle_max: IDLE_MAX,
             },
             FdBudget::with(ADMIN_FDS),
             Arc::clone(&admin_desk) as _,

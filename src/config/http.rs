@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{listen, loopback};
 use super::declare::{live, restart, section};
 use super::reader::{Field, Section};
-use super::units::{MIB, MINUTE};
+use super::units::{HOUR, MIB, MINUTE, SECOND};
 use super::values::{count, duration, file_name, networks, size, table};
 use crate::peers::Networks;
 
@@ -26,6 +26,8 @@ section! {
         max_in_flight: usize = 256, count(1..=4096), restart;
         /// From a request's first byte to its last.
         request_deadline: Duration = Duration::from_secs(10), duration(100..=5 * MINUTE), restart;
+        /// How long a kept connection may be idle between two requests.
+        idle: Duration = Duration::from_secs(60), duration(SECOND..=HOUR), restart;
         /// Certificate and key; `None`: providers come in the clear.
         tls: Option<TlsFiles> = None, table(http_tls), files;
         /// Where requests may come from; none: from anywhere.

@@ -1,7 +1,7 @@
 //! What every connection of a listener shares: plain data, no thread.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 
@@ -21,7 +21,6 @@ pub struct EdgeContext {
     pub limits: Limits,
     pub handler: Arc<dyn Handler>,
     pub table: Arc<ConnectionTable>,
-    pub idle_max: Duration,
     /// The certificate; `None`: connections are not encrypted.
     pub tls: Option<Arc<Identity>>,
     /// Which peers may connect; replaced on reload.

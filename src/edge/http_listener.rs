@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use super::context::EdgeContext;
 use super::refusal::Refusal;
 use super::serve::{self, serve};
 use super::table::{Admission, Connection, ConnectionGuard, ConnectionTable};
-use super::{Handler, IDLE_MAX, Limits, Peers, Watcher};
+use super::{Handler, Limits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::listener::Listener;
 use crate::log_once::LogOnce;
@@ -70,18 +70,6 @@ impl HttpListener {
         handler: Arc<dyn Handler>,
         watcher: Arc<dyn Watcher>,
     ) -> io::Result<Self> {
-        Self::start_with(name, entrance, limits, fds, handler, watcher, IDLE_MAX)
-    }
-
-    pub(super) fn start_with(
-        name: &'static str,
-        entrance: impl Into<Entrance>,
-        limits: Limits,
-        fds: FdBudget,
-        handler: Arc<dyn Handler>,
-        watcher: Arc<dyn Watcher>,
-        idle_max: Duration,
-    ) -> io::Result<Self> {
         let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
         let Entrance {
             listener,
@@ -93,7 +81,6 @@ impl HttpListener {
             limits,
             handler,
             table: Arc::new(ConnectionTable::new(name, watcher)),
-            idle_max,
             tls,
             peers: RwLock::new(Arc::new(peers)),
         });

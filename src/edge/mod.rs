@@ -49,7 +49,7 @@ pub use reply::Reply;
 pub use responder::Responder;
 pub use socket::{adopt, listen};
 
-/// How long a kept connection may be idle between two requests.
+/// How long a kept connection may be idle between two requests, where nothing else is said.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a peer may take to let a whole reply into its socket.
@@ -66,6 +66,8 @@ pub struct Limits {
     pub request_deadline: Duration,
     /// How long a handler may take to answer; after that the peer is answered 503.
     pub answer_deadline: Duration,
+    /// How long a kept connection may be idle between two requests.
+    pub idle_max: Duration,
 }
 
 /// Which peers may connect, and which are proxies that are believed about their clients.

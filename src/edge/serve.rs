@@ -268,7 +268,7 @@ impl ConnectionThread<'_> {
     /// Waits for the next request on a kept connection, whose last may not be answered yet.
     fn receive_next(&mut self) -> Received {
         let context = self.context;
-        let most = context.idle_max.min(context.limits.answer_deadline);
+        let most = context.limits.idle_max.min(context.limits.answer_deadline);
         match self.reader.receive_waiting(&mut self.input, most) {
             None | Some(Received::TimedOut) => {}
             Some(received) => return received,
@@ -278,7 +278,7 @@ impl ConnectionThread<'_> {
             None => Received::TimedOut,
             Some(at) => self
                 .reader
-                .receive_until(&mut self.input, at + context.idle_max),
+                .receive_until(&mut self.input, at + context.limits.idle_max),
         }
     }
 

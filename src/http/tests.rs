@@ -14,8 +14,8 @@ use crate::bus::MemoryBus;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::dispatcher::Dispatcher;
+use crate::edge::Limits;
 use crate::edge::tests::{Client, House, PATIENCE, limits, open_shared};
-use crate::edge::{IDLE_MAX, Limits};
 use crate::fds::FdBudget;
 use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
@@ -63,7 +63,7 @@ impl Front {
             ..limits()
         };
         Self {
-            house: open_shared(limits, 200, Arc::new(hand_over), IDLE_MAX),
+            house: open_shared(limits, 200, Arc::new(hand_over)),
             pool,
             handler,
             fds,

@@ -247,3 +247,23 @@ fn haproxy_passes_tls_on() {
     });
     proxied.holds();
 }
+
+/// A balancer that keeps its connections for longer than the relay would send a request into one that is just closing.
+#[test]
+fn a_connection_may_be_idle_for_as_long_as_the_configuration_says() {
+    let relay = Setup::with("[http]\nidle = \"1s\"\n").start();
+    let mut client = relay.http();
+    let began = std::time::Instant::now();
+    assert_eq!(client.post("/notify/nobody", b"x").outcome(), "offline");
+    client.expect_closed();
+    let idle = began.elapsed();
+    assert!(idle >= std::time::Duration::from_secs(1), "{idle:?}");
+    let relay = Relay::start();
+    let mut client = relay.http();
+    assert_eq!(client.post("/notify/nobody", b"x").outcome(), "offline");
+    let more_than_the_other = std::time::Duration::from_millis(1500);
+    assert!(
+        !client.stirs(more_than_the_other),
+        "closed after less than 60 s"
+    );
+}

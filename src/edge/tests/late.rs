@@ -242,9 +242,10 @@ fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
     let (hand, responders) = unbounded();
     let limits = Limits {
         answer_deadline: 3 * PATIENCE,
+        idle_max: Duration::from_millis(100),
         ..limits()
     };
-    let house = open_with(limits, 20, Hand(hand), Duration::from_millis(100));
+    let house = open(limits, 20, Hand(hand));
     let mut client = house.client();
     client.post("x");
     let (_, responder) = next(&responders);

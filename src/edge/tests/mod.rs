@@ -100,6 +100,7 @@ pub(crate) fn limits() -> Limits {
         max_body: 100_000,
         request_deadline: PATIENCE,
         answer_deadline: PATIENCE,
+        idle_max: IDLE_MAX,
     }
 }
 
@@ -110,31 +111,21 @@ pub(crate) struct House {
 }
 
 fn open(limits: Limits, fds: usize, handler: impl Handler) -> House {
-    open_with(limits, fds, handler, IDLE_MAX)
+    open_shared(limits, fds, Arc::new(handler))
 }
 
-fn open_with(limits: Limits, fds: usize, handler: impl Handler, idle_max: Duration) -> House {
-    open_shared(limits, fds, Arc::new(handler), idle_max)
-}
-
-pub(crate) fn open_shared(
-    limits: Limits,
-    fds: usize,
-    handler: Arc<dyn Handler>,
-    idle_max: Duration,
-) -> House {
+pub(crate) fn open_shared(limits: Limits, fds: usize, handler: Arc<dyn Handler>) -> House {
     let (say, words) = unbounded();
     // The tests' figures leave out what wakes the accept thread.
     let fds = FdBudget::with(fds + OWN_FDS - 2);
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    let listener = HttpListener::start_with(
+    let listener = HttpListener::start(
         "http",
         listener,
         limits,
         fds.clone(),
         handler,
         Arc::new(Words(say)),
-        idle_max,
     )
     .expect("a listener");
     House {

@@ -201,7 +201,11 @@ fn dropping_the_front_cuts_whoever_is_left() {
 #[test]
 fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
     let idle_max = Duration::from_millis(100);
-    let house = open_with(limits(), 10, Echo, idle_max);
+    let limits = Limits {
+        idle_max,
+        ..limits()
+    };
+    let house = open(limits, 10, Echo);
     let mut client = house.client();
     for body in ["a", "b"] {
         assert_eq!(client.post(body).answer().status, 200);
