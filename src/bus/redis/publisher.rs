@@ -82,6 +82,7 @@ pub fn start(
         backoff: Backoff::default(),
         retry_at: Instant::now(),
         canary_at: Instant::now(),
+        is_scheduled: false,
         guard_at: None,
         guarded: 0,
         uncounted: 0,
@@ -122,6 +123,8 @@ struct Work {
     backoff: Backoff,
     retry_at: Instant,
     canary_at: Instant,
+    /// The canaries of this batch are those of each second, not some that were asked for.
+    is_scheduled: bool,
     /// When the guard is to be asked for again, which the primary has refused.
     guard_at: Option<Instant>,
     /// Which of the buckets it was asked for last.
@@ -303,6 +306,7 @@ impl Work {
         if self.connection.is_none() {
             return; // once connected, everything is announced
         }
+        self.is_scheduled = due;
         if self.queue.take_canary() || due {
             let canary = self.tools.health.canary();
             for n in 0..self.buckets.len() {

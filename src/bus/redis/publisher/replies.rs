@@ -71,7 +71,8 @@ impl Work {
         if let Some(standing) = standing {
             self.tools.health.publisher(self.queue.number, standing);
         }
-        if let Some(uncounted) = uncounted {
+        // Of those that are asked for when buckets move, some come before the subscription, several in a moment.
+        if let Some(uncounted) = uncounted.filter(|_| self.is_scheduled) {
             self.judge_subscriber(uncounted);
         }
     }
