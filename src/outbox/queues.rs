@@ -21,6 +21,11 @@ pub struct BackendQueue {
     /// It was heard of since it was last away, if it ever was. Before that one is sent ahead of the others as well: were it to
     /// come while several go out, the first of them would come back, and those behind them would be there before them.
     pub connected: bool,
+    /// The one that was sent ahead is under way. Until it is back none may follow: if the backend comes meanwhile, that one comes
+    /// back although those behind it would be delivered.
+    pub probing: bool,
+    /// The backend came while that one was under way.
+    pub came: bool,
     /// How many are under way.
     pub flights: usize,
     /// Under way, or settled and not on disk yet: these are not to be read again.

@@ -207,6 +207,10 @@ impl Redelivery {
         let known = self.queues.get(backend).is_some();
         let pending = known || rows::is_pending(&self.reading, backend.as_str()).unwrap_or(true);
         if pending && let Some(queue) = self.queues.open(backend) {
+            if queue.probing {
+                queue.came = true;
+                return;
+            }
             queue.failures = 0;
             queue.connected = true;
             self.queues.make_ready(backend);
@@ -219,11 +223,11 @@ impl Redelivery {
         let Some(queue) = self.queues.get(backend) else {
             return;
         };
+        let is_probe = queue.failures > 0 || (credit.is_none() && !queue.connected);
         let window = match credit {
             // Nobody was there the last time, or nobody is known to be, or no credit is given: one goes ahead.
-            _ if queue.failures > 0 => 1,
+            _ if is_probe => 1,
             Some(0) => 1,
-            None if !queue.connected => 1,
             _ => credit.unwrap_or(CREDIT_DEFAULT).div_ceil(2).min(WINDOW_MAX),
         };
         if credit == Some(0) {
@@ -257,6 +261,9 @@ impl Redelivery {
             Ok(found) => found,
             Err(error) => return self.cannot_read(backend, &error),
         };
+        if let Some(queue) = self.queues.get(backend) {
+            queue.probing = is_probe && !found.rows.is_empty();
+        }
         for (row, payload) in found.rows {
             self.send(backend, row, payload);
             self.courtesy.give_way();
@@ -333,9 +340,12 @@ impl Redelivery {
         self.metrics.outbox_tried(&receipt);
         let (receipt, sent) = flight.outcome(receipt);
         let (row, backend) = (flight.row, flight.backend);
+        let mut came = false;
         if let Some(queue) = self.queues.get(&backend) {
             debug_assert!(queue.flights > 0, "on_receipt and never under way");
             queue.flights = queue.flights.saturating_sub(1);
+            queue.probing = false;
+            came = std::mem::take(&mut queue.came);
             if sent.is_none() {
                 queue.in_flight_rows.remove(&row.seq); // it stands as it stood
             }
@@ -364,9 +374,12 @@ impl Redelivery {
             if let Some(queue) = self.queues.get(&backend) {
                 queue.ahead = VecDeque::new(); // what has come back comes before them
             }
-            self.queues.away(&backend, now, |failures| {
-                backoff(first, max, failures, random)
-            });
+            match came {
+                true => self.arrived(&backend),
+                false => self.queues.away(&backend, now, |failures| {
+                    backoff(first, max, failures, random)
+                }),
+            }
         } else {
             self.queues.make_ready(&backend);
         }

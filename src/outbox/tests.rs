@@ -186,6 +186,36 @@ fn a_bus_is_offered_one_and_after_its_ack_the_others() {
 }
 
 #[test]
+fn a_backend_that_comes_while_one_is_offered_gets_that_one_first() {
+    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    for _ in 0..3 {
+        assert!(house.store("a", false, None).is_ok());
+    }
+    let ahead = house.envelope();
+    let first = ahead.notification.id;
+    let here = |name| house.inbox.here(&BackendId::parse(name).expect("an id"));
+    here("a");
+    // What is for another backend shows that the first one's coming was heard of.
+    assert!(house.store("b", false, None).is_ok());
+    here("b");
+    let other = house.envelope();
+    assert_eq!(other.notification.backend.as_str(), "b", "before the first");
+    other.reply.sent(Sent::now(2));
+    other.settle(Receipt::Ack);
+    ahead.settle(Receipt::Gone);
+    let again = house.envelope();
+    assert_eq!(again.notification.id, first);
+    again.reply.sent(Sent::now(1));
+    again.settle(Receipt::Ack);
+    for _ in 0..2 {
+        let envelope = house.envelope();
+        envelope.reply.sent(Sent::now(1));
+        envelope.settle(Receipt::Ack);
+    }
+    house.states(&[State::Done; 4]);
+}
+
+#[test]
 fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
     let house = House::open(|config| config.retry_first = Duration::from_secs(1));
     let window = CREDIT_DEFAULT.div_ceil(2);
