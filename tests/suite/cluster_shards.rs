@@ -12,9 +12,7 @@ fn every_failover_and_every_moved_slot_is_followed_and_nothing_is_lost() {
     let mut traffic = Traffic::begin(&redis.toml(), 3, 30, &mut random);
 
     // A failover that an operator asks for.
-    let began = Instant::now();
-    redis.servers[3].command("CLUSTER FAILOVER");
-    eventually("it is the primary", || redis.primaries().contains(&3));
+    let began = redis.fail_over_to(3);
     traffic.healed("CLUSTER FAILOVER", began, began.elapsed());
     redis.wait_whole();
 
@@ -118,9 +116,7 @@ fn soak_ten_thousand_backends_on_a_cluster() {
     // Each of them gets payments; every thirtieth is asked for through each node after each event.
     traffic.names = traffic.names.iter().step_by(30).cloned().collect();
 
-    let began = Instant::now();
-    redis.servers[3].command("CLUSTER FAILOVER");
-    eventually("it is the primary", || redis.primaries().contains(&3));
+    let began = redis.fail_over_to(3);
     traffic.healed("CLUSTER FAILOVER", began, began.elapsed());
     redis.wait_whole();
 
@@ -179,8 +175,7 @@ fn random_events(length: Duration) {
                 "kill -9 of a replica"
             }
             3 => {
-                redis.servers[replica].command("CLUSTER FAILOVER");
-                eventually("it is the primary", || redis.primaries().contains(&replica));
+                redis.fail_over_to(replica);
                 "CLUSTER FAILOVER"
             }
             4 => {

@@ -370,6 +370,7 @@ fn failed_hellos_beyond_the_limit_are_told_so_and_good_ones_are_let_in() {
     }
     let mut till = relay.backend_with("till-7", &format!("token={}", token(SECRET, "till-7")));
     till.settle();
+    relay.log_contains("tcp.failures_per_minute = 5"); // written after the five
     let log = relay.log();
     assert_eq!(log.matches("refused, bad-token").count(), 5, "{log}");
     assert_eq!(

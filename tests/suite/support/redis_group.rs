@@ -1,7 +1,7 @@
 //! Several Redis servers that belong together: a primary with replicas and sentinels, and a cluster. All are real, on loopback.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{DEADLINE, Redis, eventually, pause};
 
@@ -241,6 +241,22 @@ impl RedisCluster {
 
     pub fn id(&self, n: usize) -> String {
         self.servers[n].command("CLUSTER MYID")
+    }
+
+    /// Makes the replica `n` the primary, as an operator would; says when that was asked for.
+    ///
+    /// A server gives a manual failover up after 5 s (CLUSTER_MF_TIMEOUT of Redis), silently, if its primary has not answered by
+    /// then. So it is asked again.
+    pub fn fail_over_to(&self, n: usize) -> Instant {
+        let mut asked = None;
+        eventually("it is the primary", || {
+            if asked.is_none_or(|at: Instant| at.elapsed() > Duration::from_secs(6)) {
+                asked = Some(Instant::now());
+                self.servers[n].command("CLUSTER FAILOVER");
+            }
+            self.primaries().contains(&n)
+        });
+        asked.expect("it was asked")
     }
 
     /// Which servers are primaries now, by their own word.
