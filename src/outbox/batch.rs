@@ -48,6 +48,10 @@ impl Batch {
             let Some(seq) = queue.ahead.pop_front() else {
                 break;
             };
+            // A late receipt came after it was looked for: its next state is on its way to the disk, and says when it is due.
+            if queue.in_flight_rows.contains(&seq) {
+                continue;
+            }
             // Meanwhile it may have been dropped, or may have expired.
             let Some(row) = rows::row(reading, seq)? else {
                 continue;

@@ -33,6 +33,8 @@ pub struct News {
     pub here: Names,
     /// Backends for which something was stored.
     pub stored: Names,
+    /// Backends for which something is to be tried at once, whether they are connected or not.
+    pub retried: Names,
     /// The writer has panicked: what it was told to write may not be on disk.
     pub start_over: bool,
     /// Send nothing more; what is under way may still be told of.
@@ -133,13 +135,16 @@ impl Inbox {
         });
     }
 
-    /// These changes are on disk.
-    pub fn written(&self, written: Vec<Written>, stored: &[BackendId]) {
+    /// These changes are on disk; something was stored for these backends, and is to be tried again at once for those.
+    pub fn written(&self, written: Vec<Written>, stored: &[BackendId], retried: &[BackendId]) {
         self.tell(|news| {
             let mut wake = !written.is_empty();
             news.written.extend(written);
             for backend in stored {
                 wake |= news.stored.add(backend);
+            }
+            for backend in retried {
+                wake |= news.retried.add(backend);
             }
             wake
         });
@@ -183,8 +188,10 @@ impl News {
             && self.written.is_empty()
             && self.here.some.is_empty()
             && self.stored.some.is_empty()
+            && self.retried.some.is_empty()
             && !self.here.all
             && !self.stored.all
+            && !self.retried.all
             && !self.start_over
             && !self.stop
     }

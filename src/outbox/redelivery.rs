@@ -184,6 +184,16 @@ impl Redelivery {
             self.queues.left_out = true;
             self.refilled = (None, String::new());
         }
+        let all_retried = match news.retried.all {
+            true => self.queues.names(),
+            false => Vec::new(),
+        };
+        for backend in news.retried.some.iter().chain(&all_retried) {
+            // Nobody has said that it is connected: if none is known to be, one is sent ahead.
+            if self.queues.open(backend).is_some() {
+                self.queues.make_ready(backend);
+            }
+        }
         let everybody = match news.here.all {
             true => self.queues.names(),
             false => Vec::new(),
@@ -223,6 +233,9 @@ impl Redelivery {
         let Some(queue) = self.queues.get(backend) else {
             return;
         };
+        if queue.probing {
+            return; // its receipt will wake it
+        }
         let is_probe = queue.failures > 0 || (credit.is_none() && !queue.connected);
         let window = match credit {
             // Nobody was there the last time, or nobody is known to be, or no credit is given: one goes ahead.

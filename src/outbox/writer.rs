@@ -21,7 +21,6 @@ use super::rows::State;
 use super::shared::Mirror;
 use super::stats::Stats;
 use super::watch::{FaultKind, FileFault, FileWatch, Part};
-use crate::bus::Arrivals;
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
@@ -423,10 +422,8 @@ impl Writer {
             due: (update.state == State::Pending).then_some(update.due),
             backend: update.backend,
         });
-        self.inbox.written(written.collect(), &outcome.nudged);
-        for backend in &outcome.retried {
-            self.inbox.here(backend);
-        }
+        self.inbox
+            .written(written.collect(), &outcome.nudged, &outcome.retried);
         for (store, result) in outcome.stored {
             if let Err(reason) = result {
                 self.metrics.outbox_refused(reason.as_str());
