@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::notification::BackendId;
+use crate::notification::{BackendId, NotificationId};
 
 /// The most backends that are kept in mind at once. The others are looked at when one of these has got everything, or
 /// when they connect.
@@ -21,9 +21,9 @@ pub struct BackendQueue {
     /// It was heard of since it was last away, if it ever was. Before that one is sent ahead of the others as well: were it to
     /// come while several go out, the first of them would come back, and those behind them would be there before them.
     pub connected: bool,
-    /// The one that was sent ahead is under way. Until it is back none may follow: if the backend comes meanwhile, that one comes
-    /// back although those behind it would be delivered.
-    pub probing: bool,
+    /// The one that was sent ahead, while it is under way. None may follow until the backend has it: if the backend comes
+    /// meanwhile, that one may come back although those behind it would be delivered.
+    pub probe: Option<NotificationId>,
     /// The backend came while that one was under way.
     pub came: bool,
     /// How many are under way.

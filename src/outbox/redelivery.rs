@@ -46,6 +46,9 @@ const BATCH: usize = 32;
 /// The longest wait while the bus is down: nobody says when it is back, and to ask it costs nothing.
 const BUS_DOWN_MAX: Duration = Duration::from_secs(5);
 
+/// How often to look whether a session has written the one that was sent ahead, once the backend has come.
+const PROBE_LOOK: Duration = Duration::from_millis(100);
+
 /// How long to wait after the disk could not be read.
 const AFTER_A_READ_ERROR: Duration = Duration::from_secs(5);
 
@@ -217,9 +220,9 @@ impl Redelivery {
         let known = self.queues.get(backend).is_some();
         let pending = known || rows::is_pending(&self.reading, backend.as_str()).unwrap_or(true);
         if pending && let Some(queue) = self.queues.open(backend) {
-            if queue.probing {
+            if queue.probe.is_some() {
                 queue.came = true;
-                return;
+                return self.queues.make_ready(backend);
             }
             queue.failures = 0;
             queue.connected = true;
@@ -233,8 +236,17 @@ impl Redelivery {
         let Some(queue) = self.queues.get(backend) else {
             return;
         };
-        if queue.probing {
-            return; // its receipt will wake it
+        if let Some(probe) = queue.probe {
+            let flight = self.flights.get(&probe);
+            if !queue.came {
+                return; // its receipt will wake it
+            }
+            if !flight.is_some_and(|flight| flight.progress.sent().is_some()) {
+                // On its way to the new session, or back.
+                return self.queues.wake_by(backend, Instant::now() + PROBE_LOOK);
+            }
+            (queue.probe, queue.came) = (None, false);
+            (queue.failures, queue.connected) = (0, true);
         }
         let is_probe = queue.failures > 0 || (credit.is_none() && !queue.connected);
         let window = match credit {
@@ -274,12 +286,16 @@ impl Redelivery {
             Ok(found) => found,
             Err(error) => return self.cannot_read(backend, &error),
         };
-        if let Some(queue) = self.queues.get(backend) {
-            queue.probing = is_probe && !found.rows.is_empty();
-        }
+        let probe = found.rows.first().filter(|_| is_probe);
+        let probe = probe.map(|(row, _)| row.id);
         for (row, payload) in found.rows {
             self.send(backend, row, payload);
             self.courtesy.give_way();
+        }
+        // Not if it was damaged: then it has not gone anywhere.
+        let probe = probe.filter(|id| self.flights.contains_key(id));
+        if let Some(queue) = self.queues.get(backend) {
+            queue.probe = probe;
         }
         match found.then {
             Next::More => {
@@ -357,8 +373,10 @@ impl Redelivery {
         if let Some(queue) = self.queues.get(&backend) {
             debug_assert!(queue.flights > 0, "on_receipt and never under way");
             queue.flights = queue.flights.saturating_sub(1);
-            queue.probing = false;
-            came = std::mem::take(&mut queue.came);
+            if queue.probe.is_some_and(|probe| probe == id) {
+                queue.probe = None;
+                came = std::mem::take(&mut queue.came);
+            }
             if sent.is_none() {
                 queue.in_flight_rows.remove(&row.seq); // it stands as it stood
             }

@@ -216,6 +216,24 @@ fn a_backend_that_comes_while_one_is_offered_gets_that_one_first() {
 }
 
 #[test]
+fn a_backend_that_has_got_the_one_sent_ahead_gets_the_others_before_its_ack() {
+    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    for _ in 0..3 {
+        assert!(house.store("a", false, None).is_ok());
+    }
+    let ahead = house.envelope();
+    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    ahead.reply.sent(Sent::now(1));
+    let others = [house.envelope(), house.envelope()];
+    ahead.settle(Receipt::Ack);
+    for envelope in others {
+        envelope.reply.sent(Sent::now(1));
+        envelope.settle(Receipt::Ack);
+    }
+    house.states(&[State::Done; 3]);
+}
+
+#[test]
 fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
     let house = House::open(|config| config.retry_first = Duration::from_secs(1));
     let window = CREDIT_DEFAULT.div_ceil(2);
