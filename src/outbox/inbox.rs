@@ -135,6 +135,12 @@ impl Inbox {
         });
     }
 
+    /// Whether the thread has taken everything that it was told.
+    #[cfg(test)]
+    pub fn is_taken(&self) -> bool {
+        self.news.lock().is_empty()
+    }
+
     /// These changes are on disk; something was stored for these backends, and is to be tried again at once for those.
     pub fn written(&self, written: Vec<Written>, stored: &[BackendId], retried: &[BackendId]) {
         self.tell(|news| {

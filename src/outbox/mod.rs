@@ -24,8 +24,7 @@
 //! | `rows`, `by_id`, `filter`, `newest`, `count_delta` | the statements |
 //! | `writer`, `ops`, `group`, `sweep` | the one thread that changes anything; group commit |
 //! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
-//! | `rate_limiter` | how many it sends a second |
-//! | `next_state` | what a receipt means |
+//! | `rate_limiter`, `next_state` | how many it sends a second; what a receipt means |
 //! | `stats` | counts, and the disk's health |
 //! | `checkpoint` | when the log goes to the database, and its bound |
 //! | `clock` | time that the relay has lived through |
@@ -240,7 +239,8 @@ impl Outbox {
             courtesy: thread::Courtesy::default(),
             news: Default::default(),
             random: Jitter::new(random),
-            refilled: (None, String::new()),
+            unread: Default::default(),
+            refilled: Default::default(),
         };
         let role = Role::vital("redelivery", "what is stored is not delivered").advice(ADVICE);
         let thread = heartbeat::supervise(role, STACK_BYTES, move |pulse| redelivery.run(pulse))

@@ -50,7 +50,7 @@ const BUS_DOWN_MAX: Duration = Duration::from_secs(5);
 const PROBE_LOOK: Duration = Duration::from_millis(100);
 
 /// How long to wait after the disk could not be read.
-const AFTER_A_READ_ERROR: Duration = Duration::from_secs(5);
+pub(super) const AFTER_A_READ_ERROR: Duration = Duration::from_secs(5);
 
 /// The thread's own.
 pub struct Redelivery {
@@ -72,6 +72,8 @@ pub struct Redelivery {
     /// What it has been told last, as far as it is not done.
     pub news: News,
     pub random: Jitter,
+    /// Receipts whose rows could not be read: until then they wait.
+    pub unread: (Option<Instant>, Vec<HeldReceipt>),
     /// The backend up to which the disk was asked for those left out.
     pub refilled: (Option<Instant>, String),
 }
@@ -110,9 +112,12 @@ impl Redelivery {
                 false => None, // a receipt will come
             };
             let refill = self.next_refill(now);
-            let wake = wake.map_or(refill, |wake| wake.min(refill));
+            let wake = [wake, self.unread.0, Some(refill)]
+                .into_iter()
+                .flatten()
+                .min();
             pulse.idle();
-            self.news = self.inbox.wait(Some(wake));
+            self.news = self.inbox.wait(wake);
             pulse.busy();
         }
     }
@@ -156,9 +161,7 @@ impl Redelivery {
             self.on_receipt(id, receipt);
             self.courtesy.give_way();
         }
-        while let Some(held) = self.news.held.pop() {
-            self.on_held_receipt(held);
-        }
+        self.take_held_receipts();
         let news = std::mem::take(&mut self.news);
         (self.news.pause, self.news.stop) = (news.pause, news.stop);
         for late in news.late {
@@ -414,52 +417,6 @@ impl Redelivery {
         } else {
             self.queues.make_ready(&backend);
         }
-    }
-
-    /// A session has told of what was stored while it had it.
-    fn on_held_receipt(&mut self, held: HeldReceipt) {
-        let row = match rows::row(&self.reading, held.seq) {
-            Ok(Some(row)) => row,
-            Ok(None) => return, // dropped by an operator
-            Err(error) => return log::error!("the outbox cannot be read: {error}"),
-        };
-        let Ok(backend) = BackendId::parse(&row.backend) else {
-            return;
-        };
-        let next = match held.receipt {
-            // It never got as far as the backend.
-            Receipt::Gone | Receipt::Busy | Receipt::Expired | Receipt::Unreachable
-                if held.sent.is_none() =>
-            {
-                NextState {
-                    state: State::Pending,
-                    due: 0,
-                    what: "returned",
-                    why: row.why.clone(),
-                }
-            }
-            // The session died, and with it the wait for it.
-            Receipt::Gone => NextState {
-                due: 0,
-                ..self.judge(&Receipt::Gone, 1)
-            },
-            receipt => self.judge(&receipt, 1),
-        };
-        if next.state == State::Done {
-            self.metrics.late_ack();
-        }
-        // Its first try was counted, and noted, when it was stored, if there was one by then.
-        let sent = held.sent.filter(|_| row.tries == 0);
-        let tries = match held.sent {
-            Some(_) => row.tries.saturating_sub(1),
-            None => row.tries,
-        };
-        // As in `on_receipt`: it may be read as due before the word comes that it is written, and would be sent, and
-        // forgotten at that word, and sent again.
-        if let Some(queue) = self.queues.open(&backend) {
-            queue.in_flight_rows.insert(held.seq);
-        }
-        self.settle(backend, Row { tries, ..row }, next, sent);
     }
 
     pub(super) fn judge(&mut self, receipt: &Receipt, tries: u32) -> NextState {

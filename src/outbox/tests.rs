@@ -41,6 +41,31 @@ impl House {
         Self::open_in(folder, change)
     }
 
+    /// One in which nothing is tried before its backend comes.
+    fn quiet() -> Self {
+        let house = Self::open(|config| {
+            config.retry_first = Duration::from_secs(3600);
+            config.retry_max = Duration::from_secs(3600);
+        });
+        // It has looked at the disk by the time that it takes this.
+        house.here("nobody");
+        house.taken();
+        house
+    }
+
+    fn here(&self, backend: &str) {
+        self.inbox.here(&BackendId::parse(backend).expect("an id"));
+    }
+
+    /// Waits until the redelivery's thread has taken everything that it was told.
+    fn taken(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.inbox.is_taken() {
+            assert!(Instant::now() < deadline, "the thread takes nothing");
+            std::thread::yield_now();
+        }
+    }
+
     fn open_in(folder: Arc<tempfile::TempDir>, change: impl FnOnce(&mut config::Outbox)) -> Self {
         let mut config = config::Outbox {
             path: folder.path().join("outbox.db"),
@@ -170,7 +195,7 @@ fn a_bus_is_offered_one_and_after_its_ack_the_others() {
             .all(|row| row.tries == 0 && row.due == 0)
     );
     // It comes: all are delivered, in order.
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     let mut ids = Vec::new();
     while ids.len() < 5 {
         let envelope = house.envelope();
@@ -193,11 +218,10 @@ fn a_backend_that_comes_while_one_is_offered_gets_that_one_first() {
     }
     let ahead = house.envelope();
     let first = ahead.notification.id;
-    let here = |name| house.inbox.here(&BackendId::parse(name).expect("an id"));
-    here("a");
+    house.here("a");
     // What is for another backend shows that the first one's coming was heard of.
     assert!(house.store("b", false, None).is_ok());
-    here("b");
+    house.here("b");
     let other = house.envelope();
     assert_eq!(other.notification.backend.as_str(), "b", "before the first");
     other.reply.sent(Sent::now(2));
@@ -222,7 +246,7 @@ fn a_backend_that_has_got_the_one_sent_ahead_gets_the_others_before_its_ack() {
         assert!(house.store("a", false, None).is_ok());
     }
     let ahead = house.envelope();
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     ahead.reply.sent(Sent::now(1));
     let others = [house.envelope(), house.envelope()];
     ahead.settle(Receipt::Ack);
@@ -234,12 +258,36 @@ fn a_backend_that_has_got_the_one_sent_ahead_gets_the_others_before_its_ack() {
 }
 
 #[test]
+fn an_ack_that_comes_while_the_file_cannot_be_read_is_noted_when_it_can() {
+    let house = House::open(|_| ());
+    let seq = house.store("a", true, None).expect("room");
+    let other = Connection::open(&house.path).expect("sqlite");
+    let rename = |from, to| {
+        let change = format!("ALTER TABLE {from} RENAME TO {to}");
+        other.execute_batch(&change).expect("renamed");
+    };
+    rename("notification", "elsewhere");
+    house.inbox.held(HeldReceipt {
+        seq,
+        receipt: Receipt::Ack,
+        sent: Some(Sent::now(1)),
+    });
+    house.taken();
+    // It takes this only when it has done with that.
+    house.here("b");
+    house.taken();
+    rename("elsewhere", "notification");
+    house.states(&[State::Done]);
+    assert!(house.envelopes.is_empty());
+}
+
+#[test]
 fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
-    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let house = House::quiet();
     let window = CREDIT_DEFAULT.div_ceil(2);
     let store = || house.store("a", false, None).expect("room");
     let seqs: Vec<i64> = (0..window + 3).map(|_| store()).collect();
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
     // Of those behind them, whose numbers are read by then, one expires and one is dropped.
     let other = Connection::open(&house.path).expect("sqlite");
@@ -264,12 +312,12 @@ fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
 
 #[test]
 fn what_comes_back_unsent_goes_before_what_was_read_ahead() {
-    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let house = House::quiet();
     let window = CREDIT_DEFAULT.div_ceil(2);
     for _ in 0..window * 2 {
         assert!(house.store("a", false, None).is_ok());
     }
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     let first: Vec<_> = (0..window).map(|_| house.envelope()).collect();
     let ids: Vec<_> = first
         .iter()
@@ -278,18 +326,19 @@ fn what_comes_back_unsent_goes_before_what_was_read_ahead() {
     for envelope in first {
         envelope.settle(Receipt::Gone);
     }
+    house.here("a");
     assert_eq!(house.envelope().notification.id, ids[0]);
 }
 
 #[test]
 fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
-    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let house = House::quiet();
     let window = CREDIT_DEFAULT.div_ceil(2);
     let first = house.store("a", true, None).expect("room");
     for _ in 0..window * 2 {
         assert!(house.store("a", false, None).is_ok());
     }
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
     house.outbox.on_held_receipt(HeldReceipt {
         seq: first,
@@ -313,7 +362,7 @@ fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
 #[test]
 fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {
     let house = House::open(|_| {});
-    let here = || house.inbox.here(&BackendId::parse("a").expect("an id"));
+    let here = || house.here("a");
     assert!(house.store("a", false, None).is_ok());
     here();
     let other = Connection::open(&house.path).expect("sqlite");
@@ -332,7 +381,7 @@ fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {
 fn what_is_held_waits_for_its_session() {
     let house = House::open(|_| {});
     let seq = house.store("a", true, None).expect("room");
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     assert!(house.store("b", false, None).is_ok());
     assert_eq!(house.envelope().notification.backend.as_str(), "b");
     let sent = Some(Sent::now(3));
@@ -394,7 +443,7 @@ fn what_the_disk_has_changed_is_a_dead_letter_and_not_a_payment() {
     other
         .execute("UPDATE notification SET due = 0 WHERE seq = ?1", [seq])
         .expect("changed");
-    house.inbox.here(&BackendId::parse("a").expect("an id"));
+    house.here("a");
     let rows = house.states(&[State::Pending, State::Dead]);
     assert!(rows[1].why.starts_with("damaged"), "{}", rows[1].why);
     assert!(house.envelopes.is_empty());
