@@ -223,10 +223,7 @@ impl Redelivery {
         let known = self.queues.get(backend).is_some();
         let pending = known || rows::is_pending(&self.reading, backend.as_str()).unwrap_or(true);
         if pending && let Some(queue) = self.queues.open(backend) {
-            if queue.probe.is_some() {
-                queue.came = true;
-                return self.queues.make_ready(backend);
-            }
+            queue.came = queue.probe.is_some();
             queue.failures = 0;
             queue.connected = true;
             self.queues.make_ready(backend);
@@ -244,12 +241,11 @@ impl Redelivery {
             if !queue.came {
                 return; // its receipt will wake it
             }
-            if !flight.is_some_and(|flight| flight.progress.sent().is_some()) {
+            if flight.is_none_or(|flight| flight.progress.sent().is_none()) {
                 // On its way to the new session, or back.
                 return self.queues.wake_by(backend, Instant::now() + PROBE_LOOK);
             }
             (queue.probe, queue.came) = (None, false);
-            (queue.failures, queue.connected) = (0, true);
         }
         let is_probe = queue.failures > 0 || (credit.is_none() && !queue.connected);
         let window = match credit {
