@@ -76,11 +76,21 @@ fn every_preset_can_be_built_and_names_itself_once() {
         };
         let lines = preset.needs().iter().map(|key| match *key {
             "secrets" => format!("secrets = [{secret:?}]\n"),
-            "keys" if preset.name == "wechatpay-v3" => format!(
+            "keys" if matches!(preset.name, "wechatpay-v3" | "apple") => format!(
                 "keys = [{:?}]\n",
                 vector("wechatpay-v3", "platform_cert_pem")
             ),
+            "keys" if matches!(preset.name, "google-play" | "jws") => {
+                let modulus = format!("{}w", "_".repeat(341)); // 256 bytes
+                let set = format!(r#"{{"keys":[{{"kid":"a","kty":"RSA","n":"{modulus}","e":"AQAB"}}]}}"#);
+                format!("keys = [{set:?}]\n")
+            }
             "keys" => format!("keys = [{:?}]\n", vector("alipay", "public_key_pem")),
+            "claims" if preset.name == "apple" => {
+                "claims = { bundleId = \"com.example\", environment = \"Sandbox\" }\n".to_owned()
+            }
+            "claims" => "claims = { aud = \"https://pay.example\", email = \"push@pay.example\" }\n".to_owned(),
+            "jws" => "jws = { token = \"header:authorization\", prefix = \"Bearer \" }\n".to_owned(),
             "url" => "url = \"https://pay.example/{id}\"\n".to_owned(),
             "hmac" => "hmac = { header = \"x\" }\n".to_owned(),
             "token" => "token = \"basic\"\n".to_owned(),
