@@ -90,7 +90,7 @@ enum Command {
     #[command(after_help = verify::HELP)]
     Verify(verify::Args),
     /// Bring the keys with which providers sign
-    #[command(subcommand)]
+    #[command(subcommand, after_help = keys::HELP)]
     Keys(keys::Args),
     /// Look at what is stored, deliver it again, or drop it
     #[command(after_help = outbox::HELP)]
