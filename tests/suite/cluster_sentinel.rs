@@ -14,6 +14,7 @@ fn every_failover_is_followed_and_nothing_is_lost() {
     let mut random = Random::new();
     let mut group = SentinelGroup::start();
     let mut traffic = Traffic::begin(&group.toml(), 3, 30, &mut random);
+    traffic.follow(&group);
     let downs = traffic.downs();
 
     // What nodes need not notice: replicas and sentinels that come and go.

@@ -23,6 +23,7 @@ mod relay;
 mod scripted;
 mod steady;
 mod strace;
+mod switch_watch;
 mod tls;
 mod traffic;
 
@@ -52,6 +53,7 @@ pub use relay::{Relay, Setup, binary, run};
 pub use scripted::ScriptedRelay;
 pub use steady::Steady;
 pub use strace::strace;
+pub use switch_watch::SwitchWatch;
 pub use tls::{Authority, Via, Wire};
 
 /// Every test over both transports: what is promised does not depend on whether it is sealed.

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{
-    Barrage, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Random, Relay, Setup, Shot,
-    Told, eventually,
+    Barrage, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Random, Relay, SentinelGroup,
+    Setup, Shot, SwitchWatch, Told, eventually,
 };
 
 /// The longest that a provider waits for an ACK.
@@ -30,6 +30,7 @@ pub struct Traffic {
     everywhere: Barrage,
     probes: Vec<Told>,
     watch: HealthWatch,
+    switches: Option<SwitchWatch>,
     events: Vec<Event>,
 }
 
@@ -100,6 +101,7 @@ impl Traffic {
         let (local, everywhere) = (guns(true), guns(false));
         let traffic = Self {
             watch: HealthWatch::begin(&cluster.nodes),
+            switches: None,
             events: Vec::new(),
             cluster,
             names,
@@ -110,6 +112,18 @@ impl Traffic {
         };
         traffic.flow();
         traffic
+    }
+
+    /// What happens to the servers of `group` by itself counts too: they have healed once the sentinels name no other primary.
+    pub fn follow(&mut self, group: &SentinelGroup) {
+        self.switches = Some(SwitchWatch::begin(group));
+    }
+
+    /// When the servers had healed from the event of `since`, which was seen `whole` after it.
+    fn whole(&self, since: Instant, whole: Duration) -> Duration {
+        let again = self.switches.as_ref();
+        let again = again.and_then(|watch| watch.last_within(since, Instant::now()));
+        again.map_or(whole, |at| whole.max(at - since))
     }
 
     /// Waits until payments have flowed for a while, local ones and others.
@@ -128,13 +142,13 @@ impl Traffic {
     /// be red, and no post may miss its backend, later than [`REACHED_WITHIN`] after that. All other posts are held to it in the
     /// end, in `balance`.
     pub fn healed(&mut self, what: &str, since: Instant, whole: Duration) {
-        let bound = whole + REACHED_WITHIN;
         // Local backends are served throughout.
         self.local.wait_for_more(20);
         self.cluster.wait_green();
         let green = since.elapsed();
+        let whole = self.whole(since, whole);
         assert!(
-            green < bound,
+            green < whole + REACHED_WITHIN,
             "{what}: green after {green:?}; the servers had healed after {whole:?}"
         );
         let reached = loop {
@@ -146,8 +160,9 @@ impl Traffic {
             self.probes.extend(told);
             let Some(last) = last else { break began };
             // What follows may begin late: a round that misses some takes as long as their providers wait.
+            let whole = self.whole(since, whole);
             assert!(
-                last < since + bound,
+                last < since + whole + REACHED_WITHIN,
                 "{what}: {missed} posts after {began:?} do not reach their backend; the servers had healed after {whole:?}"
             );
         };
@@ -180,7 +195,18 @@ impl Traffic {
 
     /// Ends the payments, waits until everything stored is delivered, and balances the books: nothing answered ok is lost,
     /// no backend was called offline, and no answer was late.
-    pub fn balance(self) {
+    pub fn balance(mut self) {
+        for n in 0..self.events.len() {
+            let next = self.events.get(n + 1).map(|next| next.since);
+            let event = &mut self.events[n];
+            let switches = self.switches.as_ref();
+            let last = switches.and_then(|watch| {
+                watch.last_within(event.since, next.unwrap_or_else(Instant::now))
+            });
+            if let (Some(last), Some((whole, _))) = (last, &mut event.healed) {
+                *whole = (*whole).max(last - event.since);
+            }
+        }
         let red = self.watch.end();
         let (local, everywhere) = (self.local.end(), self.everywhere.end());
         for node in &self.cluster.nodes {
