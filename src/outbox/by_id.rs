@@ -39,3 +39,9 @@ pub fn kept_ids(
 pub fn store_id(c: &Connection) -> rusqlite::Result<String> {
     c.query_row("SELECT store_id FROM total", [], |row| row.get(0))
 }
+
+/// Makes it another database for other nodes.
+pub fn rename_store(c: &Connection) -> rusqlite::Result<()> {
+    c.execute("UPDATE total SET store_id = lower(hex(randomblob(16)))", [])?;
+    Ok(())
+}

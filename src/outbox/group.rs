@@ -74,6 +74,7 @@ impl Outcome {
                 Op::Order(_, to) | Op::Import(_, to) => self.ordered.push((to, Ordered::default())),
                 // What was not removed is delivered once more.
                 Op::Remove(_) => {}
+                Op::Rename => {}
                 Op::Mirror(_) => {} // they are done apart
                 Op::Stop => self.stop = true,
             }

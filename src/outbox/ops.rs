@@ -28,6 +28,8 @@ pub enum Op {
     Import(Vec<Parsed>, Sender<Result<Ordered, NotStored>>),
     /// Delete these: other nodes have them.
     Remove(Vec<NotificationId>),
+    /// Give the file another name in Redis.
+    Rename,
     /// Do something for the mirror, once everything before it is done.
     Mirror(Box<MirrorOp>),
     /// Do what has been asked for, and end.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::by_id;
 use super::checkpoint::Checkpoint;
 use super::clock::Clock;
 use super::error::NotStored;
@@ -117,10 +118,7 @@ impl Writer {
             if swept.elapsed() >= HOUSEKEEPING {
                 swept = Instant::now();
                 self.sweep();
-                let kept = self.stats.pending() + self.stats.dead();
-                if let Some(mirror) = &mut self.mirror {
-                    mirror.beat(kept);
-                }
+                self.beat();
             }
         }
         self.finish(pulse);
@@ -394,6 +392,7 @@ impl Writer {
                     outcome.import(&tx, &some, to, bounds, &mut room)
                 }
                 Op::Remove(ids) => remove_all(&tx, &ids, &mut outcome.delta),
+                Op::Rename => by_id::rename_store(&tx),
                 Op::Mirror(_) => Ok(()), // they are done apart
                 Op::Stop => {
                     outcome.stop = true;

@@ -4,17 +4,16 @@
 mod ledger;
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use self::ledger::{AckNumber, Ledger, Time, Who};
-use crate::support::{Frame, Random, RawHttp, Redis, Relay, eventually, heavy, post_request};
+use crate::support::{
+    FlappingSession, Next, Place, Random, RawHttp, Redis, Relay, Signpost, eventually, heavy,
+    post_request,
+};
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300ms\"\n\
     [tcp]\nack_timeout = \"2s\"\n[outbox]\nretry_first = \"100ms\"\nretry_max = \"1s\"\nmax_tries = 100000\n";
@@ -24,36 +23,6 @@ const PROVIDERS: usize = 6;
 
 /// When a slow backend acknowledges: after `ack_deadline`, before `ack_timeout`.
 const SLOW: Duration = Duration::from_millis(500);
-
-/// Where a node is.
-#[derive(Clone, Copy)]
-struct Place {
-    http: SocketAddr,
-    tcp: SocketAddr,
-}
-
-/// Where a node is just now; `None` while it is down.
-#[derive(Default)]
-struct Signpost {
-    place: Mutex<Option<Place>>,
-    changed: Condvar,
-}
-
-impl Signpost {
-    fn set(&self, place: Option<Place>) {
-        *self.place.lock() = place;
-        self.changed.notify_all();
-    }
-
-    /// The relay, once there is one; looks up every now and then to see whether all is over.
-    fn wait(&self, over: &AtomicBool) -> Option<Place> {
-        let mut place = self.place.lock();
-        while place.is_none() && !over.load(Ordering::SeqCst) {
-            self.changed.wait_for(&mut place, Duration::from_millis(50));
-        }
-        *place
-    }
-}
 
 #[test]
 fn kill_9_under_load_loses_nothing_that_was_answered_ok() {
@@ -93,15 +62,9 @@ fn rounds(count: usize, nodes: usize) {
         None => CONFIG.to_owned(),
         Some(redis) => format!("{CONFIG}[redis]\nurl = \"{}\"\n", redis.url()),
     };
-    let place = |relay: &Relay| {
-        Some(Place {
-            http: relay.ready().http,
-            tcp: relay.ready().tcp,
-        })
-    };
     let mut relays: Vec<Relay> = (0..nodes).map(|_| Relay::with(&config)).collect();
     for (signpost, relay) in signposts.iter().zip(&relays) {
-        signpost.set(place(relay));
+        signpost.set(Some(Place::of(relay)));
     }
     let mut providers = Vec::new();
     for n in 0..PROVIDERS {
@@ -145,7 +108,7 @@ fn rounds(count: usize, nodes: usize) {
         ledger.clocks.turn(Who::Node(victim));
         relays[victim].restart_with(&config);
         // It is back for everybody at once, and for the ledger when it hears the others.
-        signposts[victim].set(place(&relays[victim]));
+        signposts[victim].set(Some(Place::of(&relays[victim])));
         relays[victim].wait_green();
         ledger.clocks.turn(Who::Node(victim));
         eprintln!("round {round}: node {victim} killed after {lives:?}");
@@ -230,13 +193,14 @@ fn serve(
         let Some(place) = place.filter(|_| !over.load(Ordering::SeqCst)) else {
             return;
         };
-        let Some(mut session) = Session::open(place.tcp, id) else {
+        let Some(mut session) = FlappingSession::open(place.tcp, id) else {
             thread::park_timeout(Duration::from_millis(5));
             continue;
         };
         let messages = random.below(60);
         let mut slow: VecDeque<(Instant, Message)> = VecDeque::new();
-        let acknowledge = |session: &mut Session, message: Message| {
+        let acknowledge = |session: &mut FlappingSession<(AckNumber, Message)>,
+                           message: Message| {
             // Noted first: once it is written it may arrive.
             let ack = ledger.acks(&message.body, &message.id, node, message.at.clone());
             session.say(&format!("ACK id={}\nPING\n", message.id));
@@ -295,16 +259,6 @@ fn serve(
     }
 }
 
-/// A backend's connection to a relay that may die in the middle of a frame.
-struct Session {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    /// What is in the buffer was sent after that.
-    reading_since: Instant,
-    /// Acknowledged, and no PONG yet that shows that the relay has read so far. Each has a PING behind it.
-    unsure: VecDeque<(AckNumber, Message)>,
-}
-
 /// A MSG that was read.
 struct Message {
     id: String,
@@ -312,60 +266,4 @@ struct Message {
     at: Time,
     /// It was sent after that.
     sent_after: Instant,
-}
-
-enum Next {
-    Frame(Frame),
-    Nothing,
-    Over,
-}
-
-impl Session {
-    fn open(to: SocketAddr, id: &str) -> Option<Self> {
-        let stream = TcpStream::connect(to).ok()?;
-        stream.set_nodelay(true).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .ok()?;
-        let mut session = Self {
-            stream,
-            buffer: Vec::new(),
-            reading_since: Instant::now(),
-            unsure: VecDeque::new(),
-        };
-        session.say(&format!("HELLO 1 id={id} max=16\n"));
-        Some(session)
-    }
-
-    /// Whether it arrives is found out by reading.
-    fn say(&mut self, words: &str) {
-        let _ = self.stream.write_all(words.as_bytes());
-    }
-
-    fn next(&mut self) -> Next {
-        loop {
-            match Frame::parse(&self.buffer) {
-                Ok(Some((frame, taken))) => {
-                    self.buffer.drain(..taken);
-                    return Next::Frame(frame);
-                }
-                Ok(None) => {}
-                Err(problem) => panic!("the relay broke the protocol: {problem}"),
-            }
-            if self.buffer.is_empty() {
-                self.reading_since = Instant::now();
-            }
-            let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Next::Over,
-                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    return Next::Nothing;
-                }
-                Err(_) => return Next::Over,
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::outbox::{config, messages, nothing_pending, stored};
-use crate::support::{Redis, RedisCluster, Relay, SentinelGroup, TcpProxy, eventually, run};
+use crate::support::{Redis, Relay, Setup, TcpProxy, eventually, run};
 
 /// A Redis that keeps what it has when it is killed.
 pub fn lasting_redis() -> Redis {
@@ -18,7 +18,7 @@ pub fn sharing(name: &str, redis: &str, mode: &str) -> String {
     format!("node = \"{name}\"\n{redis}settle_time = \"0s\"\nresponse_timeout = \"500ms\"\n{toml}")
 }
 
-fn url(url: &str) -> String {
+pub fn url(url: &str) -> String {
     format!("[redis]\nurl = \"{url}\"\n")
 }
 
@@ -38,7 +38,7 @@ pub fn in_redis_as_on_disk(relay: &Relay) {
 }
 
 /// How many records all nodes have in Redis.
-fn records(redis: &Redis) -> u64 {
+pub fn records(redis: &Redis) -> u64 {
     let mut connection = redis.connection();
     let keys: Vec<String> = redis::cmd("KEYS")
         .arg("*:outbox:out:*")
@@ -60,7 +60,7 @@ fn copy_of_disk(relay: &Relay, to: &str) {
     }
 }
 
-fn lose_disk(relay: &Relay) {
+pub fn lose_disk(relay: &Relay) {
     fs::remove_dir_all(relay.path("data")).expect("the folder of the outbox");
 }
 
@@ -389,48 +389,6 @@ fn a_record_takes_at_most_300_bytes_more_than_what_is_in_it() {
     assert!(each <= 300.0, "{each:.0} bytes more for each");
 }
 
-/// The rights that doc/outbox.md adds to those of doc/cluster.md.
-fn documented_rights() -> String {
-    let doc = |name: &str| {
-        let path = format!("{}/doc/{name}", env!("CARGO_MANIFEST_DIR"));
-        fs::read_to_string(path).expect("a page")
-    };
-    let (cluster, outbox) = (doc("cluster.md"), doc("outbox.md"));
-    let user = cluster.lines().find(|line| line.starts_with("ACL SETUSER"));
-    let more = outbox.lines().find(|line| line.starts_with("+hset"));
-    format!("{} {}", user.expect("a user"), more.expect("rights"))
-}
-
-#[test]
-fn the_documented_rights_are_enough_and_check_says_what_speaks_against_the_server() {
-    let redis = lasting_redis();
-    redis.command(&documented_rights());
-    let redis_toml = url(&redis.url_with("relay:PASSWORD@"));
-    let mut a = Relay::with(&sharing("a", &redis_toml, "require"));
-    in_redis_as_on_disk(&a);
-    stored(&a, "/notify/till-7", b"x");
-    let b = Relay::with(&sharing("b", &redis_toml, "require"));
-    in_redis_as_on_disk(&b);
-    let file = a.path("relay.toml").display().to_string();
-    let check = || {
-        let (code, stdout, stderr) = run(&["check", "-c", &file]);
-        assert_eq!(code, Some(0), "{stderr}");
-        stdout
-    };
-    assert!(!check().contains("redis: "), "{}", check());
-    redis.command("CONFIG SET appendonly no");
-    assert!(check().contains("set appendonly yes"), "{}", check());
-    redis.command("ACL SETUSER relay -hset");
-    assert!(
-        check().contains("HSET, for the shared outbox"),
-        "{}",
-        check()
-    );
-    redis.command("ACL SETUSER relay +hset");
-    a.kill();
-    eventually("the other node has it", || messages(&b, "pending") == 1.0);
-}
-
 #[test]
 fn a_setting_without_redis_is_refused_with_words() {
     let relay = Relay::start();
@@ -442,50 +400,90 @@ fn a_setting_without_redis_is_refused_with_words() {
 }
 
 #[test]
-fn a_failover_of_sentinels_keeps_the_mirror_whole_and_a_dead_node_is_inherited_from_after_it() {
-    let mut group = SentinelGroup::start();
-    let node = |name| Relay::with(&sharing(name, &group.toml(), "prefer"));
-    let (mut a, b) = (node("a"), node("b"));
-    for relay in [&a, &b] {
-        in_redis_as_on_disk(relay);
+fn what_is_stored_just_after_redis_lost_everything_is_inherited() {
+    let redis = lasting_redis();
+    let b = node("b", &redis, "prefer");
+    for n in 1..4 {
+        let mut a = node("a", &redis, "prefer");
+        // Before the next beat of the lease.
+        redis.command("FLUSHALL");
+        stored(&a, "/notify/till-7", b"x");
+        a.kill();
+        lose_disk(&a);
+        nothing_but(&b, f64::from(n));
     }
-    for n in 0..20 {
-        stored(&a, "/notify/till-7", format!("{n}").as_bytes());
-    }
-    group.servers[0].kill();
-    // While there is no primary it is on the disk alone.
-    stored(&a, "/notify/till-7", b"20");
-    let primary = group.wait_for_another(0);
-    in_redis_as_on_disk(&a);
-    assert_eq!(records(&group.servers[primary]), 21);
-    a.kill();
-    lose_disk(&a);
-    eventually("the other has them", || messages(&b, "pending") == 21.0);
-    let mut till = b.backend("till-7");
-    for n in 0..=20 {
-        till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
-    }
-    nothing_pending(&b);
 }
 
 #[test]
-fn in_a_cluster_a_dead_node_is_inherited_from() {
-    let cluster = RedisCluster::start(3, false);
-    let node = |name| Relay::with(&sharing(name, &cluster.toml(), "require"));
-    let (mut a, b) = (node("a"), node("b"));
-    for relay in [&a, &b] {
-        in_redis_as_on_disk(relay);
-    }
-    for n in 0..20 {
+fn what_is_dropped_while_redis_is_away_does_not_come_back() {
+    let mut redis = lasting_redis();
+    let a = node("a", &redis, "prefer");
+    let id = stored(&a, "/notify/till-8", b"dropped");
+    redis.kill();
+    let admin = a.ready().admin.to_string();
+    let drop = ["outbox", "drop", &id, "--yes", "--admin", &admin];
+    let (code, _, stderr) = run(&drop);
+    assert_eq!(code, Some(0), "{stderr}");
+    // Redis has as many as the file, and not the same.
+    let other = stored(&a, "/notify/till-7", b"other");
+    redis.restart();
+    a.wait_green();
+    in_redis_as_on_disk(&a);
+    assert_eq!((records(&redis), messages(&a, "pending")), (1, 1.0));
+    let shown = a.admin(&format!("/outbox/{other}")).text();
+    assert!(shown.contains("\"state\":\"pending\""), "{shown}");
+}
+
+#[test]
+fn of_two_relays_with_copies_of_one_file_one_takes_another_name_and_nothing_is_lost() {
+    let redis = lasting_redis();
+    let toml = |name| sharing(name, &url(&redis.url()), "prefer");
+    let mut a = node("a", &redis, "prefer");
+    for n in 0..10 {
         stored(&a, "/notify/till-7", format!("{n}").as_bytes());
     }
     a.kill();
-    lose_disk(&a);
-    eventually("the other has them", || messages(&b, "pending") == 20.0);
-    let mut till = b.backend("till-7");
-    for n in 0..20 {
-        till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
+    let mut b = Relay::with(&toml("b"));
+    b.kill();
+    lose_disk(&b);
+    fs::create_dir(b.path("data")).expect("a folder");
+    for name in ["outbox.db", "outbox.db-wal"] {
+        let from = a.path("data").join(name);
+        fs::copy(from, b.path("data").join(name)).expect("copied");
     }
-    nothing_pending(&b);
-    in_redis_as_on_disk(&b);
+    a.start_again(Setup::with(&toml("a")));
+    b.start_again(Setup::with(&toml("b")));
+    eventually("one of them says so", || {
+        let words = "has a copy of this node's outbox file";
+        a.log().contains(words) || b.log().contains(words)
+    });
+    // Each has its own from now on.
+    stored(&a, "/notify/till-7", b"of a");
+    stored(&b, "/notify/till-7", b"of b");
+    eventually("both are mirrored apart", || {
+        let each = [&a, &b].map(|relay| relay.metric("payrelay_outbox_mirrored"));
+        let kept = [&a, &b].map(|relay| messages(relay, "pending"));
+        each == kept && records(&redis) as f64 == each[0] + each[1]
+    });
+    for relay in [&a, &b] {
+        in_redis_as_on_disk(relay);
+        assert!(messages(relay, "pending") >= 11.0);
+    }
+    a.kill();
+    lose_disk(&a);
+    eventually("the other has what it had", || {
+        let mut bodies: Vec<String> = pending_bodies(&b);
+        bodies.sort_unstable();
+        bodies.dedup();
+        bodies.len() == 12
+    });
+}
+
+/// The bodies that a node has to deliver.
+fn pending_bodies(relay: &Relay) -> Vec<String> {
+    let text = relay.admin("/outbox/export").text();
+    let page: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let messages = page["messages"].as_array().expect("a list");
+    let body = |message: &serde_json::Value| message["body"].as_str().map(str::to_owned);
+    messages.iter().filter_map(body).collect()
 }

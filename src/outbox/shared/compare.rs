@@ -24,31 +24,25 @@ const BYTES_AT_ONCE: usize = 4 << 20;
 pub type Read = Vec<(NotificationId, Parsed)>;
 
 impl Worker {
-    /// Compares all of it; says whether it is the same now.
+    /// Compares all of it, and puts right what differs.
     pub(super) fn compare(
         &self,
         link: &mut StoreConnection,
         pulse: &Pulse,
-    ) -> Result<bool, Interrupted> {
+    ) -> Result<(), Interrupted> {
         // By then the writer holds the lease, so no other node takes anything over meanwhile.
-        if self.ask(MirrorOp::Audit)?.is_none() {
-            return Err(Interrupted::Lost("the connection is lost".into()));
-        }
+        self.ask(MirrorOp::Count)?.ok_or(Interrupted::Down)?;
         self.fill_redis(link, pulse)?;
-        let Some(audit) = self.ask(MirrorOp::Audit)? else {
-            return Err(Interrupted::Lost("the connection is lost".into()));
-        };
-        if audit.in_redis != audit.on_disk {
+        let counts = self.ask(MirrorOp::Count)?.ok_or(Interrupted::Down)?;
+        if counts.in_redis != counts.on_disk {
             self.fill_file(link, pulse)?;
         }
-        let same = self
-            .ask(MirrorOp::Audit)?
-            .is_some_and(|audit| audit.in_redis == audit.on_disk);
-        if same {
+        let is_same = self.ask(MirrorOp::Conclude)?.ok_or(Interrupted::Down)?;
+        if is_same {
             let moved = self.keys.moved(&self.keys.store);
             link.ask(&[b"DEL", moved.as_bytes()])?;
         }
-        Ok(same)
+        Ok(())
     }
 
     /// Puts into Redis what is only in the file, and drops from the file what others have taken over.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use super::keys;
 use super::mirror::MirrorOp;
 use super::worker::{Interrupted, Worker};
 use crate::bus::StoreConnection;
@@ -59,14 +60,16 @@ impl Worker {
         store: &str,
         name: &str,
     ) -> Result<(), Interrupted> {
-        let out = self.keys.out(store);
-        if link.ask(&[b"HLEN", out.as_bytes()])? == Value::Int(0) {
-            // Nothing left of it. Should it come back, it says its name again.
-            link.ask(&[b"HDEL", self.keys.stores().as_bytes(), store.as_bytes()])?;
+        let (stores, out, lease) = (
+            self.keys.stores(),
+            self.keys.out(store),
+            self.keys.lease(store),
+        );
+        if self.script(link, keys::FORGET, &[&stores, &out, &lease], &[store])? == Value::Int(1) {
             self.silent.remove(store);
             return Ok(());
         }
-        if !self.is_heir(link, store)? {
+        if !self.is_heir(link, store, HEIR_FOR)? {
             return Ok(());
         }
         let mut ids = Vec::new();
@@ -89,7 +92,7 @@ impl Worker {
         );
         let taken = self.take_over(link, pulse, store, &ids)?;
         log::warn!("took over {taken} notifications of the node {name}");
-        link.ask(&[b"DEL", self.keys.heir(store).as_bytes()])?;
+        self.is_heir(link, store, Duration::ZERO)?;
         Ok(())
     }
 
@@ -103,7 +106,7 @@ impl Worker {
         let (mut rest, mut taken) = (ids, 0);
         while !rest.is_empty() {
             self.may_go_on(pulse)?;
-            if !self.is_heir(link, store)? {
+            if !self.is_heir(link, store, HEIR_FOR)? {
                 break;
             }
             let (found, read) = self.records(link, store, rest)?;
@@ -130,18 +133,18 @@ impl Worker {
         Ok(taken)
     }
 
-    /// Whether this node alone takes over from `store`, for a while from now on.
-    fn is_heir(&self, link: &mut StoreConnection, store: &str) -> Result<bool, Interrupted> {
+    /// Whether this node alone takes over from `store`, for so long from now on.
+    fn is_heir(
+        &self,
+        link: &mut StoreConnection,
+        store: &str,
+        time: Duration,
+    ) -> Result<bool, Interrupted> {
         let heir = self.keys.heir(store);
-        let own = self.shared.link.instance().as_bytes();
-        let ms = HEIR_FOR.as_millis().to_string();
-        let set = [&b"SET"[..], heir.as_bytes(), own, b"PX", ms.as_bytes()];
-        if link.ask(&[b"GET", heir.as_bytes()])? == Value::BulkString(own.to_vec()) {
-            link.ask(&set)?;
-            return Ok(true);
-        }
-        let won = link.ask(&[&set[..], &[b"NX"]].concat())?;
-        Ok(won != Value::Nil)
+        let own = self.shared.link.instance();
+        let ms = time.as_millis().to_string();
+        let reply = self.script(link, keys::HEIR, &[&heir], &[own, &ms])?;
+        Ok(reply == Value::Int(1))
     }
 }
 

@@ -33,6 +33,20 @@ pub const IDS: &[u8] = b"local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COU
     for i = 1, #page[2], 2 do ids[#ids + 1] = page[2][i] end \
     return {page[1], ids}";
 
+/// Says for a while that this node alone takes over, unless another one does; 0 milliseconds: it has ended. KEYS heir; ARGV instance,
+/// milliseconds.
+pub const HEIR: &[u8] = b"local heir = redis.call('GET', KEYS[1]) \
+    if heir and heir ~= ARGV[1] then return 0 end \
+    if ARGV[2] == '0' then redis.call('DEL', KEYS[1]) \
+    else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end \
+    return 1";
+
+/// Forgets a file of which nothing is left and whose node is gone; says whether it did. Should it come back, its node says its name
+/// again. KEYS stores, out, lease; ARGV store.
+pub const FORGET: &[u8] = b"if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 0 end \
+    redis.call('HDEL', KEYS[1], ARGV[1]) \
+    return 1";
+
 /// Takes these over, unless their node is back: for each id a digit, 1 if it was there still.
 /// KEYS lease, out, moved of the node that is gone, moved of the one that takes over; ARGV milliseconds, ids.
 pub const TAKE: &[u8] = b"if redis.call('EXISTS', KEYS[1]) == 1 then return '' end \

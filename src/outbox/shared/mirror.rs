@@ -53,9 +53,17 @@ pub struct Mirror {
     foreign: LogOnce,
 }
 
+/// What came of holding the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    Done,
+    /// Another relay has a copy of this file, and this one is to be another file from now on.
+    Copy,
+}
+
 /// Where Redis and the file stand, at one moment between two changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Audit {
+pub struct Counts {
     pub in_redis: u64,
     pub on_disk: u64,
 }
@@ -99,7 +107,7 @@ impl Mirror {
         if self.state.set_down(why.to_owned()) {
             log::warn!("the outbox is not mirrored in Redis: {why}");
         }
-        let _ = self.events.try_send(Event::Lost); // full: the thread looks all the same
+        let _ = self.events.try_send(Event::Look); // full: the thread looks all the same
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -266,8 +274,15 @@ impl Mirror {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        let out = self.keys.out(&self.keys.store);
-        let mut from = 0;
+        let store = &self.keys.store;
+        let (out, stores) = (self.keys.out(store), self.keys.stores());
+        let (mut command, mut from) = (Vec::new(), 0);
+        if !records.is_empty() {
+            // Redis may have lost everything since the last beat: records of a file that is not known there are never inherited.
+            let parts = ["HSET", &stores, store, &self.node].map(str::as_bytes);
+            store_command(&mut command, &parts);
+            self.replies += 1;
+        }
         while from < records.len() {
             let (mut to, mut bytes) = (from, 0);
             while to < records.len() && bytes < COMMAND_BYTES {
@@ -279,14 +294,14 @@ impl Mirror {
                 parts.push(id.as_bytes());
                 parts.push(record);
             }
-            let mut command = Vec::with_capacity(bytes + 64 * (to - from) + 64);
+            command.reserve(bytes + 64 * (to - from) + 64);
             store_command(&mut command, &parts);
             link.send(&command)?;
+            command.clear();
             self.replies += 1;
             from = to;
         }
         if wait && self.state.has_replicas() {
-            let mut command = Vec::new();
             store_command(&mut command, &[b"WAIT", b"1", self.wait_ms.as_bytes()]);
             link.send(&command)?;
             self.replies += 1;
@@ -324,7 +339,7 @@ impl Mirror {
     }
 
     /// Holds the lease, and has the mirror's thread look when Redis has not what it should have: `kept` pending and dead.
-    pub fn beat(&mut self, kept: u64) {
+    pub fn beat(&mut self, kept: u64) -> Beat {
         let store = self.keys.store.clone();
         let (lease, stores, out) = (
             self.keys.lease(&store),
@@ -338,33 +353,46 @@ impl Mirror {
             &[&lease, &stores, &out],
             &[&self.instance, &self.lease_ms, &store, &self.node],
         );
-        let Some(reply) = self.ask(&command) else {
-            return;
+        let Some(Value::Array(parts)) = self.ask(&command) else {
+            return Beat::Done;
         };
-        let Value::Array(parts) = &reply else { return };
         let [Value::BulkString(before), Value::Int(count)] = &parts[..] else {
-            return;
+            return Beat::Done;
         };
         let count = u64::try_from(*count).unwrap_or(0);
         self.state.set_mirrored(count);
         let is_ours = before == self.instance.as_bytes();
         if self.held && !is_ours && !before.is_empty() {
             self.foreign.error(format_args!(
-                "the relay {} has a copy of this node's outbox file: what is in both is delivered twice; give it a file of its own",
+                "the relay {} has a copy of this node's outbox file: what is in both is delivered twice, under the same id",
                 String::from_utf8_lossy(before)
             ));
+            // The other one sees this one too, and one of the two must be another file from now on.
+            if self.instance.as_bytes() > before.as_slice() {
+                return Beat::Copy;
+            }
         }
         let lost = self.held && !is_ours;
         self.held = true;
         let expected = kept.saturating_sub(self.damaged.len() as u64);
         if lost || (self.state.is_complete() && count != expected) {
             self.state.set_complete(false);
-            let _ = self.events.try_send(Event::Compare); // full: it looks all the same
+            let _ = self.events.try_send(Event::Look); // full: it looks all the same
         }
+        Beat::Done
+    }
+
+    /// The file is known as `store` from now on.
+    pub fn rename(&mut self, store: String) {
+        self.state.set_store(&store);
+        self.keys.store = store;
+        self.held = false;
+        self.state.set_complete(false);
+        let _ = self.events.try_send(Event::Look); // full: it looks all the same
     }
 
     /// How many are in Redis, and how many should be.
-    pub fn audit(&mut self, kept: u64) -> Option<Audit> {
+    pub fn count(&mut self, kept: u64) -> Option<Counts> {
         let mut command = Vec::new();
         let out = self.keys.out(&self.keys.store);
         store_command(&mut command, &[b"HLEN", out.as_bytes()]);
@@ -373,15 +401,21 @@ impl Mirror {
         };
         let in_redis = u64::try_from(count).unwrap_or(0);
         self.state.set_mirrored(in_redis);
-        let audit = Audit {
+        Some(Counts {
             in_redis,
             on_disk: kept.saturating_sub(self.damaged.len() as u64),
-        };
-        if audit.in_redis == audit.on_disk {
+        })
+    }
+
+    /// Everything of the file was seen in Redis: if Redis does not have more, both have the same now. `None`: Redis is away.
+    pub fn conclude(&mut self, kept: u64) -> Option<bool> {
+        let counts = self.count(kept)?;
+        let is_same = counts.in_redis == counts.on_disk;
+        if is_same {
             self.gone.clear();
             self.state.set_complete(true);
         }
-        Some(audit)
+        Some(is_same)
     }
 
     /// Takes `ids` over from the file called `store`: those that were there still. `None`: Redis is away.
@@ -434,7 +468,9 @@ pub enum MirrorOp {
     /// Take these over from the file of this name.
     Inherit(String, Vec<(NotificationId, Parsed)>, Sender<Inherited>),
     /// Say how many there are.
-    Audit(Sender<Option<Audit>>),
+    Count(Sender<Option<Counts>>),
+    /// Say whether both have the same, now that everything of the file was seen in Redis.
+    Conclude(Sender<Option<bool>>),
 }
 
 /// What came of taking some over.

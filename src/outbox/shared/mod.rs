@@ -49,10 +49,8 @@ pub struct SharedLink {
 /// What the mirror's thread is told.
 #[derive(Debug)]
 pub enum Event {
-    /// The writer has lost its connection.
-    Lost,
-    /// Redis does not have what it should have.
-    Compare,
+    /// There may be something to be done: the state says what.
+    Look,
     /// End.
     Stop,
 }
@@ -65,7 +63,7 @@ pub fn share(
     ops: Sender<Op>,
 ) -> rusqlite::Result<((Mirror, Sender<Event>), Worker)> {
     let keys = Keys::new(shared.link.prefix(), by_id::store_id(&store.writing)?);
-    let state = Arc::new(SharedState::new(config.shared));
+    let state = Arc::new(SharedState::new(config.shared, &keys.store));
     let (tell, events) = bounded(64);
     let mirror = Mirror::new(
         keys.clone(),

@@ -22,10 +22,12 @@ pub struct SharedState {
     /// Replicas of the primary.
     replicas: AtomicU64,
     trouble: Mutex<Option<String>>,
+    /// By what the file is known in Redis.
+    store: Mutex<String>,
 }
 
 impl SharedState {
-    pub fn new(mode: Shared) -> Self {
+    pub fn new(mode: Shared, store: &str) -> Self {
         Self {
             mode,
             up: AtomicBool::new(false),
@@ -35,6 +37,7 @@ impl SharedState {
             inherited: AtomicU64::new(0),
             replicas: AtomicU64::new(0),
             trouble: Mutex::new(Some("not connected to Redis yet".into())),
+            store: Mutex::new(store.to_owned()),
         }
     }
 
@@ -49,6 +52,16 @@ impl SharedState {
         self.complete.store(false, Ordering::Relaxed);
         *self.trouble.lock() = Some(why);
         self.up.swap(false, Ordering::Relaxed)
+    }
+
+    /// By what the file is known in Redis.
+    pub fn store(&self) -> String {
+        self.store.lock().clone()
+    }
+
+    /// It is known by another name from now on.
+    pub fn set_store(&self, store: &str) {
+        store.clone_into(&mut self.store.lock());
     }
 
     /// Whether there is a connection.

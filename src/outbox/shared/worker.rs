@@ -53,7 +53,9 @@ pub struct Worker {
 pub enum Interrupted {
     /// The relay stops.
     Stop,
-    /// Redis, or the writer's connection to it, is away.
+    /// The writer has lost its connection, and has said why.
+    Down,
+    /// Redis is away, or something else speaks for a new connection.
     Lost(String),
 }
 
@@ -81,14 +83,14 @@ impl Worker {
                         return;
                     }
                 }
-                Ok(()) => {}
+                Err(Interrupted::Down) | Ok(()) => {}
             }
             pulse.idle();
             let until = Instant::now() + AGAIN_AFTER;
             loop {
                 match self.events.recv_deadline(until) {
                     Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Event::Lost | Event::Compare) => {}
+                    Ok(Event::Look) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
@@ -97,13 +99,14 @@ impl Worker {
 
     /// One connection's life.
     fn connection(&mut self, pulse: &Pulse) -> Result<(), Interrupted> {
+        self.keys.store = self.state.store();
         let mut link = self.shared.link.connect()?;
         self.inform(&mut link)?;
         self.silent.clear(); // they may have been unable to hold their leases too
         let for_the_writer = self.shared.link.connect()?;
         self.tell(MirrorOp::Connected(for_the_writer))?;
         let mut informed = Instant::now();
-        let (mut is_compared, mut compare_after) = (false, Instant::now());
+        let mut compare_after = Instant::now();
         let look_every = (self.inherit_after / 8).min(LOOK_EVERY);
         loop {
             pulse.busy();
@@ -112,8 +115,8 @@ impl Worker {
                     "another server is the primary now".into(),
                 ));
             }
-            if !is_compared && Instant::now() >= compare_after {
-                is_compared = self.compare(&mut link, pulse)?;
+            if !self.state.is_complete() && Instant::now() >= compare_after {
+                self.compare(&mut link, pulse)?;
                 compare_after = Instant::now() + COMPARE_AGAIN_AFTER;
             }
             self.look_for_the_dead(&mut link, pulse)?;
@@ -126,11 +129,9 @@ impl Worker {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(Interrupted::Stop);
                 }
-                Ok(Event::Lost) if !self.state.is_up() => return Ok(()),
-                Ok(Event::Lost) => {} // of the connection before
-                Ok(Event::Compare) => is_compared = false,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Look) | Err(RecvTimeoutError::Timeout) => {}
             }
+            self.may_go_on(pulse)?;
         }
     }
 
@@ -140,10 +141,13 @@ impl Worker {
         if let Ok(Event::Stop) = self.events.try_recv() {
             return Err(Interrupted::Stop);
         }
-        match self.state.is_up() {
-            true => Ok(()),
-            false => Err(Interrupted::Lost("the connection is lost".into())),
+        if !self.state.is_up() {
+            return Err(Interrupted::Down);
         }
+        if self.state.store() != self.keys.store {
+            return Err(Interrupted::Lost("the file has another name now".into()));
+        }
+        Ok(())
     }
 
     /// Has the writer do something.

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::bounded;
 
-use super::mirror::{Inherited, MirrorOp};
+use super::mirror::{Beat, Inherited, MirrorOp};
 use crate::notification::NotificationId;
 use crate::outbox::by_id;
 use crate::outbox::ops::{Op, Ordered};
@@ -19,13 +19,16 @@ impl Writer {
         match op {
             MirrorOp::Connected(link) => {
                 mirror.connected(link);
-                mirror.beat(kept);
+                self.beat();
             }
             MirrorOp::Disconnect(why) => mirror.disconnect(&why),
             MirrorOp::Put(ids) => mirror.put(&self.connection, &ids),
             MirrorOp::Moved(ids) => self.commit(vec![Op::Remove(ids)]),
-            MirrorOp::Audit(tell) => {
-                let _ = tell.send(mirror.audit(kept)); // who asked may have ended
+            MirrorOp::Count(tell) => {
+                let _ = tell.send(mirror.count(kept)); // who asked may have ended
+            }
+            MirrorOp::Conclude(tell) => {
+                let _ = tell.send(mirror.conclude(kept)); // who asked may have ended
             }
             MirrorOp::Recover(found) => {
                 let ids: Vec<NotificationId> = found.iter().map(Parsed::id).collect();
@@ -41,6 +44,22 @@ impl Writer {
             }
             MirrorOp::Inherit(store, found, tell) => {
                 let _ = tell.send(self.inherit(&store, found)); // who asked may have ended
+            }
+        }
+    }
+
+    /// Holds the lease of this file. If another relay has a copy of it, this one becomes another file.
+    pub(in crate::outbox) fn beat(&mut self) {
+        let kept = self.stats.pending() + self.stats.dead();
+        let Some(mirror) = &mut self.mirror else {
+            return;
+        };
+        if mirror.beat(kept) == Beat::Copy {
+            self.commit(vec![Op::Rename]);
+            // Not written: the next look sees the copy again.
+            if let (Ok(store), Some(mirror)) = (by_id::store_id(&self.connection), &mut self.mirror)
+            {
+                mirror.rename(store);
             }
         }
     }

@@ -309,26 +309,13 @@ impl Relay {
 
     /// The sum of a metric's series: `name`, or `name{key="value"}` for those with these labels; 0 if there is none.
     pub fn metric(&self, selector: &str) -> f64 {
-        let (name, labels) = match selector.split_once('{') {
-            Some((name, labels)) => (name, labels.trim_end_matches('}')),
-            None => (selector, ""),
-        };
+        self.metrics([selector])[0]
+    }
+
+    /// The same of several, all of one moment.
+    pub fn metrics<const N: usize>(&self, selectors: [&str; N]) -> [f64; N] {
         let text = self.admin("/metrics").text();
-        let series = text.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (its_name, its_labels) = match series.split_once('{') {
-                Some((name, labels)) => (name, labels.trim_end_matches('}')),
-                None => (series, ""),
-            };
-            let wanted = |label: &&str| !its_labels.split(',').any(|its| its == *label);
-            let labelled = labels
-                .split(',')
-                .filter(|l| !l.is_empty())
-                .find(wanted)
-                .is_none();
-            (its_name == name && labelled).then(|| value.parse::<f64>().ok())?
-        });
-        series.sum()
+        selectors.map(|selector| metric(&text, selector))
     }
 
     pub fn readyz(&self) -> Answer {
@@ -353,6 +340,25 @@ impl Drop for Relay {
             assert_eq!(panic, None, "a thread of the relay panicked");
         }
     }
+}
+
+/// The sum of the series in `text` that `selector` names.
+fn metric(text: &str, selector: &str) -> f64 {
+    let (name, labels) = match selector.split_once('{') {
+        Some((name, labels)) => (name, labels.trim_end_matches('}')),
+        None => (selector, ""),
+    };
+    let series = text.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (its_name, its_labels) = match series.split_once('{') {
+            Some((name, labels)) => (name, labels.trim_end_matches('}')),
+            None => (series, ""),
+        };
+        let mut labels = labels.split(',').filter(|label| !label.is_empty());
+        let labelled = labels.all(|label| its_labels.split(',').any(|its| its == label));
+        (its_name == name && labelled).then(|| value.parse::<f64>().ok())?
+    });
+    series.sum()
 }
 
 /// Starts the binary in `dir` and waits for its ready line.

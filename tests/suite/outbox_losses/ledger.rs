@@ -1,0 +1,280 @@
+//! What the test knows by itself: what was posted where and answered ok, what was acknowledged, what was done to nodes and Redis in
+//! which order, and what both its disk and Redis have lost.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+/// How many events there were before.
+pub type Moment = usize;
+
+/// A body, which is posted once.
+struct Post {
+    /// The node that it was posted to.
+    origin: usize,
+    round: usize,
+    /// The id under which it was answered ok, if it was.
+    promised: Option<String>,
+}
+
+/// An ACK that a backend has written.
+#[derive(Debug)]
+struct Ack {
+    id: String,
+    round: usize,
+    /// The last time at which every notification was known to be in one place.
+    settled: Moment,
+    /// When its MSG had been read.
+    at: Moment,
+    fate: Fate,
+}
+
+/// What is known of an ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Written, and nothing heard yet.
+    Written,
+    /// A later PONG shows that the relay has read it.
+    Read,
+    /// Its connection broke before: it may not have arrived.
+    Doubtful,
+    /// The relay said that it came too late.
+    TooLate,
+}
+
+/// An ACK of one body: the how manieth.
+pub type AckNumber = (String, usize);
+
+/// What has lost both its disk and Redis.
+struct BothLost {
+    round: usize,
+    /// Posted to this node in that round.
+    node: usize,
+    /// What that node had before.
+    held: HashSet<String>,
+    why: String,
+}
+
+/// What came of it all.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub promised: usize,
+    pub acknowledged: usize,
+    /// What was acknowledged more than once, by the reason.
+    pub twice: BTreeMap<String, usize>,
+    /// What had lost both: how much of it there was, and how much of that was never acknowledged.
+    pub both_lost: BTreeMap<String, (usize, usize)>,
+    /// Answered ok, never acknowledged, and not one of these.
+    pub lost: Vec<String>,
+    /// Acknowledged again, and nothing explains it.
+    pub without_reason: Vec<String>,
+}
+
+/// What both sides remember.
+#[derive(Default)]
+pub struct Ledger {
+    /// Providers hold it while they post.
+    pub posting: RwLock<()>,
+    round: AtomicUsize,
+    settled: AtomicUsize,
+    events: Mutex<Vec<String>>,
+    posts: Mutex<HashMap<String, Post>>,
+    /// Of each body, in the order of the ACKs.
+    acks: Mutex<HashMap<String, Vec<Ack>>>,
+    both_lost: Mutex<Vec<BothLost>>,
+    /// Rounds in which a node lost Redis and nobody had done anything: the machine was too busy.
+    stalls: Mutex<BTreeSet<usize>>,
+    /// Ids that two nodes have, and since which round.
+    in_two: Mutex<HashMap<String, usize>>,
+}
+
+impl Ledger {
+    /// Something was done.
+    pub fn happens(&self, what: &str) {
+        let round = self.round.load(Ordering::SeqCst);
+        eprintln!("round {round}: {what}");
+        self.events.lock().push(what.to_owned());
+    }
+
+    /// A node has lost Redis in this round for want of an answer.
+    pub fn stalls(&self) {
+        let round = self.round.load(Ordering::SeqCst);
+        self.stalls.lock().insert(round);
+    }
+
+    pub fn now(&self) -> Moment {
+        self.events.lock().len()
+    }
+
+    /// The round is over: `nodes` have these, and Redis has the same.
+    pub fn settles(&self, nodes: &[Vec<String>]) {
+        let round = self.round.fetch_add(1, Ordering::SeqCst);
+        let mut seen = HashSet::new();
+        for id in nodes.iter().flatten().filter(|id| !seen.insert(*id)) {
+            self.in_two.lock().entry(id.clone()).or_insert(round);
+        }
+        self.settled.store(self.now(), Ordering::SeqCst);
+    }
+
+    /// What was posted to `node` in this round, and what it `held`, may be lost.
+    pub fn loses_both(&self, node: usize, held: HashSet<String>, why: &str) {
+        let round = self.round.load(Ordering::SeqCst);
+        self.both_lost.lock().push(BothLost {
+            round,
+            node,
+            held,
+            why: format!("round {round}: {why}"),
+        });
+    }
+
+    /// `body` is about to be posted to the node `origin`.
+    pub fn posts(&self, body: &str, origin: usize) {
+        let post = Post {
+            origin,
+            round: self.round.load(Ordering::SeqCst),
+            promised: None,
+        };
+        let before = self.posts.lock().insert(body.to_owned(), post);
+        assert!(before.is_none(), "{body} is posted twice");
+    }
+
+    /// `body` was answered ok, as `id`.
+    pub fn promised(&self, body: &str, id: &str) {
+        if let Some(post) = self.posts.lock().get_mut(body) {
+            post.promised = Some(id.to_owned());
+        }
+    }
+
+    /// A backend, which read the MSG at `at`, is about to acknowledge it.
+    pub fn acks(&self, body: &str, id: &str, at: Moment) -> AckNumber {
+        let mut acks = self.acks.lock();
+        let list = acks.entry(body.to_owned()).or_default();
+        list.push(Ack {
+            id: id.to_owned(),
+            round: self.round.load(Ordering::SeqCst),
+            settled: self.settled.load(Ordering::SeqCst),
+            at,
+            fate: Fate::Written,
+        });
+        (body.to_owned(), list.len() - 1)
+    }
+
+    /// More is known of an ACK.
+    pub fn becomes(&self, (body, number): &AckNumber, fate: Fate) {
+        if let Some(list) = self.acks.lock().get_mut(body)
+            && list[*number].fate == Fate::Written
+        {
+            list[*number].fate = fate;
+        }
+    }
+
+    /// Judges everything.
+    pub fn verdict(&self) -> Verdict {
+        let (posts, acks) = (self.posts.lock(), self.acks.lock());
+        let mut verdict = Verdict {
+            acknowledged: acks.len(),
+            ..Verdict::default()
+        };
+        for (body, post) in posts.iter() {
+            let list = acks.get(body).map_or(&[][..], Vec::as_slice);
+            if let Some(id) = &post.promised {
+                verdict.promised += 1;
+                assert!(
+                    list.iter().all(|ack| &ack.id == id),
+                    "{body} came under two ids"
+                );
+                let both_lost = self.both_lost.lock();
+                let may_be_lost = both_lost.iter().find(|loss| {
+                    loss.held.contains(id) || (loss.node, loss.round) == (post.origin, post.round)
+                });
+                match may_be_lost {
+                    Some(loss) => {
+                        let (all, lost) = verdict.both_lost.entry(loss.why.clone()).or_default();
+                        *all += 1;
+                        *lost += usize::from(list.is_empty());
+                    }
+                    None if list.is_empty() => verdict.lost.push(format!(
+                        "{body} {id} posted to node {} in round {}",
+                        post.origin, post.round
+                    )),
+                    None => {}
+                }
+            }
+            for two in list.windows(2) {
+                match self.reason(&two[0], &two[1]) {
+                    Some(reason) => *verdict.twice.entry(reason).or_default() += 1,
+                    None => verdict.without_reason.push(format!("{body}: {two:?}")),
+                }
+            }
+        }
+        verdict
+    }
+
+    /// Why the MSG of the `second` ACK was sent although there was a `first`.
+    fn reason(&self, first: &Ack, second: &Ack) -> Option<String> {
+        if matches!(first.fate, Fate::Doubtful | Fate::TooLate) {
+            return Some("the first ACK may not have arrived".into());
+        }
+        let events = self.events.lock();
+        // A slow backend may acknowledge first what it has read last.
+        let from = first.settled.min(second.settled);
+        let (from, to) = (from.min(second.at), first.at.max(second.at));
+        // The latest one that says something: what comes back does no harm by itself, unless its file is an old one.
+        let says_something = |event: &&String| !event.ends_with("is back");
+        if let Some(event) = events[from..to].iter().rfind(says_something) {
+            let kind: String = event.chars().filter(|c| !c.is_ascii_digit()).collect();
+            return Some(format!("after: {kind}"));
+        }
+        let (first_round, last_round) = (first.round.min(second.round), second.round);
+        let stalls = self.stalls.lock();
+        if let Some(round) = stalls.range(first_round..=last_round).next() {
+            return Some(format!("a node had no answer from Redis in round {round}"));
+        }
+        let since = self.in_two.lock().get(&first.id).copied()?;
+        Some(format!("two nodes had it since round {since}"))
+    }
+}
+
+#[test]
+fn of_two_acks_the_first_must_have_had_a_reason_to_be_in_vain() {
+    let ledger = Ledger::default();
+    let ack = |settled, at, fate| Ack {
+        id: "x".into(),
+        round: 0,
+        settled,
+        at,
+        fate,
+    };
+    let is_explained = |first: &Ack, second: &Ack| ledger.reason(first, second).is_some();
+    let calm = ack(0, 0, Fate::Read);
+    assert!(!is_explained(&calm, &calm), "without a reason");
+    assert!(is_explained(&ack(0, 0, Fate::Doubtful), &calm));
+    ledger.happens("node 1 is killed");
+    ledger.happens("node 1 is back");
+    assert!(!is_explained(&calm, &calm), "it came before that");
+    assert!(is_explained(&calm, &ack(2, 2, Fate::Read)));
+    assert!(is_explained(&ack(0, 1, Fate::Read), &ack(2, 2, Fate::Read)));
+    assert!(is_explained(&ack(0, 2, Fate::Read), &calm), "read last");
+    let later = ack(2, 2, Fate::Read);
+    assert!(!is_explained(&later, &later), "all was in one place again");
+    ledger.settles(&[vec!["x".into()], vec!["x".into()]]);
+    assert!(is_explained(&later, &later), "two nodes had it");
+}
+
+#[test]
+fn what_is_not_acknowledged_is_lost_unless_it_had_lost_both_places() {
+    let ledger = Ledger::default();
+    for (body, origin) in [("acked", 0), ("lost", 0), ("held", 0), ("posted", 1)] {
+        ledger.posts(body, origin);
+        ledger.promised(body, body);
+    }
+    ledger.posts("not promised", 0);
+    let ack = ledger.acks("acked", "acked", 0);
+    ledger.becomes(&ack, Fate::Read);
+    ledger.loses_both(1, HashSet::from(["held".into()]), "both");
+    let verdict = ledger.verdict();
+    assert_eq!(verdict.promised, 4);
+    assert_eq!(verdict.both_lost["round 0: both"], (2, 2));
+    assert_eq!(verdict.lost, ["lost lost posted to node 0 in round 0"]);
+}
