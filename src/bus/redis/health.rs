@@ -17,7 +17,7 @@ pub use self::state::Standing;
 use self::state::{LinkHealth, State, not_yet};
 use super::link::LinkError;
 use super::names::Bucket;
-use super::split::Split;
+use super::split::{Found, Split};
 use crate::bus::hub::{Hub, News};
 use crate::metrics::{BusMetrics, BusReadings};
 
@@ -163,7 +163,7 @@ impl Health {
     }
 
     /// The nodes that this node has found on another primary.
-    pub fn found_elsewhere(&self, found: Option<(String, Vec<String>)>) {
+    pub fn found_elsewhere(&self, found: Option<Found>) {
         self.change(|_, state| state.split.found(found, Instant::now()));
     }
 
@@ -177,7 +177,7 @@ impl Health {
 
     /// `node` is heard on this primary.
     pub fn joined(&self, node: &str) {
-        self.change(|_, state| state.split.joined(node));
+        self.change(|_, state| state.split.joined(node, Instant::now()));
     }
 
     /// This node is about to use the primary `name`. Its link is down until then.

@@ -7,7 +7,7 @@ mod events;
 mod node;
 mod promises;
 mod redis_away;
-mod server;
+pub(in crate::bus) mod server;
 
 /// Every promise, once for each kind of bus.
 macro_rules! on_every_carrier {

@@ -34,7 +34,7 @@ impl Server {
     }
 
     /// On a port, with further options.
-    fn on_a_port(options: &[&str]) -> Self {
+    pub fn on_a_port(options: &[&str]) -> Self {
         let dir = TempDir::with_prefix("payrelay-redis-").expect("a folder");
         let port = free_port();
         let text = port.to_string();

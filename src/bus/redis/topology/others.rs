@@ -9,6 +9,7 @@ use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::{self, Connector, LinkError};
 use crate::bus::redis::names::{ALL, Names};
 use crate::bus::redis::resp;
+use crate::bus::redis::split::Found;
 
 /// Servers that are looked at, at most.
 const OTHERS_MAX: usize = 4;
@@ -16,11 +17,11 @@ const OTHERS_MAX: usize = 4;
 /// How long a server is left out that did not answer: a machine that is gone costs a whole wait.
 const LEFT_OUT: Duration = Duration::from_secs(2);
 
+/// How long the nodes of a server that does not answer are taken to be there still: that it is busy is not that they have left.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+
 /// How long a server is looked at that no sentinel names any more.
 const KEPT_FOR: Duration = Duration::from_secs(600);
-
-/// Another primary, and the nodes there.
-pub type Found = (String, Vec<String>);
 
 /// The servers.
 pub struct Others {
@@ -34,6 +35,9 @@ struct Other {
     /// It is not asked before.
     not_before: Option<Instant>,
     until: Instant,
+    /// The nodes that were there at its last answer, and when it was asked for that.
+    last: Vec<String>,
+    asked: Instant,
 }
 
 impl Others {
@@ -56,6 +60,8 @@ impl Others {
                 connection: None,
                 not_before: None,
                 until,
+                last: Vec::new(),
+                asked: now,
             });
         }
     }
@@ -66,16 +72,15 @@ impl Others {
             .retain(|other| other.name != present && now < other.until);
         let mut found = None;
         for other in &mut self.servers {
-            if other.not_before.is_some_and(|then| now < then) {
-                continue;
+            if other.not_before.is_none_or(|then| now >= then) {
+                other.look(names, &self.connector, present, now);
             }
-            match other.nodes(names, &self.connector, present) {
-                Ok(nodes) if nodes.is_empty() => {}
-                Ok(nodes) => found = Some((other.name.clone(), nodes)),
-                Err(_) => {
-                    other.connection = None;
-                    other.not_before = Some(now + LEFT_OUT);
-                }
+            if !other.last.is_empty() {
+                found = Some(Found {
+                    at: other.name.clone(),
+                    nodes: other.last.clone(),
+                    asked: other.asked,
+                });
             }
         }
         found
@@ -83,6 +88,22 @@ impl Others {
 }
 
 impl Other {
+    fn look(&mut self, names: &Names, connector: &Connector, present: &str, now: Instant) {
+        match self.nodes(names, connector, present) {
+            Ok(nodes) => {
+                (self.last, self.asked) = (nodes, now);
+            }
+            Err(_) => {
+                self.connection = None;
+                if now >= self.asked + REMEMBERED_FOR {
+                    self.last.clear();
+                }
+                // One that had nodes is asked again at the next look.
+                self.not_before = self.last.is_empty().then_some(now + LEFT_OUT);
+            }
+        }
+    }
+
     /// The nodes that use it, if it is a primary. They are told that this node uses `present`.
     fn nodes(
         &mut self,
@@ -134,4 +155,47 @@ fn subscribed(connection: &mut Connection, names: &Names) -> Result<Vec<String>,
     nodes.retain(|node| *node != names.instance);
     nodes.sort();
     Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::Signal;
+
+    use super::*;
+    use crate::bus::tests::server::Server;
+    use crate::config;
+
+    #[test]
+    fn the_nodes_of_a_server_that_does_not_answer_are_remembered_for_a_while() {
+        let server = Server::on_a_port(&[]);
+        let mut client = server.client();
+        let mut node = client.as_pubsub();
+        node.subscribe("p:node:b-1").expect("a subscription");
+        let wait = Duration::from_millis(300);
+        let config = config::Redis {
+            servers: config::RedisServers::One(config::Secret::new(&server.url())),
+            prefix: "p".into(),
+            connect_timeout: wait,
+            response_timeout: wait,
+            settle_time: Duration::ZERO,
+            ca: None,
+        };
+        let connector = Connector::new(&config, &config::Login::default()).expect("a connector");
+        let names = Names::plain("p", "a-1");
+        let mut others = Others::new(connector);
+        let began = Instant::now();
+        others.add(&server.address(), began);
+        let mut look = |after: Duration| others.look("elsewhere", &names, began + after);
+        let found = Some(Found {
+            at: server.address(),
+            nodes: vec!["b-1".into()],
+            asked: began,
+        });
+        assert_eq!(look(Duration::ZERO), found);
+        server.signal(Signal::STOP);
+        let (soon, later) = (look(REMEMBERED_FOR / 2), look(REMEMBERED_FOR));
+        server.signal(Signal::CONT);
+        assert_eq!(soon, found, "it is busy");
+        assert_eq!(later, None, "it has been gone for long");
+    }
 }
