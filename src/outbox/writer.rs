@@ -106,8 +106,6 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {
                     if !self.owed.is_empty() || self.stats.is_ailing() {
                         self.commit(Vec::new());
-                    } else if let Err(fault) = self.check_files() {
-                        self.distrust(&fault);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -117,6 +115,12 @@ impl Writer {
             }
             if swept.elapsed() >= HOUSEKEEPING {
                 swept = Instant::now();
+                // Also while there is much to do and nothing of it is a commit.
+                if !self.stats.is_ailing()
+                    && let Err(fault) = self.check_files()
+                {
+                    self.distrust(&fault);
+                }
                 self.sweep();
                 self.beat();
             }
