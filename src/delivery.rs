@@ -173,9 +173,9 @@ impl Delivery {
         None
     }
 
-    /// An event that was settled `age` ago, before this run.
-    pub fn remember(&self, key: EventKey, age: Duration) {
-        self.waits.dedupe.remember(key, age);
+    /// An event called `name` that was settled `age` ago, before this run.
+    pub fn remember(&self, key: EventKey, name: &str, age: Duration) {
+        self.waits.dedupe.remember(key, name, age);
     }
 
     /// An event that was settled is not any more: its retries are delivered.
@@ -184,6 +184,15 @@ impl Delivery {
         if let Some(dedupe_store) = self.waits.dedupe_store() {
             dedupe_store.free(key);
         }
+    }
+
+    /// The events called `name`, as far as this node knows them settled, are not any more; gives their keys.
+    pub fn forget_named(&self, name: &str) -> Vec<EventKey> {
+        let keys = self.waits.dedupe.forget_named(name);
+        if let Some(dedupe_store) = self.waits.dedupe_store() {
+            keys.iter().for_each(|key| dedupe_store.free(key));
+        }
+        keys
     }
 
     /// What is under way of the notification or the event that somebody means by `key`.

@@ -152,7 +152,9 @@ impl Relay {
         let delivery = Arc::new(delivery.map_err(system("the deadline timer"))?);
         if let Some(outbox) = &outbox {
             let window = config.delivery.dedupe_window;
-            let known = outbox.keys(window, EVENTS_MAX, |key, age| delivery.remember(key, age));
+            let known = outbox.keys(window, EVENTS_MAX, |key, name, age| {
+                delivery.remember(key, name, age)
+            });
             if let Err(error) = known {
                 log::error!("{error}; retries of what is in it will be delivered again");
             }

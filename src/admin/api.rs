@@ -142,6 +142,15 @@ pub struct Changed {
     pub next: Option<i64>,
 }
 
+/// The answer to `POST /outbox/forget`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The node that answers.
+    pub node: String,
+    /// Events of this name that this node knew as delivered or stored: one for each route and backend.
+    pub forgotten: u64,
+}
+
 /// The answer to `POST /outbox/import`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imported {

@@ -137,7 +137,9 @@ impl Wanted {
             "/status" => Self::Status,
             "/trace" => Self::Trace,
             "/notifications" => Self::Notifications,
-            "/outbox/retry" | "/outbox/drop" | "/outbox/import" => Self::OutboxChange,
+            "/outbox/retry" | "/outbox/drop" | "/outbox/forget" | "/outbox/import" => {
+                Self::OutboxChange
+            }
             "/outbox" => Self::Outbox,
             "/backends" => Self::Backends,
             "/backends/disconnect" => Self::Disconnect,
@@ -258,8 +260,10 @@ impl Admin {
             Wanted::Disconnect => backends::disconnect(sources, asked, &caller),
             Wanted::Health => health::health(self),
             Wanted::Content(id) => notifications::content(sources, id),
-            Wanted::Outbox | Wanted::OutboxChange => outbox::answer(sources, asked, &caller)
-                .unwrap_or_else(|| Told::text(404, "the outbox has no such page\n")),
+            Wanted::Outbox | Wanted::OutboxChange => {
+                outbox::answer(sources, &self.node, asked, &caller)
+                    .unwrap_or_else(|| Told::text(404, "the outbox has no such page\n"))
+            }
         }
     }
 

@@ -1,12 +1,13 @@
 //! The outbox and the trace, for operators: the page, `payrelay outbox` and `payrelay trace` ask here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Sources;
-use super::api::{Changed, Imported, TraceAnswer, Traced};
+use super::api::{Changed, Forgotten, Imported, TraceAnswer, Traced};
 use super::auth::Caller;
 use super::query::{base64, pairs};
 use super::reply::{Asked, Told};
@@ -42,8 +43,11 @@ struct FilterParams {
 }
 
 /// Answers what is asked below `/outbox`; `None`: there is no such page.
-pub fn answer(sources: &Sources, asked: &Asked<'_>, caller: &Caller) -> Option<Told> {
+pub fn answer(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> Option<Told> {
     let rest = asked.path().strip_prefix("/outbox")?;
+    if rest == "/forget" {
+        return Some(forget(sources, node, asked, caller));
+    }
     let Some(outbox) = &sources.outbox else {
         let words = "this relay has no outbox: delivery.undelivered is \"refuse\"\n";
         return Some(Told::text(404, words));
@@ -141,6 +145,7 @@ fn change(
             let done = match what {
                 What::Retry => "delivers again",
                 What::Drop => "drops",
+                What::Forget => "forgets",
             };
             log::info!(
                 "admin: {} {done} {} notifications: {which}",
@@ -158,6 +163,56 @@ fn change(
         }
         Err(error) => failed(&error),
     }
+}
+
+/// What `POST /outbox/forget` carries.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forget {
+    event: String,
+}
+
+/// Has the next request for an event delivered, though the event was delivered or stored before.
+fn forget(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> Told {
+    let Forget { event } = match serde_json::from_slice(asked.body) {
+        Ok(forget) => forget,
+        Err(error) => return Told::text(400, &format!("{error}\n")),
+    };
+    // The disk first: what is known there is known again after a restart.
+    let (mut forgotten, mut after) = (HashSet::new(), Some(0));
+    while let (Some(from), Some(outbox)) = (after, &sources.outbox) {
+        let filter = Filter {
+            event: Some(event.clone()),
+            ..Filter::default()
+        };
+        let order = Order {
+            what: What::Forget,
+            filter,
+            after: from,
+        };
+        match outbox.order(order) {
+            Ok(ordered) => {
+                after = ordered.next;
+                forgotten.extend(ordered.freed);
+            }
+            Err(error) => return failed(&error),
+        }
+    }
+    for key in &forgotten {
+        sources.delivery.forget(key);
+    }
+    forgotten.extend(sources.delivery.forget_named(&event));
+    log::info!(
+        "admin: {} forgets {} events called {}",
+        asked.who(caller),
+        forgotten.len(),
+        event.escape_debug()
+    );
+    let told = Forgotten {
+        node: node.to_owned(),
+        forgotten: forgotten.len() as u64,
+    };
+    Told::json(200, &told)
 }
 
 /// What `POST /outbox/import` carries.
@@ -182,9 +237,9 @@ fn import(sources: &Sources, outbox: &Outbox, asked: &Asked<'_>, caller: &Caller
     }
     match outbox.import(parsed) {
         Ok(done) => {
-            for (key, ago_ms) in &done.learned {
+            for (key, name, ago_ms) in &done.learned {
                 let ago = Duration::from_millis(u64::try_from(*ago_ms).unwrap_or(0));
-                sources.delivery.remember(*key, ago);
+                sources.delivery.remember(*key, name, ago);
             }
             log::info!(
                 "admin: {} imports {} notifications; {} were there already",

@@ -19,6 +19,7 @@ Examples:
   payrelay outbox show 01M87NVVDXV24PCJFB00000000 --body
   payrelay outbox retry --state dead --backend game-01
   payrelay outbox drop 01M87NVVDXV24PCJFB00000000
+  payrelay outbox forget evt_1PqXyz
   payrelay outbox backup outbox-copy.db
 
 It asks the running relay, at its admin port. States: pending (to be delivered), done (acknowledged, deleted after
@@ -73,6 +74,16 @@ enum Command {
         /// Drop pending ones without asking
         #[arg(long)]
         yes: bool,
+    },
+    /// Have a provider's next request for an event delivered again
+    ///
+    /// For the "resend" button of a provider, which sends the same event: without this it is answered ok as a duplicate. The nodes of
+    /// admin.nodes forget it too. What is stored with the event is delivered all the same.
+    Forget {
+        /// The event key, as list, trace and the page show it
+        event: String,
+        #[command(flatten)]
+        at: Where,
     },
     /// Write everything that is stored, one JSON object a line
     Export(transfer::ExportArgs),
@@ -198,6 +209,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         Command::List { filter, limit, at } => list(config, &filter, limit, &at),
         Command::Show { id, body, at } => show(config, id, body, &at),
         Command::Retry(change) => order(config, &change, "/outbox/retry", "retried"),
+        Command::Forget { event, at } => forget(config, &event, &at),
         Command::Export(args) => transfer::export(config, &args),
         Command::Import(args) => transfer::import(config, &args),
         Command::Backup(args) => transfer::backup(config, &args),
@@ -335,6 +347,51 @@ fn order(config: &ConfigFile, change: &Change, target: &str, done: &str) -> Resu
     match changed + in_hand {
         0 => Err(Failure::new("the outbox has none of these")),
         _ => Ok(()),
+    }
+}
+
+fn forget(config: &ConfigFile, event: &str, at: &Where) -> Result<(), Failure> {
+    let api = Api::of(config, at)?;
+    let order = json!({ "event": event });
+    let (mut forgotten, mut silent) = (0_u64, 0_u64);
+    let mut asked: Vec<String> = Vec::new();
+    for node in api.nodes()? {
+        let of_node = node.as_deref().map(escaped);
+        let of_node = of_node.map_or(String::new(), |node| format!("?node={node}"));
+        let answer = api.order(&format!("/outbox/forget{of_node}"), &order);
+        match (answer, node) {
+            (Ok(answer), _) => {
+                forgotten += answer["forgotten"].as_u64().unwrap_or(0);
+                // By another address it is the same node.
+                let name = text(&answer, "node");
+                if !asked.contains(&name) {
+                    asked.push(name);
+                }
+            }
+            (Err(failure), None) => return Err(failure),
+            (Err(failure), Some(node)) => {
+                silent += 1;
+                say(format_args!("not asked: {node}: {}", failure.words));
+            }
+        }
+    }
+    let nodes = asked.len();
+    if at.json {
+        print(format_args!(
+            "{}\n",
+            json!({ "forgotten": forgotten, "nodes": asked, "silent": silent })
+        ))?;
+    } else if forgotten > 0 {
+        print(format_args!("{forgotten} forgotten\n"))?;
+    }
+    match (silent, forgotten) {
+        (1.., _) => Err(Failure::new(format_args!(
+            "{silent} nodes may still know this event: ask again when they answer"
+        ))),
+        (0, 0) => Err(Failure::new(format_args!(
+            "none of {nodes} nodes knows this event as delivered or stored; if it is answered as a duplicate, ask again right after that"
+        ))),
+        (0, _) => Ok(()),
     }
 }
 

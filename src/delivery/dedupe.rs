@@ -4,6 +4,7 @@
 //! delivered or stored is answered at once. An event that failed is forgotten: its retry must be delivered.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -47,14 +48,26 @@ pub enum Entered {
 pub struct Dedupe {
     window: Duration,
     began: Instant,
+    /// Of the events' names.
+    hasher: RandomState,
     events: Mutex<Events>,
 }
 
 #[derive(Default)]
 struct Events {
     under_way: HashMap<EventKey, Vec<Joined>>,
-    /// Settled ones with the second when that was, the latest age last.
-    ages: VecDeque<HashMap<EventKey, i64>>,
+    /// Settled ones, the latest age last.
+    ages: VecDeque<HashMap<EventKey, Settled>>,
+}
+
+/// A settled event, in 8 bytes: there may be very many.
+#[derive(Clone, Copy)]
+struct Settled {
+    /// The second when that was.
+    then: i32,
+    /// A hash of its name, by which an operator finds it. Two names in four thousand million have the same: then one more event is
+    /// forgotten, whose retry is delivered once more.
+    name: u32,
 }
 
 impl Dedupe {
@@ -63,6 +76,7 @@ impl Dedupe {
         Self {
             window,
             began: Instant::now(),
+            hasher: RandomState::new(),
             events: Mutex::default(),
         }
     }
@@ -71,7 +85,7 @@ impl Dedupe {
     pub fn enter(&self, key: &EventKey, request: Joined) -> Entered {
         let now = self.now();
         let mut events = self.events.lock();
-        if events.is_settled(key, now - self.window.as_secs() as i64) {
+        if events.is_settled(key, now - seconds(self.window)) {
             return Entered::Settled(request);
         }
         match events.under_way.get_mut(key) {
@@ -87,20 +101,21 @@ impl Dedupe {
         }
     }
 
-    /// The event's first request has come to its end; `settled`: it was delivered or stored. Gives back who waited with it.
-    pub fn leave(&self, key: &EventKey, settled: bool) -> Vec<Joined> {
-        let now = self.now();
+    /// The event's first request has come to its end; `settled`: the event's name, if it was delivered or stored. Gives back who
+    /// waited with it.
+    pub fn leave(&self, key: &EventKey, settled: Option<&str>) -> Vec<Joined> {
+        let settled = settled.map(|name| self.settled(name, self.now()));
         let mut events = self.events.lock();
-        if settled {
-            events.settle(*key, now);
+        if let Some(settled) = settled {
+            events.settle(*key, settled);
         }
         events.under_way.remove(key).unwrap_or_default()
     }
 
-    /// An event that was settled `age` ago, before this run.
-    pub fn remember(&self, key: EventKey, age: Duration) {
-        let then = self.now() - age.as_secs() as i64;
-        self.events.lock().settle(key, then);
+    /// An event called `name` that was settled `age` ago, before this run.
+    pub fn remember(&self, key: EventKey, name: &str, age: Duration) {
+        let settled = self.settled(name, self.now().saturating_sub(seconds(age)));
+        self.events.lock().settle(key, settled);
     }
 
     /// The event is not settled after all.
@@ -110,25 +125,57 @@ impl Dedupe {
         }
     }
 
+    /// The events called `name` are not settled after all, whatever their routes and backends; gives their keys.
+    pub fn forget_named(&self, name: &str) -> Vec<EventKey> {
+        let Settled { name, .. } = self.settled(name, 0);
+        let mut keys = Vec::new();
+        // The lock is let go of after each age: every request waits for it. From the latest on, since a new age may come meanwhile.
+        for back in 1..=AGES_MAX {
+            let mut events = self.events.lock();
+            let at = events.ages.len().checked_sub(back);
+            let Some(age) = at.and_then(|at| events.ages.get_mut(at)) else {
+                break;
+            };
+            let found = age.iter().filter(|(_, settled)| settled.name == name);
+            let found: Vec<EventKey> = found.map(|(key, _)| *key).collect();
+            for key in &found {
+                age.remove(key);
+            }
+            keys.extend(found);
+        }
+        keys
+    }
+
     /// How many events are under way.
     #[cfg(test)]
     pub fn under_way(&self) -> usize {
         self.events.lock().under_way.len()
     }
 
-    fn now(&self) -> i64 {
-        self.began.elapsed().as_secs() as i64
+    fn settled(&self, name: &str, then: i32) -> Settled {
+        Settled {
+            then,
+            name: self.hasher.hash_one(name) as u32,
+        }
+    }
+
+    fn now(&self) -> i32 {
+        seconds(self.began.elapsed())
     }
 }
 
+fn seconds(time: Duration) -> i32 {
+    i32::try_from(time.as_secs()).unwrap_or(i32::MAX)
+}
+
 impl Events {
-    fn is_settled(&self, key: &EventKey, since: i64) -> bool {
+    fn is_settled(&self, key: &EventKey, since: i32) -> bool {
         let mut ages = self.ages.iter().rev();
         ages.find_map(|age| age.get(key))
-            .is_some_and(|then| *then >= since)
+            .is_some_and(|settled| settled.then >= since)
     }
 
-    fn settle(&mut self, key: EventKey, then: i64) {
+    fn settle(&mut self, key: EventKey, settled: Settled) {
         let full = |age: &HashMap<_, _>| age.len() >= AGE_EVENTS_MAX;
         if self.ages.back().is_none_or(full) {
             if self.ages.len() >= AGES_MAX {
@@ -137,7 +184,7 @@ impl Events {
             self.ages.push_back(HashMap::new());
         }
         if let Some(age) = self.ages.back_mut() {
-            age.insert(key, then);
+            age.insert(key, settled);
         }
     }
 }
@@ -195,12 +242,12 @@ mod tests {
             dedupe.enter(&key(2), request()),
             Entered::First(_)
         ));
-        assert_eq!(dedupe.leave(&key(1), false).len(), JOINED_MAX);
+        assert_eq!(dedupe.leave(&key(1), None).len(), JOINED_MAX);
         assert!(matches!(
             dedupe.enter(&key(1), request()),
             Entered::First(_)
         ));
-        assert!(dedupe.leave(&key(1), true).is_empty());
+        assert!(dedupe.leave(&key(1), Some("1")).is_empty());
         assert!(matches!(
             dedupe.enter(&key(1), request()),
             Entered::Settled(_)
@@ -213,10 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_forgotten_by_its_name_in_every_age_and_no_other_is() {
+        let dedupe = Dedupe::new(Duration::from_secs(60));
+        dedupe.remember(key(0), "order-1", Duration::ZERO);
+        for n in 1..=AGE_EVENTS_MAX {
+            dedupe.remember(key(n), "another", Duration::ZERO);
+        }
+        let last = key(AGE_EVENTS_MAX + 1);
+        dedupe.remember(last, "order-1", Duration::ZERO);
+        assert_eq!(dedupe.events.lock().ages.len(), 2);
+        assert_eq!(dedupe.forget_named("order-1"), [last, key(0)]);
+        assert!(dedupe.forget_named("order-1").is_empty());
+        for (key, is_first) in [(key(0), true), (key(1), false), (last, true)] {
+            let entered = dedupe.enter(&key, request());
+            assert_eq!(matches!(entered, Entered::First(_)), is_first);
+        }
+        assert_eq!(size_of::<Settled>(), 8);
+    }
+
+    #[test]
     fn an_event_is_known_for_the_window_and_no_longer() {
         let dedupe = Dedupe::new(Duration::from_secs(60));
-        dedupe.remember(key(1), Duration::from_secs(59));
-        dedupe.remember(key(2), Duration::from_secs(62));
+        dedupe.remember(key(1), "1", Duration::from_secs(59));
+        dedupe.remember(key(2), "2", Duration::from_secs(62));
         assert!(matches!(
             dedupe.enter(&key(1), request()),
             Entered::Settled(_)
@@ -231,7 +297,7 @@ mod tests {
     fn what_is_known_is_bounded_and_the_latest() {
         let dedupe = Dedupe::new(Duration::from_secs(60));
         for n in 0..=EVENTS_MAX {
-            dedupe.remember(key(n), Duration::ZERO);
+            dedupe.remember(key(n), "n", Duration::ZERO);
         }
         let known: usize = dedupe.events.lock().ages.iter().map(HashMap::len).sum();
         assert_eq!(known, EVENTS_MAX - AGE_EVENTS_MAX + 1);

@@ -240,7 +240,7 @@ impl Waits {
     /// The event is settled, or free again. Gives back who waited with its first request.
     #[inline(never)]
     fn leave_event(&self, wait: &Wait, outcome: Outcome) -> Vec<Joined> {
-        let Some(key) = &wait.key else {
+        let (Some(key), Some(name)) = (&wait.key, &wait.notification.event) else {
             return Vec::new();
         };
         let settled = outcome.is_ok();
@@ -253,7 +253,7 @@ impl Waits {
                 (true | false, _) => {}
             }
         }
-        self.dedupe.leave(key, settled)
+        self.dedupe.leave(key, settled.then_some(name))
     }
 
     #[inline(never)]

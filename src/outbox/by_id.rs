@@ -45,3 +45,10 @@ pub fn rename_store(c: &Connection) -> rusqlite::Result<()> {
     c.execute("UPDATE total SET store_id = lower(hex(randomblob(16)))", [])?;
     Ok(())
 }
+
+/// The event of the notification called `id` is not known any more.
+pub fn forget_event(c: &Connection, id: NotificationId) -> rusqlite::Result<()> {
+    c.prepare_cached("UPDATE notification SET event_key = NULL WHERE id = ?1")?
+        .execute([id.to_bytes()])?;
+    Ok(())
+}

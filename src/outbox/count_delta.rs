@@ -52,6 +52,11 @@ impl CountDelta {
         }
     }
 
+    /// Something else of a row has changed, which is in `state` still.
+    pub fn touched(&mut self, id: NotificationId, state: State) {
+        self.changed.push((id, Some(state)));
+    }
+
     /// How much more, or less, there is in `state`.
     pub fn of(&self, state: State) -> i64 {
         self.states[state as usize]

@@ -247,9 +247,11 @@ impl Outcome {
         Exported::insert(one, tx, bounds.now, &mut self.delta)?;
         room.bytes = room.bytes.saturating_sub(need);
         ordered.changed += 1;
-        ordered
-            .learned
-            .extend(one.key.map(|key| (key, one.exported.stored_ago_ms)));
+        let name = || notification.event.as_deref().unwrap_or_default();
+        ordered.learned.extend(
+            one.key
+                .map(|key| (key, name().to_owned(), one.exported.stored_ago_ms)),
+        );
         if one.state == State::Pending {
             self.retried.push(notification.backend.clone());
         }
@@ -284,12 +286,23 @@ impl Outcome {
             ordered.next = found.last().map(|row| row.seq);
         }
         for row in found {
+            if order.what == What::Forget {
+                // Also of what a session has in hand: it is delivered all the same.
+                if let Some(key) = row.key {
+                    by_id::forget_event(tx, row.id)?;
+                    self.delta.touched(row.id, row.state);
+                    ordered.freed.push(key);
+                    ordered.changed += 1;
+                }
+                continue;
+            }
             if row.state == State::Pending && row.due == rows::HELD {
                 ordered.in_hand += 1;
                 continue;
             }
             ordered.changed += 1;
             match order.what {
+                What::Forget => {} // done above
                 What::Drop => {
                     remove(tx, row.seq, &mut self.delta)?;
                     ordered.freed.extend(row.key);

@@ -481,20 +481,12 @@ impl Outbox {
         &self,
         window: Duration,
         limit: usize,
-        mut take: impl FnMut(EventKey, Duration),
+        mut take: impl FnMut(EventKey, &str, Duration),
     ) -> Result<(), AskError> {
         let now = self.clock.now_ms();
         let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
-        Ok(rows::keys(
-            &self.reading.lock(),
-            since,
-            limit,
-            |key, stored| {
-                take(
-                    key,
-                    Duration::from_millis((now - stored).max(0).unsigned_abs()),
-                );
-            },
-        )?)
+        let age = |stored: i64| Duration::from_millis((now - stored).max(0).unsigned_abs());
+        let take = |key, name: &str, stored| take(key, name, age(stored));
+        Ok(rows::keys(&self.reading.lock(), since, limit, take)?)
     }
 }

@@ -116,6 +116,8 @@ pub enum What {
     Retry,
     /// Delete it.
     Drop,
+    /// Its provider's retry is another event.
+    Forget,
 }
 
 /// What an order came to.
@@ -133,8 +135,8 @@ pub struct Ordered {
     pub next: Option<i64>,
     /// Events that are nobody's any more: their retries must be delivered.
     pub freed: Vec<EventKey>,
-    /// Events that are known from now on, and how many milliseconds ago they were stored.
-    pub learned: Vec<(EventKey, i64)>,
+    /// Events that are known from now on, their names, and how many milliseconds ago they were stored.
+    pub learned: Vec<(EventKey, String, i64)>,
 }
 
 /// What bounds the outbox.

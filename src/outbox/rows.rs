@@ -372,15 +372,15 @@ pub fn pending_until(c: &Connection, ms: i64) -> rusqlite::Result<u64> {
     )
 }
 
-/// Event keys of what was stored after `since`, in the order it was stored; of the latest `limit` rows only.
+/// Keys and names of the events of what was stored after `since`, in the order it was stored; of the latest `limit` rows only.
 pub fn keys(
     c: &Connection,
     since: i64,
     limit: usize,
-    mut take: impl FnMut(EventKey, i64),
+    mut take: impl FnMut(EventKey, &str, i64),
 ) -> rusqlite::Result<()> {
     let mut rows = c.prepare(
-        "SELECT event_key, stored_ms FROM notification INDEXED BY event WHERE event_key IS NOT NULL \
+        "SELECT event_key, stored_ms, event FROM notification INDEXED BY event WHERE event_key IS NOT NULL \
          AND seq > (SELECT coalesce(max(seq), 0) FROM notification) - ?1 ORDER BY seq",
     )?;
     let mut rows = rows.query([limit as i64])?;
@@ -389,7 +389,12 @@ pub fn keys(
         if let Some(key) = row.get::<_, Option<[u8; 16]>>(0)?
             && stored_ms > since
         {
-            take(EventKey::from_bytes(key), stored_ms);
+            let name: Option<String> = row.get(2)?;
+            take(
+                EventKey::from_bytes(key),
+                name.as_deref().unwrap_or_default(),
+                stored_ms,
+            );
         }
     }
     Ok(())

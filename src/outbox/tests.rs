@@ -464,7 +464,7 @@ fn it_goes_on_after_a_stop_where_it_was() {
     drop(house);
     let house = House::open_in(folder, |_| {});
     let mut keys = Vec::new();
-    let all = house.outbox.keys(PATIENCE, 10, |key, _| keys.push(key));
+    let all = house.outbox.keys(PATIENCE, 10, |key, _, _| keys.push(key));
     assert!(all.is_ok() && keys.len() == 2);
     // Nobody has it in hand any more.
     let envelope = house.envelope();

@@ -76,6 +76,7 @@ fn every_request_is_answered_as_it_is_described() {
             _ => {
                 let body = match path.as_str() {
                     "/outbox/retry" | "/outbox/drop" => json!({ "backend": "nobody" }),
+                    "/outbox/forget" => json!({ "event": "unknown" }),
                     "/outbox/import" => json!({ "messages": [] }),
                     "/backends/disconnect" => {
                         json!({ "id": "till-8", "since_unix_ms": since(&relay) })

@@ -4,6 +4,7 @@
 use std::thread;
 
 use crate::outbox::{config, messages, nothing_pending, stored};
+use crate::outbox_operator::ask;
 use crate::support::{Cluster, Redis, eventually};
 
 const BODY: &[u8] = b"{\"n\": \"42\"}";
@@ -46,6 +47,33 @@ fn a_retry_that_comes_in_at_another_node_is_recognised() {
     });
     assert_eq!(messages(b, "pending"), 0.0);
     till.settle();
+}
+
+#[test]
+fn an_event_is_forgotten_by_all_nodes_and_by_redis() {
+    let redis = Redis::start();
+    let a = redis.node("a", &config("", ""));
+    let nodes = format!("[admin]\nnodes = [\"{}\"]\n", a.ready().admin);
+    let b = redis.node("b", &(config("", "") + &nodes));
+    let mut till = b.backend("till-7");
+    let first = a.post("/event/till-7", BODY);
+    till.expect("MSG id=* event=42 =*", BODY).ack();
+    assert_eq!(first.answer().told(), (200, "delivered"));
+    eventually("the other node knows it too", || {
+        b.post("/event/till-7", BODY).answer().told() == (200, "duplicate")
+    });
+    let (code, out) = ask(&b, &["outbox", "forget", "42"]);
+    assert_eq!((code, out.as_str()), (Some(0), "2 forgotten"));
+    let taker = thread::spawn(move || {
+        till.expect("MSG id=* event=42 =*", BODY).ack();
+    });
+    // The word that it is free may still be on its way.
+    eventually("it is delivered once more", || {
+        let again = a.post("/event/till-7", BODY).answer();
+        assert!(matches!(again.told(), (200, "delivered" | "duplicate")));
+        again.told() == (200, "delivered")
+    });
+    taker.join().expect("the backend");
 }
 
 #[test]

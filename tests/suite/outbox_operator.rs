@@ -137,6 +137,36 @@ fn a_trace_tells_what_became_of_a_notification() {
 }
 
 #[test]
+fn what_a_provider_resends_is_delivered_once_its_event_is_forgotten() {
+    let mut relay = storing("", "");
+    let (body, other) = (b"{\"n\": \"42\"}", b"{\"n\": \"43\"}");
+    let post = |relay: &Relay, body| relay.post("/event/till-7", body).answer();
+    let id = stored(&relay, "/event/till-7", body);
+    let kept = stored(&relay, "/event/till-7", other);
+    let forget = |relay: &Relay| ask(relay, &["outbox", "forget", "42"]);
+    assert_eq!(forget(&relay), (Some(0), "1 forgotten".into()));
+    // On disk, too: after a restart it is as unknown as before.
+    relay.restart_with(&config("", ""));
+    let again = post(&relay, body);
+    assert_eq!(again.told(), (200, "stored"));
+    let mut till = relay.backend("till-7");
+    for (expected, body) in [(&*id, body), (&*kept, other), (again.id(), body)] {
+        assert_eq!(till.expect("MSG id=* =*", body).ack(), expected);
+    }
+    // Of what was delivered and is in no outbox; and no other event is forgotten with it.
+    assert_eq!(post(&relay, body).told(), (200, "duplicate"));
+    assert_eq!(forget(&relay), (Some(0), "1 forgotten".into()));
+    assert_eq!(post(&relay, other).told(), (200, "duplicate"));
+    let resent = relay.post("/event/till-7", body);
+    till.expect("MSG id=* event=42 =*", body).ack();
+    assert_eq!(resent.answer().told(), (200, "delivered"));
+    let (code, out) = ask(&relay, &["outbox", "forget", "unknown"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("none of 1 nodes knows this event"), "{out}");
+    relay.log_contains("forgets 1 events called 42");
+}
+
+#[test]
 fn changes_need_the_token_and_a_body_that_no_web_page_can_send() {
     let relay = Relay::with(&format!(
         "{}[admin]\ntoken = \"0123456789abcdef\"\n",
