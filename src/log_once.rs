@@ -41,9 +41,6 @@ static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 #[derive(Debug, Default)]
 pub struct LogOnce {
     count: OnceLock<Count>,
-    /// Of [`LogOnce::occurred`]: when the last line was due, in milliseconds of the process's clock, plus 1; 0: never.
-    last: AtomicU64,
-    left_out: AtomicU64,
 }
 
 /// 0: the cause has not occurred of late. Else its period runs, and this is 1 plus the occurrences that are not told yet.
@@ -54,33 +51,7 @@ impl LogOnce {
     pub const fn new() -> Self {
         Self {
             count: OnceLock::new(),
-            last: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
         }
-    }
-
-    /// Reports one occurrence. `Some(n)`: write the line; `n` occurrences since the last line were not logged. `None`: do not.
-    ///
-    /// For lines that cannot be written by [`LogOnce::warn`]; what occurs last in a flood is told when it occurs again.
-    pub fn occurred(&self) -> Option<u64> {
-        self.occurred_at(clock())
-    }
-
-    fn occurred_at(&self, now: Duration) -> Option<u64> {
-        let now = now.as_millis() as u64 + 1;
-        let last = self.last.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.saturating_sub(last) >= PERIOD.as_millis() as u64;
-        // Of two threads that find the line due, one writes it.
-        let is_ours = is_due
-            && self
-                .last
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if is_ours {
-            return Some(self.left_out.swap(0, Ordering::Relaxed));
-        }
-        self.left_out.fetch_add(1, Ordering::Relaxed);
-        None
     }
 
     /// The cause has occurred: a line at level warn, or one more for the count.
@@ -96,12 +67,6 @@ impl LogOnce {
     fn count(&self) -> &Count {
         self.count.get_or_init(Count::default)
     }
-}
-
-/// The time since the first call.
-fn clock() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
 }
 
 /// Writes the line if no period runs; counts the occurrence otherwise.
@@ -266,20 +231,6 @@ mod tests {
             running(&[flood.count()])[0].first,
             "bad signature, the next day"
         );
-    }
-
-    #[test]
-    fn a_line_of_the_caller_is_due_every_ten_seconds() {
-        let cause = LogOnce::default();
-        let at = |ms| cause.occurred_at(Duration::from_millis(ms));
-        assert_eq!(at(0), Some(0));
-        for _ in 0..1000 {
-            assert_eq!(at(9_999), None);
-        }
-        assert_eq!(at(10_000), Some(1000));
-        assert_eq!(at(10_001), None);
-        assert_eq!(at(60_000), Some(1));
-        assert!(LogOnce::default().occurred().is_some());
     }
 
     #[test]

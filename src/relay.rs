@@ -176,7 +176,7 @@ impl Relay {
         };
         let hand_over = Arc::new(match &pool {
             None => HandOver::Inline(Arc::clone(&handler)),
-            Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link())),
+            Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link()), Arc::clone(&handler)),
         });
         let refusals: Arc<dyn Watcher> = Arc::new(Refusals(Arc::clone(&metrics)));
 

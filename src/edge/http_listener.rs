@@ -182,13 +182,12 @@ impl Admitter {
         match table.admit(channel, peer, most, &self.fds, evicted) {
             Admission::Admitted(guard) => self.start(guard),
             Admission::Full(channel) => {
-                if let Some(more) = self.full.occurred() {
-                    log::warn!(
-                        "{}: {} connections, all busy; refusing others ({more} since the last such line)",
-                        table.name,
-                        table.present()
-                    );
-                }
+                self.full.warn(format_args!(
+                    "{name}: {} connections, all with a request at work, or no file descriptor is left; others are refused: raise \
+                     {name}.max_connections = {most} or the limit of open files",
+                    table.present(),
+                    name = table.name,
+                ));
                 context.refuse_at_once(&channel, Refusal::Full(most));
             }
         }
@@ -205,12 +204,9 @@ impl Admitter {
             .threads
             .spawn(name, serve::STACK_BYTES, move || serve(&guard, &context));
         if let Err(error) = started {
-            if let Some(more) = self.no_thread.occurred() {
-                let (name, peer) = (self.context.table.name, connection.peer);
-                log::error!(
-                    "{name}: no thread for {peer}: {error} ({more} since the last such line)"
-                );
-            }
+            let (name, peer) = (self.context.table.name, connection.peer);
+            self.no_thread
+                .error(format_args!("{name}: no thread for {peer}: {error}"));
             self.context
                 .refuse_at_once(&connection.channel, Refusal::NoResources);
         }

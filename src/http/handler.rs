@@ -1,7 +1,8 @@
 //! What a request comes to: its route, whether it is genuine, the notification, and who is answered what.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Level;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -26,6 +27,10 @@ const UNSIGNED_ID: &str = "unsigned";
 /// Why a request is a dead letter of which nothing is signed.
 const UNSIGNED: &str = "unverified: nothing of it is signed (unsigned_items)";
 
+/// How long a request of a peer that has failed too often waits for its turn to be verified: far longer than it takes to
+/// verify one for each connection of a forger, and shorter than providers wait for an answer.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
 /// How much of a refused request's path the log shows.
 const LOGGED_PATH_CHARS_MAX: usize = 100;
 
@@ -47,7 +52,8 @@ pub struct RequestHandler {
 }
 
 impl RequestHandler {
-    /// Judges `request`; answers a refusal, or hands the notification to the delivery with the right to answer. Waits for nothing.
+    /// Judges `request`; answers a refusal, or hands the notification to the delivery with the right to answer. Waits for
+    /// nothing but, for [`TURN_MAX`] at most, for the turn of a peer that has failed too often.
     pub fn handle(&self, request: &RequestView<'_>, body: Vec<u8>, responder: Responder) {
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, request, body) {
@@ -101,19 +107,24 @@ impl RequestHandler {
             .log(Level::Info, &(route, refusal.word()), line);
     }
 
-    /// Whether the signature of a request from this peer may be checked now.
+    /// How long `peer` still counts as one that has failed too often; `None`: it has not.
+    pub fn suspected(&self, peer: IpAddr) -> Option<Duration> {
+        self.failures.left(peer, Instant::now())
+    }
+
+    /// The turn to check the signature of a request from this peer, if it needs one.
     ///
-    /// A peer that has failed too often is checked one request at a time, all such peers together, and is otherwise answered 429
-    /// before any signature is computed: so forgeries cost one thread at most, and a genuine callback from the same address still
-    /// gets in.
-    fn may_verify(&self, request: &RequestView<'_>) -> Result<Option<MutexGuard<'_, ()>>, Refusal> {
-        let Some(left) = request
-            .peer
-            .and_then(|peer| self.failures.left(peer, Instant::now()))
-        else {
+    /// Peers that have failed too often are checked one request at a time, all of them together: so forgeries cost one thread
+    /// at most. A genuine callback from the same address waits for its turn among them; if none comes, 429 says when to come
+    /// again.
+    fn turn_to_verify(
+        &self,
+        request: &RequestView<'_>,
+    ) -> Result<Option<MutexGuard<'_, ()>>, Refusal> {
+        let Some(left) = request.peer.and_then(|peer| self.suspected(peer)) else {
             return Ok(None);
         };
-        match self.suspect.try_lock() {
+        match self.suspect.try_lock_for(TURN_MAX) {
             Some(turn) => Ok(Some(turn)),
             None => Err(Refusal::TooMany { left }),
         }
@@ -153,10 +164,10 @@ impl RequestHandler {
         let Some(verifier) = verifier else {
             return Ok(Believed::default());
         };
-        let _turn = self.may_verify(request)?;
+        let _turn = self.turn_to_verify(request)?;
         let now_unix_s = at_unix_ms / 1000;
         verifier.verify(signed, now_unix_s).map_err(|refused| {
-            route.complain(&refused, request.peer, at_unix_ms);
+            route.bad_signature(&refused, request.peer);
             match refused {
                 // The provider's own test is no reason to slow the provider down.
                 verify::Refused::Probe => Refusal::Probe(Arc::clone(route)),

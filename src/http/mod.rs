@@ -16,7 +16,6 @@
 //! | `route` | `[[route]]`, prepared |
 //! | `refusal` | why a request makes no notification, and the answer to it |
 
-mod forged;
 mod handler;
 mod head;
 mod link;
@@ -41,16 +40,19 @@ use crate::edge::{Handler, Request, Responder};
 pub enum HandOver {
     /// On the connection's own thread: `http.workers = 0`.
     Inline(Arc<RequestHandler>),
-    /// By the tiny_http workers.
-    ToWorkers(Arc<WorkerLink>),
+    /// By the tiny_http workers; but what a peer sends that has failed too often waits for its turn on the connection's own
+    /// thread, so that it keeps no worker from others.
+    ToWorkers(Arc<WorkerLink>, Arc<RequestHandler>),
 }
 
 impl Handler for HandOver {
     fn handle(&self, request: &Request<'_>, responder: Responder) {
         let body = request.body.to_vec();
         match self {
-            Self::ToWorkers(link) => link.send(request, PendingRequest { body, responder }),
-            Self::Inline(handler) => {
+            Self::ToWorkers(link, handler) if handler.suspected(request.peer.ip()).is_none() => {
+                link.send(request, PendingRequest { body, responder });
+            }
+            Self::ToWorkers(_, handler) | Self::Inline(handler) => {
                 let headers: Vec<_> = head::kept(request.headers).collect();
                 let view = RequestView {
                     method: request.method,

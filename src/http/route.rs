@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use log::Level;
 
-use super::forged::Complaints;
 use super::request::{NOT_ASCII_HEADER, RequestView};
 use crate::answer::{AnswerForms, PreparedReply};
 use crate::config::{self, Methods, Segment};
-use crate::log_once::LogOnce;
+use crate::log_once::{LogOnce, LogOncePer};
 use crate::metrics::Metrics;
 use crate::peers::Networks;
 use crate::request::{Missing, Parts, Selector};
@@ -44,7 +44,8 @@ pub struct Route {
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`.
     pub forged_gets_fail: bool,
-    complaints: Complaints,
+    /// By the reason, so that a stranger's forgeries do not hide what goes wrong with the provider.
+    bad_signatures: LogOncePer<&'static str>,
     no_event_key: LogOnce,
     not_opened: LogOnce,
     pub id: Selector,
@@ -145,7 +146,7 @@ impl Route {
             proof: route.proof.as_ref().map(Proof::new),
             verifier: route.verifier.clone(),
             forged_gets_fail: route.forged_gets_fail,
-            complaints: Complaints::default(),
+            bad_signatures: LogOncePer::default(),
             no_event_key: LogOnce::new(),
             not_opened: LogOnce::new(),
             id: route.id.clone(),
@@ -217,19 +218,13 @@ impl Route {
         ));
     }
 
-    /// Counts a request from `peer` that was not believed, and logs it if there were not many lately.
-    pub fn complain(&self, refused: &Refused, peer: Option<IpAddr>, now_unix_ms: u64) {
+    /// Counts a request from `peer` that was not believed, and logs it.
+    pub fn bad_signature(&self, refused: &Refused, peer: Option<IpAddr>) {
         self.answers.metrics.signature_refused(refused.word());
-        if let Some(silent) = self.complaints.may_speak(now_unix_ms) {
-            let name = &self.answers.route;
-            let peer = peer.map_or_else(|| "nobody known".to_owned(), |ip| ip.to_string());
-            match silent {
-                0 => log::warn!("route {name}: bad signature from {peer}: {refused}"),
-                more => log::warn!(
-                    "route {name}: bad signature from {peer}: {refused} ({more} more before it)"
-                ),
-            }
-        }
+        let name = &self.answers.route;
+        let peer = peer.map_or_else(|| "nobody known".to_owned(), |ip| ip.to_string());
+        let line = format_args!("route {name}: bad signature from {peer}: {refused}");
+        self.bad_signatures.log(Level::Warn, &refused.word(), line);
     }
 
     /// What `body` holds sealed, if a selector of the route or its backends need it.

@@ -55,7 +55,7 @@ impl Front {
         let pool = (workers > 0).then(|| Pool::start(workers, &handler, &fds).expect("workers"));
         let hand_over = match &pool {
             None => HandOver::Inline(Arc::clone(&handler)),
-            Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link())),
+            Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link()), Arc::clone(&handler)),
         };
         let limits = Limits {
             max_connections: 100,

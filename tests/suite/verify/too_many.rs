@@ -1,6 +1,8 @@
 //! Who fails too often is told to come later; who is genuine comes in all the same, from the same address.
 
-use crate::support::{Setup, post_request};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::{Setup, eventually, post_request};
 
 use super::callback::Callback;
 use super::{accepted, fresh, post, toml};
@@ -52,6 +54,56 @@ fn bad_signatures_beyond_the_limit_are_answered_429_and_good_ones_are_taken() {
         .exchange(&post_request("/nowhere", &[], b""))
         .expect("an answer");
     assert_eq!(answer.told(), (404, "no-route"));
+}
+
+/// One that forges on many connections, behind the provider's own address.
+fn genuine_beside_a_flood(workers: usize) {
+    let genuine = fresh::github("{\"id\":\"till-7\"}");
+    let few = toml(std::slice::from_ref(&genuine))
+        .replace("per_minute = 1000000", "per_minute = 5")
+        .replace("[http]", &format!("[http]\nworkers = {workers}"));
+    let relay = Setup::with(&few).start();
+    let mut till = relay.backend("till-7");
+    let forgery = forged(&genuine);
+    let signature = [("X-Hub-Signature-256", "sha256=00")];
+    let forgery = post_request("/0/till-7", &signature, &forgery.body);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut forger = relay.http();
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = forger.exchange(&forgery).expect("an answer");
+                    assert!(matches!(answer.told().0, 401 | 429));
+                }
+            });
+        }
+        let flood = std::panic::AssertUnwindSafe(|| {
+            eventually("the flood is known", || {
+                relay.log().contains("http.failures_per_minute = 5")
+            });
+            for n in 0..30 {
+                let genuine = fresh::github(format!("{{\"id\":\"till-7\",\"n\":{n}}}"));
+                accepted(&relay, &mut till, 0, &genuine);
+            }
+        });
+        let outcome = std::panic::catch_unwind(flood);
+        is_over.store(true, Ordering::Relaxed);
+        outcome.expect("30 genuine callbacks");
+    });
+    // The workers had what came before the address was known, one of each connection at most.
+    let by_workers = relay.metric("payrelay_http_worker_requests_total");
+    assert!(by_workers <= f64::from(5 + 1 + 16), "{by_workers}");
+}
+
+#[test]
+fn a_flood_of_forgeries_keeps_no_genuine_callback_of_its_address_out() {
+    genuine_beside_a_flood(0);
+}
+
+#[test]
+fn a_flood_of_forgeries_keeps_no_genuine_callback_of_its_address_out_of_the_pool() {
+    genuine_beside_a_flood(2);
 }
 
 #[test]
