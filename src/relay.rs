@@ -38,7 +38,7 @@ use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, OutboxThreads, SharedLink};
 use crate::peers::Failures;
 use crate::session::token::Access;
-use crate::session::{BackendListener, Registry, SessionContext};
+use crate::session::{BackendListener, Newcomers, Registry, SessionContext};
 use crate::systemd::Sockets;
 use crate::tls::BadIdentity;
 use crate::trace::Trace;
@@ -182,6 +182,7 @@ impl Relay {
 
         let sessions = Arc::new(SessionContext {
             registry: Arc::clone(&registry),
+            newcomers: Newcomers::default(),
             bus: Arc::clone(&bus),
             events,
             mint: IdMint::new(random.rotate_left(32)),

@@ -18,6 +18,7 @@ use super::outgoing::Outgoing;
 use super::state::Session;
 use crate::fds::{FdBudget, FdPermit};
 use crate::listener::Listener;
+use crate::log_once::LogOnce;
 use crate::thread::ThreadGroup;
 use crate::tls::{Alert, Identity, Records};
 use crate::wire;
@@ -30,6 +31,12 @@ const HANDSHAKE_STACK_BYTES: usize = 128 * 1024;
 
 /// A session's socket and its waker.
 const FDS_PER_SESSION: usize = 2;
+
+/// How many connections may be on their way out, their places given to others, beyond `tcp.max_connections`. An end takes less
+/// than a millisecond, so this is far more than there are at a time.
+const LEAVING_MAX: usize = 64;
+
+static ALL_TAKEN: LogOnce = LogOnce::new();
 
 /// What is read from a peer that is turned away, in bytes: more than any HELLO has.
 const HELLO_BYTES_MAX: usize = 2048;
@@ -147,9 +154,27 @@ impl Sessions {
         }
     }
 
+    /// Whether one more may be admitted. If all places are taken, the oldest connection without a good HELLO is told to go.
+    fn has_room(&self) -> bool {
+        let there = self.threads.len();
+        let most = self.context.tcp.max_connections;
+        if there < most {
+            return true;
+        }
+        let has_room = there < most + LEAVING_MAX && self.context.newcomers.displace();
+        ALL_TAKEN.warn(format_args!(
+            "all of tcp.max_connections = {most} are taken: {}; raise it, or look who connects",
+            match has_room {
+                true => "the oldest connection without a HELLO is closed",
+                false => "a new connection is refused",
+            }
+        ));
+        has_room
+    }
+
     fn admit(self: &Arc<Self>, stream: TcpStream, records: Option<Records>, peer: SocketAddr) {
         let is_tls = records.is_some();
-        if self.threads.len() >= self.context.tcp.max_connections {
+        if !self.has_room() {
             return self.refuse(&stream, is_tls, "tcp.max_connections is reached");
         }
         let Some(permit) = self.fds.try_take(FDS_PER_SESSION) else {
@@ -164,6 +189,7 @@ impl Sessions {
         };
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         self.mailboxes.lock().insert(number, Arc::clone(&mailbox));
+        self.context.newcomers.add(number, &mailbox);
         let enlisted = Enlisted {
             number,
             sessions: Arc::clone(self),
@@ -246,6 +272,7 @@ struct Enlisted {
 
 impl Drop for Enlisted {
     fn drop(&mut self) {
+        self.sessions.context.newcomers.remove(self.number);
         let mailbox = self.sessions.mailboxes.lock().remove(&self.number);
         // Without the lock: the last owner of a mailbox closes its descriptors.
         drop(mailbox);

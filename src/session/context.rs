@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::newcomers::Newcomers;
 use super::registry::Registry;
 use super::token::Access;
 use crate::bus::{Bus, Events};
@@ -17,6 +18,8 @@ use crate::peers::Failures;
 pub struct SessionContext {
     /// The sessions by backend id.
     pub registry: Arc<Registry>,
+    /// The connections that have not said a good HELLO.
+    pub newcomers: Newcomers,
     /// How other nodes learn which backends are here.
     pub bus: Arc<dyn Bus>,
     /// SUB and PUB.

@@ -30,6 +30,8 @@ pub enum Command {
     Reachable = 8,
     /// A person wants the backend to go, and to come back later.
     Disconnect = 16,
+    /// Close at once if no HELLO was accepted: another connection needs the place.
+    MakeRoom = 32,
 }
 
 /// The commands since the last look.

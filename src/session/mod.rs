@@ -12,7 +12,7 @@
 //! | `link` | the bytes that a socket has not taken yet |
 //! | `outgoing` | the MSG in flight on a link, and the credit |
 //! | `waker`, `mailbox` | what waits for a session; how others wake its thread |
-//! | `registry` | backend id → mailbox |
+//! | `registry`, `newcomers` | backend id → mailbox; who has not said HELLO yet |
 //! | `subscription` | what a session hears of channels, and how much it may say |
 //! | `context`, `state` | what sessions share; one session, and how it ends |
 //! | `messages`, `verbs`, `read` | SEND, PUB, SUB; every other verb; bytes to lines |
@@ -26,6 +26,7 @@ mod hello;
 mod link;
 mod mailbox;
 mod messages;
+mod newcomers;
 mod outgoing;
 mod read;
 mod registry;
@@ -41,4 +42,5 @@ mod waker;
 pub use backend_listener::BackendListener;
 pub use context::SessionContext;
 pub use hello::{CREDIT_DEFAULT, CREDIT_MAX, PROTOCOL};
+pub use newcomers::Newcomers;
 pub use registry::{NotSent, Registry};

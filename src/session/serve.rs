@@ -168,6 +168,11 @@ impl Session {
         if commands.has(Command::Close) {
             return None;
         }
+        if commands.has(Command::MakeRoom) && matches!(self.phase, Phase::Greeting { .. }) {
+            self.make_room();
+            self.write(); // what the socket does not take at once is not waited for
+            return None;
+        }
         if commands.has(Command::TakenOver) {
             // No provider waits longer for what is in flight.
             self.leave(End::Takeover, self.context.ack_deadline);

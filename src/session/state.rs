@@ -211,6 +211,15 @@ impl Session {
         }
     }
 
+    /// Another connection has been given this one's place before its HELLO came.
+    #[cold]
+    pub fn make_room(&mut self) {
+        let words = "tcp.max_connections is reached, and no HELLO had come on this connection";
+        self.end_with_error("limit", words);
+    }
+
+    /// [`Session::break_off`], without counting a failed HELLO.
+    #[cold]
     fn end_with_error(&mut self, code: &'static str, words: &str) {
         self.context.metrics.session_refused(code);
         self.unregister(End::Protocol);

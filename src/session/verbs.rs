@@ -118,6 +118,7 @@ impl Session {
         let access = Arc::clone(&self.context.access.read());
         match hello::judge(line, &access) {
             Err(refusal) => self.break_off(refusal.code, &refusal.words),
+            Ok(_) if !self.context.newcomers.remove(self.number) => self.make_room(),
             Ok(hello) => self.welcome(hello),
         }
     }

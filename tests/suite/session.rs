@@ -128,22 +128,6 @@ fn an_id_outside_the_list_is_not_allowed_and_what_is_checked_first_is_told_first
 }
 
 #[test]
-fn beyond_max_connections_the_newcomer_is_told_limit() {
-    let relay = Relay::with("[tcp]\nmax_connections = 2");
-    let first = relay.backend("till-1");
-    let mut second = relay.backend("till-2");
-    let mut third = Backend::raw(&relay);
-    third.expect_fatal("limit");
-    second.settle();
-    drop(first);
-    eventually("a place is free again", || {
-        let mut newcomer = Backend::raw(&relay);
-        newcomer.try_send(b"HELLO 1 id=till-3\n");
-        newcomer.next().is_some_and(|frame| frame.verb == "OK")
-    });
-}
-
-#[test]
 fn no_more_than_the_credit_is_out_at_once() {
     let relay = Relay::start();
     let mut till = relay.backend_with("till-7", "max=2");

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::peers::Failures;
 use crate::session::token::Access;
-use crate::session::{BackendListener, Registry, SessionContext};
+use crate::session::{BackendListener, Newcomers, Registry, SessionContext};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,6 +65,7 @@ impl Setup {
         let context = Arc::new(SessionContext {
             failures: Failures::new(60),
             registry: Arc::clone(&registry),
+            newcomers: Newcomers::default(),
             bus: Arc::clone(&bus),
             events: Events::new(hub, bus, 1 << 20),
             mint: IdMint::new(8),

@@ -17,7 +17,7 @@ use payrelay::metrics::Metrics;
 use payrelay::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use payrelay::peers::Failures;
 use payrelay::session::token::Access;
-use payrelay::session::{BackendListener, Registry, SessionContext};
+use payrelay::session::{BackendListener, Newcomers, Registry, SessionContext};
 
 use super::{Count, Work};
 
@@ -121,6 +121,7 @@ fn listener(registry: &Arc<Registry>) -> BackendListener {
     ));
     let context = SessionContext {
         registry: Arc::clone(registry),
+        newcomers: Newcomers::default(),
         bus: Arc::clone(&bus),
         events: Events::new(hub, bus, config.http.max_body),
         mint: IdMint::new(8),
