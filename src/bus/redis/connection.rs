@@ -1,6 +1,6 @@
 //! A connection to a Redis server: TCP, TLS or a unix socket, with a limit on every wait.
 //!
-//! The redis crate reads the replies. Its own connection is not used, because it takes a read that a signal has interrupted for an
+//! The redis crate's own connection is not used, because it takes a read that a signal has interrupted for an
 //! error, and then drops the next reply: on Linux a process that was stopped and goes on, as under a debugger or when a virtual
 //! machine is moved, finds every read with a time limit interrupted.
 
@@ -11,16 +11,18 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{ConnectionAddr, Parser, RedisError, Value};
+use redis::{ConnectionAddr, RedisError, Value};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use super::replies::Replies;
+
 /// A connection.
 pub struct Connection {
     stream: Stream,
-    parser: Parser,
+    replies: Replies,
 }
 
 enum Stream {
@@ -59,7 +61,7 @@ impl Connection {
         };
         Ok(Self {
             stream,
-            parser: Parser::new(),
+            replies: Replies::default(),
         })
     }
 
@@ -111,9 +113,9 @@ impl Connection {
     /// The connection is broken, or Redis refuses: the crate gives that as a value.
     pub fn receive(&mut self) -> Result<Value, RedisError> {
         let value = match &mut self.stream {
-            Stream::Tcp(socket) => self.parser.parse_value(Restarting(socket)),
-            Stream::Tls(stream) => self.parser.parse_value(stream),
-            Stream::Unix(socket) => self.parser.parse_value(Restarting(socket)),
+            Stream::Tcp(socket) => self.replies.next(&mut Restarting(socket)),
+            Stream::Tls(stream) => self.replies.next(stream),
+            Stream::Unix(socket) => self.replies.next(&mut Restarting(socket)),
         };
         match value? {
             Value::ServerError(error) => Err(error.into()),

@@ -41,6 +41,7 @@ mod link;
 mod names;
 mod publisher;
 mod queue;
+mod replies;
 mod requests;
 mod resp;
 mod router;
