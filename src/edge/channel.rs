@@ -13,9 +13,7 @@ use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 
 use super::proxy::{self, NoHeader};
-use super::socket::{
-    Received, receive_now, receive_until, receive_waiting, send_now, send_until, wait,
-};
+use super::socket::{Received, receive_until, receive_waiting, send_now, send_until, wait};
 use crate::tls::{Alert, Opened, Records};
 
 /// What an idle sealed connection keeps for what comes sealed.
@@ -23,9 +21,6 @@ const IDLE_SEALED_BYTES: usize = 4 * 1024;
 
 /// The most that is received at once of a large body: some records.
 const SEALED_BYTES_MAX: usize = 64 * 1024;
-
-/// How often what is there is looked at without waiting: a peer could send records with nothing in them for ever.
-const LOOKS_MAX: u32 = 16;
 
 /// A peer's connection.
 pub struct Channel {
@@ -271,23 +266,6 @@ impl<'a> Reader<'a> {
                 other => return other,
             }
         }
-    }
-
-    /// Appends what is there to `buffer`, within its capacity, without waiting; `None`: nothing is.
-    pub fn receive_now(&mut self, buffer: &mut Vec<u8>) -> Option<Received> {
-        let Some(records) = &self.channel.records else {
-            return receive_now(&self.channel.stream, buffer);
-        };
-        for _ in 0..LOOKS_MAX {
-            if let Some(received) = self.open(records, buffer) {
-                return Some(received);
-            }
-            match receive_now(&self.channel.stream, &mut self.sealed) {
-                Some(Received::Bytes(_)) => {}
-                other => return other,
-            }
-        }
-        None
     }
 
     /// Appends to `buffer`, within its capacity; waits for `most`, which is the same each time. In the usual case that is one

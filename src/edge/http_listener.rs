@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use rustix::io::Errno;
@@ -24,6 +24,10 @@ use crate::tls::Identity;
 /// What a listener takes from the budget for itself: its socket, what wakes its accept thread, and the connection that it is about to
 /// judge.
 pub const OWN_FDS: usize = 3;
+
+/// How long a closing listener waits for the first request of a connection that it had accepted: a few round trips, TLS included.
+/// A load balancer that connects in advance prolongs the closing by no more than this.
+const FIRST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
 /// Where peers connect.
 #[derive(Debug)]
@@ -117,17 +121,23 @@ impl HttpListener {
         *self.context.peers.write() = Arc::new(peers);
     }
 
-    /// Accepts no more: the port is closed, idle connections too; a request that is not whole is answered 503 `draining`, and
-    /// whole requests are answered. Does not wait for any of them.
+    /// Accepts no more: the port is closed, kept connections without a request too; a request that is not whole is answered 503
+    /// `draining`, and whole requests are answered. Does not wait for any of them.
     pub fn close(&self) {
         self.context.table.begin_closing();
         self.accept.close();
-        self.context.table.end_idle();
+        self.context.table.end_kept();
     }
 
-    /// Waits until the last connection has been closed and its thread has ended, or `deadline` has come; says whether all have.
+    /// To be called after [`Self::close`]. Waits until the last connection has been closed and its thread has ended, or `deadline` has
+    /// come; says whether all have. A connection whose first request has not begun is given [`FIRST_REQUEST_MAX`] for it: its peer
+    /// was told by the accept that somebody is here, and gets an answer.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
-        self.context.table.wait_empty(deadline) && self.threads.wait_empty(deadline)
+        let table = &self.context.table;
+        if !table.wait_empty(deadline.min(Instant::now() + FIRST_REQUEST_MAX)) {
+            table.end_idle();
+        }
+        table.wait_empty(deadline) && self.threads.wait_empty(deadline)
     }
 }
 

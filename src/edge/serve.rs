@@ -228,21 +228,11 @@ impl ConnectionThread<'_> {
     }
 
     fn wait_for_first_request(&mut self, deadline: Instant) -> Result<Instant, Stop> {
-        let table = &self.context.table;
-        if !table.is_closing() {
-            self.arrive(deadline)?;
-        }
+        self.arrive(deadline)?;
         if !self.input.is_empty() {
             return Ok(deadline); // it came with a proxy's header
         }
-        // Asked after the state is set: the closing thread looks at the states after setting the flag, so one sees the other.
-        let received = if table.is_closing() {
-            let now = self.reader.receive_now(&mut self.input);
-            now.unwrap_or(Received::End)
-        } else {
-            self.reader.receive_until(&mut self.input, deadline)
-        };
-        match received {
+        match self.reader.receive_until(&mut self.input, deadline) {
             Received::Bytes(_) => Ok(deadline),
             Received::End | Received::TimedOut => Err(Stop::Quietly),
             Received::Broken => Err(self.broken()),

@@ -99,6 +99,11 @@ impl Connection {
         seen != BEGUN && self.channel.has_unread()
     }
 
+    /// Whether no part of its first request was received yet.
+    fn is_new(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == self.table.waiting(self.since, false)
+    }
+
     /// Ends it if it is idle with no part of a request received.
     fn end_if_idle(&self) {
         let seen = self.state.load(Ordering::SeqCst);
@@ -417,7 +422,16 @@ impl ConnectionTable {
         self.changed.notify_all();
     }
 
-    /// Ends the connections that wait with no part of a request received, so that their threads see that the listener closes.
+    /// Ends the connections that wait for their next request, with no part of it received.
+    pub fn end_kept(&self) {
+        for connection in self.all() {
+            if !connection.is_new() {
+                connection.end_if_idle();
+            }
+        }
+    }
+
+    /// Ends those too that wait for their first request.
     pub fn end_idle(&self) {
         for connection in self.all() {
             connection.end_if_idle();
@@ -515,12 +529,16 @@ mod tests {
         let (_busy, busy) = admitted(&table)?;
         begun.has_begun();
         assert!(busy.is_whole());
+        let (_kept, kept) = admitted(&table)?;
+        assert!(kept.is_whole());
+        kept.waits(Instant::now() + Duration::from_micros(1));
         table.begin_closing();
+        table.end_kept();
+        let all = [idle, begun, busy, kept];
+        let gone = || all.each_ref().map(|connection| connection.is_gone());
+        assert_eq!(gone(), [false, false, false, true]);
         table.end_idle();
-        assert_eq!(
-            [idle, begun, busy].map(|connection| connection.is_gone()),
-            [true, false, false]
-        );
+        assert_eq!(gone(), [true, false, false, true]);
         Ok(())
     }
 

@@ -127,13 +127,8 @@ fn a_handler_that_panics_costs_its_own_connection_only() {
 fn closing_ends_the_idle_refuses_the_begun_and_lets_the_busy_finish() {
     let (gate, asked, tell) = gate();
     let house = open(limits(), 20, gate);
-    let (mut idle, mut begun, mut busy, fresh) = (
-        house.client(),
-        house.client(),
-        house.client(),
-        house.client(),
-    );
-    let mut fresh = fresh;
+    let [mut idle, mut begun, mut busy, mut silent, mut slow] =
+        std::array::from_fn(|_| house.client());
     tell.send(()).expect("a gate");
     idle.post("a").answer();
     asked.recv_timeout(PATIENCE).expect("a request");
@@ -141,19 +136,22 @@ fn closing_ends_the_idle_refuses_the_begun_and_lets_the_busy_finish() {
     begun.head(); // its head was read, then
     busy.post("b");
     asked.recv_timeout(PATIENCE).expect("a request");
-    house.wait_connections(4);
+    house.wait_connections(5);
 
     house.listener.close();
     idle.expect_end();
-    fresh.expect_end();
     assert!(
         TcpStream::connect(house.listener.addr()).is_err(),
         "still listening"
     );
+    // Accepted before, so it is answered.
+    let refused = slow.post("late").answer();
+    assert_eq!((refused.status, refused.outcome()), (503, "draining"));
     assert!(
         !house.listener.wait_empty(Instant::now()),
         "two are still there"
     );
+    silent.expect_end();
     let refused = begun.send("xy").answer();
     assert_eq!((refused.status, refused.outcome()), (503, "draining"));
     assert_eq!(refused.header("Retry-After"), Some("1"));
