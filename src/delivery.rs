@@ -37,7 +37,7 @@ use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES};
 use crate::trace::{Record, Trace};
 
 /// What deliveries are made with.
-pub struct Setting {
+pub struct DeliveryOptions {
     pub dispatcher: Dispatcher,
     /// How long a provider waits for an ACK.
     pub ack_deadline: Duration,
@@ -77,8 +77,8 @@ impl Delivery {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn start(setting: Setting) -> io::Result<Self> {
-        let Setting {
+    pub fn start(options: DeliveryOptions) -> io::Result<Self> {
+        let DeliveryOptions {
             dispatcher,
             ack_deadline,
             in_flight_max,
@@ -87,7 +87,7 @@ impl Delivery {
             dedupe_store,
             trace,
             metrics,
-        } = setting;
+        } = options;
         let dedupe = Dedupe::new(dedupe_window);
         let waits = Waits::new(outbox, dedupe, dedupe_store, dedupe_window, trace, metrics);
         let (stop, stopped) = bounded(0);

@@ -1,4 +1,4 @@
-//! The nouns of the house: ids, the notification itself, and what can become of it.
+//! What all modules speak of: ids, the notification itself, and what can become of it.
 //!
 //! Nothing here does I/O or knows a room. Every other file speaks in these words.
 

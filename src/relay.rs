@@ -139,7 +139,7 @@ impl Relay {
         };
         let trace = Arc::new(Trace::new(config.admin.keep_bodies));
         let stores = config.delivery.undelivered == Undelivered::Store;
-        let delivery = Delivery::start(delivery::Setting {
+        let delivery = Delivery::start(delivery::DeliveryOptions {
             dispatcher,
             ack_deadline: config.delivery.ack_deadline,
             in_flight_max: config.http.max_in_flight,
@@ -445,7 +445,7 @@ fn open_outbox(
         Undelivered::Refuse if Outbox::is_at(&config.outbox.path) => {}
         Undelivered::Refuse => return Ok(None),
     }
-    let setting = outbox::OutboxOptions {
+    let options = outbox::OutboxOptions {
         config: config.outbox.clone(),
         patience: config.tcp.ack_timeout,
         queue: config.http.max_in_flight,
@@ -455,7 +455,7 @@ fn open_outbox(
         random,
         shared,
     };
-    Outbox::open(setting).map(Some).map_err(StartError::Outbox)
+    Outbox::open(options).map(Some).map_err(StartError::Outbox)
 }
 
 /// Asks the system for as many descriptors as the configured maxima can use, and shares out what it gives.

@@ -1,7 +1,7 @@
 //! Named threads, joined on drop.
 //!
 //! Two shapes: [`JoinOnDrop`] for a thread that lives as long as its owner, and [`ThreadGroup`] for threads that come and go,
-//! one per connection. Nothing in the house is detached.
+//! one per connection. No thread of the relay is detached.
 
 use std::collections::HashMap;
 use std::io;

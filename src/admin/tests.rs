@@ -32,7 +32,7 @@ fn admin(token: Option<&str>, reasons: &'static [&'static str]) -> Admin {
         Arc::new(()),
     ));
     let metrics = Arc::new(Metrics::new());
-    let delivery = Delivery::start(delivery::Setting {
+    let delivery = Delivery::start(delivery::DeliveryOptions {
         dispatcher: Dispatcher::new(Arc::default(), Arc::clone(&bus) as _),
         ack_deadline: Duration::from_secs(1),
         in_flight_max: 1,

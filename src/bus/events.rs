@@ -26,7 +26,7 @@ use serde::Serialize;
 use super::channel::Channel;
 use super::hub::{Event, Hub, Listener, ListenerId};
 use super::memory::MemoryBus;
-use super::types::{Data, Reach, Ready, Stamp, Told, Topic};
+use super::types::{Data, OnEmitted, Reach, Ready, Stamp, Topic};
 use super::verbs::{Bus, Sessions};
 use crate::envelope::{Envelope, Reply};
 use crate::notification::BackendId;
@@ -140,11 +140,16 @@ impl Events {
     ///
     /// # Errors
     /// The payload is too big; `told` is dropped.
-    pub fn emit(&self, channel: &Channel, payload: &[u8], told: Told) -> Result<(), NotEmitted> {
+    pub fn emit(
+        &self,
+        channel: &Channel,
+        payload: &[u8],
+        on_emitted: OnEmitted,
+    ) -> Result<(), NotEmitted> {
         if payload.len() > self.payload_bytes_max {
             return Err(NotEmitted::TooBig(self.payload_bytes_max));
         }
-        self.bus.emit(channel, payload, told);
+        self.bus.emit(channel, payload, on_emitted);
         Ok(())
     }
 
@@ -156,10 +161,10 @@ impl Events {
         &self,
         channel: &Channel,
         value: &impl Serialize,
-        told: Told,
+        on_emitted: OnEmitted,
     ) -> Result<(), NotEmitted> {
         let payload = serde_json::to_vec(value).map_err(|_| NotEmitted::NotJson)?;
-        self.emit(channel, &payload, told)
+        self.emit(channel, &payload, on_emitted)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::channel::Channel;
 use super::hub::Hub;
 use super::presence::{NodePresence, OnPresence, Presence};
-use super::types::{Data, Reach, Ready, Told, Topic};
+use super::types::{Data, OnEmitted, Reach, Ready, Topic};
 use super::verbs::{Arrivals, Bus, DedupeStore, Forward, Sessions};
 use crate::envelope::{Envelope, Reply};
 use crate::metrics::BusReadings;
@@ -56,9 +56,9 @@ impl Bus for MemoryBus {
         reply.settle(Receipt::Gone);
     }
 
-    fn emit(&self, channel: &Channel, payload: &[u8], told: Told) {
+    fn emit(&self, channel: &Channel, payload: &[u8], on_emitted: OnEmitted) {
         let heard = self.hub.dispatch(channel, payload);
-        told(Ok(heard.into()));
+        on_emitted(Ok(heard.into()));
     }
 
     fn look_again(&self, topic: Topic, _ready: Option<Ready>) -> Reach {

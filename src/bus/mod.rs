@@ -30,7 +30,7 @@ pub use self::redis::{
     store_command,
 };
 pub use self::types::{
-    DATA_BYTES_MAX, Data, EventLease, LateReceipt, OnLease, Reach, Ready, Stamp, Told, Topic,
+    DATA_BYTES_MAX, Data, EventLease, LateReceipt, OnEmitted, OnLease, Reach, Ready, Stamp, Topic,
     Unreachable,
 };
 pub use self::verbs::{Arrivals, Bus, DedupeStore, Forward, Sessions};

@@ -11,7 +11,7 @@ use crate::notification::{BackendId, NotificationId, Receipt};
 pub const DATA_BYTES_MAX: usize = (64 << 20) + (64 << 10);
 
 /// Hears on how many nodes somebody listened, or that the bus is down.
-pub type Told = Box<dyn FnOnce(Result<u64, Unreachable>) + Send>;
+pub type OnEmitted = Box<dyn FnOnce(Result<u64, Unreachable>) + Send>;
 
 /// Called once, when what was asked for stands. Must not wait.
 pub type Ready = Box<dyn FnOnce() + Send>;
@@ -21,7 +21,7 @@ pub type Ready = Box<dyn FnOnce() + Send>;
 pub enum Reach {
     /// They do; a callback was dropped without being called.
     Settled,
-    /// They do not, and cannot be told: the bus is down. They will once it is back. A callback was dropped.
+    /// They do not, and cannot be on_emitted: the bus is down. They will once it is back. A callback was dropped.
     Down,
     /// Not yet; the callback will be called.
     Soon,

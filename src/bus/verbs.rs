@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::channel::Channel;
 use super::presence::OnPresence;
-use super::types::{Data, LateReceipt, OnLease, Reach, Ready, Stamp, Told, Topic};
+use super::types::{Data, LateReceipt, OnEmitted, OnLease, Reach, Ready, Stamp, Topic};
 use crate::envelope::{Envelope, Reply};
 use crate::metrics::BusReadings;
 use crate::notification::{BackendId, EventKey};
@@ -24,7 +24,7 @@ pub trait Bus: Forward {
     fn carry(&self, data: Data, reply: Reply);
 
     /// Carries `payload` to every listener of `channel`, on this node too. `told` hears on how many nodes there was one.
-    fn emit(&self, channel: &Channel, payload: &[u8], told: Told);
+    fn emit(&self, channel: &Channel, payload: &[u8], on_emitted: OnEmitted);
 
     /// Something about `topic` has changed on this node: look again whether it is wanted here. If other nodes do not reach
     /// it yet, `ready` is kept and called when they do, or when that cannot be waited for.

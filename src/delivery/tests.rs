@@ -31,14 +31,14 @@ impl Forward for Hand {
     }
 }
 
-struct House {
+struct Setup {
     delivery: Delivery,
     envelopes: Receiver<Box<Envelope>>,
     mint: IdMint,
     metrics: Arc<Metrics>,
 }
 
-impl House {
+impl Setup {
     fn open(ack_deadline: Duration, in_flight_max: usize) -> Self {
         Self::open_with(ack_deadline, in_flight_max, None)
     }
@@ -50,7 +50,7 @@ impl House {
             at_once,
         });
         let metrics = Arc::new(Metrics::new());
-        let delivery = Delivery::start(Setting {
+        let delivery = Delivery::start(DeliveryOptions {
             dispatcher: Dispatcher::new(Arc::default(), bus),
             ack_deadline,
             in_flight_max,
@@ -128,7 +128,7 @@ fn answer(client: &mut Client) -> Outcome {
 
 #[test]
 fn each_receipt_has_its_outcome() {
-    let house = House::open(PATIENCE, 10);
+    let setup = Setup::open(PATIENCE, 10);
     for (receipt, outcome) in [
         (Receipt::Ack, Outcome::Delivered),
         (Receipt::Nack(Nack::default()), Outcome::Refused),
@@ -136,135 +136,135 @@ fn each_receipt_has_its_outcome() {
         (Receipt::Expired, Outcome::TimedOut),
         (Receipt::Gone, Outcome::Offline),
     ] {
-        let mut paid = house.deliver("a");
-        assert!(paid.has_no_answer() && house.delivery.in_flight() == 1);
-        house.envelope().settle(receipt);
+        let mut paid = setup.deliver("a");
+        assert!(paid.has_no_answer() && setup.delivery.in_flight() == 1);
+        setup.envelope().settle(receipt);
         assert_eq!(
-            (answer(&mut paid), house.delivery.in_flight()),
+            (answer(&mut paid), setup.delivery.in_flight()),
             (outcome, 0)
         );
     }
-    let mut paid = house.deliver("a");
-    drop(house.envelope()); // in silence, as a session that panics would
+    let mut paid = setup.deliver("a");
+    drop(setup.envelope()); // in silence, as a session that panics would
     assert_eq!(answer(&mut paid), Outcome::Offline);
 }
 
 #[test]
 fn an_ack_that_is_faster_than_the_sending_finds_its_wait() {
-    let house = House::open_with(PATIENCE, 10, Some(Receipt::Ack));
-    assert_eq!(answer(&mut house.deliver("a")), Outcome::Delivered);
-    assert_eq!(house.metric("payrelay_in_flight "), 0);
+    let setup = Setup::open_with(PATIENCE, 10, Some(Receipt::Ack));
+    assert_eq!(answer(&mut setup.deliver("a")), Outcome::Delivered);
+    assert_eq!(setup.metric("payrelay_in_flight "), 0);
 }
 
 #[test]
 fn silence_is_answered_at_the_deadline_and_not_again_by_a_late_ack() {
-    let house = House::open(SOON, 10);
+    let setup = Setup::open(SOON, 10);
     let began = Instant::now();
-    let mut answers = [house.deliver("a"), house.deliver("b"), house.deliver("a")];
+    let mut answers = [setup.deliver("a"), setup.deliver("b"), setup.deliver("a")];
     for paid in &mut answers {
         assert_eq!(answer(paid), Outcome::TimedOut);
     }
     assert!(began.elapsed() >= SOON);
     assert_eq!(
         (
-            house.delivery.in_flight(),
-            house.metric("payrelay_in_flight ")
+            setup.delivery.in_flight(),
+            setup.metric("payrelay_in_flight ")
         ),
         (0, 0)
     );
     for _ in 0..answers.len() {
-        house.envelope().settle(Receipt::Ack);
+        setup.envelope().settle(Receipt::Ack);
     }
-    assert_eq!(house.metric("payrelay_receipts_total{result=\"late\"}"), 3);
+    assert_eq!(setup.metric("payrelay_receipts_total{result=\"late\"}"), 3);
     // The table is as it was: the next one is served like the first.
-    let mut paid = house.deliver("a");
-    house.envelope().settle(Receipt::Ack);
+    let mut paid = setup.deliver("a");
+    setup.envelope().settle(Receipt::Ack);
     assert_eq!(answer(&mut paid), Outcome::Delivered);
 }
 
 #[test]
 fn silent_backends_leave_room_for_the_others() {
-    let house = House::open(PATIENCE, 8);
+    let setup = Setup::open(PATIENCE, 8);
     let mut waiting = Vec::new();
     for (silent, most) in [("a", 4), ("b", 2), ("c", 1)] {
         for _ in 0..most {
-            waiting.push(house.deliver(silent));
+            waiting.push(setup.deliver(silent));
         }
         assert_eq!(
-            answer(&mut house.deliver(silent)),
+            answer(&mut setup.deliver(silent)),
             Outcome::Busy,
             "{silent}"
         );
     }
     assert!(waiting.iter().all(Client::has_no_answer));
-    let mut served = house.deliver("d");
-    let first = house.envelope();
-    std::iter::from_fn(|| house.envelopes.try_recv().ok())
+    let mut served = setup.deliver("d");
+    let first = setup.envelope();
+    std::iter::from_fn(|| setup.envelopes.try_recv().ok())
         .last()
         .expect("d's envelope")
         .settle(Receipt::Ack);
     assert_eq!(answer(&mut served), Outcome::Delivered);
     // Every other one was dropped, so told; what is free again may be used by anybody.
-    assert_eq!(house.delivery.in_flight(), 1);
+    assert_eq!(setup.delivery.in_flight(), 1);
     for _ in 0..3 {
-        waiting.push(house.deliver("a"));
+        waiting.push(setup.deliver("a"));
     }
-    assert_eq!(answer(&mut house.deliver("a")), Outcome::Busy);
+    assert_eq!(answer(&mut setup.deliver("a")), Outcome::Busy);
     first.settle(Receipt::Ack);
     assert_eq!(answer(&mut waiting[0]), Outcome::Delivered);
-    assert!(house.delivery.waits.sizes().by_backend == 1);
+    assert!(setup.delivery.waits.sizes().by_backend == 1);
 }
 
 #[test]
 fn what_is_concluded_does_not_pile_up_behind_a_wait_that_lasts() {
-    let house = House::open(Duration::from_secs(3600), 10);
-    let _lasting = house.deliver("silent");
-    let _envelope = house.envelope();
+    let setup = Setup::open(Duration::from_secs(3600), 10);
+    let _lasting = setup.deliver("silent");
+    let _envelope = setup.envelope();
     for _ in 0..1000 {
-        let mut paid = house.deliver("quick");
-        house.envelope().settle(Receipt::Ack);
+        let mut paid = setup.deliver("quick");
+        setup.envelope().settle(Receipt::Ack);
         assert_eq!(answer(&mut paid), Outcome::Delivered);
     }
-    let sizes = house.delivery.waits.sizes();
+    let sizes = setup.delivery.waits.sizes();
     assert!(sizes.due <= DUE_SPARE + 4, "{}", sizes.due);
     assert_eq!((sizes.waits, sizes.by_backend), (1, 1));
 }
 
 #[test]
 fn a_drain_takes_nothing_new_and_waits_for_what_is_under_way() {
-    let house = House::open(PATIENCE, 10);
-    let (mut first, mut second) = (house.deliver("a"), house.deliver("a"));
-    let (envelope, untaken) = (house.envelope(), house.envelope());
-    house.delivery.begin_drain();
-    assert_eq!(answer(&mut house.deliver("a")), Outcome::Draining);
-    assert!(house.envelopes.is_empty());
+    let setup = Setup::open(PATIENCE, 10);
+    let (mut first, mut second) = (setup.deliver("a"), setup.deliver("a"));
+    let (envelope, untaken) = (setup.envelope(), setup.envelope());
+    setup.delivery.begin_drain();
+    assert_eq!(answer(&mut setup.deliver("a")), Outcome::Draining);
+    assert!(setup.envelopes.is_empty());
     drop(untaken);
     assert_eq!(answer(&mut second), Outcome::Draining);
-    assert!(!house.delivery.wait_empty(Instant::now() + SOON));
+    assert!(!setup.delivery.wait_empty(Instant::now() + SOON));
     let paid = crate::thread::spawn("ack", SMALL_STACK_BYTES, move || {
         envelope.settle(Receipt::Ack);
     });
-    assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
+    assert!(setup.delivery.wait_empty(Instant::now() + PATIENCE));
     assert_eq!(answer(&mut first), Outcome::Delivered);
     drop(paid);
 }
 
 #[test]
 fn a_drain_ends_with_the_last_deadline() {
-    let house = House::open(SOON, 10);
-    let mut paid = house.deliver("a");
-    let _envelope = house.envelope();
-    house.delivery.begin_drain();
-    assert!(house.delivery.wait_empty(Instant::now() + PATIENCE));
+    let setup = Setup::open(SOON, 10);
+    let mut paid = setup.deliver("a");
+    let _envelope = setup.envelope();
+    setup.delivery.begin_drain();
+    assert!(setup.delivery.wait_empty(Instant::now() + PATIENCE));
     assert_eq!(answer(&mut paid), Outcome::TimedOut);
 }
 
 #[test]
 fn stopping_lets_every_answer_go() {
-    let house = House::open(PATIENCE, 10);
-    let mut paid = house.deliver("a");
-    let envelope = house.envelope();
-    drop(house.delivery);
+    let setup = Setup::open(PATIENCE, 10);
+    let mut paid = setup.deliver("a");
+    let envelope = setup.envelope();
+    drop(setup.delivery);
     drop(envelope);
     // Whoever brought it has it back in one way or the other, and no thread is left to wait for.
     assert_eq!(answer(&mut paid), Outcome::Offline);

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::dispatcher::Dispatcher;
 use crate::edge::Limits;
-use crate::edge::tests::{Client, House, PATIENCE, limits, open_shared};
+use crate::edge::tests::{Client, PATIENCE, Setup, limits, open_shared};
 use crate::fds::FdBudget;
 use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
@@ -42,7 +42,7 @@ hmac = { header = "x-sign" }
 /// A listener before a handler, and no backend anywhere.
 struct Front {
     // Before the pool: its connections send to the workers.
-    house: House,
+    setup: Setup,
     pool: Option<Pool>,
     handler: Arc<RequestHandler>,
     fds: FdBudget,
@@ -63,7 +63,7 @@ impl Front {
             ..limits()
         };
         Self {
-            house: open_shared(limits, 200, Arc::new(hand_over)),
+            setup: open_shared(limits, 200, Arc::new(hand_over)),
             pool,
             handler,
             fds,
@@ -71,7 +71,7 @@ impl Front {
     }
 
     fn client(&self) -> Client {
-        self.house.client()
+        self.setup.client()
     }
 }
 
@@ -85,7 +85,7 @@ fn handler() -> Arc<RequestHandler> {
         Arc::default(),
         Arc::new(()),
     );
-    let delivery = Delivery::start(delivery::Setting {
+    let delivery = Delivery::start(delivery::DeliveryOptions {
         dispatcher: Dispatcher::new(registry, Arc::new(bus)),
         ack_deadline: PATIENCE,
         in_flight_max: 10,
@@ -268,10 +268,10 @@ fn without_workers_the_link_is_not_proven() {
 #[test]
 fn the_link_takes_its_descriptors_from_the_budget_and_gives_them_back() {
     let Front {
-        house, pool, fds, ..
+        setup, pool, fds, ..
     } = Front::open(1);
     assert_eq!(fds.free(), 1000 - LINK_FDS);
-    drop((house, pool));
+    drop((setup, pool));
     assert_eq!(fds.free(), 1000);
     let few = FdBudget::with(LINK_FDS - 1);
     let refused = Pool::start(1, &handler(), &few);

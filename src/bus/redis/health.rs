@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-pub use self::state::Standing;
+pub use self::state::LinkState;
 use self::state::{LinkHealth, State, not_yet};
 use super::link::LinkError;
 use super::names::Bucket;
-use super::split::{Found, Split};
+use super::split::{Elsewhere, Split};
 use crate::bus::hub::{Hub, News};
 use crate::metrics::{BusMetrics, BusReadings};
 
@@ -163,7 +163,7 @@ impl Health {
     }
 
     /// The nodes that this node has found on another primary.
-    pub fn found_elsewhere(&self, found: Option<Found>) {
+    pub fn found_elsewhere(&self, found: Option<Elsewhere>) {
         self.change(|_, state| state.split.found(found, Instant::now()));
     }
 
@@ -191,7 +191,7 @@ impl Health {
     }
 
     /// What the publisher's connection of a link is now.
-    pub fn publisher(&self, link: u64, now: Standing) {
+    pub fn publisher(&self, link: u64, now: LinkState) {
         self.change(|_, state| {
             if let Some(link) = state.links.get_mut(&link) {
                 link.publisher = now;
@@ -214,7 +214,7 @@ impl Health {
     }
 
     /// What the subscriber's connection of a link is now.
-    pub fn subscriber(&self, link: u64, now: Standing) {
+    pub fn subscriber(&self, link: u64, now: LinkState) {
         self.change(|_, state| {
             if let Some(link) = state.links.get_mut(&link) {
                 link.subscriber = now;

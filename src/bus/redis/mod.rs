@@ -76,7 +76,7 @@ use super::frames;
 use super::hub::Hub;
 use super::presence::{NodePresence, OnPresence, PresenceQueries};
 use super::remote_pending::RemotePending;
-use super::types::{Data, Reach, Ready, Told, Topic, Unreachable};
+use super::types::{Data, OnEmitted, Reach, Ready, Topic, Unreachable};
 use super::verbs::{Arrivals, Bus, DedupeStore, Forward, Sessions};
 use crate::config;
 use crate::envelope::{Envelope, Reply};
@@ -306,15 +306,15 @@ impl Bus for RedisBus {
         });
     }
 
-    fn emit(&self, channel: &Channel, payload: &[u8], told: Told) {
+    fn emit(&self, channel: &Channel, payload: &[u8], on_emitted: OnEmitted) {
         let names = &self.router.names;
         let topic = Topic::Event(channel.clone());
         let bucket = names.bucket(&topic);
         if !self.health.is_up(bucket) {
-            return told(Err(Unreachable));
+            return on_emitted(Err(Unreachable));
         }
         let bytes = names.publish(&names.topic(&topic), |out| frames::event(out, payload));
-        if let Err(Then::Count(tell)) = self.router.send(bucket, bytes, Then::Count(told)) {
+        if let Err(Then::Count(tell)) = self.router.send(bucket, bytes, Then::Count(on_emitted)) {
             tell(Err(Unreachable));
         }
     }
@@ -333,7 +333,7 @@ impl Bus for RedisBus {
         if let Some(backend) = backend
             && self.sessions.stamp(&backend).is_some()
         {
-            // Other nodes cannot be told, but what this node keeps for it need not wait.
+            // Other nodes cannot be on_emitted, but what this node keeps for it need not wait.
             self.arrivals.here(&backend);
         }
         Reach::Down

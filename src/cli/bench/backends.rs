@@ -12,13 +12,13 @@ use payrelay::thread::{self, JoinOnDrop};
 use payrelay::wire;
 
 use super::cpu;
+use super::error::BenchError;
 use super::histogram::Histogram;
 use super::inbox::{Heard, Inbox, Message};
-use super::ledger::Ledger;
-use super::mark::PROBE;
 use super::plan::{Place, Plan};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
-use super::trouble::Trouble;
+use super::run_state::RunState;
+use super::stamp::PROBE;
 use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
 use crate::cli::{Failure, say};
@@ -51,7 +51,7 @@ pub struct Received {
     /// Processor time of the thread since its start.
     pub cpu: Duration,
     /// Why it ended before it was asked to.
-    pub trouble: Option<Trouble>,
+    pub error: Option<BenchError>,
 }
 
 /// The backends, connected and listening. Dropping it says BYE.
@@ -67,7 +67,7 @@ impl Backends {
     ///
     /// # Errors
     /// One of them is not let in, or the person at the terminal has lost patience.
-    pub fn connect(plan: &Arc<Plan>, ledger: &Arc<Ledger>, stop: &Stop) -> Result<Self, Failure> {
+    pub fn connect(plan: &Arc<Plan>, state: &Arc<RunState>, stop: &Stop) -> Result<Self, Failure> {
         let mut all = Vec::with_capacity(plan.backends.len());
         let numbered: Vec<_> = plan.backends.iter().enumerate().collect();
         for some in numbered.chunks(GREETED_TOGETHER) {
@@ -89,10 +89,10 @@ impl Backends {
             }
         }
         let cannot_start = |error| Failure::new(format_args!("cannot start: {error}"));
-        Self::start(all, plan, ledger).map_err(cannot_start)
+        Self::start(all, plan, state).map_err(cannot_start)
     }
 
-    fn start(backends: Vec<Backend>, plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> io::Result<Self> {
+    fn start(backends: Vec<Backend>, plan: &Arc<Plan>, state: &Arc<RunState>) -> io::Result<Self> {
         let bell = Bell::new()?;
         let poller = Poller::new(&bell)?;
         for backend in &backends {
@@ -102,7 +102,7 @@ impl Backends {
             backends,
             poller,
             plan: Arc::clone(plan),
-            ledger: Arc::clone(ledger),
+            state: Arc::clone(state),
             seen: Received {
                 latency: Histogram::new(),
                 duplicates: 0,
@@ -110,7 +110,7 @@ impl Backends {
                 foreign: 0,
                 last_ns: 0,
                 cpu: Duration::ZERO,
-                trouble: None,
+                error: None,
             },
         };
         let (tell, done) = bounded(1);
@@ -264,17 +264,17 @@ struct Crowd {
     backends: Vec<Backend>,
     poller: Poller,
     plan: Arc<Plan>,
-    ledger: Arc<Ledger>,
+    state: Arc<RunState>,
     seen: Received,
 }
 
 impl Crowd {
     fn run(mut self) -> Received {
         let (mut ready, mut buffer) = (Vec::new(), vec![0; READ_BYTES]);
-        let trouble = loop {
+        let error = loop {
             // Nothing here has a clock: the relay PINGs.
             if let Err(error) = self.poller.wait(Duration::from_secs(3600), &mut ready) {
-                break Some(Trouble::Poll(error));
+                break Some(BenchError::Poll(error));
             }
             if ready.contains(&BELL) {
                 break None;
@@ -282,8 +282,8 @@ impl Crowd {
             let mut served = ready
                 .iter()
                 .map(|&number| self.serve(number as usize, &mut buffer));
-            if let Some(trouble) = served.find_map(Result::err) {
-                break Some(trouble);
+            if let Some(error) = served.find_map(Result::err) {
+                break Some(error);
             }
         };
         for backend in &mut self.backends {
@@ -291,17 +291,17 @@ impl Crowd {
             // The relay sees the close if not the BYE.
             let _ = backend.write();
         }
-        self.seen.trouble = trouble;
+        self.seen.error = error;
         self.seen.cpu = cpu::of_this_thread();
         self.seen
     }
 
     /// Reads what has come for one backend, and acknowledges it.
-    fn serve(&mut self, number: usize, buffer: &mut [u8]) -> Result<(), Trouble> {
+    fn serve(&mut self, number: usize, buffer: &mut [u8]) -> Result<(), BenchError> {
         let Self {
             backends,
             plan,
-            ledger,
+            state,
             seen,
             ..
         } = self;
@@ -311,37 +311,37 @@ impl Crowd {
         let id = &plan.backends[number].0;
         loop {
             let came = match backend.socket.read(buffer) {
-                Ok(0) => return Err(Trouble::Closed(id.clone())),
+                Ok(0) => return Err(BenchError::Closed(id.clone())),
                 Ok(came) => came,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Trouble::Broken(id.clone(), error)),
+                Err(error) => return Err(BenchError::Broken(id.clone(), error)),
             };
-            let now_ns = ledger.now_ns();
-            let mut trouble = None;
+            let now_ns = state.now_ns();
+            let mut error = None;
             let Backend {
                 inbox, unwritten, ..
             } = backend;
             let told = inbox.take(&buffer[..came], |heard| match heard {
                 Heard::Msg(message) => {
-                    seen.note(&message, number, now_ns, plan, ledger);
+                    seen.note(&message, number, now_ns, plan, state);
                     // After the entry in the book, so that an answer that is read before it was given too early.
                     wire::line(unwritten, "ACK").arg("id", &message.id).end();
                 }
                 Heard::Ping => unwritten.extend_from_slice(b"PONG\n"),
                 Heard::Err { code, msg, fatal } => {
-                    let refused = Trouble::Refused(id.clone(), code, msg);
+                    let refused = BenchError::Refused(id.clone(), code, msg);
                     match fatal {
-                        true => trouble = Some(refused),
+                        true => error = Some(refused),
                         false => say(refused),
                     }
                 }
-                Heard::Bye(reason) => trouble = Some(Trouble::Bye(id.clone(), reason)),
+                Heard::Bye(reason) => error = Some(BenchError::Bye(id.clone(), reason)),
                 Heard::Ok | Heard::Other => {}
             });
-            told.map_err(|error| Trouble::Frame(id.clone(), error))?;
-            if let Some(trouble) = trouble {
-                return Err(trouble);
+            told.map_err(|error| BenchError::Frame(id.clone(), error))?;
+            if let Some(error) = error {
+                return Err(error);
             }
             // A read that did not fill the buffer has emptied the socket; the next byte is told anew.
             if came < buffer.len() {
@@ -349,7 +349,7 @@ impl Crowd {
             }
         }
         let written = backend.write();
-        written.map_err(|error| Trouble::Broken(id.clone(), error))
+        written.map_err(|error| BenchError::Broken(id.clone(), error))
     }
 }
 
@@ -360,26 +360,26 @@ impl Received {
         backend: usize,
         now_ns: u64,
         plan: &Plan,
-        ledger: &Ledger,
+        state: &RunState,
     ) {
-        let Some(mark) = message.mark.filter(|mark| mark.run == plan.run) else {
+        let Some(stamp) = message.stamp.filter(|stamp| stamp.run == plan.run) else {
             self.foreign += 1;
             return;
         };
-        if mark.n >= PROBE {
+        if stamp.n >= PROBE {
             return;
         }
         self.last_ns = now_ns;
         let whole = message.intact && message.body_bytes == plan.body_bytes;
-        if !whole || plan.backend_of(mark.n) != backend {
+        if !whole || plan.backend_of(stamp.n) != backend {
             self.damaged += 1;
             return;
         }
-        if ledger.arrived.set(mark.n) {
+        if state.arrived.set(stamp.n) {
             self.duplicates += 1;
             return;
         }
-        ledger.received.fetch_add(1, Ordering::Relaxed);
-        self.latency.record(now_ns.saturating_sub(mark.at_ns));
+        state.received.fetch_add(1, Ordering::Relaxed);
+        self.latency.record(now_ns.saturating_sub(stamp.at_ns));
     }
 }

@@ -3,7 +3,7 @@
 
 use payrelay::wire::{FrameError, Line};
 
-use super::mark::{END, FILLING, MARK_BYTES, Mark};
+use super::stamp::{END, FILLING, STAMP_BYTES, Stamp};
 
 /// One thing the relay said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +32,10 @@ pub struct Message {
     /// The relay's id for it.
     pub id: String,
     /// What its body says of itself; `None`: it is no benchmark's.
-    pub mark: Option<Mark>,
+    pub stamp: Option<Stamp>,
     /// How long its body was.
     pub body_bytes: usize,
-    /// Whether every byte after the mark was what a benchmark posts.
+    /// Whether every byte after the stamp was what a benchmark posts.
     pub intact: bool,
 }
 
@@ -59,7 +59,7 @@ struct Passing {
     data_bytes: usize,
     /// How much has passed, the LF behind the data included.
     at: usize,
-    mark: [u8; MARK_BYTES],
+    stamp: [u8; STAMP_BYTES],
     intact: bool,
 }
 
@@ -109,7 +109,7 @@ impl Passing {
             head_bytes,
             data_bytes,
             at: 0,
-            mark: [0; MARK_BYTES],
+            stamp: [0; STAMP_BYTES],
             intact: head_bytes <= data_bytes,
         }
     }
@@ -121,7 +121,7 @@ impl Passing {
     /// Looks at what of `input` belongs to the data, piece by piece, and gives back what follows.
     fn pass<'a>(&mut self, mut input: &'a [u8]) -> Result<&'a [u8], FrameError> {
         let mark_at = self.head_bytes.min(self.data_bytes);
-        let filling_at = (mark_at + MARK_BYTES).min(self.data_bytes);
+        let filling_at = (mark_at + STAMP_BYTES).min(self.data_bytes);
         let end_at = self.data_bytes.saturating_sub(END.len()).max(filling_at);
         while !input.is_empty() && !self.is_past() {
             let until = match self.at {
@@ -136,7 +136,7 @@ impl Passing {
                 at if at < mark_at => {}
                 at if at < filling_at => {
                     let place = at - mark_at;
-                    self.mark[place..place + piece.len()].copy_from_slice(piece);
+                    self.stamp[place..place + piece.len()].copy_from_slice(piece);
                 }
                 at if at < end_at => self.intact &= piece == &FILLING[..piece.len()],
                 at if at < self.data_bytes => {
@@ -158,7 +158,7 @@ impl Passing {
         };
         Heard::Msg(Message {
             id,
-            mark: Mark::read(&self.mark),
+            stamp: Stamp::read(&self.stamp),
             body_bytes: self.data_bytes.saturating_sub(self.head_bytes),
             intact: self.intact,
         })
@@ -183,11 +183,11 @@ fn heard(line: &Line<'_>) -> Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::mark::BODY_BYTES_MIN;
+    use crate::cli::bench::stamp::BODY_BYTES_MIN;
 
     fn body(n: u64, filling: usize) -> Vec<u8> {
         let mut body = Vec::new();
-        Mark {
+        Stamp {
             run: 9,
             n,
             at_ns: n,
@@ -216,7 +216,7 @@ mod tests {
     fn message(id: &str, n: u64, filling: usize) -> Heard {
         Heard::Msg(Message {
             id: id.into(),
-            mark: Some(Mark {
+            stamp: Some(Stamp {
                 run: 9,
                 n,
                 at_ns: n,
@@ -271,8 +271,8 @@ mod tests {
             let [Heard::Msg(message)] = &heard[..] else {
                 panic!("{heard:?}");
             };
-            let same = message.mark
-                == Some(Mark {
+            let same = message.stamp
+                == Some(Stamp {
                     run: 9,
                     n: 4,
                     at_ns: 4,
@@ -285,7 +285,7 @@ mod tests {
     fn foreign_bodies_are_no_benchmarks_and_no_harm() {
         for body in [&b""[..], b"x", b"hello", &[0xff; 300]] {
             let heard = in_pieces(&frame("F", b"", body), 7).expect("a frame");
-            assert!(matches!(&heard[..], [Heard::Msg(message)] if message.mark.is_none()));
+            assert!(matches!(&heard[..], [Heard::Msg(message)] if message.stamp.is_none()));
         }
         let lying = b"MSG id=A h=9 =2\nab\nPING\n";
         let heard = in_pieces(lying, 3).expect("frames");

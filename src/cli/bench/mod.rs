@@ -1,20 +1,20 @@
 //! `payrelay bench`: measures a running relay as its providers and its backends see it.
 //!
-//! Two threads make the load, whatever its size: one posts, one is all the backends. They share a [`Ledger`] and nothing
+//! Two threads make the load, whatever its size: one posts, one is all the backends. They share a [`RunState`] and nothing
 //! else. This file starts them, waits, and tells what came of it.
 
 mod answers;
 mod backends;
 mod cpu;
+mod error;
 mod histogram;
 mod inbox;
-mod ledger;
-mod mark;
 mod plan;
 mod poller;
 mod providers;
 mod report;
-mod trouble;
+mod run_state;
+mod stamp;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IsTerminal, Write};
@@ -27,11 +27,11 @@ use payrelay::config::units;
 use payrelay::fds;
 
 use self::backends::{Backends, Received};
-use self::ledger::Ledger;
-use self::mark::{BODY_BYTES_MIN, END, Mark, NOTIFICATIONS_MAX, PROBE};
 use self::plan::{PREFIX, Plan};
 use self::providers::{Posted, Providers, is_ok};
 use self::report::{Report, grouped};
+use self::run_state::RunState;
+use self::stamp::{BODY_BYTES_MIN, END, NOTIFICATIONS_MAX, PROBE, Stamp};
 use super::send::http::{Post, post};
 use super::send::{explain, parse_target};
 use super::stop::Stop;
@@ -149,12 +149,12 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     say(format_args!(
         "these are real notifications, and {first} to {last} are taken over from whoever has these ids"
     ));
-    let ledger = Arc::new(Ledger::open());
-    let backends = Backends::connect(&plan, &ledger, &stop)?;
+    let state = Arc::new(RunState::open());
+    let backends = Backends::connect(&plan, &state, &stop)?;
     probe(&plan)?;
-    let providers = Providers::start(&plan, &ledger)
+    let providers = Providers::start(&plan, &state)
         .map_err(|error| Failure::new(format_args!("cannot connect to {error}")))?;
-    let measured = watch(&backends, &providers, &ledger, &stop);
+    let measured = watch(&backends, &providers, &state, &stop);
     let Some((posted, received, interrupted)) = measured else {
         return Err(Failure::new("a thread of the load generator has failed"));
     };
@@ -162,9 +162,9 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         plan: &plan,
         posted,
         received,
-        sent: ledger.posted.load(Ordering::SeqCst),
-        arrived: ledger.received.load(Ordering::SeqCst),
-        lost: ledger.missing(),
+        sent: state.posted.load(Ordering::SeqCst),
+        arrived: state.received.load(Ordering::SeqCst),
+        lost: state.missing(),
         interrupted,
     };
     print(match args.json {
@@ -193,12 +193,12 @@ fn make_room(plan: &Plan) -> Result<(), Failure> {
 /// One notification from every relay to every other, so that what cannot work is said once and clearly.
 fn probe(plan: &Plan) -> Result<(), Failure> {
     let mut body = Vec::with_capacity(plan.body_bytes);
-    let mark = Mark {
+    let stamp = Stamp {
         run: plan.run,
         n: PROBE,
         at_ns: 0,
     };
-    mark.write(&mut body);
+    stamp.write(&mut body);
     body.resize(plan.body_bytes - END.len(), b'x');
     body.extend_from_slice(END);
     let headers = [("Content-Type".to_owned(), "application/json".to_owned())];
@@ -244,7 +244,7 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
 fn watch(
     backends: &Backends,
     providers: &Providers,
-    ledger: &Ledger,
+    state: &RunState,
     stop: &Stop,
 ) -> Option<(Posted, Received, bool)> {
     let mut progress = Progress::new();
@@ -265,7 +265,7 @@ fn watch(
                 interrupted = true;
                 providers.finish();
             }
-            recv(clock) -> _ => progress.show(ledger),
+            recv(clock) -> _ => progress.show(state),
         }
     };
     progress.clear();
@@ -273,7 +273,7 @@ fn watch(
         Some(received) => received,
         None => {
             let until = Instant::now() + ARRIVAL_DEADLINE;
-            while ledger.missing() > 0 && !interrupted && Instant::now() < until {
+            while state.missing() > 0 && !interrupted && Instant::now() < until {
                 let look_again = Duration::from_millis(20);
                 interrupted = stop.asked().recv_timeout(look_again).is_ok();
             }
@@ -300,12 +300,12 @@ impl Progress {
         }
     }
 
-    fn show(&mut self, ledger: &Ledger) {
+    fn show(&mut self, state: &RunState) {
         if !self.shown {
             return;
         }
-        let answered = ledger.answered.load(Ordering::Relaxed);
-        let posted = ledger.posted.load(Ordering::Relaxed);
+        let answered = state.answered.load(Ordering::Relaxed);
+        let posted = state.posted.load(Ordering::Relaxed);
         let line = format!(
             "\r\x1b[K{:>4.0} s  {} answered  {}/s  {} on their way",
             self.began.elapsed().as_secs_f64(),

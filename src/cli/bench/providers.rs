@@ -15,12 +15,12 @@ use payrelay::thread::{self, JoinOnDrop};
 
 use super::answers::{ANSWER_BYTES_MAX, Answer};
 use super::cpu;
+use super::error::BenchError;
 use super::histogram::Histogram;
-use super::ledger::Ledger;
-use super::mark::{END, FILLING, MARK_BYTES, Mark, NOTIFICATIONS_MAX};
 use super::plan::{Pace, Place, Plan, Until};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
-use super::trouble::Trouble;
+use super::run_state::RunState;
+use super::stamp::{END, FILLING, NOTIFICATIONS_MAX, STAMP_BYTES, Stamp};
 
 /// How long connecting may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ pub struct Posted {
     /// Processor time of the thread since its start.
     pub cpu: Duration,
     /// Why it ended before its time.
-    pub trouble: Option<Trouble>,
+    pub error: Option<BenchError>,
 }
 
 /// The providers at work. Dropping it asks them to end, and waits for it.
@@ -78,7 +78,7 @@ impl Providers {
     ///
     /// # Errors
     /// The system has no room, or the relay is not there.
-    pub fn start(plan: &Arc<Plan>, ledger: &Arc<Ledger>) -> io::Result<Self> {
+    pub fn start(plan: &Arc<Plan>, state: &Arc<RunState>) -> io::Result<Self> {
         let bell = Bell::new()?;
         let poller = Poller::new(&bell)?;
         let mut crowd = Crowd {
@@ -86,7 +86,7 @@ impl Providers {
             free: Vec::new(),
             poller,
             plan: Arc::clone(plan),
-            ledger: Arc::clone(ledger),
+            state: Arc::clone(state),
             next: 0,
             in_flight: 0,
             posting: true,
@@ -97,7 +97,7 @@ impl Providers {
         };
         for number in 0..plan.concurrency {
             let mut connection = Connection::at(number);
-            connection.open(&crowd.plan, &crowd.poller, ledger.now_ns())?;
+            connection.open(&crowd.plan, &crowd.poller, state.now_ns())?;
             crowd.connections.push(connection);
         }
         crowd.free = (0..plan.concurrency).rev().collect();
@@ -132,7 +132,7 @@ struct Connection {
     socket: Option<TcpStream>,
     /// The one on its way.
     post: Option<Post>,
-    /// Its head and the mark of its body.
+    /// Its head and the stamp of its body.
     head: Vec<u8>,
     /// How much of head, filling and end has gone.
     gone: usize,
@@ -184,19 +184,19 @@ impl Connection {
             plan.target_of(plan.backend_of(post.n)),
             plan.body_bytes
         );
-        let mark = Mark {
+        let stamp = Stamp {
             run: plan.run,
             n: post.n,
             at_ns: post.due_ns,
         };
-        mark.write(&mut self.head);
+        stamp.write(&mut self.head);
         self.gone = 0;
         self.post = Some(post);
     }
 
     /// Writes what the socket takes of the post on its way.
     fn write(&mut self, plan: &Plan) -> io::Result<()> {
-        let filling_bytes = plan.body_bytes - MARK_BYTES - END.len();
+        let filling_bytes = plan.body_bytes - STAMP_BYTES - END.len();
         let total = self.head.len() + filling_bytes + END.len();
         let Some(socket) = &mut self.socket else {
             return Ok(());
@@ -263,7 +263,7 @@ struct Crowd {
     free: Vec<usize>,
     poller: Poller,
     plan: Arc<Plan>,
-    ledger: Arc<Ledger>,
+    state: Arc<RunState>,
     /// The number of the next post.
     next: u64,
     in_flight: usize,
@@ -273,20 +273,20 @@ struct Crowd {
 
 impl Crowd {
     fn run(mut self) -> Posted {
-        self.seen.began_ns = self.ledger.now_ns();
+        self.seen.began_ns = self.state.now_ns();
         let mut looked_ns = self.seen.began_ns;
         let mut ready = Vec::new();
         let ended = loop {
             if let Err(error) = self.post_what_is_due() {
-                break Some(Trouble::Connect(error));
+                break Some(BenchError::Connect(error));
             }
             if !self.posting && self.in_flight == 0 {
                 break None;
             }
             if let Err(error) = self.poller.wait(self.patience(), &mut ready) {
-                break Some(Trouble::Poll(error));
+                break Some(BenchError::Poll(error));
             }
-            let now_ns = self.ledger.now_ns();
+            let now_ns = self.state.now_ns();
             for &number in &ready {
                 match number {
                     BELL => self.stop(now_ns),
@@ -298,10 +298,10 @@ impl Crowd {
                 self.give_up_the_silent(now_ns);
             }
         };
-        let now_ns = self.ledger.now_ns();
+        let now_ns = self.state.now_ns();
         self.stop(now_ns);
         self.seen.unanswered += self.in_flight as u64;
-        self.seen.trouble = ended;
+        self.seen.error = ended;
         self.seen.cpu = cpu::of_this_thread();
         self.seen
     }
@@ -320,7 +320,7 @@ impl Crowd {
     /// Posts on every free connection what is due.
     fn post_what_is_due(&mut self) -> io::Result<()> {
         while self.posting {
-            let now_ns = self.ledger.now_ns();
+            let now_ns = self.state.now_ns();
             let due_ns = self.due_ns(self.next, now_ns);
             if self.is_over(due_ns.max(now_ns)) {
                 self.stop(now_ns);
@@ -342,7 +342,7 @@ impl Crowd {
             };
             self.next += 1;
             self.in_flight += 1;
-            self.ledger.posted.store(self.next, Ordering::SeqCst);
+            self.state.posted.store(self.next, Ordering::SeqCst);
             connection.used_ns = now_ns;
             connection.begin(post, &self.plan);
             // A connection that is broken is read to its end: the answer may say why.
@@ -397,7 +397,7 @@ impl Crowd {
         if !self.posting || self.free.is_empty() || self.plan.pace == Pace::Closed {
             return LOOK_EVERY;
         }
-        let now_ns = self.ledger.now_ns();
+        let now_ns = self.state.now_ns();
         let due_ns = self.due_ns(self.next, now_ns);
         Duration::from_nanos(due_ns.saturating_sub(now_ns)).min(LOOK_EVERY)
     }
@@ -450,12 +450,12 @@ impl Crowd {
             *outcomes.entry(name).or_default() += 1;
         }
         if is_ok(answer.outcome) {
-            self.ledger.ok.set(post.n);
+            self.state.ok.set(post.n);
         }
-        if answer.outcome == "delivered" && !self.ledger.arrived.has(post.n) {
+        if answer.outcome == "delivered" && !self.state.arrived.has(post.n) {
             self.seen.early += 1;
         }
-        self.ledger.answered.fetch_add(1, Ordering::Relaxed);
+        self.state.answered.fetch_add(1, Ordering::Relaxed);
         if let Some(latency) = &mut self.seen.latency {
             latency.record(now_ns.saturating_sub(post.due_ns));
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::backends::Received;
+use super::error::BenchError;
 use super::histogram::Histogram;
 use super::plan::{Pace, Place, Plan};
 use super::providers::{Posted, is_ok};
-use super::trouble::Trouble;
 use crate::cli::text::one_line;
 
 /// A thread of the load generator that is this busy may be what limits the figures.
@@ -37,7 +37,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// Why the relay did not do what it should, in words; empty: every notification was delivered once, and answered ok.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults: Vec<String> = self.troubles().map(Trouble::to_string).collect();
+        let mut faults: Vec<String> = self.troubles().map(BenchError::to_string).collect();
         for (count, words) in self.counts() {
             if count > 0 {
                 faults.push(format!("{} {words}", grouped(count)));
@@ -65,8 +65,8 @@ impl Report<'_> {
         ]
     }
 
-    fn troubles(&self) -> impl Iterator<Item = &Trouble> {
-        let all = [&self.received.trouble, &self.posted.trouble];
+    fn troubles(&self) -> impl Iterator<Item = &BenchError> {
+        let all = [&self.received.error, &self.posted.error];
         all.into_iter().filter_map(Option::as_ref)
     }
 
@@ -184,7 +184,7 @@ impl Report<'_> {
                 ));
             }
         }
-        if self.received.trouble.is_some() {
+        if self.received.error.is_some() {
             notes.push("the backends ended first: what went elsewhere from then on cannot be told from what was lost".into());
         }
         if self.received.foreign > 0 {

@@ -15,7 +15,7 @@ impl Handler for Hand {
     }
 }
 
-fn open_hand(limits: Limits) -> (House, Receiver<(String, Responder)>) {
+fn open_hand(limits: Limits) -> (Setup, Receiver<(String, Responder)>) {
     let (hand, responders) = unbounded();
     (open(limits, 20, Hand(hand)), responders)
 }
@@ -75,8 +75,8 @@ impl Client {
 
 #[test]
 fn pipelined_requests_are_answered_in_order_one_at_a_time() {
-    let (house, responders) = open_hand(limits());
-    let mut client = house.client();
+    let (setup, responders) = open_hand(limits());
+    let mut client = setup.client();
     client.post("1").post("2").post("3");
     for number in ["1", "2", "3"] {
         let (body, responder) = next(&responders);
@@ -86,40 +86,40 @@ fn pipelined_requests_are_answered_in_order_one_at_a_time() {
         responder.answer(&reply(number));
         assert_eq!(client.answer().body, number);
     }
-    assert_eq!(house.listener.connections(), 1);
+    assert_eq!(setup.listener.connections(), 1);
 }
 
 #[test]
 fn a_client_that_has_ended_its_sending_gets_its_answer_late() {
-    let (house, responders) = open_hand(limits());
-    let mut client = house.client();
+    let (setup, responders) = open_hand(limits());
+    let mut client = setup.client();
     client.post("x").end_sending();
     let (_, responder) = next(&responders);
     client.wait_taken();
     responder.answer(&reply("late"));
     assert_eq!(client.answer().body, "late");
     client.expect_end();
-    house.wait_descriptors(18);
+    setup.wait_descriptors(18);
 }
 
 #[test]
 fn a_large_late_answer_reaches_a_slow_reader_whole() {
-    let (house, responders) = open_hand(limits());
+    let (setup, responders) = open_hand(limits());
     let large = large();
-    let mut client = house.client();
+    let mut client = setup.client();
     client.post("x");
     next(&responders).1.answer(&reply(large.clone()));
     // What its sockets did not take is left to the connection's own thread, and nothing has been read yet.
     assert!(client.answer().body.as_bytes() == large, "not whole");
     client.expect_end();
-    house.wait_descriptors(18);
+    setup.wait_descriptors(18);
 }
 
 #[test]
 fn a_large_late_answer_survives_what_is_sent_behind_its_request() {
-    let (house, responders) = open_hand(limits());
+    let (setup, responders) = open_hand(limits());
     let large = large();
-    let mut client = house.client();
+    let mut client = setup.client();
     client.post("x");
     next(&responders).1.answer(&reply(large.clone()));
     // Too late to be answered on this connection, but no reason to reset it.
@@ -134,9 +134,9 @@ fn a_request_begun_behind_a_large_late_answer_is_served() {
     alone(
         "edge::tests::late::a_request_begun_behind_a_large_late_answer_is_served",
         || {
-            let (house, responders) = open_hand(limits());
+            let (setup, responders) = open_hand(limits());
             let large = large();
-            let mut client = house.client();
+            let mut client = setup.client();
             client.post("x");
             let (_, responder) = next(&responders);
             client.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
@@ -155,8 +155,8 @@ fn a_request_begun_behind_a_large_late_answer_is_served() {
 
 #[test]
 fn a_peer_that_resets_before_its_answer_leaves_nothing_behind() {
-    let (house, responders) = open_hand(limits());
-    let mut client = house.client();
+    let (setup, responders) = open_hand(limits());
+    let mut client = setup.client();
     client.post("x");
     let (_, responder) = next(&responders);
     socket2::SockRef::from(&client.stream)
@@ -164,19 +164,19 @@ fn a_peer_that_resets_before_its_answer_leaves_nothing_behind() {
         .expect("a linger");
     drop(client);
     responder.answer(&reply("nobody reads this"));
-    house.wait_connections(0);
-    house.wait_descriptors(18);
-    assert!(house.words.is_empty());
+    setup.wait_connections(0);
+    setup.wait_descriptors(18);
+    assert!(setup.words.is_empty());
 }
 
 #[test]
 fn an_answer_that_never_comes_is_given_once_and_the_late_one_is_harmless() {
-    let (house, responders) = open_hand(Limits {
+    let (setup, responders) = open_hand(Limits {
         answer_deadline: Duration::from_millis(100),
         ..limits()
     });
     for sends_more in [false, true] {
-        let mut client = house.client();
+        let mut client = setup.client();
         client.post("x");
         let (_, responder) = next(&responders);
         if sends_more {
@@ -185,29 +185,29 @@ fn an_answer_that_never_comes_is_given_once_and_the_late_one_is_harmless() {
         let answer = client.answer();
         assert_eq!((answer.status, answer.outcome()), (503, "timeout"));
         assert!(answer.says_close());
-        assert_eq!(house.word(), "timeout");
+        assert_eq!(setup.word(), "timeout");
         responder.answer(&reply("late"));
         client.end_sending();
         client.expect_end();
-        house.wait_descriptors(18);
+        setup.wait_descriptors(18);
     }
-    assert!(house.words.is_empty() && responders.is_empty());
+    assert!(setup.words.is_empty() && responders.is_empty());
 }
 
 #[test]
 fn closing_waits_for_an_owed_answer_which_says_so() {
-    let (house, responders) = open_hand(limits());
-    let mut client = house.client();
+    let (setup, responders) = open_hand(limits());
+    let mut client = setup.client();
     client.post("x");
     let (_, responder) = next(&responders);
-    house.listener.close();
-    assert!(!house.listener.wait_empty(Instant::now()));
+    setup.listener.close();
+    assert!(!setup.listener.wait_empty(Instant::now()));
     responder.answer(&reply("late"));
     let answer = client.answer();
     assert_eq!(answer.body, "late");
     assert!(answer.says_close());
     client.expect_end();
-    assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
+    assert!(setup.listener.wait_empty(Instant::now() + PATIENCE));
 }
 
 #[test]
@@ -222,17 +222,17 @@ fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_i
         "edge::tests::late::closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_it",
         || {
             let large = large();
-            let house = open(limits(), 20, Large(large.clone()));
-            let mut client = house.client();
+            let setup = open(limits(), 20, Large(large.clone()));
+            let mut client = setup.client();
             client.post("x").head();
             wait_asleep("http-conn-0"); // its socket is full
-            house.listener.close();
+            setup.listener.close();
             while client.unread.len() < LARGE_BYTES {
                 assert_ne!(client.more(), 0, "closed within the answer");
             }
             assert!(std::mem::take(&mut client.unread) == large, "not whole");
             client.expect_end();
-            assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
+            assert!(setup.listener.wait_empty(Instant::now() + PATIENCE));
         },
     );
 }
@@ -245,8 +245,8 @@ fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
         idle_max: Duration::from_millis(100),
         ..limits()
     };
-    let house = open(limits, 20, Hand(hand));
-    let mut client = house.client();
+    let setup = open(limits, 20, Hand(hand));
+    let mut client = setup.client();
     client.post("x");
     let (_, responder) = next(&responders);
     client.wait_taken();
@@ -257,17 +257,17 @@ fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
 
 #[test]
 fn whoever_is_owed_an_answer_is_never_evicted() {
-    let (house, responders) = open_hand(Limits {
+    let (setup, responders) = open_hand(Limits {
         max_connections: 2,
         ..limits()
     });
-    let mut owed = house.client();
+    let mut owed = setup.client();
     owed.post("owed");
     let (_, responder) = next(&responders);
-    // Kept, so that each newcomer finds the house full.
+    // Kept, so that each newcomer finds the setup full.
     let mut others = Vec::new();
     for round in 0..10 {
-        let mut other = house.client();
+        let mut other = setup.client();
         other.post("other");
         next(&responders).1.answer(&reply("other"));
         assert_eq!(other.answer().body, "other", "round {round}");
@@ -280,7 +280,7 @@ fn whoever_is_owed_an_answer_is_never_evicted() {
     responder.answer(&reply("owed"));
     assert_eq!(owed.answer().body, "owed");
     // And now it is one of those who wait, for longer than anybody.
-    let mut others = [house.client(), house.client()];
+    let mut others = [setup.client(), setup.client()];
     for other in &mut others {
         other.post("other");
         next(&responders).1.answer(&reply("other"));
@@ -291,25 +291,25 @@ fn whoever_is_owed_an_answer_is_never_evicted() {
 
 #[test]
 fn a_responder_that_is_dropped_late_is_answered() {
-    let (house, responders) = open_hand(limits());
-    let mut client = house.client();
+    let (setup, responders) = open_hand(limits());
+    let mut client = setup.client();
     client.post("x");
     drop(next(&responders));
     let answer = client.answer();
     assert_eq!((answer.status, answer.outcome()), (503, "timeout"));
     assert_eq!(answer.header("Retry-After"), Some("1"));
-    assert_eq!(house.word(), "timeout");
+    assert_eq!(setup.word(), "timeout");
 }
 
 #[test]
 fn a_late_answer_to_http_1_0_ends_the_connection() {
-    let (house, responders) = open_hand(limits());
-    let mut client = house.client();
+    let (setup, responders) = open_hand(limits());
+    let mut client = setup.client();
     client.send("POST /x HTTP/1.0\r\nContent-Length: 1\r\n\r\nx");
     next(&responders).1.answer(&reply("late"));
     let answer = client.answer();
     assert_eq!(answer.body, "late");
     assert!(answer.says_close());
     client.expect_end();
-    house.wait_descriptors(18);
+    setup.wait_descriptors(18);
 }

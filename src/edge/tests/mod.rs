@@ -104,17 +104,17 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-pub(crate) struct House {
+pub(crate) struct Setup {
     pub(crate) listener: HttpListener,
     pub(super) fds: FdBudget,
     words: Receiver<&'static str>,
 }
 
-fn open(limits: Limits, fds: usize, handler: impl Handler) -> House {
+fn open(limits: Limits, fds: usize, handler: impl Handler) -> Setup {
     open_shared(limits, fds, Arc::new(handler))
 }
 
-pub(crate) fn open_shared(limits: Limits, fds: usize, handler: Arc<dyn Handler>) -> House {
+pub(crate) fn open_shared(limits: Limits, fds: usize, handler: Arc<dyn Handler>) -> Setup {
     let (say, words) = unbounded();
     // The tests' figures leave out what wakes the accept thread.
     let fds = FdBudget::with(fds + OWN_FDS - 2);
@@ -128,7 +128,7 @@ pub(crate) fn open_shared(limits: Limits, fds: usize, handler: Arc<dyn Handler>)
         Arc::new(Words(say)),
     )
     .expect("a listener");
-    House {
+    Setup {
         listener,
         fds,
         words,
@@ -144,7 +144,7 @@ pub(crate) fn handed_over() -> (Responder, Client) {
         }
     }
     // One listener for all tests of the process: it serves as many as they like.
-    static SHARED: std::sync::LazyLock<Mutex<(House, Receiver<Responder>)>> =
+    static SHARED: std::sync::LazyLock<Mutex<(Setup, Receiver<Responder>)>> =
         std::sync::LazyLock::new(|| {
             let (hand, handed) = unbounded();
             let limits = Limits {
@@ -160,7 +160,7 @@ pub(crate) fn handed_over() -> (Responder, Client) {
     (responder, client)
 }
 
-impl House {
+impl Setup {
     pub(crate) fn client(&self) -> Client {
         self.client_of(TcpStream::connect(self.listener.addr()).expect("a connection"))
     }

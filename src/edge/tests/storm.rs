@@ -158,7 +158,7 @@ fn seed() -> u64 {
 #[test]
 fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
     let seed = seed();
-    let house = open(
+    let setup = open(
         Limits {
             max_connections: 2 * PEERS,
             ..limits()
@@ -166,7 +166,7 @@ fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
         100,
         moody(seed, None),
     );
-    let to = house.listener.addr();
+    let to = setup.listener.addr();
     for round in 0..4 {
         let peers: Vec<_> = (0..PEERS)
             .map(|who| std::thread::spawn(move || live(to, round * PEERS + who, seed)))
@@ -175,11 +175,11 @@ fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
             peer.join().expect("a peer that was served");
         }
     }
-    house.wait_connections(0);
-    house.wait_descriptors(98);
-    assert!(house.words.is_empty(), "somebody was refused");
-    house.listener.close();
-    assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
+    setup.wait_connections(0);
+    setup.wait_descriptors(98);
+    assert!(setup.words.is_empty(), "somebody was refused");
+    setup.listener.close();
+    assert!(setup.listener.wait_empty(Instant::now() + PATIENCE));
 }
 
 /// Asks again and again until nobody lets it in any more; gives back what it was answered 200 for.
@@ -241,7 +241,7 @@ fn closing_in_a_storm_leaves_nobody_unanswered_who_was_heard() {
     let seed = seed();
     for round in 0..8 {
         let (hear, heard) = unbounded();
-        let house = open(
+        let setup = open(
             Limits {
                 max_connections: PEERS / 2,
                 ..limits()
@@ -249,18 +249,18 @@ fn closing_in_a_storm_leaves_nobody_unanswered_who_was_heard() {
             100,
             moody(seed, Some(hear)),
         );
-        let to = house.listener.addr();
+        let to = setup.listener.addr();
         let peers: Vec<_> = (0..PEERS)
             .map(|who| std::thread::spawn(move || insist(to, who, seed ^ round)))
             .collect();
         let mut asked: Vec<_> = heard.iter().take(500).collect();
-        house.listener.close();
+        setup.listener.close();
         let mut answered: Vec<String> = Vec::new();
         for peer in peers {
             answered.extend(peer.join().expect("a peer that was served"));
         }
-        assert!(house.listener.wait_empty(Instant::now() + PATIENCE));
-        house.wait_descriptors(98);
+        assert!(setup.listener.wait_empty(Instant::now() + PATIENCE));
+        setup.wait_descriptors(98);
         asked.extend(heard.try_iter());
         let mut asked: Vec<_> = asked
             .into_iter()

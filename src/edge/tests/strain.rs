@@ -34,21 +34,21 @@ fn a_connection_without_a_thread_is_told_so_and_the_others_are_served() {
     alone(
         "edge::tests::strain::a_connection_without_a_thread_is_told_so_and_the_others_are_served",
         || {
-            let house = open(limits(), 10, Echo);
-            let mut kept = house.client();
+            let setup = open(limits(), 10, Echo);
+            let mut kept = setup.client();
             assert_eq!(kept.post("a").answer().status, 200);
             without_threads(|| {
-                let mut refused = house.client();
+                let mut refused = setup.client();
                 let answer = refused.answer();
                 assert_eq!((answer.status, answer.outcome()), (503, "limit"));
                 assert!(answer.says_close());
                 refused.expect_end();
-                assert_eq!(house.word(), "limit");
+                assert_eq!(setup.word(), "limit");
                 assert_eq!(kept.post("b").answer().body, "POST /x b");
             });
-            house.wait_connections(1);
-            house.wait_descriptors(7);
-            assert_eq!(house.client().post("c").answer().status, 200);
+            setup.wait_connections(1);
+            setup.wait_descriptors(7);
+            assert_eq!(setup.client().post("c").answer().status, 200);
         },
     );
 }

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn requests_on_a_kept_connection_are_answered_in_turn() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     for body in ["", "a", "hello"] {
         let answer = client.post(body).answer();
         assert_eq!(
@@ -14,13 +14,13 @@ fn requests_on_a_kept_connection_are_answered_in_turn() {
         );
         assert!(answer.header("Date").is_some() && answer.header("Connection").is_none());
     }
-    assert_eq!(house.listener.connections(), 1);
+    assert_eq!(setup.listener.connections(), 1);
 }
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let big = "y".repeat(20_000);
     client.send(format!(
         "POST /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2;x\r\nbc\r\n0\r\n\r\n\
@@ -43,8 +43,8 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn a_request_may_come_in_any_pieces() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let text = b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n";
     for piece in [1, 2, 3, 5, 8] {
         for bytes in text.chunks(piece) {
@@ -56,8 +56,8 @@ fn a_request_may_come_in_any_pieces() {
 
 #[test]
 fn http_1_0_is_closed_unless_it_asks_otherwise() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let kept = client
         .send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         .answer();
@@ -69,8 +69,8 @@ fn http_1_0_is_closed_unless_it_asks_otherwise() {
 
 #[test]
 fn head_is_answered_without_a_body() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let answer = client
         .send("HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n")
         .answer_to(true);
@@ -80,8 +80,8 @@ fn head_is_answered_without_a_body() {
 
 #[test]
 fn a_client_that_has_ended_its_sending_still_gets_its_answer() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     client.post("x");
     client
         .stream
@@ -90,7 +90,7 @@ fn a_client_that_has_ended_its_sending_still_gets_its_answer() {
     assert_eq!(client.answer().body, "POST /x x");
     client.expect_end();
 
-    let mut client = house.client();
+    let mut client = setup.client();
     client.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab");
     client
         .stream
@@ -103,8 +103,8 @@ fn a_client_that_has_ended_its_sending_still_gets_its_answer() {
 
 #[test]
 fn continue_is_said_when_the_body_is_still_to_come_and_welcome() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let head = |length: usize| {
         format!(
             "POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
@@ -128,8 +128,8 @@ fn continue_is_said_when_the_body_is_still_to_come_and_welcome() {
 
 #[test]
 fn a_refusal_names_the_limit_and_arrives_although_its_body_was_not_read() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let answer = client.post(&"x".repeat(200_000)).answer();
     assert_eq!((answer.status, answer.outcome()), (413, "too-big"));
     assert_eq!(
@@ -137,19 +137,19 @@ fn a_refusal_names_the_limit_and_arrives_although_its_body_was_not_read() {
         "body of 200000 bytes is over http.max_body = 100000\n"
     );
     assert!(answer.says_close());
-    assert_eq!(house.word(), "too-big");
+    assert_eq!(setup.word(), "too-big");
     client
         .stream
         .shutdown(Shutdown::Write)
         .expect("half a close");
     client.expect_end();
-    house.wait_connections(0);
+    setup.wait_connections(0);
 }
 
 #[test]
 fn an_answer_survives_what_its_client_sends_beyond_it() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     let last = "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".to_owned();
     client.send(last + &"x".repeat(200_000));
     assert_eq!(client.answer().body, "GET /x ");
@@ -159,8 +159,8 @@ fn an_answer_survives_what_its_client_sends_beyond_it() {
 
 #[test]
 fn a_stray_empty_line_is_no_request() {
-    let house = open(limits(), 10, Echo);
-    let mut client = house.client();
+    let setup = open(limits(), 10, Echo);
+    let mut client = setup.client();
     assert_eq!(client.post("x").send("\r\n").answer().status, 200);
     assert_eq!(client.post("y").send("\r\n").answer().status, 200);
     client
@@ -168,13 +168,13 @@ fn a_stray_empty_line_is_no_request() {
         .shutdown(Shutdown::Write)
         .expect("half a close");
     client.expect_end();
-    house.wait_connections(0);
-    assert!(house.words.is_empty());
+    setup.wait_connections(0);
+    assert!(setup.words.is_empty());
 }
 
 #[test]
 fn every_kind_of_refusal_has_its_status_and_word() {
-    let house = open(limits(), 10, Echo);
+    let setup = open(limits(), 10, Echo);
     let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(17_000));
     for (input, status, word) in [
         ("GET / HTTP/1.1\r\n\r\n", 400, "bad-request"),
@@ -203,7 +203,7 @@ fn every_kind_of_refusal_has_its_status_and_word() {
             "bad-request",
         ),
     ] {
-        let mut client = house.client();
+        let mut client = setup.client();
         let answer = client.send(input).answer();
         assert_eq!(
             (answer.status, answer.outcome()),
@@ -211,14 +211,14 @@ fn every_kind_of_refusal_has_its_status_and_word() {
             "{input:?}"
         );
         assert!(answer.says_close(), "{input:?}");
-        assert_eq!(house.word(), word);
+        assert_eq!(setup.word(), word);
     }
-    assert_eq!(house.client().post("x").answer().status, 200);
+    assert_eq!(setup.client().post("x").answer().status, 200);
 }
 
 /// Sends `start`, then one byte after another until an answer comes.
-fn drip(house: &House, start: &str) -> Answer {
-    let mut client = house.client();
+fn drip(setup: &Setup, start: &str) -> Answer {
+    let mut client = setup.client();
     let pace = Duration::from_millis(5);
     client.stream.set_read_timeout(Some(pace)).expect("a pace");
     client.send(start);
@@ -244,7 +244,7 @@ fn drip(house: &House, start: &str) -> Answer {
 #[test]
 fn a_drip_is_ended_by_the_total_deadline() {
     let request_deadline = Duration::from_millis(200);
-    let house = open(
+    let setup = open(
         Limits {
             request_deadline,
             ..limits()
@@ -258,7 +258,7 @@ fn a_drip_is_ended_by_the_total_deadline() {
         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nf000\r\n",
     ] {
         let began = Instant::now();
-        let answer = drip(&house, start);
+        let answer = drip(&setup, start);
         assert!(began.elapsed() >= request_deadline);
         assert_eq!(
             (answer.status, answer.outcome()),
@@ -269,16 +269,16 @@ fn a_drip_is_ended_by_the_total_deadline() {
             answer.body.contains("http.request_deadline = 200ms"),
             "{answer:?}"
         );
-        assert_eq!(house.word(), "timeout");
+        assert_eq!(setup.word(), "timeout");
     }
     // Who has said nothing hears nothing.
-    house.client().expect_end();
-    assert!(house.words.is_empty());
+    setup.client().expect_end();
+    assert!(setup.words.is_empty());
 }
 
 #[test]
 fn a_silent_connection_is_closed_in_time_and_one_that_stops_within_a_request_is_told() {
-    let house = open(
+    let setup = open(
         Limits {
             request_deadline: Duration::from_millis(200),
             ..limits()
@@ -286,7 +286,7 @@ fn a_silent_connection_is_closed_in_time_and_one_that_stops_within_a_request_is_
         20,
         Echo,
     );
-    let (mut silent, mut stuck, mut kept) = (house.client(), house.client(), house.client());
+    let (mut silent, mut stuck, mut kept) = (setup.client(), setup.client(), setup.client());
     stuck.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
     assert_eq!(kept.post("a").answer().status, 200);
     kept.send("POST /x HTTP/1.1\r\nHo");
@@ -294,8 +294,8 @@ fn a_silent_connection_is_closed_in_time_and_one_that_stops_within_a_request_is_
         let answer = told.answer();
         assert_eq!((answer.status, answer.outcome()), (408, "timeout"));
         told.expect_end();
-        assert_eq!(house.word(), "timeout");
+        assert_eq!(setup.word(), "timeout");
     }
     silent.expect_end();
-    assert!(house.words.is_empty(), "it asked nothing");
+    assert!(setup.words.is_empty(), "it asked nothing");
 }

@@ -10,7 +10,7 @@ use crate::bus::redis::split::Split;
 const LOGGED_MAX: usize = 8;
 
 /// Whether a connection stands, or why not.
-pub type Standing = Result<(), LinkError>;
+pub type LinkState = Result<(), LinkError>;
 
 /// What was reported; the lock is around it.
 pub struct State {
@@ -32,8 +32,8 @@ pub struct State {
 /// A link.
 pub struct LinkHealth {
     pub name: String,
-    pub publisher: Standing,
-    pub subscriber: Standing,
+    pub publisher: LinkState,
+    pub subscriber: LinkState,
     pub wanted: usize,
     pub standing: usize,
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::map::{self, SlotMap};
-use super::{ANSWER_WITHIN, Found};
+use super::{ANSWER_WITHIN, Primaries};
 use crate::bus::redis::connection::Connection;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError};
 use crate::bus::redis::resp;
@@ -70,7 +70,7 @@ impl Cluster {
     }
 
     /// Asks nodes until one tells that the cluster is in order, a few at most.
-    pub fn look(&mut self, now: Instant) -> Found {
+    pub fn look(&mut self, now: Instant) -> Primaries {
         let mut trouble = None;
         let mut asked = 0;
         for n in 0..self.nodes.len() {
@@ -82,18 +82,18 @@ impl Cluster {
             }
             asked += 1;
             match self.ask(n) {
-                Ok((told, true)) => {
-                    self.learn(told);
+                Ok((reply, true)) => {
+                    self.learn(reply);
                     self.nodes.rotate_left(1);
                     trouble = None;
                     break;
                 }
                 // A node that is cut off still knows the owners as they were.
-                Ok((told, false)) => {
+                Ok((reply, false)) => {
                     trouble = Some(LinkError(
                         "the cluster is down: not every slot has a primary".into(),
                     ));
-                    self.map.learn(told);
+                    self.map.learn(reply);
                 }
                 Err(why) => {
                     let node = &mut self.nodes[n];
@@ -117,7 +117,7 @@ impl Cluster {
     }
 
     /// What node `n` says, and whether it finds the cluster in order.
-    fn ask(&mut self, n: usize) -> Result<(map::Told, bool), LinkError> {
+    fn ask(&mut self, n: usize) -> Result<(map::NodesReply, bool), LinkError> {
         let node = &mut self.nodes[n];
         let connection = match &mut node.connection {
             Some(connection) => connection,
@@ -130,21 +130,21 @@ impl Cluster {
         let info = link::ask(connection, &[b"CLUSTER", b"INFO"]).map_err(words)?;
         let nodes = link::ask(connection, &[b"CLUSTER", b"NODES"]).map_err(words)?;
         let host = node.name.rsplit_once(':').map_or("", |(host, _)| host);
-        let told = map::read(resp::text(&nodes).unwrap_or_default(), host);
+        let reply = map::read(resp::text(&nodes).unwrap_or_default(), host);
         let in_order = resp::text(&info).is_some_and(|info| info.contains("cluster_state:ok"));
-        Ok((told, in_order))
+        Ok((reply, in_order))
     }
 
     /// Takes over what a node in order says, its nodes too.
-    fn learn(&mut self, told: map::Told) {
-        let names: Vec<String> = told.nodes.iter().chain(&self.seeds).cloned().collect();
+    fn learn(&mut self, reply: map::NodesReply) {
+        let names: Vec<String> = reply.nodes.iter().chain(&self.seeds).cloned().collect();
         self.nodes.retain(|node| names.contains(&node.name));
         for name in &names {
             if self.nodes.iter().all(|node| node.name != *name) {
                 self.nodes.push(Node::new(name));
             }
         }
-        self.map.learn(told);
+        self.map.learn(reply);
     }
 }
 

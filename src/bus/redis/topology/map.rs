@@ -10,7 +10,7 @@ type Owner = (String, u64);
 
 /// What one node of the cluster says.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct NodesReply {
     /// For each slot its owner.
     slots: Vec<Option<Owner>>,
     /// Every node's address, to be asked the next time.
@@ -18,8 +18,8 @@ pub struct Told {
 }
 
 /// Reads `text`. `asked`: the host that was asked, for nodes that do not know their own address.
-pub fn read(text: &str, asked: &str) -> Told {
-    let mut told = Told {
+pub fn read(text: &str, asked: &str) -> NodesReply {
+    let mut reply = NodesReply {
         slots: vec![None; SLOTS],
         nodes: Vec::new(),
     };
@@ -36,7 +36,7 @@ pub fn read(text: &str, asked: &str) -> Told {
         let Some(name) = name(address, asked) else {
             continue;
         };
-        told.nodes.push(name.clone());
+        reply.nodes.push(name.clone());
         let epoch = words.nth(3).and_then(|word| word.parse().ok());
         let Some(epoch) = epoch.filter(|_| flags.contains(&"master")) else {
             continue;
@@ -45,13 +45,13 @@ pub fn read(text: &str, asked: &str) -> Told {
         for slot in words.skip(1).filter(|slot| !slot.starts_with('[')) {
             let (first, last) = slot.split_once('-').unwrap_or((slot, slot));
             if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>())
-                && let Some(slots) = told.slots.get_mut(first..=last)
+                && let Some(slots) = reply.slots.get_mut(first..=last)
             {
                 slots.fill(Some((name.clone(), epoch)));
             }
         }
     }
-    told
+    reply
 }
 
 /// `ip:port@bus-port[,hostname]` as `host:port`.
@@ -84,9 +84,9 @@ impl Default for SlotMap {
 impl SlotMap {
     /// Takes over what a node says. A slot changes its owner only to an equal or higher epoch: a primary that was stopped and
     /// wakes up tells what was true before.
-    pub fn learn(&mut self, told: Told) {
-        for (known, told) in self.slots.iter_mut().zip(told.slots) {
-            let Some((name, epoch)) = told else { continue };
+    pub fn learn(&mut self, reply: NodesReply) {
+        for (known, reply) in self.slots.iter_mut().zip(reply.slots) {
+            let Some((name, epoch)) = reply else { continue };
             match known {
                 Some((_, since)) if epoch < *since => {}
                 _ => *known = Some((name, epoch)),
@@ -121,15 +121,15 @@ e7d1eec ::1:30001@31001 myself,master - 0 0 1 connected 0-92 94-5460
     #[test]
     fn nodes_are_read_with_their_slots() {
         let mut map = SlotMap::default();
-        let told = read(NODES, "redis.internal");
+        let reply = read(NODES, "redis.internal");
         let nodes = [
             "hostname4:30004",
             "redis.internal:30002",
             "127.0.0.1:30003",
             "[::1]:30001",
         ];
-        assert_eq!(told.nodes, nodes);
-        map.learn(told);
+        assert_eq!(reply.nodes, nodes);
+        map.learn(reply);
         for (slot, wanted) in [
             (0, Some("[::1]:30001")),
             (92, Some("[::1]:30001")),

@@ -31,7 +31,7 @@ use self::sentinel::Sentinels;
 pub use self::sentinel::named_primary;
 
 /// How often the topology is asked for.
-struct Pace {
+struct LookIntervals {
     /// When nothing is wrong.
     usual: Duration,
     /// While something is not reached: a server may have taken over in the meantime.
@@ -41,14 +41,14 @@ struct Pace {
 }
 
 /// For servers that others name.
-const NAMED: Pace = Pace {
+const NAMED: LookIntervals = LookIntervals {
     usual: Duration::from_millis(500),
     when_down: Duration::from_millis(100),
     when_unsettled: LOOK_AGAIN_AFTER,
 };
 
 /// For one address. Each look is a connection, and a link that is down connects anew by itself.
-const ADDRESS: Pace = Pace {
+const ADDRESS: LookIntervals = LookIntervals {
     usual: Duration::from_secs(1),
     when_down: Duration::from_millis(500),
     when_unsettled: Duration::from_secs(1),
@@ -169,7 +169,7 @@ fn by_name(connector: Connector) -> impl Fn(&str) -> io::Result<Server> {
 const ONE: &str = "redis.url";
 
 /// The primary of each bucket, or why it is not known.
-type Found = Result<Vec<Option<String>>, LinkError>;
+type Primaries = Result<Vec<Option<String>>, LinkError>;
 
 /// The thread's loop.
 fn run(
@@ -177,9 +177,9 @@ fn run(
     stopped: &Receiver<()>,
     links: &mut ShardLinks,
     health: &Health,
-    pace: &Pace,
+    intervals: &LookIntervals,
     server: impl Fn(&str) -> io::Result<Server>,
-    mut find: impl FnMut(Instant) -> Found,
+    mut find: impl FnMut(Instant) -> Primaries,
 ) {
     let mut wait = Duration::ZERO;
     loop {
@@ -199,9 +199,9 @@ fn run(
         wait = match (links.wake_unsettled(), health.is_all_up()) {
             // What is on its way to a link that is being left is not heard.
             _ if links.are_being_left() => LOOK_AGAIN_AFTER,
-            (true, _) => pace.when_unsettled,
-            (false, false) => pace.when_down,
-            (false, true) => pace.usual,
+            (true, _) => intervals.when_unsettled,
+            (false, false) => intervals.when_down,
+            (false, true) => intervals.usual,
         };
         // Not more often, however often something asks for it.
         if stopped

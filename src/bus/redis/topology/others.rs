@@ -9,7 +9,7 @@ use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::{self, Connector, LinkError};
 use crate::bus::redis::names::{ALL, Names};
 use crate::bus::redis::resp;
-use crate::bus::redis::split::Found;
+use crate::bus::redis::split::Elsewhere;
 
 /// Servers that are looked at, at most.
 const OTHERS_MAX: usize = 4;
@@ -67,7 +67,7 @@ impl Others {
     }
 
     /// Looks at each but `present`, which this node uses; says where it has found nodes, and tells them.
-    pub fn look(&mut self, present: &str, names: &Names, now: Instant) -> Option<Found> {
+    pub fn look(&mut self, present: &str, names: &Names, now: Instant) -> Option<Elsewhere> {
         self.servers
             .retain(|other| other.name != present && now < other.until);
         let mut found = None;
@@ -76,7 +76,7 @@ impl Others {
                 other.look(names, &self.connector, present, now);
             }
             if !other.last.is_empty() {
-                found = Some(Found {
+                found = Some(Elsewhere {
                     at: other.name.clone(),
                     nodes: other.last.clone(),
                     asked: other.asked,
@@ -186,7 +186,7 @@ mod tests {
         let began = Instant::now();
         others.add(&server.address(), began);
         let mut look = |after: Duration| others.look("elsewhere", &names, began + after);
-        let found = Some(Found {
+        let found = Some(Elsewhere {
             at: server.address(),
             nodes: vec!["b-1".into()],
             asked: began,

@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::others::Others;
 use super::vote::{Vote, vote};
-use super::{ANSWER_WITHIN, Found};
+use super::{ANSWER_WITHIN, Primaries};
 use crate::bus::redis::connection::Connection;
 use crate::bus::redis::health::Health;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError, Server};
@@ -65,7 +65,7 @@ impl Sentinels {
     }
 
     /// Asks every sentinel; then looks for nodes that use another primary.
-    pub fn look(&mut self, health: &Health, names: &Names) -> Found {
+    pub fn look(&mut self, health: &Health, names: &Names) -> Primaries {
         let mut answers = Vec::with_capacity(self.sentinels.len());
         let mut trouble = None;
         for sentinel in &mut self.sentinels {

@@ -6,21 +6,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::mark::NOTIFICATIONS_MAX;
+use super::stamp::NOTIFICATIONS_MAX;
 
 const BITS_PER_CHUNK: u64 = 64 * 1024;
 
 /// A bit for each notification, allocated as they are reached.
 #[derive(Debug)]
-pub struct Marks(Vec<OnceLock<Vec<AtomicU64>>>);
+pub struct Bitmap(Vec<OnceLock<Vec<AtomicU64>>>);
 
-impl Marks {
+impl Bitmap {
     fn new() -> Self {
         let chunks = NOTIFICATIONS_MAX.div_ceil(BITS_PER_CHUNK);
         Self((0..chunks).map(|_| OnceLock::new()).collect())
     }
 
-    /// Marks `n`; says whether it was marked before. Beyond the most there can be, nothing is.
+    /// Sets bit `n`; says whether it was set before. Beyond the most there can be, nothing is.
     pub fn set(&self, n: u64) -> bool {
         let Some(chunk) = self.0.get((n / BITS_PER_CHUNK) as usize) else {
             return false;
@@ -51,12 +51,12 @@ impl Marks {
 
 /// The run's common book.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct RunState {
     began: Instant,
     /// Answered ok.
-    pub ok: Marks,
+    pub ok: Bitmap,
     /// Received by the backend it was for.
-    pub arrived: Marks,
+    pub arrived: Bitmap,
     /// How many have been posted; they are numbered from 0.
     pub posted: AtomicU64,
     /// How many have been answered, one way or another.
@@ -65,13 +65,13 @@ pub struct Ledger {
     pub received: AtomicU64,
 }
 
-impl Ledger {
+impl RunState {
     /// An empty one; the run's clock starts.
     pub fn open() -> Self {
         Self {
             began: Instant::now(),
-            ok: Marks::new(),
-            arrived: Marks::new(),
+            ok: Bitmap::new(),
+            arrived: Bitmap::new(),
             posted: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_was_answered_ok_and_did_not_arrive_is_missing() {
-        let ledger = Ledger::open();
+        let state = RunState::open();
         let all = [
             0,
             63,
@@ -108,21 +108,19 @@ mod tests {
             BITS_PER_CHUNK,
             3 * BITS_PER_CHUNK + 5,
         ];
-        ledger
-            .posted
-            .store(3 * BITS_PER_CHUNK + 6, Ordering::SeqCst);
+        state.posted.store(3 * BITS_PER_CHUNK + 6, Ordering::SeqCst);
         for n in all {
-            assert!(!ledger.ok.set(n) && ledger.ok.has(n) && !ledger.arrived.has(n));
+            assert!(!state.ok.set(n) && state.ok.has(n) && !state.arrived.has(n));
         }
-        ledger.arrived.set(1); // arrived and answered otherwise: not lost
-        assert_eq!(ledger.missing(), all.len() as u64);
+        state.arrived.set(1); // arrived and answered otherwise: not lost
+        assert_eq!(state.missing(), all.len() as u64);
         for (left, n) in all.into_iter().enumerate().rev() {
-            assert!(!ledger.arrived.set(n));
-            assert!(ledger.arrived.set(n), "a second time");
-            assert_eq!(ledger.missing(), left as u64);
+            assert!(!state.arrived.set(n));
+            assert!(state.arrived.set(n), "a second time");
+            assert_eq!(state.missing(), left as u64);
         }
         assert!(
-            !ledger.ok.set(NOTIFICATIONS_MAX + BITS_PER_CHUNK),
+            !state.ok.set(NOTIFICATIONS_MAX + BITS_PER_CHUNK),
             "beyond the book"
         );
     }

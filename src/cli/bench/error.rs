@@ -10,7 +10,7 @@ use crate::cli::text::one_line;
 
 /// What happened, and to whom.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum BenchError {
     /// The relay closed a backend's connection without a word.
     Closed(BackendId),
     /// A backend's connection broke.
@@ -27,7 +27,7 @@ pub enum Trouble {
     Poll(io::Error),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for BenchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(id) => write!(f, "the relay closed the connection of {id}"),
@@ -55,4 +55,4 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for BenchError {}

@@ -8,13 +8,13 @@
 use std::io::Write;
 
 /// The bytes before the filling.
-pub const MARK_BYTES: usize = 78;
+pub const STAMP_BYTES: usize = 78;
 
 /// The bytes after the filling.
 pub const END: &[u8] = b"\"}";
 
-/// The shortest body: a mark, no filling, the end.
-pub const BODY_BYTES_MIN: usize = MARK_BYTES + END.len();
+/// The shortest body: a stamp, no filling, the end.
+pub const BODY_BYTES_MIN: usize = STAMP_BYTES + END.len();
 
 /// The most notifications of one run: what ten digits can number, and far below.
 pub const NOTIFICATIONS_MAX: u64 = 100_000_000;
@@ -27,7 +27,7 @@ pub static FILLING: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// Which notification a body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct Stamp {
     /// The run, so that one does not count what another left behind.
     pub run: u64,
     /// The notification's number, from 0.
@@ -36,8 +36,8 @@ pub struct Mark {
     pub at_ns: u64,
 }
 
-impl Mark {
-    /// Appends the mark: [`MARK_BYTES`].
+impl Stamp {
+    /// Appends the stamp: [`STAMP_BYTES`].
     pub fn write(self, out: &mut Vec<u8>) {
         let Self { run, n, at_ns } = self;
         // A Vec takes everything.
@@ -47,8 +47,8 @@ impl Mark {
         );
     }
 
-    /// Reads a mark back; `None` if it is not one, to the last byte.
-    pub fn read(bytes: &[u8; MARK_BYTES]) -> Option<Self> {
+    /// Reads a stamp back; `None` if it is not one, to the last byte.
+    pub fn read(bytes: &[u8; STAMP_BYTES]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let rest = text.strip_prefix("{\"run\":\"")?;
         let (run, rest) = rest.split_at_checked(16)?;
@@ -72,17 +72,17 @@ mod tests {
     #[test]
     fn a_mark_is_read_as_it_was_written_and_nothing_else_is_one() {
         for (run, n, at_ns) in [(0, 0, 0), (u64::MAX, PROBE, u64::MAX), (7, 12, 345)] {
-            let mark = Mark { run, n, at_ns };
+            let stamp = Stamp { run, n, at_ns };
             let mut bytes = Vec::new();
-            mark.write(&mut bytes);
-            let bytes: [u8; MARK_BYTES] = bytes.try_into().expect("its length is fixed");
-            assert_eq!(Mark::read(&bytes), Some(mark));
+            stamp.write(&mut bytes);
+            let bytes: [u8; STAMP_BYTES] = bytes.try_into().expect("its length is fixed");
+            assert_eq!(Stamp::read(&bytes), Some(stamp));
             let json = [&bytes[..], b"xx", END].concat();
             assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
-            for at in 0..MARK_BYTES {
+            for at in 0..STAMP_BYTES {
                 let mut wrong = bytes;
                 wrong[at] = b'!';
-                assert_eq!(Mark::read(&wrong), None, "byte {at}");
+                assert_eq!(Stamp::read(&wrong), None, "byte {at}");
             }
         }
     }
