@@ -52,6 +52,9 @@ pub struct Counts {
     pub pending: u64,
     pub done: u64,
     pub dead: u64,
+    /// Of the pending ones those for backends of which the node has not heard since its start.
+    #[serde(default)]
+    pub unknown_backend: u64,
 }
 
 /// A notification in a list.
@@ -180,6 +183,12 @@ pub struct Backend {
     /// What this node's outbox has for it.
     pub pending: u64,
     pub dead: u64,
+    /// Something is pending for it, and this node has not heard of it since its start.
+    #[serde(default)]
+    pub unknown: bool,
+    /// If so: a backend that may be meant.
+    #[serde(default)]
+    pub like: Option<String>,
 }
 
 /// A backend's session.
@@ -227,16 +236,44 @@ pub struct Health {
     pub refusals: Vec<RefusalCount>,
     /// Of the configuration in force, as `payrelay check` says them.
     pub warnings: Vec<String>,
+    /// Of the configuration in force.
+    #[serde(default)]
+    pub routes: Vec<RouteInfo>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteInfo {
+    /// As in the log and in the metrics.
+    pub name: String,
+    pub path: String,
+    /// What its signature covers, in words; `None`: nothing is checked.
+    pub checks: Option<String>,
 }
 
 /// The outbox in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxState {
     pub pending: u64,
     pub done: u64,
     pub dead: u64,
     /// How long the oldest pending one has been stored.
     pub oldest_ms: u64,
+    /// Of the pending ones those for backends of which the node has not heard since its start.
+    #[serde(default)]
+    pub unknown_backend: u64,
+    /// Those backends, as far as most is pending for them.
+    #[serde(default)]
+    pub unknown_backends: Vec<UnknownBackend>,
+}
+
+/// A backend of which the node has not heard since its start, with something pending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownBackend {
+    pub id: String,
+    pub pending: u64,
+    /// One that the node has heard of and that may be meant.
+    pub like: Option<String>,
 }
 
 /// What ended within one minute.

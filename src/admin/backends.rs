@@ -50,6 +50,16 @@ pub fn list(sources: &Sources, node: &str) -> Told {
             last_answer_unix_ms: Some(session.answered_at_unix_ms).filter(|&ms| ms > 0),
         });
     }
+    let unknown = sources.outbox.iter();
+    for one in unknown.flat_map(|outbox| outbox.unknown_backends().some) {
+        // It may have come, or have been dropped, since the outbox was looked at.
+        if let Some(known) = known.get_mut(&one.id)
+            && known.session.is_none()
+            && known.pending > 0
+        {
+            (known.unknown, known.like) = (true, one.like);
+        }
+    }
     let idle = |one: &Backend| one.session.is_none() && one.pending + one.dead == 0;
     let backends = known.into_values().filter(|one| !idle(one)).collect();
     let node = node.to_owned();

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::api::{Health, MinuteFigures, OutboxState, RefusalCount};
+use super::api::{Health, MinuteFigures, OutboxState, RefusalCount, RouteInfo, UnknownBackend};
 use super::reply::Told;
 use super::{Admin, BusState};
+use crate::config::{Config, Route};
 use crate::metrics::resident_bytes;
 use crate::notification::{Outcome, unix_ms};
 use crate::trace::Minute;
@@ -17,6 +18,14 @@ pub fn health(admin: &Admin) -> Told {
     let now = (admin.read_now)();
     let reasons = (admin.not_ready)();
     let minutes = admin.sources.trace.minutes(unix_ms());
+    let unknown = admin.sources.outbox.iter();
+    let unknown = unknown.flat_map(|outbox| outbox.unknown_backends().some);
+    let unknown = unknown.map(|one| UnknownBackend {
+        id: one.id,
+        pending: one.pending,
+        like: one.like,
+    });
+    let unknown = unknown.collect();
     let refusals = admin.metrics.refusals().into_iter().take(REFUSALS_MAX);
     Told::json(
         200,
@@ -32,6 +41,8 @@ pub fn health(admin: &Admin) -> Told {
                 done: outbox.done,
                 dead: outbox.dead,
                 oldest_ms: outbox.oldest.as_millis() as u64,
+                unknown_backend: outbox.unknown_backends.min(outbox.pending),
+                unknown_backends: unknown,
             }),
             sessions: admin.metrics.sessions().max(0) as u64,
             http_connections: now.http_connections,
@@ -51,8 +62,20 @@ pub fn health(admin: &Admin) -> Told {
                 })
                 .collect(),
             warnings: admin.warnings.read().clone(),
+            routes: admin.routes.read().clone(),
         },
     )
+}
+
+/// The routes of `config`.
+pub fn routes(config: &Config) -> Vec<RouteInfo> {
+    let checks = |route: &Route| Some(route.verifier.as_ref()?.describe());
+    let routes = config.routes.iter().map(|route| RouteInfo {
+        name: route.name.to_string(),
+        path: route.path.text.clone(),
+        checks: checks(route),
+    });
+    routes.collect()
 }
 
 fn figures(minute: &Minute) -> MinuteFigures {

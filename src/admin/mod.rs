@@ -33,7 +33,7 @@ use crossbeam_channel::bounded;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use self::api::SessionInfo;
+use self::api::{RouteInfo, SessionInfo};
 use self::auth::{Caller, Gate, Refused};
 use self::nodes::Nodes;
 use self::outbox::NO_BODIES;
@@ -84,6 +84,7 @@ pub struct Admin {
     started: Instant,
     /// Of the configuration in force.
     warnings: RwLock<Vec<String>>,
+    routes: RwLock<Vec<RouteInfo>>,
 }
 
 impl fmt::Debug for Admin {
@@ -197,6 +198,7 @@ impl Admin {
             sources,
             started: Instant::now(),
             warnings: RwLock::new(config.warnings.clone()),
+            routes: RwLock::new(health::routes(config)),
         }
     }
 
@@ -207,6 +209,7 @@ impl Admin {
             .set(admin.token.clone(), admin.read_tokens.clone());
         self.nodes.set(admin.nodes.clone());
         self.warnings.write().clone_from(&config.warnings);
+        *self.routes.write() = health::routes(config);
     }
 
     /// Answers `request`; may wait for a disk, or for another node.

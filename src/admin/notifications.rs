@@ -115,7 +115,9 @@ pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> Told {
         Ok(wanted) => wanted,
         Err(words) => return Told::text(400, words),
     };
-    let counts = sources.outbox.as_ref().map(|outbox| outbox.counts());
+    let outbox = sources.outbox.as_ref();
+    let counts = outbox.map(|outbox| outbox.counts());
+    let unknown = outbox.map_or(0, |outbox| outbox.unknown_backends().pending);
     let waiting = sources.delivery.some_under_way(WAITING_MAX);
     let newest = waiting.iter().map(|record| record.id).max();
     // What is taken out of those that wait is added to the trace, so nothing comes or goes unseen.
@@ -135,6 +137,7 @@ pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> Told {
             pending,
             done,
             dead,
+            unknown_backend: unknown.min(pending),
         }),
         ..Listed::default()
     };

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use payrelay::admin::api::Health;
 use payrelay::bus::Presence;
 use payrelay::notification::BackendId;
 use serde::Deserialize;
@@ -17,9 +18,13 @@ Examples:
   payrelay status --admin 10.0.0.1:9100 -c /etc/payrelay/relay.toml
   payrelay status --backend game-01 --json
 
-It asks the running relay, at its admin port; that node asks the others. The token is that of the configuration.
+It asks the running relay, at its admin port; that node asks the others who is connected to them. Version, routes, outbox and
+refusals are those of the node that was asked. The token is that of the configuration.
 
 Exit 0 if every node has answered, and --backend, if given, is connected; else 1.";
+
+/// The most refusals that are shown, the latest.
+const REFUSALS_SHOWN: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,15 +40,19 @@ pub struct Args {
 type Row = [String; 3];
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
-    let mut status = Api::of(config, &args.at)?.get("/status")?;
+    let api = Api::of(config, &args.at)?;
+    let mut status = api.get("/status")?;
     if let Some(id) = &args.backend {
         keep_only(&mut status, id);
     }
     let presence = Presence::deserialize(&status)
         .map_err(|_| Failure::new("this relay is of a version without GET /status"))?;
+    status["health"] = api.get("/health")?;
+    let health = Health::deserialize(&status["health"])
+        .map_err(|_| Failure::new("what answers is no relay of this version"))?;
     let shown = match args.at.json {
         true => format!("{status}\n"),
-        false => for_people(&status, &presence),
+        false => for_people(&status, &presence, &health),
     };
     let mut out = std::io::stdout().lock();
     out.write_all(shown.as_bytes())
@@ -62,11 +71,17 @@ fn keep_only(status: &mut Value, id: &BackendId) {
     }
 }
 
-fn for_people(status: &Value, presence: &Presence) -> String {
+fn for_people(status: &Value, presence: &Presence, health: &Health) -> String {
     let bus = &status["bus"];
     let mut shown = format!(
-        "node  {}\nbus   {}",
+        "node     {}\nrelay    payrelay {}, up for {}, {}\nbus      {}",
         text(status, "node"),
+        one_line(&health.version),
+        span(health.uptime_ms),
+        match health.ready {
+            true => "ready".to_owned(),
+            false => format!("NOT READY: {}", one_line(&health.reasons.join("; "))),
+        },
         text(bus, "kind")
     );
     match &bus["reason"] {
@@ -94,13 +109,15 @@ fn for_people(status: &Value, presence: &Presence) -> String {
             .iter()
             .filter_map(|name| name.as_str().map(one_line))
             .collect();
-        shown.push_str(&format!("\nredis {}", names.join(", ")));
+        shown.push_str(&format!("\nredis    {}", names.join(", ")));
         if bus["buckets"].as_u64() > Some(1) {
             let (up, all) = (text(bus, "buckets_up"), text(bus, "buckets"));
             shown.push_str(&format!("; {up} of {all} buckets can be used"));
         }
     }
-    shown.push_str("\n\n");
+    shown.push('\n');
+    shown.push_str(&of_the_node(health));
+    shown.push('\n');
     let mut rows: Vec<Row> = Vec::new();
     for node in &presence.nodes {
         for backend in &node.backends {
@@ -125,6 +142,64 @@ fn for_people(status: &Value, presence: &Presence) -> String {
         plural(nodes)
     ));
     shown
+}
+
+/// Routes, outbox and refusals of the node that was asked.
+fn of_the_node(health: &Health) -> String {
+    let mut lines = Vec::new();
+    for route in &health.routes {
+        let checks = route.checks.as_deref();
+        let checks = checks.unwrap_or("nothing is checked");
+        lines.push(format!(
+            "route    {}: {}",
+            one_line(&route.name),
+            one_line(checks)
+        ));
+    }
+    match &health.outbox {
+        None => lines.push("outbox   none: delivery.undelivered is \"refuse\"".into()),
+        Some(outbox) => {
+            let oldest = match outbox.pending {
+                0 => String::new(),
+                _ => format!(", the oldest for {}", span(outbox.oldest_ms)),
+            };
+            let (pending, dead) = (outbox.pending, outbox.dead);
+            lines.push(format!("outbox   {pending} pending{oldest}; {dead} dead"));
+            for unknown in &outbox.unknown_backends {
+                let like = unknown.like.as_deref().map(one_line);
+                let like = like.map_or_else(String::new, |like| format!(" {like} is known."));
+                lines.push(format!(
+                    "         {} pending for {}, a backend that was never here since this node started: is the id in notify_url right?{like}",
+                    unknown.pending,
+                    one_line(&unknown.id),
+                ));
+            }
+        }
+    }
+    for refusal in health.refusals.iter().take(REFUSALS_SHOWN) {
+        let route = refusal.route.as_deref().map(one_line);
+        let route = route.map_or_else(String::new, |route| format!(" {route}"));
+        lines.push(format!(
+            "refused  {}{route}: {}, {} times, last {}",
+            one_line(&refusal.kind),
+            one_line(&refusal.reason),
+            refusal.count,
+            time(refusal.last_unix_ms)
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// Milliseconds in the two largest units that fit.
+fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
 }
 
 /// Columns as wide as their widest cell.
@@ -176,14 +251,34 @@ mod tests {
         })
     }
 
+    fn health() -> Health {
+        let health = serde_json::json!({
+            "node": "pay-1-0a1b2c", "version": "0.1.0", "uptime_ms": 3_725_000, "ready": true, "reasons": [],
+            "bus": {"kind": "redis", "up": true, "reason": null, "canary_age_ms": 412,
+                "subscriptions_wanted": 5, "subscriptions_standing": 4},
+            "outbox": {"pending": 3, "done": 0, "dead": 1, "oldest_ms": 61_000, "unknown_backend": 2,
+                "unknown_backends": [{"id": "gmae-01", "pending": 2, "like": "game-01"}]},
+            "sessions": 0, "http_connections": 0, "http_in_flight": 0, "queued": 0, "memory_bytes": 0,
+            "fd_free": 0, "fd_total": 0, "minutes": [], "warnings": [],
+            "refusals": [{"kind": "signature", "route": "/notify/{id}", "reason": "mismatch", "count": 7, "last_unix_ms": 0}],
+            "routes": [{"name": "/notify/{id}", "path": "/notify/{id}", "checks": null}],
+        });
+        Health::deserialize(&health).expect("the health")
+    }
+
     #[test]
     fn people_read_a_table() {
         let status = status(Value::Null, serde_json::json!([]));
         let presence = Presence::deserialize(&status).expect("the presence");
         assert_eq!(
-            for_people(&status, &presence),
-            "node  pay-1-0a1b2c\n\
-             bus   redis: up; heard itself 0.4 s ago, 4 of 5 subscriptions stand\n\
+            for_people(&status, &presence, &health()),
+            "node     pay-1-0a1b2c\n\
+             relay    payrelay 0.1.0, up for 1h 2m, ready\n\
+             bus      redis: up; heard itself 0.4 s ago, 4 of 5 subscriptions stand\n\
+             route    /notify/{id}: nothing is checked\n\
+             outbox   3 pending, the oldest for 1m 1s; 1 dead\n         \
+             2 pending for gmae-01, a backend that was never here since this node started: is the id in notify_url right? game-01 is known.\n\
+             refused  signature /notify/{id}: mismatch, 7 times, last 1970-01-01T00:00:00.000Z\n\
              \n\
              BACKEND  NODE           SINCE\n\
              a        pay-22-0a1b2d  2000-02-28T23:59:59.999Z\n\

@@ -32,7 +32,7 @@ pub fn cut(text: &str) -> String {
 }
 
 /// The one of `known` that `word` is probably a slip for.
-pub fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     // A word much longer than any key is no slip, and its distance is not worth computing.
     if word.len() > 2 * SHOWN_CHARS_MAX {
         return None;

@@ -33,6 +33,8 @@ pub struct OutboxReadings {
     pub disk_free_bytes: u64,
     /// How long SQLite's write-ahead log is.
     pub log_bytes: u64,
+    /// Those pending for backends of which the node has not heard since its start.
+    pub unknown_backends: u64,
     /// `None`: it is not shared.
     pub shared: Option<SharedReadings>,
 }
@@ -56,6 +58,7 @@ pub(super) struct Outbox {
     oldest: Gauge,
     disk_free: Gauge,
     log: Gauge,
+    unknown: Gauge,
     mirrored: Gauge,
     behind: Gauge,
     inherited: Gauge,
@@ -73,6 +76,7 @@ impl Outbox {
             oldest: Gauge::default(),
             disk_free: Gauge::default(),
             log: Gauge::default(),
+            unknown: Gauge::default(),
             mirrored: Gauge::default(),
             behind: Gauge::default(),
             inherited: Gauge::default(),
@@ -111,6 +115,11 @@ impl Outbox {
             "payrelay_outbox_log_bytes",
             "Length of the write-ahead log of the outbox; at outbox.max_log_bytes nothing is stored",
             all.log.clone(),
+        );
+        registry.register(
+            "payrelay_outbox_unknown_backend",
+            "Pending notifications of backends that have connected to no node since this one started: look for a typo in the notify_url",
+            all.unknown.clone(),
         );
         registry.register(
             "payrelay_outbox_mirrored",
@@ -185,6 +194,7 @@ impl Outbox {
         self.oldest.set(value(readings.oldest.as_secs()));
         self.disk_free.set(value(readings.disk_free_bytes));
         self.log.set(value(readings.log_bytes));
+        self.unknown.set(value(readings.unknown_backends));
         let shared = readings.shared.clone().unwrap_or_default();
         self.mirrored.set(value(shared.mirrored));
         self.behind.set(value(shared.behind));

@@ -153,6 +153,7 @@ fn readings_show_as_they_are_at_the_scrape() {
             backends: vec![("till-7".into(), 5, 2), ("till-8".into(), 1, 0)],
             disk_free_bytes: 7,
             log_bytes: 8,
+            unknown_backends: 4,
             shared: Some(SharedReadings {
                 mirrored: 10,
                 behind: 11,
@@ -180,6 +181,7 @@ fn readings_show_as_they_are_at_the_scrape() {
         "payrelay_outbox_done 1",
         "payrelay_outbox_disk_free_bytes 7",
         "payrelay_outbox_log_bytes 8",
+        "payrelay_outbox_unknown_backend 4",
         "payrelay_outbox_mirrored 10",
         "payrelay_outbox_behind 11",
         "payrelay_outbox_inherited 12",

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::unknown::Heard;
 use crate::bus::{Arrivals, LateReceipt};
 use crate::envelope::{Receipts, Sent};
 use crate::notification::{BackendId, NotificationId, Receipt};
@@ -92,6 +93,7 @@ pub struct Inbox {
     bell: Condvar,
     /// How many notifications are pending: with none, nobody's arrival matters.
     pending: AtomicU64,
+    heard: Heard,
 }
 
 impl Inbox {
@@ -161,6 +163,11 @@ impl Inbox {
         self.pending.store(pending, Ordering::Relaxed);
     }
 
+    /// The backends that have come since the start.
+    pub fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
     /// Nothing more is to be sent.
     pub fn pause(&self) {
         self.tell(|news| {
@@ -214,6 +221,7 @@ impl Receipts for Inbox {
 
 impl Arrivals for Inbox {
     fn here(&self, backend: &BackendId) {
+        self.heard.add(backend);
         // Most arrivals find nothing to be delivered. What is stored a moment later is tried after `retry_first`.
         if self.pending.load(Ordering::Relaxed) > 0 {
             self.tell(|news| news.here.add(backend));

@@ -25,7 +25,9 @@
 //! | `writer`, `ops`, `group`, `sweep` | the one thread that changes anything; group commit |
 //! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
 //! | `rate_limiter`, `next_state` | how many it sends a second; what a receipt means |
+//! | `told` | what the log says of what is not delivered |
 //! | `stats` | counts, and the disk's health |
+//! | `unknown` | for which backends something is pending that were never here |
 //! | `checkpoint` | when the log goes to the database, and its bound |
 //! | `clock` | time that the relay has lived through |
 //! | `transfer` | notifications on their way to another file or machine |
@@ -58,7 +60,9 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod told;
 mod transfer;
+mod unknown;
 mod watch;
 mod writer;
 
@@ -80,6 +84,7 @@ pub use self::rows::{Payload, Row, State};
 pub use self::shared::SharedLink;
 pub use self::threads::OutboxThreads;
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
+pub use self::unknown::{UnknownBackend, UnknownBackends};
 
 use self::checkpoint::Checkpoint;
 use self::clock::Clock;
@@ -90,6 +95,8 @@ use self::rate_limiter::RateLimiter;
 use self::redelivery::Redelivery;
 use self::shared::SharedState;
 use self::stats::Stats;
+use self::told::Told;
+use self::unknown::UnknownWatch;
 use self::writer::{GROUP_MAX, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
@@ -121,6 +128,7 @@ pub struct Outbox {
     retry_first: Duration,
     shared: Option<Arc<SharedState>>,
     metrics: Arc<Metrics>,
+    told: Arc<Told>,
     // Last: it must outlive every connection.
     _guard: Arc<FileGuard>,
 }
@@ -189,6 +197,7 @@ impl Outbox {
         let (mirror, worker) = parts.transpose().map_err(read)?.unzip();
         let (mirror, mirror_events) = mirror.unzip();
         let state = worker.as_ref().map(|worker| Arc::clone(&worker.state));
+        let told = Arc::new(Told::default());
         let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
         let mut writer = Writer {
             connection: store.writing,
@@ -205,6 +214,7 @@ impl Outbox {
             },
             metrics: Arc::clone(&metrics),
             owed: Vec::new(),
+            told: Arc::clone(&told),
             full: LogOnce::new(),
             failed: LogOnce::new(),
             path: store.path.clone(),
@@ -241,6 +251,9 @@ impl Outbox {
             random: Jitter::new(random),
             unread: Default::default(),
             refilled: Default::default(),
+            unknown: UnknownWatch::new(Instant::now()),
+            stats: Arc::clone(&stats),
+            told: Arc::clone(&told),
         };
         let role = Role::vital("redelivery", "what is stored is not delivered").advice(ADVICE);
         let thread = heartbeat::supervise(role, STACK_BYTES, move |pulse| redelivery.run(pulse))
@@ -263,6 +276,7 @@ impl Outbox {
             retry_first,
             shared: state,
             metrics,
+            told,
             _guard: store.guard,
         };
         log::info!(
@@ -312,11 +326,7 @@ impl Outbox {
         if state == State::Dead {
             timeline.add(unix_ms(), "dead", &why);
             self.metrics.outbox_died("given-up", 1);
-            log::warn!(
-                "{} for {} is a dead letter: {why}",
-                notification.id,
-                notification.backend
-            );
+            self.told.dead_on_arrival(&notification, &why);
         }
         let store = Box::new(Store {
             notification,
@@ -383,6 +393,7 @@ impl Outbox {
             backends,
             disk_free_bytes: self.stats.disk_free_bytes(),
             log_bytes: self.stats.log_bytes(),
+            unknown_backends: self.stats.unknown().pending,
             shared: self
                 .shared
                 .as_ref()
@@ -413,32 +424,6 @@ impl Outbox {
         };
         let payload = rows::payload(&reading, &row)?;
         Ok(Some((row, payload)))
-    }
-
-    /// Everything about the rows behind the row `after`, oldest first: as many as take `bytes` together, one at least; and where
-    /// to go on, if there are more.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn export(
-        &self,
-        after: i64,
-        bytes: usize,
-    ) -> Result<(Vec<Exported>, Option<i64>), AskError> {
-        let reading = self.reading.lock();
-        let now_ms = self.clock.now_ms();
-        let rows = Filter::default().rows(&reading, after, ROWS_AT_ONCE)?;
-        let (mut exported, mut size, mut next) = (Vec::new(), 0, None);
-        for row in &rows {
-            let one = Exported::of(row, rows::payload(&reading, row)?, now_ms);
-            if size > 0 && size + one.bytes() > bytes {
-                return Ok((exported, next));
-            }
-            size += one.bytes();
-            next = Some(row.seq);
-            exported.push(one);
-        }
-        Ok((exported, next.filter(|_| rows.len() == ROWS_AT_ONCE)))
     }
 
     /// Has an operator's order done, [`ROWS_AT_ONCE`] rows at most. Waits for the disk.

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{COLUMNS, Row, State};
-use super::{AskError, Outbox};
+use super::{AskError, Outbox, UnknownBackends};
 use crate::notification::NotificationId;
 
 /// How many rows are looked at for one answer: a search that finds little must not read a whole disk at once.
@@ -46,6 +46,11 @@ impl Outbox {
     pub fn counts(&self) -> [u64; 3] {
         let stats = &self.stats;
         [stats.pending(), stats.done(), stats.dead()]
+    }
+
+    /// The backends for which something is pending and of which this node has not heard since its start.
+    pub fn unknown_backends(&self) -> UnknownBackends {
+        self.stats.unknown()
     }
 
     /// Backend, pending and dead of the `limit` backends that have most of both.

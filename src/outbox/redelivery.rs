@@ -18,6 +18,9 @@ use super::ops::{Op, StatusUpdate};
 use super::queues::BackendQueues;
 use super::rate_limiter::RateLimiter;
 use super::rows::{self, Payload, Row, State};
+use super::stats::Stats;
+use super::told::Told;
+use super::unknown::UnknownWatch;
 use crate::bus::LateReceipt;
 use crate::config;
 use crate::dispatcher::Dispatcher;
@@ -76,6 +79,9 @@ pub struct Redelivery {
     pub unread: (Option<Instant>, Vec<HeldReceipt>),
     /// The backend up to which the disk was asked for those left out.
     pub refilled: (Option<Instant>, String),
+    pub unknown: UnknownWatch,
+    pub stats: Arc<Stats>,
+    pub told: Arc<Told>,
 }
 
 /// A redelivery under way.
@@ -102,6 +108,7 @@ impl Redelivery {
             if now >= self.next_refill(now) {
                 self.refill();
             }
+            let look = self.look_for_unknown(now);
             self.serve_ready(pulse);
             let now = Instant::now();
             let wake = match self.has_room() {
@@ -112,7 +119,7 @@ impl Redelivery {
                 false => None, // a receipt will come
             };
             let refill = self.next_refill(now);
-            let wake = [wake, self.unread.0, Some(refill)]
+            let wake = [wake, self.unread.0, Some(refill), look]
                 .into_iter()
                 .flatten()
                 .min();
@@ -428,7 +435,7 @@ impl Redelivery {
         next: NextState,
         sent: Option<Sent>,
     ) {
-        let mut timeline = row.timeline;
+        let mut timeline = row.timeline.clone();
         let tries = match next.what {
             "dead" | "returned" => row.tries,
             _ => row.tries.saturating_add(1),
@@ -443,7 +450,9 @@ impl Redelivery {
                 timeline.add(unix_ms(), "dead", &next.why);
             }
             self.metrics.outbox_died("given-up", 1);
-            log::warn!("{} for {backend} is a dead letter: {}", row.id, next.why);
+            self.told.row_is_dead(&row, &next.why);
+        } else if next.state == State::Pending {
+            self.told.tried(&row, tries, &next.why);
         } else {
             log::debug!("{} for {backend}: {} (try {tries})", row.id, next.what);
         }

@@ -21,6 +21,23 @@ impl Redelivery {
         self.refilled.0.map_or(now, |last| last + every)
     }
 
+    /// Looks for backends that were never here, if it is time; says when to look next.
+    pub(super) fn look_for_unknown(&mut self, now: Instant) -> Option<Instant> {
+        let pending = self.stats.pending();
+        if self
+            .unknown
+            .next_look(pending)
+            .is_some_and(|due| due <= now)
+        {
+            let heard = self.inbox.heard();
+            match self.unknown.look(&self.reading, heard, now) {
+                Ok(found) => self.stats.set_unknown(found),
+                Err(error) => log::error!("the outbox cannot be read: {error}"),
+            }
+        }
+        self.unknown.next_look(pending)
+    }
+
     /// Looks on the disk for backends that are not kept in mind.
     pub(super) fn refill(&mut self) {
         let now = Instant::now();

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::count_delta::CountDelta;
 use super::rows::State;
+use super::unknown::UnknownBackends;
 
 /// Counts by state, and the disk's last refusal.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Stats {
     broken: AtomicBool,
     disk_free_bytes: AtomicU64,
     log_bytes: AtomicU64,
+    unknown: Mutex<UnknownBackends>,
 }
 
 impl Stats {
@@ -27,6 +29,7 @@ impl Stats {
             broken: AtomicBool::new(false),
             disk_free_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
+            unknown: Mutex::default(),
         }
     }
 
@@ -86,6 +89,16 @@ impl Stats {
     /// How long the log is, in bytes.
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The backends that were never here, as far as something is pending for them.
+    pub fn set_unknown(&self, unknown: UnknownBackends) {
+        *self.unknown.lock() = unknown;
+    }
+
+    /// The same, as of a few seconds ago.
+    pub fn unknown(&self) -> UnknownBackends {
+        self.unknown.lock().clone()
     }
 
     /// Why the disk did not take the last change; `None`: it did.

@@ -50,7 +50,7 @@ impl Writer {
                 continue;
             };
             let why = format!("expired (outbox.expire); before that: {}", row.why);
-            let mut timeline = row.timeline;
+            let mut timeline = row.timeline.clone();
             timeline.add(unix_ms(), "dead", &why);
             let change = Change {
                 seq,
@@ -63,7 +63,7 @@ impl Writer {
                 steps: &timeline.to_text(),
             };
             rows::update(&tx, &change, row.state, &row.backend, &mut delta)?;
-            log::warn!("{} for {} is a dead letter: {why}", row.id, row.backend);
+            self.told.row_is_dead(&row, &why);
             dead += 1;
         }
         delta.write(&tx, self.clock.moment())?;

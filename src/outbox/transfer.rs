@@ -10,10 +10,13 @@ use base64::engine::general_purpose::STANDARD as BASE_64;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
+use super::Outbox;
 use super::clock::Moment;
 use super::count_delta::CountDelta;
-use super::error::{OpenCause, OpenError};
+use super::error::{AskError, OpenCause, OpenError};
 use super::file;
+use super::filter::Filter;
+use super::ops::ROWS_AT_ONCE;
 use super::rows::{self, HELD, Payload, Row, State};
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, unix_ms};
 
@@ -76,6 +79,34 @@ impl std::fmt::Display for BadImport {
 }
 
 impl std::error::Error for BadImport {}
+
+impl Outbox {
+    /// Everything about the rows behind the row `after`, oldest first: as many as take `bytes` together, one at least; and where
+    /// to go on, if there are more.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn export(
+        &self,
+        after: i64,
+        bytes: usize,
+    ) -> Result<(Vec<Exported>, Option<i64>), AskError> {
+        let reading = self.reading.lock();
+        let now_ms = self.clock.now_ms();
+        let rows = Filter::default().rows(&reading, after, ROWS_AT_ONCE)?;
+        let (mut exported, mut size, mut next) = (Vec::new(), 0, None);
+        for row in &rows {
+            let one = Exported::of(row, rows::payload(&reading, row)?, now_ms);
+            if size > 0 && size + one.bytes() > bytes {
+                return Ok((exported, next));
+            }
+            size += one.bytes();
+            next = Some(row.seq);
+            exported.push(one);
+        }
+        Ok((exported, next.filter(|_| rows.len() == ROWS_AT_ONCE)))
+    }
+}
 
 impl Exported {
     /// What stands in `row`, at `now_ms` of the outbox's time.

@@ -21,6 +21,7 @@ use super::ops::{Limits, Op, StatusUpdate};
 use super::rows::State;
 use super::shared::Mirror;
 use super::stats::Stats;
+use super::told::Told;
 use super::watch::{FaultKind, FileFault, FileWatch, Part};
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
@@ -52,6 +53,7 @@ pub struct Writer {
     pub metrics: Arc<Metrics>,
     /// Not taken by the disk, to be tried again. No more than is being redelivered.
     pub owed: Vec<StatusUpdate>,
+    pub told: Arc<Told>,
     pub full: LogOnce,
     pub failed: LogOnce,
     /// `outbox.path`

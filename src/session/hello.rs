@@ -31,12 +31,15 @@ pub struct Refusal {
     pub code: &'static str,
     /// What is wrong. Never says which ids exist.
     pub words: String,
+    /// Who it says it is.
+    pub id: Option<BackendId>,
 }
 
 fn bad_hello(words: impl Into<String>) -> Refusal {
     Refusal {
         code: "bad-hello",
         words: words.into(),
+        id: None,
     }
 }
 
@@ -73,12 +76,14 @@ pub fn judge(line: &Line<'_>, access: &Arc<Access>) -> Result<Hello, Refusal> {
         return Err(Refusal {
             code: "bad-token",
             words: "the token does not fit the id; payrelay token ID prints the right one".into(),
+            id: Some(id),
         });
     }
     if !access.allows(&id) {
         return Err(Refusal {
             code: "not-allowed",
             words: "this id is not in tcp.backends".into(),
+            id: Some(id),
         });
     }
     Ok(Hello { id, credit })

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::context::SessionContext;
 use super::end::End;
+use super::hello::Refusal;
 use super::mailbox::Mailbox;
 use super::registry::Registered;
 use super::subscription::{Subscriptions, TokenBucket};
@@ -176,25 +177,36 @@ impl Session {
     /// Tells the peer what it did wrong, and ignores what else it says.
     #[cold]
     pub fn break_off(&mut self, code: &'static str, words: &str) {
-        if let Phase::Greeting { .. } = self.phase {
-            return match self.count_failed_hello(code) {
-                None => self.end_with_error(code, words),
-                Some(left) => {
-                    let words =
-                        format!("too many failed HELLOs from your address; come again in {left} s");
-                    self.end_with_error("limit", &words);
-                }
-            };
+        match self.phase {
+            Phase::Greeting { .. } => self.turn_away(code, words, None),
+            _ => self.end_with_error(code, words),
         }
-        self.end_with_error(code, words);
+    }
+
+    /// [`Session::break_off`] for a HELLO that is refused.
+    #[cold]
+    pub fn refuse_hello(&mut self, refusal: &Refusal) {
+        self.turn_away(refusal.code, &refusal.words, refusal.id.as_ref());
+    }
+
+    fn turn_away(&mut self, code: &'static str, words: &str, id: Option<&BackendId>) {
+        match self.count_failed_hello(code, id) {
+            None => self.end_with_error(code, words),
+            Some(left) => {
+                let words =
+                    format!("too many failed HELLOs from your address; come again in {left} s");
+                self.end_with_error("limit", &words);
+            }
+        }
     }
 
     /// Counts a failed HELLO. `Some(seconds)`: the peer has failed too often, and may try again after that time. A peer that
     /// shows a good token is let in all the same, for others may come from its address.
-    fn count_failed_hello(&self, code: &'static str) -> Option<u64> {
+    fn count_failed_hello(&self, code: &'static str, id: Option<&BackendId>) -> Option<u64> {
         match self.context.failures.count(self.peer.ip(), self.now) {
             Judged::Within => {
-                log::info!("{}: refused, {code}", self.peer);
+                let by = id.map_or_else(String::new, |id| format!(" by {id}"));
+                log::info!("{}: refused, {code}{by}", self.peer);
                 None
             }
             Judged::Beyond { first, left } => {

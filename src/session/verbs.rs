@@ -117,7 +117,7 @@ impl Session {
     fn greet(&mut self, line: &Line<'_>) {
         let access = Arc::clone(&self.context.access.read());
         match hello::judge(line, &access) {
-            Err(refusal) => self.break_off(refusal.code, &refusal.words),
+            Err(refusal) => self.refuse_hello(&refusal),
             Ok(_) if !self.context.newcomers.remove(self.number) => self.make_room(),
             Ok(hello) => self.welcome(hello),
         }

@@ -168,22 +168,33 @@ fn status_prints_who_is_connected_on_every_node() {
     assert_eq!((code, &*words), (Some(0), ""));
     let lines: Vec<&str> = shown.lines().collect();
     let node = |relay: &Relay| relay.ready().instance.clone();
-    assert_eq!(lines[0], format!("node  {}", node(&a)));
+    assert_eq!(lines[0], format!("node     {}", node(&a)));
+    let version = concat!("relay    payrelay ", env!("CARGO_PKG_VERSION"), ", up for ");
     assert!(
-        lines[1].starts_with("bus   redis: up; heard itself "),
+        lines[1].starts_with(version) && lines[1].ends_with("s, ready"),
         "{shown}"
     );
+    assert!(
+        lines[2].starts_with("bus      redis: up; heard itself "),
+        "{shown}"
+    );
+    assert_eq!(lines[3], "route    /notify/{id}: nothing is checked");
+    assert_eq!(
+        lines[4],
+        "outbox   none: delivery.undelivered is \"refuse\""
+    );
     for (at, (id, relay)) in [("game-01", &b), ("till-1", &a)].into_iter().enumerate() {
-        let words: Vec<&str> = lines[4 + at].split_whitespace().collect();
+        let words: Vec<&str> = lines[7 + at].split_whitespace().collect();
         assert_eq!(words[..2], [id, &*node(relay)], "{shown}");
     }
-    assert_eq!(lines[7], "2 backends on 2 nodes");
+    assert_eq!(lines[10], "2 backends on 2 nodes");
 
     // The other node, by its address.
     let (code, shown, words) = status(&["--admin", &b.ready().admin.to_string(), "--json"]);
     assert_eq!(code, Some(0), "{words}");
     let json: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(json["node"], node(&b));
+    assert_eq!(json["health"]["ready"], true);
 
     let (code, shown, _) = status(&["--backend", "game-01"]);
     assert_eq!(code, Some(0));

@@ -3,11 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{DEADLINE, Mounted, Relay, Setup, eventually};
+use super::outbox::{config, stored};
+use crate::cli::beside;
+use crate::support::{Backend, DEADLINE, Mounted, Relay, Setup, eventually, token};
 
 const LOST: &str = "payrelay_log_lines_lost_total";
 
@@ -209,4 +211,83 @@ fn what_is_refused_or_not_delivered_has_one_line_a_cause() {
     let log = relay.log();
     assert!(!log.contains("hunter2") && !log.contains("secret-body"));
     assert!(!log.contains(&ids[1]), "a line for each");
+}
+
+/// A slip in the address at the provider stores for ever, and is answered ok. It must be seen within a minute, wherever one looks.
+#[test]
+fn a_typo_in_the_notify_url_is_said_within_a_minute() {
+    let relay = Relay::with(&config("", ""));
+    let _game = relay.backend("game-01");
+    let mut till = relay.backend("till-7");
+    let id = stored(&relay, "/notify/gmae-01", b"x");
+    // What waits for a backend that was here is another matter.
+    let post = relay.post("/notify/till-7", b"y");
+    till.message().nack("");
+    post.answer();
+    drop(till);
+    let posted = Instant::now();
+    let line = relay.log_contains("has 1 pending");
+    assert!(posted.elapsed() < Duration::from_secs(60));
+    assert!(
+        line.contains(&format!(
+            "gmae-01 has 1 pending (the first: {id} by /notify/{{id}}), and no backend of this name has connected since this node started"
+        )) && line.contains("game-01 is known. What was meant for another: payrelay outbox list --backend gmae-01"),
+        "{line}"
+    );
+    assert_eq!(relay.metric("payrelay_outbox_unknown_backend"), 1.0);
+    let mut status = beside(&relay, &["status"]);
+    assert_eq!(status.wait_exit(DEADLINE), Some(0), "{}", status.stderr());
+    assert!(
+        status.stdout().contains(
+            "1 pending for gmae-01, a backend that was never here since this node started"
+        ),
+        "{}",
+        status.stdout()
+    );
+    // It was no slip after all: it comes, and is served.
+    let mut gmae = relay.backend("gmae-01");
+    assert_eq!(gmae.message().ack(), id);
+    eventually("it is known", || {
+        relay.metric("payrelay_outbox_unknown_backend") == 0.0
+    });
+    assert_eq!(
+        relay.log().matches("and no backend of this name").count(),
+        1
+    );
+}
+
+#[test]
+fn every_try_in_vain_says_why_and_a_refused_token_says_whose() {
+    let secret = "correct horse battery staple";
+    let relay = Relay::with(&format!(
+        "[tcp]\nsecrets = [\"{secret}\"]\n{}",
+        config("", "retry_max = \"1s\"")
+    ));
+    let mut till = relay.backend_with("till-7", &format!("token={}", token(secret, "till-7")));
+    let post = relay.post("/notify/till-7", b"x");
+    till.message().nack("reason=no%20such%20order");
+    let id = post.answer().id().to_owned();
+    relay.log_contains(&format!(
+        "{id} for till-7 by /notify/{{id}}: stored (refused: no such order); its provider is told ok"
+    ));
+    till.expect("MSG id=* try=2 =*", b"x")
+        .nack("reason=database%20is%20away");
+    relay.log_contains(&format!(
+        "{id} for till-7 by /notify/{{id}}: refused: database is away (try 2); it is sent again"
+    ));
+    // The same reason again is counted, not said again at once.
+    for _ in 0..3 {
+        till.message().nack("reason=database%20is%20away");
+    }
+    till.message().nack("delay=-1 reason=never");
+    relay.log_contains(&format!(
+        "{id} for till-7 by /notify/{{id}} is a dead letter: refused for good: never"
+    ));
+    assert_eq!(relay.log().matches("it is sent again").count(), 1);
+
+    let mut stranger = Backend::raw(&relay);
+    stranger.send("HELLO 1 id=till-8 token=wrong");
+    let told = stranger.next().expect("an ERR");
+    assert!(told.line.starts_with("ERR code=bad-token"));
+    relay.log_contains(": refused, bad-token by till-8");
 }

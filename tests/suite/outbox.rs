@@ -146,7 +146,7 @@ fn a_refusal_for_good_is_a_dead_letter_and_its_provider_is_told_ok() {
     assert_eq!(answer.told(), (200, "stored"));
     eventually("it is dead", || messages(&relay, "dead") == 1.0);
     relay.log_contains(&format!(
-        "{} for till-7 is a dead letter: refused: no such order",
+        "{} for till-7 by /notify/{{id}} is a dead letter: refused: no such order",
         answer.id()
     ));
 

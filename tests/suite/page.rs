@@ -340,6 +340,11 @@ fn backends_can_be_told_to_go_and_health_names_what_was_refused() {
     let page = Browser::start("en");
     page.open(relay.ready().admin, "/?view=backends");
     page.wait_text("waits for a backend that is not connected");
+    page.wait_text("pending for a backend that was never here since this node started; is the id in notify_url right? game-01 is known.");
+    for view in ["/", "/?view=health", "/?view=backends"] {
+        page.open(relay.ready().admin, view);
+        page.wait_text("for a backend that was never here");
+    }
     page.click("#disconnect-game-01");
     page.click("#dialog-yes");
     game.expect("BYE reason=operator retry=5", b"");

@@ -153,7 +153,8 @@ export function listView(main, query, { go, failed }) {
     const known = [...state.values()].filter((its) => its.outbox);
     const sum = (key) => known.reduce((total, its) => total + its.outbox[key], 0);
     const link = (key) => el("a", { href: address({ ...filters, state: key }) }, t(`${key}_n`, sum(key)));
-    counts.replaceChildren(el("span", {}, t("shown", rows.order.length)), ...(known.length ? [link("pending"), link("dead")] : []));
+    counts.replaceChildren(el("span", {}, t("shown", rows.order.length)), ...(known.length ? [link("pending"), link("dead")] : []),
+      ...(sum("unknown_backend") ? [el("a", { class: "warn", href: "/?view=backends" }, t("never_here_n", sum("unknown_backend")))] : []));
     const names = [...state.values()].map((its) => its.name);
     const unasked = unknown.filter((name) => !names.includes(name) && ![...state.values()].some((its) => its.problem));
     const words = [...state].filter(([, its]) => its.problem).map(([node, its]) => t("node_silent", node || who.session.node, its.problem.message))

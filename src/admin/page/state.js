@@ -47,6 +47,8 @@ export function backendsView(main, query, { failed }) {
         const one = known.get(backend.id) || { id: backend.id, pending: 0, dead: 0, at: [] };
         one.pending += backend.pending;
         one.dead += backend.dead;
+        if (backend.pending) one.unknown = one.unknown !== false && backend.unknown;
+        one.like ||= backend.like;
         if (backend.session) one.at.push({ node, name: answer.node, ...backend.session });
         known.set(backend.id, one);
       }
@@ -66,7 +68,8 @@ export function backendsView(main, query, { failed }) {
     const head = ["backend", "node", "since", "credit", "in_flight", "waiting_n", "last_answer", "pending", "dead"];
     const numbers = ["credit", "in_flight", "waiting_n", "pending", "dead"];
     main.replaceChildren(el("h1", {}, t("backends")), ...silent(answers),
-      ...lost.map((one) => el("p", { class: "note" }, el("strong", {}, one.id), ` · ${t("pending_n", one.pending)}: ${t("waits_for_absent")}`)),
+      ...lost.map((one) => el("p", { class: "note" }, el("strong", {}, one.id), ` · ${t("pending_n", one.pending)}: ${t(one.unknown ? "never_was_here" : "waits_for_absent")}`,
+        one.unknown && one.like ? ` ${t("is_known", one.like)}` : "")),
       ids.length ? el("div", { class: "scroll" }, el("table", { class: "cards" },
         el("thead", {}, el("tr", {}, head.map((key) => el("th", { class: numbers.includes(key) ? "num" : "" }, t(key))), el("th", {}))),
         el("tbody", {}, ids.flatMap((id) => { const one = known.get(id); return one.at.length ? one.at.map((session) => row(one, session)) : [row(one, null)]; }))))
@@ -136,7 +139,8 @@ function latencies(minutes) {
 function nodeCard(answer) {
   const fact = (key, value) => [el("dt", {}, t(key)), el("dd", {}, value)];
   const { bus, outbox } = answer;
-  const stored = outbox ? [el("span", {}, `${t("pending_n", outbox.pending)}, ${t("dead_n", outbox.dead)}`), outbox.pending ? `, ${t("oldest")} ${span(outbox.oldest_ms)}` : ""] : t("no_outbox");
+  const stored = outbox ? [el("span", {}, `${t("pending_n", outbox.pending)}, ${t("dead_n", outbox.dead)}`), outbox.pending ? `, ${t("oldest")} ${span(outbox.oldest_ms)}` : "",
+    outbox.unknown_backend ? el("div", {}, el("a", { href: "/?view=backends" }, t("never_here_n", outbox.unknown_backend))) : ""] : t("no_outbox");
   return el("section", { class: "node-card" },
     el("h1", {}, answer.node, " ", el("span", { class: `chip ${answer.ready ? "good" : "bad"}` }, t(answer.ready ? "ready" : "not_ready"))),
     answer.reasons.map((reason) => el("p", { class: "note bad" }, reason)),

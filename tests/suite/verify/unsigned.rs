@@ -27,7 +27,7 @@ fn items_that_adyen_does_not_sign_are_dead_letters_if_the_route_says_so() {
     assert_eq!(messages(&relay, "pending"), 0.0);
     let id = answer.id();
     relay.log_contains(&format!(
-        "{id} for till-7 is a dead letter: refused: unverified: nothing of it is signed (unsigned_items)"
+        "{id} for till-7 by route-0 is a dead letter: refused: unverified: nothing of it is signed (unsigned_items)"
     ));
     let row = relay.admin(&format!("/outbox/{id}")).text();
     assert!(row.contains("\"verified\":\"none\""), "{row}");
@@ -89,7 +89,7 @@ fn strangers_do_not_fill_the_outbox_with_what_nobody_signed() {
     let dead = told.iter().filter(|(status, _)| *status == 200).count();
     assert!(dead <= 6, "{told:?}");
     assert_eq!(messages(&relay, "dead"), dead as f64);
-    relay.log_contains("for unsigned is a dead letter");
+    relay.log_contains("for unsigned by /adyen is a dead letter");
 }
 
 fn proof(relay: &Relay, method: &str, query: &str) -> Answer {
