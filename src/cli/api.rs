@@ -36,7 +36,7 @@ impl Api {
     /// Finds the relay of this configuration, and the token that it asks for.
     pub fn of(config: &ConfigFile, given: &Where) -> Result<Self, Failure> {
         let loaded = match &given.connect {
-            None => Some(config.load()?),
+            None => Some(config.load_or(", or the relay with --connect HOST:PORT")?),
             Some(_) => config.load_if_there()?,
         };
         let place = match (&given.connect, &loaded) {

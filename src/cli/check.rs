@@ -22,7 +22,7 @@ With [redis] it connects to the servers, tries what the relay does there, and wa
 setting that costs notifications their safety. A Redis that is away is a warning: the relay runs without it.";
 
 pub fn run(config: &ConfigFile) -> Result<(), Failure> {
-    let loaded = config.load()?;
+    let loaded = config.load_or("")?;
     let file = config.path().display();
     let certificates = Certificates::load(&loaded);
     let certificates =

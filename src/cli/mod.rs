@@ -119,6 +119,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // --help and --version come here too. A closed terminal is no reason for another exit code.
             let _ = error.print();
+            if let Some(file) = misplaced_file(&error) {
+                say(format_args!(
+                    "name the configuration with -c, as in payrelay check -c {file}"
+                ));
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
     };
@@ -146,6 +151,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The configuration's file that was given without `-c`, if that is what is wrong with the arguments.
+fn misplaced_file(error: &clap::Error) -> Option<&str> {
+    use clap::error::{ContextKind, ContextValue};
+    [ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+        .into_iter()
+        .find_map(|kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.as_str()),
+            _ => None,
+        })
+        .filter(|text| text.ends_with(".toml"))
 }
 
 /// Why a subcommand ends with a code other than 0.
@@ -225,6 +242,20 @@ impl ConfigFile {
     /// The configuration, which must be there.
     fn load(&self) -> Result<Config, Failure> {
         Config::load(&self.path).map_err(|errors| Failure::config_errors(&errors))
+    }
+
+    /// The configuration, which must be there; `instead` is what can be said in its place.
+    ///
+    /// # Errors
+    /// It is not there, or wrong.
+    fn load_or(&self, instead: &str) -> Result<Config, Failure> {
+        if !self.named && !self.path.exists() {
+            return Err(Failure::config(format_args!(
+                "there is no configuration: neither {DEFAULT_CONFIG} in this folder nor {SYSTEM_CONFIG}; name yours with -c FILE{instead}, or write \
+                 one with payrelay init"
+            )));
+        }
+        self.load()
     }
 
     /// The configuration; `None` if it was not named and the default is not there.

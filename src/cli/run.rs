@@ -44,7 +44,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     // First of all: what has to be closed on exec is not open yet.
     let set_up = glibc::set_up();
     let sockets = Sockets::take_from_environment().map_err(Failure::config)?;
-    let config = file.load()?;
+    let config = file.load_or("")?;
     let logging = Logging::start(&config.log).map_err(Failure::config)?;
     if let Err(error) = set_up {
         log::info!(

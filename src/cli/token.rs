@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
-    let loaded = config.load()?;
+    let loaded = config.load_or("")?;
     let Some(secret) = loaded.tcp.secrets.first() else {
         return Err(Failure::config(format_args!(
             "{}: tcp.secrets is empty, so tokens are ignored and none is needed; \

@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
-    let loaded = config.load()?;
+    let loaded = config.load_or("")?;
     let name = &args.route;
     let route = loaded.routes.iter().find(|route| *route.name == **name);
     let route = route.ok_or_else(|| {

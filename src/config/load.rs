@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::address::collide;
 use super::error::{ConfigErrors, Lines};
 use super::reader::{Report, Section};
+use super::slip;
 use super::values::{node, node_of_host};
 use super::{Config, admin, http, redis, route, sections, tcp};
 
@@ -31,7 +32,7 @@ impl Config {
         let report = Report::new(name_of_file, text);
         let (document, syntax) = DeTable::parse_recoverable(text);
         if !syntax.is_empty() {
-            note_syntax(&report, &syntax);
+            note_syntax(&report, text, &syntax);
             return Err(report.into_errors());
         }
         let config = read(Section::root(&report, document.get_ref()));
@@ -74,7 +75,7 @@ impl Config {
 }
 
 /// Notes the first syntax error of each line: the parser's guesses after it are seldom right.
-fn note_syntax(report: &Report<'_>, errors: &[toml::de::Error]) {
+fn note_syntax(report: &Report<'_>, text: &str, errors: &[toml::de::Error]) {
     let place = |error: &toml::de::Error| error.span().map_or(report.end(), |span| span.start);
     let mut found: Vec<_> = errors
         .iter()
@@ -83,7 +84,13 @@ fn note_syntax(report: &Report<'_>, errors: &[toml::de::Error]) {
     found.sort_by_key(|(at, _)| *at);
     found.dedup_by_key(|(at, _)| report.line(*at));
     for (at, message) in found {
-        report.add(at, "", None, format!("not valid TOML: {message}").into());
+        let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
+        let problem = match slip::in_line(line) {
+            Some(advice) => format!("not valid TOML: {advice}"),
+            None => format!("not valid TOML: {message}"),
+        };
+        report.add(at, "", None, problem.into());
     }
 }
 

@@ -23,6 +23,7 @@ mod route;
 mod secret;
 mod sections;
 mod selectors;
+mod slip;
 mod spelling;
 mod tcp;
 pub mod units;

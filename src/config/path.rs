@@ -62,12 +62,30 @@ fn parse(text: &str) -> Result<PathTemplate, Problem> {
     })
 }
 
+/// What other routers take for the place of a value: `:id`, `<id>`, `{backend}`, `*`, `$id`.
+fn placeholder(text: &str) -> Option<&str> {
+    let inside = |open, close| text.strip_prefix(open)?.strip_suffix(close);
+    let name = text
+        .strip_prefix([':', '$'])
+        .or_else(|| inside('<', '>'))
+        .or_else(|| inside('{', '}'));
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (text == "*" || name.is_some_and(is_name)).then_some(text)
+}
+
 fn segment(text: &str) -> Result<Segment, Problem> {
     if text == "{id}" {
         return Ok(Segment::Id);
     }
     if text == "." || text == ".." {
         return Err("a path has no segments . or ..; clients resolve them before they send".into());
+    }
+    if let Some(of) = placeholder(text) {
+        return Err(format!(
+            "{of} is no placeholder here; the segment that is the backend's id is written {{id}}, as in \"/notify/{{id}}\""
+        )
+        .into());
     }
     if text.contains(['{', '}']) {
         return Err(
@@ -130,7 +148,10 @@ mod tests {
             ("/./n", "a path has no segments"),
             ("/{id}/{id}", "a path has {id}"),
             ("/n-{id}", "the only braces"),
-            ("/{name}", "the only braces"),
+            ("/{name}", "{name} is no placeholder"),
+            ("/:id", ":id is no placeholder"),
+            ("/<game>/pay", "<game> is no placeholder"),
+            ("/*", "* is no placeholder"),
             ("/{id", "the only braces"),
             ("/a b", "' ' cannot"),
             ("/支", "'支' cannot"),

@@ -4,6 +4,7 @@
 //! relay.toml is named here, and nothing here stops at the first error.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use toml::Spanned;
@@ -24,6 +25,19 @@ pub struct Report<'a> {
     errors: RefCell<Vec<Finding>>,
     warnings: RefCell<Vec<(usize, String)>>,
     has_secret: Cell<bool>,
+    /// The keys that each section knows, by the section's name; of routes as they are headed.
+    known: RefCell<BTreeMap<String, Vec<&'static str>>>,
+    unknown: RefCell<Vec<Unknown>>,
+}
+
+/// A key that its section does not know.
+struct Unknown {
+    at: usize,
+    section: String,
+    /// With that of the section before it.
+    key: String,
+    word: String,
+    asked: Vec<&'static str>,
 }
 
 struct Finding {
@@ -42,6 +56,8 @@ impl<'a> Report<'a> {
             errors: RefCell::default(),
             warnings: RefCell::default(),
             has_secret: Cell::default(),
+            known: RefCell::default(),
+            unknown: RefCell::default(),
         }
     }
 
@@ -67,7 +83,7 @@ impl<'a> Report<'a> {
 
     /// Whether any error was noted.
     pub fn is_bad(&self) -> bool {
-        !self.errors.borrow().is_empty()
+        !self.errors.borrow().is_empty() || !self.unknown.borrow().is_empty()
     }
 
     /// Whether the text itself has a secret in it.
@@ -77,7 +93,10 @@ impl<'a> Report<'a> {
 
     /// Every error, in the file's order.
     pub fn into_errors(self) -> ConfigErrors {
+        let known = self.known.into_inner();
+        let unknown = self.unknown.into_inner();
         let mut found = self.errors.into_inner();
+        found.extend(unknown.into_iter().map(|one| one.finding(&known)));
         found.sort_by_key(|finding| finding.at);
         let errors = found.into_iter().map(|finding| ConfigError {
             file: self.file.to_owned(),
@@ -215,14 +234,17 @@ impl<'a> Section<'a> {
         for (name, _) in self.table.into_iter().flatten() {
             let word = name.get_ref().as_ref();
             if !self.asked.contains(&word) {
-                let meant = spelling::nearest(word, &self.asked);
-                let meant = meant.map(|meant| format!("did you mean {meant}? "));
-                let (meant, known) = (meant.unwrap_or_default(), self.asked.join(", "));
-                let problem = format!("unknown key; {meant}known here: {known}").into();
-                self.report
-                    .add(name.span().start, &self.key_of(word), None, problem);
+                self.report.unknown.borrow_mut().push(Unknown {
+                    at: name.span().start,
+                    section: heading(&self.key),
+                    key: self.key_of(word),
+                    word: word.to_owned(),
+                    asked: self.asked.clone(),
+                });
             }
         }
+        let mut known = self.report.known.borrow_mut();
+        known.insert(heading(&self.key), self.asked);
     }
 
     fn key_of(&self, key: &str) -> String {
@@ -236,6 +258,43 @@ impl<'a> Section<'a> {
             key
         } else {
             format!("{}.{key}", self.key)
+        }
+    }
+}
+
+/// A section as it is headed: `[http]`, and `[[route]]` for each of the routes.
+fn heading(key: &str) -> String {
+    match key.split_once("[") {
+        Some((list, rest)) => {
+            let below = rest.split_once("].").map(|(_, below)| below);
+            below.map_or(format!("[[{list}]]"), |below| {
+                format!("{below} of a {list}")
+            })
+        }
+        None => format!("[{key}]"),
+    }
+}
+
+impl Unknown {
+    fn finding(self, known: &BTreeMap<String, Vec<&'static str>>) -> Finding {
+        let word = self.word.as_str();
+        // Sections are in the root themselves, and what stands above all sections stands there alone.
+        let has = |(heading, keys): &(&String, &Vec<&'static str>)| {
+            **heading != self.section && heading.starts_with('[') && keys.contains(&word)
+        };
+        let others = known.iter().filter(has);
+        let others: Vec<&str> = others.map(|(heading, _)| heading.as_str()).collect();
+        let advice = match (spelling::nearest(word, &self.asked), others.as_slice()) {
+            (_, ["[]"]) => format!("{word} belongs above the first section; "),
+            (Some(meant), []) => format!("did you mean {meant}? "),
+            (None, []) => String::new(),
+            (_, others) => format!("{word} belongs below {}; ", others.join(" or ")),
+        };
+        Finding {
+            at: self.at,
+            key: self.key,
+            given: None,
+            problem: format!("unknown key; {advice}known here: {}", self.asked.join(", ")),
         }
     }
 }
@@ -335,7 +394,14 @@ impl<'a> Field<'a> {
     /// The value as a list of at most `most` values.
     pub fn list(&self, wanted: &'static str, most: usize) -> Result<Vec<Field<'a>>, Problem> {
         let DeValue::Array(items) = self.value.get_ref() else {
-            return Err(self.wrong_type(wanted));
+            let problem = String::from(self.wrong_type(wanted));
+            return Err(match self.value.get_ref() {
+                DeValue::String(_) if !wanted.contains("tables") => {
+                    let key = self.key.rsplit('.').next().unwrap_or_default();
+                    format!("{problem}; write {key} = [\"…\"]").into()
+                }
+                _ => problem.into(),
+            });
         };
         if items.len() > most {
             let found = items.len();

@@ -67,6 +67,9 @@ pub fn token(field: &Field<'_>) -> Result<Secret, Problem> {
     Ok(secret)
 }
 
+/// What keys and certificates in PEM begin with.
+const PEM: &str = "-----BEGIN";
+
 const MAKE_ONE: &str = "make one with: openssl rand -hex 32";
 
 fn one(field: &Field<'_>) -> Result<Secret, Problem> {
@@ -115,7 +118,7 @@ fn looks_like(text: &str) -> Option<&'static str> {
     match text {
         text if text.starts_with("${") || text.starts_with("$(") => Some("a variable of a shell"),
         _ if is_name && text.contains('_') => Some("the name of a variable"),
-        text if text.starts_with("-----BEGIN") => Some("a key of another kind, in PEM"),
+        text if text.starts_with(PEM) => Some("a key of another kind, in PEM"),
         _ if is_path && !text[1..].contains("//") => Some("the path of a file"),
         _ => None,
     }
@@ -128,7 +131,18 @@ pub fn text_and_place(field: &Field<'_>) -> Result<(String, bool), Problem> {
 
 /// The public key that `field` holds or points to; anybody may read it.
 pub fn public_text(field: &Field<'_>) -> Result<String, Problem> {
-    text(field, Kind::Public).map(|(text, _)| text)
+    let (text, is_here) = text(field, Kind::Public)?;
+    match looks_like(&text).filter(|_| is_here && !text.starts_with(PEM)) {
+        Some(meant @ "the path of a file") => {
+            let path = quoted(&format!("file:{text}"));
+            Err(format!("this looks like {meant}, and not like a key; write {path}").into())
+        }
+        Some(meant) => Err(format!(
+            "this looks like {meant}, and not like a key; write \"env:NAME\", \"file:PATH\" or the key itself"
+        )
+        .into()),
+        None => Ok(text),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,9 @@ use strsim::osa_distance;
 /// How many characters of a value an error shows.
 const SHOWN_CHARS_MAX: usize = 60;
 
+/// A word that begins with another one of at least so many letters may be meant for that.
+const SHARED_CHARS_MIN: usize = 4;
+
 /// `text` as TOML would write it, on one line and without anything that moves a terminal's cursor.
 pub fn quoted(text: &str) -> String {
     let mut out = String::from('"');
@@ -40,7 +43,16 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase();
     let distances = known.iter().map(|&key| (osa_distance(&word, key), key));
     let (distance, best) = distances.min()?;
-    (distance <= (best.len() / 3).max(1)).then_some(best)
+    if distance <= (best.len() / 3).max(1) {
+        return Some(best);
+    }
+    // "warning" for "warn", "max_conn" for "max_connections": if it is the only one.
+    let longer = |a: &str, b: &str| b.len() >= SHARED_CHARS_MIN && a.starts_with(b);
+    let mut like = known
+        .iter()
+        .filter(|key| longer(&word, key) || longer(key, &word));
+    let one = like.next().copied();
+    one.filter(|_| like.next().is_none())
 }
 
 #[cfg(test)]
@@ -57,6 +69,8 @@ mod tests {
             ("max-body", Some("max_body")),
             ("maxbody", Some("max_body")),
             ("ids", Some("id")),
+            ("listening", Some("listen")),
+            ("work", Some("workers")),
             ("port", None),
             ("", None),
         ] {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::reader::{Field, Section};
+use super::spelling::nearest;
 use super::units::{DURATION, SIZE, Scale};
 use crate::notification::BackendId;
 use crate::peers::Networks;
@@ -60,11 +61,15 @@ pub fn one_of<T: Copy + 'static>(
         let text = field.text("a string")?;
         let found = words.iter().find(|(word, _)| *word == text);
         found.map(|(_, what)| *what).ok_or_else(|| {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let meant = nearest(text, &known);
+            let meant =
+                meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));
             let words: Vec<String> = words
                 .iter()
                 .map(|(word, _)| format!("\"{word}\""))
                 .collect();
-            format!("not known; allowed: {}", words.join(", ")).into()
+            format!("not known; {meant}allowed: {}", words.join(", ")).into()
         })
     }
 }

@@ -127,6 +127,29 @@ pub fn signed_proof(s: &mut Section<'_>) -> Option<Arc<Verifier>> {
     engine.map(|engine| Verifier { name, engine }.into())
 }
 
+/// What people call providers besides, and what they mean.
+const OTHER_NAMES: &[(&[&str], &str)] = &[
+    (
+        &[
+            "wechatpay",
+            "wechat",
+            "wxpay",
+            "weixin",
+            "weixinpay",
+            "wx",
+            "tenpay",
+        ],
+        "\"wechatpay-v3\" (JSON, with a header Wechatpay-Signature) or \"wechatpay-v2\" (XML, with an element sign)",
+    ),
+    (&["ali", "zhifubao"], "\"alipay\""),
+    (&["yipay", "easypay"], "\"epay\""),
+    (&["yinlian", "chinapay"], "\"unionpay\""),
+    (&["appstore", "app-store", "ios", "iap"], "\"apple\""),
+    (&["google", "googleplay"], "\"google-play\""),
+    (&["huawei"], "\"huawei-iap\""),
+    (&["off", "false", "no"], "\"none\""),
+];
+
 fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
     let text = field.text("a string")?;
     if text == NONE {
@@ -135,8 +158,13 @@ fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
     presets::named(text).map(Some).ok_or_else(|| {
         let mut known = vec![NONE];
         known.extend(presets::all().map(|preset| preset.name));
-        let meant = spelling::nearest(text, &known);
-        let meant = meant.map(|meant| format!("did you mean \"{meant}\"? "));
+        let other = OTHER_NAMES
+            .iter()
+            .find(|(others, _)| others.contains(&text));
+        let other = other.map(|(_, meant)| (*meant).to_owned());
+        let nearest = || spelling::nearest(text, &known).map(|meant| format!("\"{meant}\""));
+        let meant = other.or_else(nearest);
+        let meant = meant.map(|meant| format!("did you mean {meant}? "));
         let (meant, known) = (meant.unwrap_or_default(), known.join("\", \""));
         format!("not known; {meant}allowed: \"{known}\"").into()
     })

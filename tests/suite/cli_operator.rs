@@ -293,3 +293,48 @@ fn check_warns_of_secrets_that_are_plainly_none() {
         assert!(!said.contains(secret), "the secret is shown: {said}");
     }
 }
+
+#[test]
+fn what_is_missing_on_the_command_line_is_said_with_what_to_write() {
+    let dir = TempDir::new().expect("a folder");
+    let text = "[[route]]\npath = \"/notify/{id}\"\n";
+    fs::write(dir.path().join("mine.toml"), text).expect("a file");
+    for (args, code, words) in [
+        (
+            &["check", "mine.toml"][..],
+            2,
+            "name the configuration with -c, as in payrelay check -c mine.toml",
+        ),
+        (
+            &["mine.toml"],
+            2,
+            "name the configuration with -c, as in payrelay check -c mine.toml",
+        ),
+        (
+            &["send", "game-01", "--body", "x"],
+            78,
+            "name yours with -c FILE, or where to post with --url http://HOST:PORT/PATH",
+        ),
+        (
+            &["listen", "game-01"],
+            78,
+            "name yours with -c FILE, or the relay with --connect HOST:PORT",
+        ),
+        (
+            &["status"],
+            78,
+            "name yours with -c FILE, or the relay with --connect HOST:PORT",
+        ),
+        (
+            &["run"],
+            78,
+            "name yours with -c FILE, or write one with payrelay init",
+        ),
+    ] {
+        let said = binary().args(args).current_dir(dir.path()).output();
+        let said = said.expect("payrelay runs");
+        let stderr = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(words), "{args:?}: {stderr}");
+    }
+}

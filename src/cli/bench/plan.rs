@@ -80,7 +80,7 @@ impl Plan {
     pub fn new(config: &ConfigFile, args: &Args, run: u64) -> Result<Self, Failure> {
         let needs_config = args.http.is_empty() || args.tcp.is_empty() || args.path.is_none();
         let loaded = match needs_config {
-            true => Some(config.load()?),
+            true => Some(config.load_or(", or the relay with --http, --tcp and --path")?),
             false => config.load_if_there()?,
         };
         let (mut http, mut tcp) = (args.http.clone(), args.tcp.clone());

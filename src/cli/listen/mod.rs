@@ -202,7 +202,9 @@ fn identify(config: &ConfigFile, args: &Args) -> Result<Identity, Failure> {
             )
         }
         (None, _) => {
-            let tcp = config.load()?.tcp;
+            let tcp = config
+                .load_or(", or the relay with --connect HOST:PORT")?
+                .tcp;
             // The listener in the clear, unless TLS is asked for.
             own = tcp.tls.filter(|_| args.tls.wanted());
             let place = match &own {

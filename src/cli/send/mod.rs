@@ -230,7 +230,7 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>),
         };
         return trusting(url, None);
     }
-    let loaded = config.load()?;
+    let loaded = config.load_or(", or where to post with --url http://HOST:PORT/PATH")?;
     let own = loaded.http.tls.as_ref().filter(|_| args.connect.is_none());
     let place = match &args.connect {
         Some(place) => place.clone(),
