@@ -16,12 +16,13 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io;
 use std::panic::{self, PanicHookInfo};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use log::{Level, Log, Metadata, Record};
 use parking_lot::Mutex;
+use rustix::fs::Access;
 
 use self::line::Line;
 use self::output::Output;
@@ -67,7 +68,11 @@ impl fmt::Display for LoggingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { file, error } => {
-                write!(f, "cannot open the log file {}: {error}", file.display())
+                write!(
+                    f,
+                    "log.file = \"{}\": cannot be opened for writing: {error}; make its folder, and let this user write to it",
+                    file.display()
+                )
             }
             Self::Thread(error) => {
                 write!(f, "cannot start the thread that writes the log: {error}")
@@ -78,6 +83,29 @@ impl fmt::Display for LoggingError {
 }
 
 impl std::error::Error for LoggingError {}
+
+/// Whether a log could be written to `file`; opens nothing that is not there.
+///
+/// # Errors
+/// It could not.
+pub fn check_file(file: &Path) -> Result<(), LoggingError> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let tried = match file.exists() {
+        true if file.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        true => rustix::fs::access(file, Access::WRITE_OK).map_err(io::Error::from),
+        false => rustix::fs::access(
+            folder.unwrap_or(Path::new(".")),
+            Access::WRITE_OK | Access::EXEC_OK,
+        )
+        .map_err(io::Error::from),
+    };
+    tried.map_err(|error| LoggingError::Open {
+        file: file.to_owned(),
+        error,
+    })
+}
 
 /// How many lines were lost since the start, because the log could not be written (fast enough).
 pub fn lost_lines() -> u64 {

@@ -198,9 +198,14 @@ impl Failure {
 
     /// Every error of a configuration, each on its line as editors and `grep` expect it.
     fn config_errors(errors: &ConfigErrors) -> Self {
+        Self::config_lines(errors.to_string())
+    }
+
+    /// The same for lines that begin with the file and the place.
+    fn config_lines(words: String) -> Self {
         Self {
             code: EXIT_CONFIG,
-            words: errors.to_string(),
+            words,
         }
     }
 

@@ -45,7 +45,9 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     let set_up = glibc::set_up();
     let sockets = Sockets::take_from_environment().map_err(Failure::config)?;
     let config = file.load_or("")?;
-    let logging = Logging::start(&config.log).map_err(Failure::config)?;
+    let place = |words: String| config.places.with_place(file.path().display(), &words);
+    let logging = Logging::start(&config.log)
+        .map_err(|error| Failure::config_lines(place(error.to_string())))?;
     if let Err(error) = set_up {
         log::info!(
             "sessions will take more memory: cannot start again with glibc set up for it: {error}"
@@ -64,7 +66,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
         let code = error.exit_code();
         match code {
             // As every error of the configuration: beginning with the file that can mend it.
-            EXIT_CONFIG => Failure::config(format_args!("{}: {error}", file.path().display())),
+            EXIT_CONFIG => Failure::config_lines(place(error.to_string())),
             _ => Failure::with_code(code, error),
         }
     })?;

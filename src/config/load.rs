@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::address::collide;
 use super::error::{ConfigErrors, Lines};
+use super::places::Places;
 use super::reader::{Report, Section};
 use super::slip;
 use super::values::{node, node_of_host};
@@ -121,6 +122,7 @@ fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 }
 
 fn read(mut root: Section<'_>) -> Config {
+    let places = Places::of(&root);
     let node = root.read("node", node).unwrap_or_else(node_of_host);
     let has_redis = root.find("redis").is_some();
     let http = http::http(root.section("http"), has_redis);
@@ -154,6 +156,7 @@ fn read(mut root: Section<'_>) -> Config {
         log,
         routes,
         warnings: Vec::new(),
+        places,
     }
 }
 

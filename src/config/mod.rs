@@ -15,6 +15,7 @@ mod error;
 mod http;
 mod load;
 mod path;
+mod places;
 mod problem;
 mod reader;
 mod redis;
@@ -38,6 +39,7 @@ pub use self::answer::{Answer, Proof};
 pub use self::error::{ConfigError, ConfigErrors, Place};
 pub use self::http::{Http, TlsFiles};
 pub use self::path::{PathTemplate, Segment};
+pub use self::places::Places;
 pub use self::reader::FILL_IN;
 pub use self::redis::{Login, Redis, RedisServers};
 pub use self::reload::{ReloadRefused, Reloaded};
@@ -71,4 +73,6 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// What is allowed, and yet deserves a word at start.
     pub warnings: Vec<String>,
+    /// Where the keys stand that the system has yet to judge.
+    pub places: Places,
 }

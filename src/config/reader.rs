@@ -10,7 +10,7 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Lines};
+use super::error::{ConfigError, ConfigErrors, Lines, Place};
 use super::problem::Problem;
 use super::spelling;
 
@@ -347,6 +347,11 @@ impl<'a> Field<'a> {
     pub fn again(&self, at: usize) -> Problem {
         let line = self.report.line(at);
         format!("the same as in line {line}; each may be there once").into()
+    }
+
+    /// Where the value begins.
+    pub fn place(&self) -> Place {
+        self.report.lines.place(self.at())
     }
 
     /// The line where the value begins, from 1.

@@ -20,6 +20,7 @@
 //! | part | what lives there |
 //! |---|---|
 //! | `file` | opening, locking, checking, migrating |
+//! | `check` | whether it could be opened |
 //! | `watch` | whether the files at the path are still the ones that are written |
 //! | `rows`, `by_id`, `filter`, `newest`, `count_delta` | the statements |
 //! | `writer`, `ops`, `group`, `sweep` | the one thread that changes anything; group commit |
@@ -37,6 +38,7 @@
 
 mod batch;
 mod by_id;
+mod check;
 mod checkpoint;
 mod clock;
 mod count_delta;
@@ -75,6 +77,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+pub use self::check::check_path;
 pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};

@@ -10,6 +10,7 @@ mod bytes;
 mod certificates;
 mod cli;
 mod cli_bench;
+mod cli_check;
 mod cli_generate;
 mod cli_operator;
 mod clients;

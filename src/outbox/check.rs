@@ -1,0 +1,52 @@
+//! Whether an outbox could be opened at a path, as far as one can see without opening it: a relay may have it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::error::{OpenCause, OpenError};
+
+/// What a database begins with (<https://sqlite.org/fileformat2.html#the_database_header>).
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Looks at `path`; makes and changes nothing.
+///
+/// # Errors
+/// A relay that starts now, as this user, would not get it.
+pub fn check_path(path: &Path) -> Result<(), OpenError> {
+    let fail = |cause| OpenError {
+        path: path.to_owned(),
+        cause,
+    };
+    let directory = |error: io::Error| fail(OpenCause::Directory(error));
+    let parents = path.ancestors().skip(1);
+    // Those that are missing are made at the start.
+    let there = parents.map(|parent| match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    });
+    let there = there
+        .into_iter()
+        .find(|parent| parent.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("/"));
+    if !there.is_dir() {
+        return Err(directory(io::ErrorKind::NotADirectory.into()));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| directory(error.into()))?;
+    let Ok(about) = fs::metadata(path) else {
+        return Ok(()); // it is made
+    };
+    if !about.is_file() {
+        return Err(fail(OpenCause::NoDatabase));
+    }
+    access(path, Access::READ_OK | Access::WRITE_OK).map_err(|_| fail(OpenCause::ReadOnly))?;
+    let mut begins = [0; MAGIC.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut begins));
+    match about.len() {
+        0 => Ok(()),
+        _ if read.is_ok() && begins == MAGIC => Ok(()),
+        _ => Err(fail(OpenCause::NoDatabase)),
+    }
+}
