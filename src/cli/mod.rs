@@ -17,6 +17,7 @@ mod send;
 mod service;
 mod status;
 mod stop;
+mod tail;
 mod text;
 mod tls;
 mod token;
@@ -101,6 +102,9 @@ enum Command {
     /// Tell which backends are connected, on all nodes
     #[command(after_help = status::HELP)]
     Status(status::Args),
+    /// Follow notifications and refusals as they come
+    #[command(after_help = tail::HELP)]
+    Tail(tail::Args),
     /// Measure a running relay: rate, latency, and whether everything arrives once
     #[command(after_help = bench::HELP)]
     Bench(bench::Args),
@@ -140,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Outbox(args) => outbox::run(&config, args),
         Command::Trace(args) => trace::run(&config, &args),
         Command::Status(args) => status::run(&config, &args),
+        Command::Tail(args) => tail::run(&config, &args),
         Command::Bench(args) => bench::run(&config, &args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

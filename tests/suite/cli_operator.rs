@@ -8,6 +8,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
+use super::outbox::{config, stored};
 use crate::cli::beside;
 use crate::support::{DEADLINE, Process, Relay, Setup, binary, eventually, run};
 
@@ -337,4 +338,60 @@ fn what_is_missing_on_the_command_line_is_said_with_what_to_write() {
         assert_eq!(said.status.code(), Some(code), "{args:?}: {stderr}");
         assert!(stderr.contains(words), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn tail_follows_notifications_and_refusals_as_they_come() {
+    let relay = Relay::with(&config("", ""));
+    let mut till = relay.backend("till-7");
+    let mut deliver = |body: &[u8]| {
+        let post = relay.post("/event/till-7", body);
+        let id = till.message().ack();
+        assert_eq!(post.answer().told(), (200, "delivered"));
+        id
+    };
+    let earlier = deliver(b"{\"n\": \"order-1\"}");
+    let tail = beside(&relay, &["tail", "-n", "1"]);
+    let mut json = beside(&relay, &["tail", "--json", "--count", "3"]);
+    let lines = |process: &Process, words: &str| process.wait_line(0, |line| line.contains(words));
+    lines(
+        &tail,
+        &format!("delivered  {earlier} for till-7 by /event/{{id}} event=order-1 after "),
+    );
+    let later = deliver(b"{\"n\": \"order-2\"}");
+    lines(&tail, &format!("delivered  {later} for till-7"));
+    let away = stored(&relay, "/notify/away", b"x");
+    lines(
+        &tail,
+        &format!("pending    {away} for away by /notify/{{id}}: offline"),
+    );
+    for _ in 0..3 {
+        assert_eq!(relay.post("/nowhere", b"x").answer().status, 404);
+    }
+    lines(&tail, "REFUSED    http: no-route, ");
+    let mut there = relay.backend("away");
+    assert_eq!(there.message().ack(), away);
+    lines(
+        &tail,
+        &format!("done       {away} for away by /notify/{{id}} after "),
+    );
+    assert_eq!(json.wait_exit(DEADLINE), Some(0), "{}", json.stderr());
+    let said = json.stdout();
+    let first: serde_json::Value =
+        serde_json::from_str(said.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&first["type"], &first["node"]),
+        (
+            &"notification".into(),
+            &relay.ready().instance.clone().into()
+        )
+    );
+    assert!(
+        said.lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "{said}"
+    );
+    let (code, _, words) = run(&["tail", "--connect", "127.0.0.1:1"]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("is the relay running"), "{words}");
 }
