@@ -26,7 +26,7 @@ section! {
         /// From accept to a whole HELLO.
         hello_deadline: Duration = Duration::from_secs(5), duration(100..=MINUTE), restart;
         /// Silence after which the relay sends PING; 2.5 of them with nothing in flight end the session.
-        heartbeat: Duration = Duration::from_secs(20), duration(100..=10 * MINUTE), restart;
+        heartbeat: Duration = Duration::from_secs(30), duration(100..=10 * MINUTE), restart;
         /// How long one MSG may stay unacknowledged before the session forgets it; TOUCH restarts it.
         ack_timeout: Duration = Duration::from_secs(60), duration(100..=HOUR), restart;
         /// How long a peer may accept no byte before it is cut.

@@ -137,7 +137,7 @@ fn the_defaults_are_these() {
     assert_eq!((tcp.max_connections, tcp.queue), (10000, 64));
     assert!(tcp.secrets.is_empty() && tcp.backends.is_empty());
     assert_eq!(tcp.hello_deadline, Duration::from_secs(5));
-    assert_eq!(tcp.heartbeat, Duration::from_secs(20));
+    assert_eq!(tcp.heartbeat, Duration::from_secs(30));
     assert_eq!(tcp.ack_timeout, Duration::from_secs(60));
     assert_eq!(tcp.write_deadline, Duration::from_secs(10));
     assert_eq!(config.delivery.ack_deadline, Duration::from_secs(4));
