@@ -120,6 +120,7 @@ impl Logging {
     pub fn start(settings: &config::Log) -> Result<Self, LoggingError> {
         let running = Running::start(settings.file.clone())?;
         let logging = running.handle(settings.file.clone());
+        logging.queue.set_format(settings.format);
         let lines = Lines(Arc::clone(&logging.queue));
         LOG.set(running).map_err(|_| LoggingError::Taken)?;
         log::set_boxed_logger(Box::new(lines)).map_err(|_| LoggingError::Taken)?;
@@ -128,9 +129,10 @@ impl Logging {
         Ok(logging)
     }
 
-    /// Takes a changed level or file over. A file that cannot be opened is told in the log, which goes on where it was.
+    /// Takes a changed level, file or format over. A file that cannot be opened is told in the log, which goes on where it was.
     pub fn reload(&self, settings: &config::Log) {
         log::set_max_level(settings.level);
+        self.queue.set_format(settings.format);
         let mut target = self.target.lock();
         if *target != settings.file {
             target.clone_from(&settings.file);

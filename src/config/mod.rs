@@ -45,7 +45,7 @@ pub use self::redis::{Login, Redis, RedisServers};
 pub use self::reload::{ReloadRefused, Reloaded};
 pub use self::route::{Methods, Route};
 pub use self::secret::Secret;
-pub use self::sections::{Delivery, Log, Outbox, Shared, Undelivered};
+pub use self::sections::{Delivery, Log, LogFormat, Outbox, Shared, Undelivered};
 pub use self::spelling::nearest;
 pub use self::tcp::{Tcp, TcpTls};
 pub use crate::request::Selector;

@@ -125,8 +125,21 @@ section! {
         level: LevelFilter = LevelFilter::Info, one_of(LEVELS), live;
         /// The file to append to; `None`: standard error.
         file: Option<PathBuf> = None, some(file_name), live;
+        /// What a line looks like.
+        format: LogFormat = LogFormat::Text, one_of(LOG_FORMATS), live;
     }
 }
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `TIME [LEVEL] (thread) message`, for people.
+    Text,
+    /// A JSON object, for programs.
+    Json,
+}
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const LEVELS: &[(&str, LevelFilter)] = &[
     ("off", LevelFilter::Off),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use log::{Level, LevelFilter, Log, Record};
 use parking_lot::Mutex;
+use serde::Serialize;
 use simplelog::{ConfigBuilder, WriteLogger};
 
+use crate::config::LogFormat;
 use crate::notification::unix_ms;
 
 /// A line longer than this is cut, so that one record cannot fill the disk. In bytes.
@@ -20,6 +22,8 @@ pub(super) struct Line {
     level: Level,
     /// `(thread) message`, control characters escaped.
     text: String,
+    /// Where the message begins in it.
+    message_at: usize,
 }
 
 impl Line {
@@ -42,15 +46,41 @@ impl Line {
             left: LINE_BYTES_MAX,
         };
         // A String takes everything; what fails is the Display of a message, whose line ends there.
+        let _ = write!(line, "({thread}) ");
+        let message_at = line.out.len();
         let _ = match speaker {
-            "" => write!(line, "({thread}) {message}"),
-            _ => write!(line, "({thread}) {speaker}: {message}"),
+            "" => write!(line, "{message}"),
+            _ => write!(line, "{speaker}: {message}"),
         };
         Self {
             unix_ms: unix_ms(),
             level,
             text,
+            message_at,
         }
+    }
+
+    fn add_json(&self, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            time: String,
+            level: String,
+            thread: &'a str,
+            message: &'a str,
+        }
+        let (thread, message) = self.text.split_at(self.message_at);
+        let thread = thread.trim_end().trim_matches(['(', ')']);
+        let level = self.level.as_str().to_ascii_lowercase();
+        let time = Utc(self.unix_ms).to_string();
+        let json = Json {
+            time,
+            level,
+            thread,
+            message,
+        };
+        // Texts alone have a form in JSON.
+        let _ = serde_json::to_writer(&mut *out, &json);
+        out.push(b'\n');
     }
 
     pub(super) fn level(&self) -> Level {
@@ -134,7 +164,14 @@ impl Default for Formatter {
 
 impl Formatter {
     /// Adds `line` to `out`, its line feed too.
-    pub(super) fn add(&self, line: &Line, out: &mut Vec<u8>) {
+    pub(super) fn add(&self, line: &Line, format: LogFormat, out: &mut Vec<u8>) {
+        match format {
+            LogFormat::Text => self.add_text(line, out),
+            LogFormat::Json => line.add_json(out),
+        }
+    }
+
+    fn add_text(&self, line: &Line, out: &mut Vec<u8>) {
         let text = &line.text;
         {
             let mut buffer = self.buffer.0.lock();

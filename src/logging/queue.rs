@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::Level;
 use parking_lot::{Condvar, Mutex};
 
 use super::line::Line;
+use crate::config::LogFormat;
 
 /// The most lines that wait.
 const LINES_MAX: usize = 16 * 1024;
@@ -39,6 +40,7 @@ pub(super) struct Queue {
     /// For threads that wait for a flush.
     disposed: Condvar,
     lost: AtomicU64,
+    is_json: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,20 @@ impl Queue {
     /// Counts lines that could not be written.
     pub(super) fn add_lost(&self, lines: u64) {
         self.lost.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// What the lines look like that are written from now on.
+    pub(super) fn set_format(&self, format: LogFormat) {
+        self.is_json
+            .store(format == LogFormat::Json, Ordering::Relaxed);
+    }
+
+    /// What lines look like.
+    pub(super) fn format(&self) -> LogFormat {
+        match self.is_json.load(Ordering::Relaxed) {
+            true => LogFormat::Json,
+            false => LogFormat::Text,
+        }
     }
 
     /// Lines lost since the start.

@@ -55,6 +55,7 @@ impl OwnLog {
         self.logging.reload(&config::Log {
             level: LevelFilter::Info,
             file: Some(file.to_owned()),
+            format: config::LogFormat::Text,
         });
     }
 }

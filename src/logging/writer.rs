@@ -7,6 +7,7 @@ use log::Level;
 use super::line::{Formatter, Line};
 use super::output::{Output, Stopped};
 use super::queue::{Queue, Target, Task};
+use crate::config::LogFormat;
 use crate::heartbeat::Pulse;
 use crate::log_once;
 
@@ -61,7 +62,7 @@ impl Writer {
         let mut rest = lines;
         loop {
             let lost = self.lost;
-            self.format(rest);
+            self.format(rest, queue.format());
             let (written, result) = self.output.write(&self.bytes, || queue.interrupts());
             let out = self.bytes[..written].iter().filter(|&&byte| byte == b'\n');
             let mut out = out.count();
@@ -96,16 +97,16 @@ impl Writer {
     }
 
     /// Makes bytes of `lines`, before them of how many were lost.
-    fn format(&mut self, lines: &[Line]) {
+    fn format(&mut self, lines: &[Line], format: LogFormat) {
         self.bytes.clear();
         if self.lost > 0 {
             let (lost, reason) = (self.lost, self.reason());
             let told = format_args!("{lost} lines of the log before this one were lost: {reason}");
             let note = Line::of(NAME, Level::Warn, "", told);
-            self.formatter.add(&note, &mut self.bytes);
+            self.formatter.add(&note, format, &mut self.bytes);
         }
         for line in lines {
-            self.formatter.add(line, &mut self.bytes);
+            self.formatter.add(line, format, &mut self.bytes);
         }
     }
 

@@ -291,3 +291,44 @@ fn every_try_in_vain_says_why_and_a_refused_token_says_whose() {
     assert!(told.line.starts_with("ERR code=bad-token"));
     relay.log_contains(": refused, bad-token by till-8");
 }
+
+#[test]
+fn a_json_log_is_an_object_a_line_and_a_reload_changes_the_format() {
+    let json = "[log]\nformat = \"json\"\nfile = \"relay.log\"";
+    let relay = Relay::with(json);
+    let file = relay.path("relay.log");
+    let lines = || -> Vec<serde_json::Value> {
+        let text = text(&file);
+        let json = text.lines().take_while(|line| line.starts_with('{'));
+        json.map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    };
+    let _till = relay.backend("till-7");
+    eventually("the backend is in the log", || {
+        lines().iter().any(|line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|said| said.starts_with("till-7 connected from "))
+                && line["level"] == "info"
+                && line["thread"]
+                    .as_str()
+                    .is_some_and(|thread| thread.starts_with("session-"))
+        })
+    });
+    let all = lines();
+    assert!(all.iter().all(|line| {
+        line["time"]
+            .as_str()
+            .is_some_and(|time| time.ends_with('Z') && time.len() == 24)
+    }));
+    assert!(all.iter().any(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|said| said.starts_with("ready node="))
+    }));
+    relay.rewrite(&json.replace("json", "text"));
+    relay.signal(Signal::HUP);
+    eventually("lines are text again", || {
+        text(&file).contains("Z [INFO] (main) ")
+    });
+}
