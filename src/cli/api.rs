@@ -5,6 +5,7 @@ use std::time::Duration;
 use payrelay::admin::api::SessionInfo;
 use serde::Deserialize;
 use serde_json::Value;
+use time::{OffsetDateTime, UtcOffset};
 
 use super::send::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
@@ -12,6 +13,9 @@ use super::{ConfigFile, Failure, place};
 
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The end of the year 9999.
+const TIME_MAX_MS: u64 = 253_402_300_799_999;
 
 /// Where the relay is asked.
 #[derive(Debug, clap::Args)]
@@ -147,20 +151,36 @@ pub fn text(value: &Value, key: &str) -> String {
     }
 }
 
-/// Unix milliseconds as people read them, in UTC.
+/// Unix milliseconds as people read them: in UTC, and behind that the time of day here, if that is another.
 pub fn time(ms: u64) -> String {
-    let (days, ms) = ((ms / 86_400_000) as i64, ms % 86_400_000);
-    // Days since 1970 to a date, by eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
-    let (second, ms) = (ms / 1000 % 60, ms % 1000);
+    let utc = utc(ms);
+    let at = i64::try_from(ms / 1000).ok();
+    let at = at.and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    // The system's zone is known to a process of one thread only; these commands are.
+    let offset = at.and_then(|at| UtcOffset::local_offset_at(at).ok());
+    let (Some(at), Some(offset)) = (at, offset.filter(|offset| !offset.is_utc())) else {
+        return utc;
+    };
+    let here = at.to_offset(offset);
+    let (sign, minutes) = match offset.whole_minutes() {
+        minutes if minutes < 0 => ('-', -minutes),
+        minutes => ('+', minutes),
+    };
+    format!(
+        "{utc} ({:02}:{:02}:{:02} {sign}{:02}:{:02})",
+        here.hour(),
+        here.minute(),
+        here.second(),
+        minutes / 60,
+        minutes % 60
+    )
+}
+
+/// Unix milliseconds in UTC.
+fn utc(ms: u64) -> String {
+    let at = OffsetDateTime::UNIX_EPOCH + Duration::from_millis(ms.min(TIME_MAX_MS));
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    let (hour, minute, second, ms) = at.to_hms_milli();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
@@ -193,7 +213,7 @@ mod tests {
             (1_764_018_096_001, "2025-11-24T21:01:36.001Z"),
             (4_102_444_800_000, "2100-01-01T00:00:00.000Z"),
         ] {
-            assert_eq!(time(ms), shown);
+            assert_eq!(utc(ms), shown);
         }
     }
 

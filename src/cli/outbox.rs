@@ -5,7 +5,7 @@ mod transfer;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use payrelay::notification::{BackendId, NotificationId};
+use payrelay::notification::{BackendId, NotificationId, unix_ms};
 use payrelay::outbox::State;
 use serde_json::{Value, json};
 
@@ -224,6 +224,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
 fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Result<(), Failure> {
     let api = Api::of(config, at)?;
     let (mut after, mut told) = (0, 0);
+    let wide = time(unix_ms()).len();
     while told < limit {
         let page = PAGE.min(limit - told);
         let target = format!("/outbox?after={after}&limit={page}{}", filter.query());
@@ -231,7 +232,7 @@ fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Resul
         let messages = answer["messages"].as_array().cloned().unwrap_or_default();
         if told == 0 && !at.json && !messages.is_empty() {
             print(format_args!(
-                "{:<26} {:<24} {:<8} {:>5} {:<16} {:<16} WHY\n",
+                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} WHY\n",
                 "ID", "TAKEN", "STATE", "TRIES", "BACKEND", "EVENT"
             ))?;
         }
@@ -241,7 +242,7 @@ fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Resul
                 continue;
             }
             print(format_args!(
-                "{:<26} {:<24} {:<8} {:>5} {:<16} {:<16} {}\n",
+                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {}\n",
                 text(message, "id"),
                 time(message["at"].as_u64().unwrap_or(0)),
                 text(message, "state"),

@@ -274,6 +274,16 @@ fn what_cannot_work_is_said_before_the_load() {
         assert_eq!(bench.wait_exit(DEADLINE), Some(1));
         assert!(bench.stderr().contains(words), "{}", bench.stderr());
     }
+    let verified = Relay::with(
+        "[[route]]\npath = \"/github/{id}\"\nverify = \"github\"\nsecrets = [\"a-secret-of-enough-length\"]",
+    );
+    let mut bench = beside(&verified, &["bench"]);
+    assert_eq!(bench.wait_exit(DEADLINE), Some(2));
+    let said = bench.stderr();
+    assert!(
+        said.contains("checks signatures, and a benchmark has no key to sign with; add one for it"),
+        "{said}"
+    );
     let routes = "[[route]]\npath = \"/pay\"\nid = \"query:to\"\nverify = \"none\"";
     let query = Relay::with(routes);
     let args = ["bench", "--path", "/pay?to={id}", "--total", "20", "--json"];

@@ -395,3 +395,48 @@ fn tail_follows_notifications_and_refusals_as_they_come() {
     assert_eq!(code, Some(1));
     assert!(words.contains("is the relay running"), "{words}");
 }
+
+#[test]
+fn where_people_look_the_time_of_day_here_stands_beside_utc() {
+    let relay = Relay::with(&config("", ""));
+    let id = stored(&relay, "/notify/away", b"x");
+    let admin = relay.ready().admin.to_string();
+    let asked = |args: &[&str], zone: &str| {
+        let mut command = binary();
+        command
+            .args(args)
+            .args(["--connect", &admin])
+            .env("TZ", zone);
+        let said = command.output().expect("payrelay runs");
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    let list = asked(&["outbox", "list"], "CST-8");
+    let row = list
+        .lines()
+        .find(|line| line.starts_with(&id))
+        .expect("its row");
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let hour = |text: &str| text[..2].parse::<u32>().expect("an hour");
+    let (utc, here) = (
+        words[1].split_once('T').expect("a time").1,
+        words[2].trim_start_matches('('),
+    );
+    assert_eq!((hour(utc) + 8) % 24, hour(here), "{row}");
+    assert_eq!(
+        (&here[2..], words[3], words[4]),
+        (&utc[2..8], "+08:00)", "pending"),
+        "{row}"
+    );
+    for args in [
+        &["trace", &id][..],
+        &["outbox", "show", &id],
+        &["tail", "--count", "1"],
+    ] {
+        assert!(asked(args, "CST-8").contains(" +08:00)"), "{args:?}");
+        let utc = asked(args, "UTC0");
+        assert!(
+            utc.contains("Z") && !utc.contains("+00:00"),
+            "{args:?}: {utc}"
+        );
+    }
+}

@@ -222,7 +222,7 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
                 continue;
             }
             let why = match (answer.status, outcome) {
-                (401 | 403, _) => format!(
+                (401 | 403, _) | (_, "bad-signature") => format!(
                     "the route of {target} checks signatures, and a benchmark has no key to sign with; \
                      name a route with verify = \"none\" by --path"
                 ),

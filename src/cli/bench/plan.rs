@@ -4,12 +4,12 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use payrelay::config::{Config, Secret};
+use payrelay::config::{Config, Secret, Segment};
 use payrelay::notification::{BACKEND_ID_BYTES_MAX, BackendId};
 use payrelay::session::token::sign;
 
 use super::Args;
-use crate::cli::send::{ID, first_path};
+use crate::cli::send::ID;
 use crate::cli::{ConfigFile, Failure, place};
 
 /// What every id of a benchmark begins with. Others belong to somebody, and are not taken over.
@@ -102,7 +102,7 @@ impl Plan {
         }
         let target = match (&args.path, &loaded) {
             (Some(path), _) => path.clone(),
-            (None, Some(loaded)) => first_path(loaded).ok_or_else(|| no_route(config))?,
+            (None, Some(loaded)) => unsigned_path(loaded, config)?,
             (None, None) => return Err(no_route(config)),
         };
         if !target.contains(ID) {
@@ -183,6 +183,26 @@ impl Plan {
             list(&self.tcp)
         )
     }
+}
+
+/// The path of the first route that takes the id from it and checks no signature.
+fn unsigned_path(loaded: &Config, config: &ConfigFile) -> Result<String, Failure> {
+    let mut with_id = loaded
+        .routes
+        .iter()
+        .filter(|route| route.path.segments.contains(&Segment::Id))
+        .peekable();
+    if with_id.peek().is_none() {
+        return Err(no_route(config));
+    }
+    let unsigned = with_id.find(|route| route.verifier.is_none());
+    unsigned.map(|route| route.path.text.clone()).ok_or_else(|| {
+        Failure::usage(format_args!(
+            "every route of {} checks signatures, and a benchmark has no key to sign with; add one for it, on a loopback address: [[route]], \
+             path = \"/bench/{ID}\", verify = \"none\"",
+            config.path().display()
+        ))
+    })
 }
 
 fn no_route(config: &ConfigFile) -> Failure {
