@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use payrelay::verify::jws::key_set;
+use payrelay::verify::new_test_key;
 
 use super::send::Url;
 use super::send::http::{Post, post};
@@ -14,6 +15,11 @@ use super::tls::TlsArgs;
 use super::{Failure, print};
 
 pub const HELP: &str = "\
+Examples:
+  payrelay keys fetch --out /etc/payrelay/google-keys.json
+  payrelay keys test --out test-key.pem";
+
+const FETCH_HELP: &str = "\
 Example, once an hour by cron or a timer:
   payrelay keys fetch --out /etc/payrelay/google-keys.json && systemctl reload payrelay
 
@@ -32,8 +38,11 @@ const BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
     /// Write the public keys that a provider publishes into a file
-    #[command(after_help = HELP)]
+    #[command(after_help = FETCH_HELP)]
     Fetch(Fetch),
+    /// Make a key with which send --sign signs in a provider's place
+    #[command(after_help = TEST_HELP)]
+    Test(Test),
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,8 +59,49 @@ pub struct Fetch {
     tls: TlsArgs,
 }
 
+const TEST_HELP: &str = "\
+Example, for a route whose provider signs with a private key of its own:
+  payrelay keys test --out test-key.pem
+  # in the route: keys = [\"file:test-key.pem\"] and allow_test = true
+  payrelay send game-01 --sign alipay
+
+The relay believes such a key only with allow_test = true, and takes that only while http.listen is loopback. FILE holds the
+private half: whoever has it can sign as the provider on that route.";
+
+#[derive(Debug, clap::Args)]
+pub struct Test {
+    /// The file to write; none may be there
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let Args::Fetch(args) = args;
+    match args {
+        Args::Fetch(args) => fetch(args),
+        Args::Test(args) => test(args),
+    }
+}
+
+fn test(args: &Test) -> Result<(), Failure> {
+    let file = args.out.display();
+    let key = new_test_key().map_err(|_| Failure::new("the system gives no random numbers"))?;
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&args.out)?.write_all(key.as_bytes())
+    };
+    open().map_err(|error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Failure::new(format_args!(
+            "{file} is there already; a relay may believe it, so it is left as it is"
+        )),
+        _ => Failure::new(format_args!("{file}: {error}")),
+    })?;
+    print(format_args!(
+        "{file}: a test key; in the route: keys = [\"file:{file}\"] and allow_test = true\n"
+    ))
+}
+
+fn fetch(args: &Fetch) -> Result<(), Failure> {
     if !args.url.sealed {
         return Err(Failure::usage(
             "keys must come by https://: without TLS anybody on the way could give keys of his own",

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use payrelay::config::{PathTemplate, Segment};
-use payrelay::verify::Request;
+use payrelay::config::{Config, PathTemplate, Route, Segment};
+use payrelay::verify::{Request, Verifier};
 
 use super::{ConfigFile, Failure, print};
 
@@ -34,19 +34,7 @@ pub struct Args {
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let loaded = config.load_or("")?;
     let name = &args.route;
-    let route = loaded.routes.iter().find(|route| *route.name == **name);
-    let route = route.ok_or_else(|| {
-        let names: Vec<&str> = loaded.routes.iter().map(|route| &*route.name).collect();
-        Failure::new(format_args!(
-            "no route is called {name}; there are: {}",
-            names.join(", ")
-        ))
-    })?;
-    let Some(verifier) = &route.verifier else {
-        return Err(Failure::new(format_args!(
-            "route {name} checks nothing (verify = \"none\")"
-        )));
-    };
+    let (route, verifier) = route(&loaded, name)?;
     let file = args.file.display();
     let bytes =
         fs::read(&args.file).map_err(|error| Failure::new(format_args!("{file}: {error}")))?;
@@ -86,6 +74,24 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         Err(refused) => Err(Failure::new(format_args!(
             "not genuine ({}): {refused}",
             refused.word()
+        ))),
+    }
+}
+
+/// The route called `name`, which checks something.
+pub fn route<'c>(config: &'c Config, name: &str) -> Result<(&'c Route, &'c Verifier), Failure> {
+    let route = config.routes.iter().find(|route| *route.name == *name);
+    let route = route.ok_or_else(|| {
+        let names: Vec<&str> = config.routes.iter().map(|route| &*route.name).collect();
+        Failure::new(format_args!(
+            "no route is called {name}; there are: {}",
+            names.join(", ")
+        ))
+    })?;
+    match &route.verifier {
+        Some(verifier) => Ok((route, verifier)),
+        None => Err(Failure::new(format_args!(
+            "route {name} checks nothing (verify = \"none\")"
         ))),
     }
 }

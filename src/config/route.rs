@@ -122,7 +122,7 @@ impl Reading {
         let path = s.required("path", what, path);
         let path_field = s.field("path");
         let name = self.name(&mut s, path_field.as_ref(), path.as_ref());
-        let check = verify(&mut s, path.as_ref());
+        let check = verify(&mut s, path.as_ref(), self.http_listen);
         self.verified(&mut s, name.as_deref(), &check);
         if let Some(Engine::Adyen(adyen)) = check.verifier().map(|verifier| &verifier.engine)
             && adyen.keeps_unsigned

@@ -9,12 +9,14 @@ mod message;
 mod signed;
 mod token;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac::HMAC_SHA256;
 
 use self::keys::{allow_sha1, keys, more_fields, rsa_keys, rsa_keys_with_serial, secrets};
+use super::address::is_loopback;
 use super::path::{PathTemplate, Segment};
 use super::problem::Problem;
 use super::reader::{Field, Section};
@@ -38,9 +40,10 @@ const SECRET_BYTES_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The keys of a route that belong to one kind of check or another.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "secrets",
     "keys",
+    "allow_test",
     "allow_sha1",
     "more_fields",
     "unsigned_items",
@@ -90,8 +93,13 @@ impl Check<'_> {
     }
 }
 
-/// Reads `verify` and all keys that belong to it; `path` is the route's, if it has a right one.
-pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a> {
+/// Reads `verify` and all keys that belong to it; `path` is the route's, if it has a right one, and `http_listen` where providers
+/// reach it.
+pub fn verify<'a>(
+    s: &mut Section<'a>,
+    path: Option<&PathTemplate>,
+    http_listen: SocketAddr,
+) -> Check<'a> {
     let field = s.field("verify");
     let preset = field.as_ref().map(|field| field.read(name));
     let parsed = match preset {
@@ -107,16 +115,51 @@ pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a>
             Parsed::Wrong
         }
         Some(Some(Some(preset))) => {
-            let (engine, takes) = engine(s, preset.scheme, path);
-            no_use(s, preset.name, &takes);
+            let (engine, mut takes) = engine(s, preset.scheme, path);
             let name = preset.name;
-            Parsed::Preset(
-                preset,
-                engine.map(|engine| Verifier { name, engine }.into()),
-            )
+            let mut verifier = engine.map(|engine| Verifier { name, engine });
+            if takes.contains(&"keys") {
+                takes.push("allow_test");
+                let allowed = allow_test(s, http_listen);
+                let has_test_key = verifier.as_ref().is_some_and(Verifier::has_test_key);
+                if has_test_key
+                    && allowed == Some(false)
+                    && let Some(field) = s.field("keys")
+                {
+                    field.hide().refuse(NOT_ALLOWED);
+                }
+                if has_test_key && allowed != Some(true) {
+                    verifier = None;
+                }
+            }
+            no_use(s, preset.name, &takes);
+            Parsed::Preset(preset, verifier.map(Arc::new))
         }
     };
     Check { field, parsed }
+}
+
+const NOT_ALLOWED: &str = "a test key of payrelay keys test is among them, and whoever has its file can sign as the provider; \
+    set allow_test = true in this route while you test, or take it away";
+
+/// `allow_test`, no if it is not there; `None` if it is wrong, which is noted.
+fn allow_test(s: &mut Section<'_>, http_listen: SocketAddr) -> Option<bool> {
+    let Some(field) = s.field("allow_test") else {
+        return Some(false);
+    };
+    let allowed = field.read(Field::flag)?;
+    if !allowed {
+        return Some(false);
+    }
+    if !is_loopback(http_listen) {
+        field.refuse(format!(
+            "test keys are believed only where nobody else can send: http.listen ({http_listen}) is not loopback; listen on \
+             127.0.0.1, or remove this"
+        ));
+        return None;
+    }
+    field.warn("whoever has the file of a test key can sign as the provider; remove this, and the key, before real payments come");
+    Some(true)
 }
 
 /// What a GET must be signed with before it is answered as the proof of an address; `None` if something is wrong, which is
@@ -124,7 +167,14 @@ pub fn verify<'a>(s: &mut Section<'a>, path: Option<&PathTemplate>) -> Check<'a>
 pub fn signed_proof(s: &mut Section<'_>) -> Option<Arc<Verifier>> {
     let (engine, _) = signed::read(s, None);
     let name = "signed";
-    engine.map(|engine| Verifier { name, engine }.into())
+    let verifier = engine.map(|engine| Verifier { name, engine })?;
+    if verifier.has_test_key() {
+        if let Some(field) = s.field("keys") {
+            field.hide().refuse("a test key cannot ask for a proof");
+        }
+        return None;
+    }
+    Some(verifier.into())
 }
 
 /// What people call providers besides, and what they mean.

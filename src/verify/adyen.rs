@@ -11,8 +11,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::draft::{CannotSign, Draft};
 use super::keys::MacKey;
 use super::{Believed, Refused, Request};
+use crate::request::Selector;
 
 /// The most items of one notice; Adyen sends one, and six of an older kind.
 const ITEMS_MAX: usize = 64;
@@ -159,15 +161,24 @@ impl Item<'_> {
         ]
         .map(|scalar| scalar.0.as_ref())
     }
+
+    /// What `key` signs it with.
+    fn signature(&self, key: &MacKey) -> String {
+        let mut mac = key.begin();
+        for (at, value) in self.signed().iter().enumerate() {
+            if at > 0 {
+                mac.update(b":");
+            }
+            mac.update(value.as_bytes());
+        }
+        STANDARD.encode(mac.sign())
+    }
 }
 
 impl Adyen {
     /// Whether the keys signed every item of the notice; says what makes it this event.
     pub(super) fn verify(&self, request: &Request<'_>) -> Result<Believed, Refused> {
-        let body = request.readable_body()?;
-        let Named::<Notice<'_>>(notice) = serde_json::from_slice(body).map_err(|_| {
-            Refused::Malformed("the body is no notice of Adyen, or has a key twice")
-        })?;
+        let notice = notice(request)?;
         if notice.items.is_empty() {
             return Err(Refused::Malformed(
                 "there are no items, so nothing is signed",
@@ -215,18 +226,51 @@ impl Adyen {
         }
         let mut verified = false;
         for key in &self.keys {
-            let mut mac = key.begin();
-            for (at, value) in values.iter().enumerate() {
-                if at > 0 {
-                    mac.update(b":");
-                }
-                mac.update(value.as_bytes());
-            }
-            let expected = STANDARD.encode(mac.sign());
+            let expected = item.signature(key);
             verified |= verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).is_ok();
         }
         verified.then_some(()).ok_or(Refused::Mismatch)
     }
+}
+
+impl Adyen {
+    /// Fills in what is signed and not there, and signs every item of `draft` with the first key.
+    pub(super) fn sign(&self, draft: &mut Draft) -> Result<(), CannotSign> {
+        let at = |item: usize, name: &str| {
+            let pointer = format!("notificationItems/{item}/NotificationRequestItem/{name}");
+            Selector::Json(pointer.split('/').map(str::to_owned).collect())
+        };
+        let psp_reference = draft.event.clone();
+        for (name, value) in [
+            ("pspReference", &*psp_reference),
+            ("merchantAccountCode", "TestMerchant"),
+            ("merchantReference", "1"),
+            ("amount/value", "1"),
+            ("amount/currency", "EUR"),
+            ("eventCode", "AUTHORISATION"),
+            ("success", "true"),
+        ] {
+            draft.fill(&at(0, name), value)?;
+        }
+        let key = self.keys.first().ok_or(CannotSign::NoTestKey)?;
+        let signatures = draft.with_request(|request| {
+            let notice = notice(request)?;
+            let items = notice.items.iter();
+            let signed = items.map(|wrapped| wrapped.0.item.0.signature(key));
+            Ok::<Vec<_>, Refused>(signed.collect())
+        })?;
+        for (item, signature) in signatures.iter().enumerate() {
+            draft.set(&at(item, "additionalData/hmacSignature"), signature)?;
+        }
+        Ok(())
+    }
+}
+
+fn notice<'r>(request: &Request<'r>) -> Result<Notice<'r>, Refused> {
+    let body = request.readable_body()?;
+    let Named::<Notice<'_>>(notice) = serde_json::from_slice(body)
+        .map_err(|_| Refused::Malformed("the body is no notice of Adyen, or has a key twice"))?;
+    Ok(notice)
 }
 
 /// Whether the value at `pointer` is among those that are signed.

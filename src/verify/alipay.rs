@@ -1,9 +1,13 @@
 //! The engine `alipay`: an RSA signature over the sorted fields of a form, in the bytes that the form says once decoded.
 
 use super::fields::{Fields, Known, Text};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::draft::{CannotSign, Draft, sample};
 use super::keys::{RsaHash, RsaKey, unbase64};
 use super::{Refused, Request};
-use crate::request::form;
+use crate::request::{Selector, form};
 
 /// The fields of Alipay's notifications of payments, refunds and agreements. The signature is never in the text;
 /// `sign_type` is in some.
@@ -169,6 +173,23 @@ impl Alipay {
             more: &self.more_fields,
             ..KNOWN
         })
+    }
+}
+
+impl Alipay {
+    /// Fills in what is always there, and signs `draft` with a test key.
+    pub(super) fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
+        let field = |name: &str| Selector::Form(name.to_owned());
+        for name in KNOWN.always {
+            draft.fill(&field(name), &sample(name, now_unix_s))?;
+        }
+        draft.fill(&field("sign_type"), "RSA2")?;
+        let text =
+            draft.with_request(|request| Ok::<_, Refused>(without_type(&fields(request)?)))?;
+        let digest = RsaHash::Sha256.of(&text.bytes);
+        let signature = self.keys.iter().find_map(|key| key.sign(&digest));
+        let signature = signature.ok_or(CannotSign::NoTestKey)?;
+        draft.set(&field("sign"), &STANDARD.encode(signature))
     }
 }
 

@@ -10,13 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use serde::Deserialize;
+use serde_json::Value;
 use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert,
 };
 
-use super::keys::{BadKey, RsaHash, RsaKey, unbase64, unpem};
+use super::draft::{CannotSign, Draft, with_value};
+use super::keys::{BadKey, RsaBits, RsaHash, RsaKey, is_test_key, unbase64, unpem};
 use super::{Refused, Request, Tolerance, der};
 use crate::request::{Missing, Selector, json, place};
+
+/// How long a token of a test key is valid, in seconds: as long as Google's.
+const TOKEN_LIFE_S: u64 = 3600;
 
 /// The longest header of a document, in bytes as it stands there. Apple's has three certificates, 4 KiB together.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -52,7 +57,7 @@ pub enum Signer {
 }
 
 /// Chains that are believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Chain {
     /// Root certificates, in DER.
     pub roots: Vec<Vec<u8>>,
@@ -62,6 +67,17 @@ pub struct Chain {
     pub issuer_oid: Option<Vec<u8>>,
     /// Where the time stands at which the certificates must be valid, in milliseconds.
     pub time: Vec<String>,
+    /// Test keys, which sign with RS256 in the chain's place.
+    pub test: Vec<RsaKey>,
+}
+
+/// What a route may believe a chain for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trusted {
+    /// A root certificate, in DER.
+    Root(Vec<u8>),
+    /// A key of `payrelay keys test`.
+    Test(RsaKey),
 }
 
 /// What a document must say.
@@ -105,9 +121,10 @@ impl Jws {
         let algorithm = header_text(&parts.header, "alg")?;
         match (&self.signer, &*algorithm) {
             (Signer::Chain(chain), "ES256") => chain.verify(&parts, now_unix_s)?,
-            (Signer::Named(keys), "RS256") => {
+            (signer, "RS256") if !signer.named().is_empty() => {
                 let kid = header_text(&parts.header, "kid")?;
-                let key = keys.iter().find(|key| key.serial() == Some(&kid));
+                let mut keys = signer.named().iter();
+                let key = keys.find(|key| key.serial() == Some(&kid));
                 let key = key.ok_or(Refused::UnknownKey)?;
                 let digest = RsaHash::Sha256.of(parts.signed.as_bytes());
                 let verified = key.verifies(RsaHash::Sha256, &digest, &parts.signature);
@@ -123,6 +140,43 @@ impl Jws {
         self.claims
             .iter()
             .try_for_each(|claim| claim.check(&parts.payload))
+    }
+
+    /// Fills in what the document must say, and signs it with a test key.
+    pub(super) fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
+        let name = |name: &str| vec![name.to_owned()];
+        let mut payload = match self.is_in_body() {
+            true => draft.opened.clone(),
+            false => Vec::new(),
+        };
+        let mut fill = |at: &[String], value: Value| {
+            let is_there = !payload.is_empty() && scalar(&payload, at)?.is_some();
+            if !is_there {
+                let no_room = || CannotSign::Place(place(&Selector::Opened(at.to_vec())));
+                payload = with_value(&payload, at, value).ok_or_else(no_room)?;
+            }
+            Ok::<(), CannotSign>(())
+        };
+        for claim in &self.claims {
+            if let (Some(at), Some(allowed)) = (claim.at.first(), claim.allowed.first()) {
+                fill(at, allowed.as_str().into())?;
+            }
+        }
+        match &self.signer {
+            Signer::Chain(chain) => fill(&chain.time, (now_unix_s * 1000).into())?,
+            Signer::Named(_) => fill(&name("exp"), (now_unix_s + TOKEN_LIFE_S).into())?,
+        }
+        let test = self.signer.named().iter().find(|key| key.is_test());
+        let key = test.ok_or(CannotSign::NoTestKey)?;
+        let header = with_value(b"", &name("alg"), "RS256")
+            .and_then(|header| with_value(&header, &name("kid"), key.serial()))
+            .unwrap_or_default();
+        let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let signed = format!("{header}.{payload}");
+        let signature = key.sign(&RsaHash::Sha256.of(signed.as_bytes()));
+        let signature = signature.ok_or(CannotSign::NoTestKey)?;
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+        draft.set(&self.place, &format!("{}{token}", self.prefix))
     }
 
     /// Whether the signature covers what `selector` points at.
@@ -203,6 +257,16 @@ impl Jws {
         match seconds(payload, "nbf")? {
             Some(from) if from > now_unix_s.saturating_add(around) => Err(Refused::Expired),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Signer {
+    /// Keys that a document may name.
+    pub(super) fn named(&self) -> &[RsaKey] {
+        match self {
+            Self::Named(keys) => keys,
+            Self::Chain(chain) => &chain.test,
         }
     }
 }
@@ -348,23 +412,38 @@ fn scalar(json: &[u8], pointer: &[String]) -> Result<Option<String>, Refused> {
     }
 }
 
-/// The certificates of a PEM, in DER, each of which is a root.
+/// The certificates of a PEM, each of which is a root; or test keys.
 ///
 /// # Errors
 /// There is something else in it, or one cannot be read.
-pub fn roots(text: &str) -> Result<Vec<Vec<u8>>, BadKey> {
+pub fn roots(text: &str) -> Result<Vec<Trusted>, BadKey> {
+    if is_test_key(text) {
+        let keys = RsaKey::read_all(text, RsaBits::Usual)?;
+        return Ok(keys.into_iter().map(Trusted::Test).collect());
+    }
     let blocks = unpem(text)?;
     blocks
         .into_iter()
         .map(|(label, der)| {
             let readable = anchor_from_trusted_cert(&CertificateDer::from(&der[..])).is_ok();
             match label {
-                "CERTIFICATE" if readable => Ok(der),
+                "CERTIFICATE" if readable => Ok(Trusted::Root(der)),
                 "CERTIFICATE" => Err(BadKey::BrokenCertificate),
                 _ => Err(BadKey::NoRoot),
             }
         })
         .collect()
+}
+
+/// The keys of a JSON Web Key Set, or a test key.
+///
+/// # Errors
+/// It is neither.
+pub fn named_keys(text: &str) -> Result<Vec<RsaKey>, BadKey> {
+    match is_test_key(text) {
+        true => RsaKey::read_all(text, RsaBits::Usual),
+        false => key_set(text),
+    }
 }
 
 /// The RSA keys of a JSON Web Key Set (RFC 7517), by their names.

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use super::der::{BIT_STRING, INTEGER, SEQUENCE, element};
 use aws_lc_rs::digest::{self, Digest};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ParsedPublicKey, RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
-    RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+    KeyPair, ParsedPublicKey, RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
+    RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +33,8 @@ pub enum BadKey {
     OtherPem,
     /// A private key, which nobody but the provider should have.
     Private,
+    /// A test key that was changed, or is none.
+    BrokenTest,
     /// A certificate in which no key can be found.
     BrokenCertificate,
     /// Not an RSA key of 1,024 to 8,192 bits.
@@ -61,6 +66,7 @@ impl fmt::Display for BadKey {
                 "a PEM of something else; needed: PUBLIC KEY or CERTIFICATE, as the provider's console gives it"
             }
             Self::Private => "a private key; needed: the provider's public key or certificate",
+            Self::BrokenTest => "not a test key that can be read; make another with: payrelay keys test --out FILE",
             Self::BrokenCertificate => "not a certificate that can be read",
             Self::NotRsa => "not an RSA public key of 2048 to 8192 bits",
             Self::WeakRsa => {
@@ -190,7 +196,15 @@ pub struct RsaKey {
     sha1: Arc<ParsedPublicKey>,
     sha256: Arc<ParsedPublicKey>,
     serial: Option<Box<str>>,
+    /// The private half of a key of `payrelay keys test`.
+    test: Option<Arc<RsaKeyPair>>,
 }
+
+/// What a test key is called in its file: no program takes it for another key.
+const TEST_LABEL: &str = "PAYRELAY TEST KEY";
+
+/// The serial of every test key.
+const TEST_SERIAL: &str = "PAYRELAY-TEST";
 
 impl RsaKey {
     /// Reads every public key (SPKI) and certificate of a PEM, or the base64 of an SPKI alone.
@@ -227,6 +241,9 @@ impl RsaKey {
     }
 
     fn new((label, der): (&str, Vec<u8>), bits: RsaBits) -> Result<Self, BadKey> {
+        if label == TEST_LABEL {
+            return Self::of_test(&der);
+        }
         let (spki, serial) = match label {
             "PUBLIC KEY" => (der, None),
             "CERTIFICATE" => {
@@ -255,7 +272,34 @@ impl RsaKey {
             sha1: parse(&RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY)?,
             sha256: parse(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY)?,
             serial,
+            test: None,
         })
+    }
+
+    /// A key of [`new_test_key`].
+    fn of_test(pkcs8: &[u8]) -> Result<Self, BadKey> {
+        let pair = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| BadKey::BrokenTest)?;
+        let spki: Result<PublicKeyX509Der<'_>, _> = pair.public_key().as_der();
+        let spki = spki.map_err(|_| BadKey::BrokenTest)?;
+        let key = Self::new(("PUBLIC KEY", spki.as_ref().to_vec()), RsaBits::Usual)?;
+        Ok(Self {
+            serial: Some(TEST_SERIAL.into()),
+            test: Some(pair.into()),
+            ..key
+        })
+    }
+
+    /// Whether it is a key of `payrelay keys test`, and no provider's.
+    pub fn is_test(&self) -> bool {
+        self.test.is_some()
+    }
+
+    /// Signs the message with this SHA-256 (PKCS#1 v1.5); `None`: only the provider can.
+    pub(super) fn sign(&self, message: &Digest) -> Option<Vec<u8>> {
+        let pair = self.test.as_ref()?;
+        let mut signature = vec![0; pair.public_modulus_len()];
+        let signed = pair.sign_digest(&RSA_PKCS1_SHA256, message, &mut signature);
+        signed.ok().map(|()| signature)
     }
 
     /// The certificate's serial number, in upper-case hex without leading zeros; a public key has none.
@@ -283,6 +327,28 @@ impl fmt::Debug for RsaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RsaKey({})", self.serial().unwrap_or("a public key"))
     }
+}
+
+/// Makes a key with which `payrelay send --sign` signs in a provider's place: the text of its file.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn new_test_key() -> Result<String, Unspecified> {
+    const LINE: usize = 64;
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
+    let pkcs8: Pkcs8V1Der<'_> = pair.as_der()?;
+    let mut text = format!("-----BEGIN {TEST_LABEL}-----\n");
+    for line in STANDARD.encode(pkcs8.as_ref()).as_bytes().chunks(LINE) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text += &format!("-----END {TEST_LABEL}-----\n");
+    Ok(text)
+}
+
+/// Whether `text` is the file of a test key.
+pub(super) fn is_test_key(text: &str) -> bool {
+    text.contains(TEST_LABEL)
 }
 
 fn sequence(content: &[u8]) -> Vec<u8> {

@@ -10,6 +10,7 @@ mod adyen;
 mod alipay;
 mod der;
 mod describe;
+pub mod draft;
 mod fields;
 pub mod jws;
 mod jws_presets;
@@ -30,9 +31,10 @@ use crate::request::{self, Parts, Selector};
 pub use self::adyen::Adyen;
 pub use self::alipay::Alipay;
 pub use self::der::oid;
-pub use self::jws::{Chain, Claim, Jws, Signer};
+pub use self::draft::{CannotSign, Draft};
+pub use self::jws::{Chain, Claim, Jws, Signer, Trusted};
 pub use self::jws_presets::{JwsPreset, PresetClaim};
-pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey};
+pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey, new_test_key};
 pub use self::signed::{
     Algorithm, BadText, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
     Url,
@@ -250,6 +252,29 @@ impl Verifier {
             Engine::Adyen(engine) => engine.verify(request),
             Engine::Signed(engine) => engine.verify(request, now_unix_s).map(nothing_more),
             Engine::Jws(engine) => engine.verify(request, now_unix_s).map(nothing_more),
+        }
+    }
+
+    /// Signs `draft` as the provider would, by the text that the check is made of.
+    fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
+        match &self.engine {
+            Engine::Alipay(engine) => engine.sign(draft, now_unix_s),
+            Engine::WechatpayV2(engine) => engine.sign(draft, now_unix_s),
+            Engine::WechatpayV3(engine) => engine.sign(draft, now_unix_s),
+            Engine::Adyen(engine) => engine.sign(draft),
+            Engine::Signed(engine) => engine.sign(draft, now_unix_s),
+            Engine::Jws(engine) => engine.sign(draft, now_unix_s),
+        }
+    }
+
+    /// Whether a key of `payrelay keys test` is among those that may have signed.
+    pub fn has_test_key(&self) -> bool {
+        match &self.engine {
+            Engine::Alipay(engine) => engine.keys.iter().any(RsaKey::is_test),
+            Engine::WechatpayV3(engine) => engine.keys.iter().any(|(_, key)| key.is_test()),
+            Engine::Signed(engine) => engine.keys.iter().any(RsaKey::is_test),
+            Engine::Jws(engine) => engine.signer.named().iter().any(RsaKey::is_test),
+            Engine::WechatpayV2(_) | Engine::Adyen(_) => false,
         }
     }
 

@@ -8,11 +8,12 @@ use std::borrow::Cow;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest as _, Md5};
 
+use super::draft::{CannotSign, Draft, sample};
 use super::fields::{Fields, Known};
 use super::keys::{MacKey, hex_upper};
 use super::{Refused, Request};
-use crate::request::FIELDS_MAX;
 use crate::request::xml::{self, Leaf};
+use crate::request::{FIELDS_MAX, Selector};
 
 /// The fields of WeChat Pay's notifications of payments and contracts, as its documents of the payment notice name them; always
 /// there are those that they call required.
@@ -117,6 +118,27 @@ impl WechatpayV2 {
             more: &self.more_fields,
             ..KNOWN
         })
+    }
+}
+
+impl WechatpayV2 {
+    /// Fills in what is always there, and signs `draft` with the first key.
+    pub(super) fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
+        let element = |name: &str| Selector::Xml(vec![name.to_owned()]);
+        for name in KNOWN.always {
+            draft.fill(&element(name), &sample(name, now_unix_s))?;
+        }
+        draft.fill(&element("sign_type"), "HMAC-SHA256")?;
+        let kind = match draft.find(&element("sign_type")).as_deref() {
+            Some("MD5") => Kind::Md5,
+            _ => Kind::HmacSha256,
+        };
+        let key = self.keys.first().ok_or(CannotSign::NoTestKey)?;
+        let text = draft.with_request(|request| {
+            let fields = fields(request)?;
+            Ok::<_, Refused>(fields.text(true, "&", |name| name != b"sign"))
+        })?;
+        draft.set(&element("sign"), &signature(kind, key, &text.bytes))
     }
 }
 

@@ -8,11 +8,18 @@ use std::borrow::Cow;
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::draft::{CannotSign, Draft};
 use super::keys::{BadKey, RsaHash, RsaKey, unbase64};
 use super::{Refused, Request, TimeUnit, Tolerance, check_time};
+use crate::request::Selector;
+
+/// How the resource is sealed.
+const ALGORITHM: &str = "AEAD_AES_256_GCM";
 
 const TIMESTAMP: &str = "wechatpay-timestamp";
 const NONCE: &str = "wechatpay-nonce";
@@ -21,6 +28,9 @@ const SIGNATURE: &str = "wechatpay-signature";
 
 /// What the false signatures of WeChat Pay's own tests begin with.
 const PROBE: &str = "WECHATPAY/SIGNTEST/";
+
+/// What a payment's resource is sealed together with.
+const ASSOCIATED_DATA: &str = "transaction";
 
 /// What such a route checks with.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +62,17 @@ impl ApiV3Key {
             secret,
             key: LessSafeKey::new(key).into(),
         })
+    }
+
+    /// `plain` in base64, sealed with `nonce`, 12 bytes.
+    fn seal(&self, nonce: &str, plain: &[u8]) -> Option<String> {
+        let nonce = Nonce::try_assume_unique_for_key(nonce.as_bytes()).ok()?;
+        let mut bytes = plain.to_vec();
+        let aad = Aad::from(ASSOCIATED_DATA.as_bytes());
+        self.key
+            .seal_in_place_append_tag(nonce, aad, &mut bytes)
+            .ok()?;
+        Some(STANDARD.encode(bytes))
     }
 
     fn open(&self, resource: &Resource<'_>) -> Option<Vec<u8>> {
@@ -119,13 +140,48 @@ impl WechatpayV3 {
         let (_, key) = key.ok_or(Refused::UnknownKey)?;
         let signature =
             unbase64(signature).ok_or(Refused::Malformed("its signature is no base64"))?;
-        let mut hash = digest::Context::new(&digest::SHA256);
-        for piece in [timestamp.as_bytes(), nonce.as_bytes(), request.body] {
-            hash.update(piece);
-            hash.update(b"\n");
-        }
-        let verified = key.verifies(RsaHash::Sha256, &hash.finish(), &signature);
+        let message = message(timestamp, nonce, request.body);
+        let verified = key.verifies(RsaHash::Sha256, &message, &signature);
         verified.then_some(()).ok_or(Refused::Mismatch)
+    }
+
+    /// Seals `draft`'s resource, if there is a key for it, and signs with a test key.
+    pub(super) fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
+        let random = || {
+            let mut bytes = [0; 9];
+            let made = rand::fill(&mut bytes);
+            made.map(|()| STANDARD.encode(bytes))
+                .map_err(|_| CannotSign::Place("a random number".to_owned()))
+        };
+        if let Some(key) = &self.api_v3_key {
+            let nonce = random()?;
+            let plain = match &draft.opened[..] {
+                b"" => b"{}",
+                plain => plain,
+            };
+            let sealed = key.seal(&nonce, plain).unwrap_or_default();
+            for (name, value) in [
+                ("algorithm", ALGORITHM),
+                ("associated_data", ASSOCIATED_DATA),
+                ("ciphertext", &sealed),
+                ("nonce", &nonce),
+            ] {
+                let place = Selector::Json(vec!["resource".to_owned(), name.to_owned()]);
+                draft.set(&place, value)?;
+            }
+        }
+        let header = |name: &str| Selector::Header(vec![name.to_owned()]);
+        let (timestamp, nonce) = (now_unix_s.to_string(), random()?);
+        let digest = message(&timestamp, &nonce, &draft.body);
+        let signed = self.keys.iter().find_map(|(serial, key)| {
+            let signature = key.sign(&digest)?;
+            Some((serial, STANDARD.encode(signature)))
+        });
+        let (serial, signature) = signed.ok_or(CannotSign::NoTestKey)?;
+        draft.set(&header(TIMESTAMP), &timestamp)?;
+        draft.set(&header(NONCE), &nonce)?;
+        draft.set(&header(SERIAL), serial)?;
+        draft.set(&header(SIGNATURE), &signature)
     }
 
     /// The plaintext of the body's `resource`; `None` without a key for it.
@@ -134,7 +190,7 @@ impl WechatpayV3 {
         let Ok(Notice { resource }) = serde_json::from_slice(body) else {
             return Some(Err("the body has no resource that could be opened"));
         };
-        if resource.algorithm != "AEAD_AES_256_GCM" {
+        if resource.algorithm != ALGORITHM {
             return Some(Err(
                 "the resource is sealed with another algorithm than AEAD_AES_256_GCM",
             ));
@@ -142,6 +198,16 @@ impl WechatpayV3 {
         let opened = key.open(&resource);
         Some(opened.ok_or("the resource cannot be opened; is api_v3_key this merchant's?"))
     }
+}
+
+/// The hash of what is signed: time, nonce and body, a line each.
+fn message(timestamp: &str, nonce: &str, body: &[u8]) -> digest::Digest {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for piece in [timestamp.as_bytes(), nonce.as_bytes(), body] {
+        hash.update(piece);
+        hash.update(b"\n");
+    }
+    hash.finish()
 }
 
 /// Whether the header called `name`, in lower case, is a part of the message.

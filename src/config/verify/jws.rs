@@ -7,8 +7,8 @@ use crate::config::reader::{Field, Section};
 use crate::config::secret::public_text;
 use crate::config::values::{list, selector, text_of};
 use crate::request::Selector;
-use crate::verify::jws::{key_set, roots};
-use crate::verify::{Chain, Claim, Engine, Jws, JwsPreset, RsaKey, Signer, oid};
+use crate::verify::jws::{named_keys, roots};
+use crate::verify::{Chain, Claim, Engine, Jws, JwsPreset, RsaKey, Signer, Trusted, oid};
 
 const MISSING_TABLE: &str = "says where the signed document stands, as in \
     jws = { token = \"header:Authorization\", prefix = \"Bearer \" }";
@@ -116,23 +116,33 @@ fn engine(
     };
     let signer = match words.chain {
         Some([leaf_oid, issuer_oid]) => {
-            let roots = keys(s, Vec::eq, |field| {
+            let trusted = keys(s, Trusted::eq, |field| {
                 roots(&public_text(field)?).map(Some).map_err(Problem::of)
             });
-            roots.map(|roots| {
-                Signer::Chain(Chain {
-                    roots,
+            trusted.map(|trusted| {
+                let mut chain = Chain {
+                    roots: Vec::new(),
                     leaf_oid,
                     issuer_oid,
                     time: vec![TIME.to_owned()],
-                })
+                    test: Vec::new(),
+                };
+                for one in trusted {
+                    match one {
+                        Trusted::Root(root) => chain.roots.push(root),
+                        Trusted::Test(key) => chain.test.push(key),
+                    }
+                }
+                Signer::Chain(chain)
             })
         }
         None => {
             // Documents name a key by its serial, so one serial cannot have two.
             let same = |a: &RsaKey, b: &RsaKey| a.serial() == b.serial();
             let keys = keys(s, same, |field| {
-                key_set(&public_text(field)?).map(Some).map_err(Problem::of)
+                named_keys(&public_text(field)?)
+                    .map(Some)
+                    .map_err(Problem::of)
             });
             keys.map(Signer::Named)
         }

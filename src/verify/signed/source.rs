@@ -145,6 +145,19 @@ impl FieldSource {
         Ok(leaves)
     }
 
+    /// Where the field called `name` is.
+    pub fn selector(&self, name: &str) -> Selector {
+        let name = name.to_owned();
+        match &self.from {
+            Shape::Query => Selector::Query(name),
+            Shape::Form => Selector::Form(name),
+            Shape::Param => Selector::Param(name),
+            Shape::Xml => Selector::Xml(vec![name]),
+            Shape::Json(pointer) => Selector::Json([&pointer[..], &[name]].concat()),
+            Shape::Inner(outer) => Selector::Inner(Box::new(outer.clone()), vec![name]),
+        }
+    }
+
     pub fn covers(&self, selector: &Selector) -> bool {
         let signs = |name: &str| !self.skip.iter().any(|its| its == name);
         match (&self.from, selector) {

@@ -16,6 +16,7 @@ mod push_token;
 mod recut;
 mod schemes;
 mod secrets;
+mod signed_sends;
 mod time;
 mod too_many;
 mod unsigned;

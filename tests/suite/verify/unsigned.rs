@@ -102,19 +102,26 @@ fn proof(relay: &Relay, method: &str, query: &str) -> Answer {
 fn a_parameter_is_given_back_to_who_signs_the_question() {
     let relay = Relay::with(
         "[http]\nfailures_per_minute = 1000\n[[route]]\npath = \"/dy/{id}\"\nverify = \"douyin-sha1\"\nsecrets = [\"dyToken\"]\n\
-         proof = { body = \"{query:echostr}\", secrets = [\"dyToken\"], signed = { text = \"{ordered(secret,query:timestamp,query:nonce)}\", \
+         proof = { body = \"{query:echostr}\", secrets = [\"dyToken\"], signed = { text = \"{ordered(secret,query:timestamp,query:nonce,query:msg?)}\", \
          algorithm = \"sha1\", signature = \"query:signature\" } }\n",
     );
-    // As WeChat and Douyin sign it: three texts in the order of their bytes.
-    let mut texts = ["dyToken", "1795855399", "797"];
-    texts.sort_unstable();
-    let signature =
-        fresh::hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, texts.concat().as_bytes()).as_ref());
-    let query = format!("signature={signature}&timestamp=1795855399&nonce=797&echostr=6312041983");
-    let answer = proof(&relay, "GET", &query);
-    assert_eq!(answer.told(), (200, "proof"));
-    assert_eq!(answer.text(), "6312041983");
+    // As WeChat and Douyin sign it: three texts in the order of their bytes, or four with Douyin's msg.
+    let signed = |msg: &str| {
+        let mut texts = ["dyToken", "1795855399", "797", msg];
+        texts.sort_unstable();
+        let signature = digest(&SHA1_FOR_LEGACY_USE_ONLY, texts.concat().as_bytes());
+        let signature = fresh::hex(signature.as_ref());
+        format!("signature={signature}&timestamp=1795855399&nonce=797&echostr=6312041983")
+    };
+    let query = signed("");
+    let with_msg = format!("{}&msg=m-1", signed("m-1"));
+    for query in [&query, &with_msg] {
+        let answer = proof(&relay, "GET", query);
+        assert_eq!(answer.told(), (200, "proof"));
+        assert_eq!(answer.text(), "6312041983");
+    }
     for forged in [
+        with_msg.replace("m-1", "m-2"),
         query.replace("nonce=797", "nonce=798"),
         query.replace("&nonce=797", ""),
         query.replace("signature=", "signature=0"),
@@ -127,5 +134,5 @@ fn a_parameter_is_given_back_to_who_signs_the_question() {
     // What is not signed (echostr itself) is given back as plain text only.
     let answer = proof(&relay, "GET", &query.replace("6312041983", "%3Cscript%3E"));
     assert_eq!((answer.status, answer.text().as_str()), (200, ""));
-    assert_eq!(relay.metric("payrelay_signature_refusals_total"), 4.0);
+    assert_eq!(relay.metric("payrelay_signature_refusals_total"), 5.0);
 }

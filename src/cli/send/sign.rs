@@ -1,0 +1,81 @@
+//! `payrelay send --sign`: the request that a route's provider would send.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use payrelay::notification::BackendId;
+use payrelay::request::{Selector, place};
+use payrelay::verify::Draft;
+
+use super::super::{ConfigFile, Failure, verify};
+
+/// What follows the id where the route cuts it off.
+const AFTER_ID: &str = "test";
+
+/// Makes `request` what the provider of the route called `name` would send for the backend `id`.
+pub fn sign(
+    config: &ConfigFile,
+    name: &str,
+    id: &BackendId,
+    request: &mut Draft,
+) -> Result<(), Failure> {
+    let loaded = config.load()?;
+    let (route, verifier) = verify::route(&loaded, name)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    request.event = format!("test-{}", now.as_millis());
+    if request.body.is_empty() && route.methods.get {
+        request.method = "GET".to_owned();
+    }
+    if verifier.can_open() {
+        request.opened = std::mem::take(&mut request.body);
+    }
+    let cannot =
+        |error: &dyn std::fmt::Display| Failure::new(format_args!("route {name}: {error}"));
+    let whose = match &route.id_before {
+        Some(end) => format!("{id}{end}{AFTER_ID}"),
+        None => id.to_string(),
+    };
+    let event = request.event.clone();
+    let answered = route.ok.values.iter().map(|(_, selector)| selector);
+    let needed = std::iter::once((&route.id, &*whose))
+        .chain(route.event.iter().map(|selector| (selector, &*event)))
+        .chain(answered.map(|selector| (selector, "1")));
+    for (selector, value) in needed {
+        request
+            .fill(selector, value)
+            .map_err(|error| cannot(&error))?;
+    }
+    check_id(request, &route.id, route.id_before.as_deref(), id)?;
+    let signed = request.sign(verifier, now.as_secs());
+    signed.map(drop).map_err(|error| cannot(&error))
+}
+
+/// Refuses a body that is another backend's.
+fn check_id(
+    request: &Draft,
+    selector: &Selector,
+    id_before: Option<&str>,
+    id: &BackendId,
+) -> Result<(), Failure> {
+    let Some(found) = request.find(selector) else {
+        return Ok(()); // the relay will say why it is none
+    };
+    let cut = id_before.and_then(|end| found.split_once(end));
+    let whose = cut.map_or(&*found, |(id, _)| id);
+    match whose == id.as_str() {
+        true => Ok(()),
+        false => Err(Failure::usage(format_args!(
+            "{} names another backend than {id}; name that one, or change the body",
+            place(selector)
+        ))),
+    }
+}
+
+/// What `body` looks like.
+pub fn content_type(body: &[u8]) -> &'static str {
+    match body.trim_ascii_start().first() {
+        Some(b'{' | b'[') => "application/json",
+        Some(b'<') => "text/xml",
+        _ => "application/x-www-form-urlencoded",
+    }
+}
