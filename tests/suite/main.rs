@@ -50,6 +50,7 @@ mod page;
 mod peers;
 mod prometheus;
 mod protocol_doc;
+mod providers_doc;
 mod proxies;
 mod readme;
 mod routes;

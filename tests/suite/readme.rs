@@ -31,7 +31,7 @@ pub fn page(name: &str) -> String {
 pub struct Block {
     /// The number of its first line.
     line: usize,
-    language: String,
+    pub language: String,
     pub text: String,
 }
 

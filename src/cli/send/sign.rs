@@ -2,9 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use payrelay::config::Route;
 use payrelay::notification::BackendId;
 use payrelay::request::{Selector, place};
-use payrelay::verify::Draft;
+use payrelay::verify::{CannotSign, Draft, Verifier};
 
 use super::super::{ConfigFile, Failure, verify};
 
@@ -23,31 +24,45 @@ pub fn sign(
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
     request.event = format!("test-{}", now.as_millis());
-    if request.body.is_empty() && route.methods.get {
-        request.method = "GET".to_owned();
-    }
     if verifier.can_open() {
         request.opened = std::mem::take(&mut request.body);
     }
-    let cannot =
-        |error: &dyn std::fmt::Display| Failure::new(format_args!("route {name}: {error}"));
     let whose = match &route.id_before {
         Some(end) => format!("{id}{end}{AFTER_ID}"),
         None => id.to_string(),
     };
+    let by_get = route.methods.get && request.body.is_empty();
+    let mut signed = request.clone();
+    signed.method = if by_get { "GET" } else { "POST" }.to_owned();
+    let mut made = make(&mut signed, route, verifier, &whose, now.as_secs());
+    if by_get && route.methods.post && !signed.body.is_empty() {
+        // What this route reads needs a body.
+        signed = request.clone();
+        made = make(&mut signed, route, verifier, &whose, now.as_secs());
+    }
+    made.map_err(|error| Failure::new(format_args!("route {name}: {error}")))?;
+    check_id(&signed, &route.id, route.id_before.as_deref(), id)?;
+    *request = signed;
+    Ok(())
+}
+
+/// Fills in what the route looks for, the id `whose` and a new event among it, and signs.
+fn make(
+    request: &mut Draft,
+    route: &Route,
+    verifier: &Verifier,
+    whose: &str,
+    now_unix_s: u64,
+) -> Result<(), CannotSign> {
     let event = request.event.clone();
     let answered = route.ok.values.iter().map(|(_, selector)| selector);
-    let needed = std::iter::once((&route.id, &*whose))
+    let needed = std::iter::once((&route.id, whose))
         .chain(route.event.iter().map(|selector| (selector, &*event)))
         .chain(answered.map(|selector| (selector, "1")));
     for (selector, value) in needed {
-        request
-            .fill(selector, value)
-            .map_err(|error| cannot(&error))?;
+        request.fill(selector, value)?;
     }
-    check_id(request, &route.id, route.id_before.as_deref(), id)?;
-    let signed = request.sign(verifier, now.as_secs());
-    signed.map(drop).map_err(|error| cannot(&error))
+    request.sign(verifier, now_unix_s).map(drop)
 }
 
 /// Refuses a body that is another backend's.
