@@ -14,7 +14,7 @@ use rustix::io::ioctl_fionread;
 
 use super::proxy::{self, NoHeader};
 use super::socket::{Received, receive_until, receive_waiting, send_now, send_until, wait};
-use crate::tls::{Alert, Opened, Records};
+use crate::tls::{Alert, Offer, Opened, Records};
 
 /// What an idle sealed connection keeps for what comes sealed.
 const IDLE_SEALED_BYTES: usize = 4 * 1024;
@@ -196,8 +196,8 @@ pub enum ProxyHeaderError {
 pub enum ReadError {
     /// It speaks HTTP in the clear.
     Clear,
-    /// It broke TLS.
-    Tls(rustls::Error),
+    /// It broke TLS, or offers nothing that can be agreed on.
+    Tls(rustls::Error, Option<Offer>),
 }
 
 impl<'a> Reader<'a> {
@@ -314,7 +314,9 @@ impl<'a> Reader<'a> {
                 None
             }
             Err(error) => {
-                self.error = Some(ReadError::Tls(error));
+                let is_offer = matches!(error, rustls::Error::PeerIncompatible(_));
+                let offer = is_offer.then(|| records.offer()).flatten();
+                self.error = Some(ReadError::Tls(error, offer));
                 Some(Received::Broken)
             }
         }

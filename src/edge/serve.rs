@@ -21,6 +21,7 @@ use super::responder::Responder;
 use super::socket::{Received, receive_now, receive_until};
 use super::table::{Connection, ConnectionGuard};
 use super::{Peers, Request, SEND_DEADLINE, reply};
+use crate::log_once::LogOnce;
 
 /// What an idle connection keeps for input, in bytes; most callbacks fit in it whole.
 const IDLE_INPUT_BYTES: usize = 4 * 1024;
@@ -245,11 +246,17 @@ impl ConnectionThread<'_> {
         match self.reader.error.take() {
             None => Stop::Quietly,
             Some(ReadError::Clear) => Refusal::InTheClear.into(),
-            Some(ReadError::Tls(error)) => {
+            Some(ReadError::Tls(error, offer)) => {
+                static NO_AGREEMENT: LogOnce = LogOnce::new();
                 let table = &self.context.table;
                 table.watcher.refused(Refusal::InTheClear.word());
                 let (name, peer) = (table.name, self.connection.peer);
-                log::debug!("{name}: TLS with {peer} failed: {error}");
+                match offer {
+                    Some(offer) => {
+                        NO_AGREEMENT.warn(format_args!("{name}: no TLS with {peer}: {offer}"));
+                    }
+                    None => log::debug!("{name}: TLS with {peer} failed: {error}"),
+                }
                 Stop::Alerted
             }
         }

@@ -54,7 +54,7 @@ impl fmt::Display for LinkError {
             Self::Socket(error) => write!(
                 f,
                 "no private socket for the HTTP pool could be made in the temporary directory: {error}; \
-                 set TMPDIR to a short path that this user may write to (a socket's path has 107 bytes at most)"
+                 set TMPDIR to a shorter path that this user may write to (a socket's path has 107 bytes at most)"
             ),
             Self::Server(words) => write!(f, "the HTTP pool did not start: {words}"),
             Self::Descriptors { free } => write!(

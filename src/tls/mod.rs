@@ -7,12 +7,15 @@
 //! |---|---|
 //! | `expiry` | until when a certificate is good. Pure |
 //! | `identity` | certificate and key from their files, replaced while running |
+//! | `offer` | what a client offers, for the log. Pure |
 //! | `records` | one connection: sealed bytes to plain ones and back |
 
 mod expiry;
 mod identity;
+mod offer;
 mod records;
 
 pub use expiry::not_after;
 pub use identity::{BadIdentity, Identity};
+pub use offer::Offer;
 pub use records::{Alert, Opened, PIECES_MAX, Records};

@@ -11,12 +11,19 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustls::ServerConnection;
 
+use super::Offer;
+
 /// One connection.
 pub struct Records {
     tls: Box<ServerConnection>,
     /// The peer has said that it sends no more.
     ended: bool,
+    /// What the peer sent first, until the handshake is over: its offer, for the log.
+    hello: Vec<u8>,
 }
+
+/// The most that is kept of a handshake, in bytes; the suites stand at its beginning.
+const HELLO_BYTES_MAX: usize = 2048;
 
 /// What came of opening what was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +57,7 @@ impl Records {
         Self {
             tls: Box::new(tls),
             ended: false,
+            hello: Vec::new(),
         }
     }
 
@@ -89,8 +97,20 @@ impl Records {
                 Err(error) => break Err(error),
             }
         };
+        match self.tls.is_handshaking() {
+            true => {
+                let room = HELLO_BYTES_MAX.saturating_sub(self.hello.len());
+                self.hello.extend_from_slice(&sealed[..used.min(room)]);
+            }
+            false => self.hello = Vec::new(),
+        }
         sealed.drain(..used);
         opened
+    }
+
+    /// What the peer offered, if the handshake is not over and so much of it was received.
+    pub fn offer(&self) -> Option<Offer> {
+        Offer::read(&self.hello)
     }
 
     /// Moves plain bytes that were opened before; says how many.

@@ -159,6 +159,39 @@ fn versions_below_1_2_are_refused_and_1_2_and_1_3_are_spoken() {
     }
 }
 
+/// Certificates here are of an elliptic curve.
+#[test]
+fn an_old_client_that_cannot_connect_is_told_of_with_what_it_offers() {
+    for (arguments, offer) in [
+        (
+            "-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256",
+            "it offers TLS 1.2 or later with TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: none that fits the key of the certificate",
+        ),
+        (
+            "-tls1_2 -cipher AES128-SHA:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0",
+            "it offers TLS 1.2 or later with TLS_RSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA: none that the \
+             relay speaks",
+        ),
+        ("-tls1 -cipher ALL:@SECLEVEL=0", "it offers TLS 1.0 with"),
+    ] {
+        let relay = Relay::via(Via::Tls, "");
+        for _ in 0..3 {
+            let said = s_client(&relay, arguments, "");
+            assert!(said.contains("alert"), "{arguments}: {said}");
+        }
+        let line = relay.log_contains(offer);
+        assert!(
+            line.contains("[WARN]") && line.contains(": no TLS with 127.0.0.1:"),
+            "{line}"
+        );
+        assert_eq!(
+            relay.log().matches(": no TLS with ").count(),
+            1,
+            "once in 10 s"
+        );
+    }
+}
+
 #[test]
 fn renegotiation_is_refused() {
     let relay = Relay::via(Via::Tls, "[http]\nrequest_deadline = \"5s\"");
