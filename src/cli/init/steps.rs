@@ -73,6 +73,18 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
         plan.backend
     ));
 
+    let signs = plan.providers.iter().map(|provider| {
+        let name = provider.name;
+        format!(
+            "   payrelay send {} --sign {name}{with_file}\n",
+            plan.backend
+        )
+    });
+    steps.push(format!(
+        "Be the provider, before it is: a callback signed as it signs. If only the provider has the key: payrelay keys test --help\n{}",
+        signs.collect::<String>()
+    ));
+
     let mut told = format!("Wrote {file}.\n");
     for (n, step) in steps.iter().enumerate() {
         told.push_str(&format!("\n{}. {step}", n + 1));

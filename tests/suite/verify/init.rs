@@ -116,6 +116,11 @@ fn for_every_provider_it_writes_what_check_takes_once_it_is_filled_in() {
             told.contains(&format!("/{}/till-7\n", callback.preset)),
             "{told}"
         );
+        let send = format!(
+            "payrelay send till-7 --sign {} -c {file_name}",
+            callback.preset
+        );
+        assert!(told.contains(&send), "{told}");
         let headers: Vec<(&str, &str)> = callback
             .headers
             .iter()
