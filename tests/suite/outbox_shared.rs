@@ -355,7 +355,7 @@ fn a_node_that_was_cut_off_and_inherited_from_drops_what_others_have() {
 fn a_record_takes_at_most_300_bytes_more_than_what_is_in_it() {
     let redis = Redis::start();
     let a = node("a", &redis, "prefer");
-    let count = 3000;
+    let count = 1000;
     let used = || {
         let info = redis.command("INFO memory");
         let line = info.lines().find(|line| line.starts_with("used_memory:"));
