@@ -3,11 +3,36 @@
 use std::path::Path;
 use std::{env, fs};
 
+use serde_json::Value;
+
 use crate::hostile_http::requests;
 use crate::verify::vectors;
 
 /// `tests/fuzz/run` says in which folder; each target has its own within.
 const FOLDER: &str = "PAYRELAY_SEEDS";
+
+/// A callback of the schemes as `verify_signed` reads it: the request line, the headers, an empty line and the body.
+fn sent(vector: &Value) -> Vec<u8> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut sent = format!("{} {}\n", text(&vector["method"]), text(&vector["target"]));
+    for header in vector["headers"].as_array().into_iter().flatten() {
+        sent += &format!("{}: {}\n", text(&header[0]), text(&header[1]));
+    }
+    (sent + "\n" + &text(&vector["body"])).into_bytes()
+}
+
+/// Apple's and Google's documents in the same form.
+fn documents() -> Vec<Vec<u8>> {
+    let read = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
+    let apple = read(include_str!("../data/apple_vector.json"));
+    let google = read(include_str!("../data/google_vector.json"));
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let (body, token) = (text(&google["body"]), text(&google["authorization"]));
+    vec![
+        format!("POST /\n\n{}", text(&apple["body"])).into_bytes(),
+        format!("POST /\nAuthorization: {token}\n\n{body}").into_bytes(),
+    ]
+}
 
 #[test]
 #[ignore = "not a test: tests/fuzz/run asks for it"]
@@ -58,6 +83,10 @@ fn are_written() {
             b"\na=1&key=user%3Aa+secret&b".to_vec(),
         ],
     );
+    let schemes = include_str!("../data/scheme_vectors.json");
+    let schemes: Vec<Value> = serde_json::from_str(schemes).expect("JSON");
+    write("verify_signed", schemes.iter().map(sent).collect());
+    write("verify_jws", documents());
     write("keys", vectors::keys());
     let refused = requests::refused()
         .into_iter()

@@ -4,5 +4,6 @@ pub mod config;
 pub mod edge;
 #[path = "../../data/genuine.rs"]
 mod genuine;
+pub mod signed;
 pub mod verify;
 pub mod wire;
