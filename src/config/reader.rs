@@ -426,6 +426,11 @@ impl<'a> Field<'a> {
         matches!(self.value.get_ref(), DeValue::Array(items) if items.is_empty())
     }
 
+    /// Whether the value is a text.
+    pub fn is_text(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::String(_))
+    }
+
     /// Whether the value is a table.
     pub fn is_table(&self) -> bool {
         matches!(self.value.get_ref(), DeValue::Table(_))

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 
 use payrelay::notification::BackendId;
-use payrelay::verify::presets::PRESETS;
+use payrelay::verify::presets;
 
 use super::Plan;
 
@@ -12,7 +12,7 @@ use super::Plan;
 /// # Errors
 /// The terminal has gone.
 pub fn ask(plan: &mut Plan, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    let names: Vec<&str> = presets::all().map(|preset| preset.name).collect();
     writeln!(to, "Providers: {}", names.join(", "))?;
     plan.providers = until_right(
         from,

@@ -84,6 +84,12 @@ fn route(
             "keys" if name == "wechatpay-v3" => format!(
                 "[{{ serial = \"{FILL_IN}: PUB_KEY_ID_…\", key = \"{FILL_IN}: file:/etc/payrelay/wechatpay.pem\" }}]"
             ),
+            "keys" if name == "google-play" => format!(
+                "[\"{FILL_IN}: file:/etc/payrelay/google-keys.json, which payrelay keys fetch writes\"]"
+            ),
+            "keys" if name == "apple" => format!(
+                "[\"{FILL_IN}: file:/etc/payrelay/AppleRootCA-G3.pem, the root certificate of Apple\"]"
+            ),
             "keys" => format!(
                 "[\"{FILL_IN}: file:/etc/payrelay/{name}.pem, with the public key of {name} in it\"]"
             ),
@@ -95,6 +101,20 @@ fn route(
             },
             "hmac" => format!("{{ header = \"{FILL_IN}: the header with the signature\" }}"),
             "token" => "\"header:X-Token\"".to_owned(),
+            "signed" => format!(
+                "{{ text = \"{FILL_IN}: what is signed, as in {{body}} or {{fields}}&key={{secret}}\", algorithm = \"{FILL_IN}: hmac-sha256\", \
+                 signature = \"{FILL_IN}: header:X-Signature\" }}\nsecrets = [\"{FILL_IN}: the secret; with an rsa algorithm: keys in its place\"]"
+            ),
+            "claims" if name == "apple" => format!(
+                "{{ bundleId = \"{FILL_IN}: the app's bundle id\", environment = \"Production\" }}"
+            ),
+            "claims" if name == "google-play" => format!(
+                "{{ aud = \"{FILL_IN}: the audience of the push subscription\", email = \"{FILL_IN}: the service account of the push subscription\" }}"
+            ),
+            "claims" => format!("{{ iss = \"{FILL_IN}: who signs\" }}"),
+            "jws" => {
+                format!("{{ token = \"{FILL_IN}: header:Authorization\", prefix = \"Bearer \" }}")
+            }
             _ => format!("\"{FILL_IN}\""),
         };
         text.push_str(&format!("{key} = {value}\n"));

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand;
 use payrelay::config::{Config, FILL_IN};
 use payrelay::notification::BackendId;
-use payrelay::verify::presets::{PRESETS, Preset, named};
+use payrelay::verify::presets::{Preset, all, named};
 
 use super::{ConfigFile, DEFAULT_CONFIG, Failure, SYSTEM_CONFIG, print};
 
@@ -72,7 +72,7 @@ struct Plan {
 
 fn preset(name: &str) -> Result<&'static Preset, String> {
     named(name).ok_or_else(|| {
-        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        let known: Vec<&str> = all().map(|preset| preset.name).collect();
         format!("known are {}", known.join(", "))
     })
 }

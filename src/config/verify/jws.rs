@@ -217,8 +217,8 @@ fn claims(
 }
 
 fn allowed(field: &Field<'_>) -> Result<Vec<String>, Problem> {
-    if let Ok(text) = field.text("a string") {
-        return Ok(vec![text.to_owned()]);
+    if field.is_text() {
+        return Ok(vec![field.text("a string")?.to_owned()]);
     }
     let texts = list(ALLOWED_MAX, text_of)(field)?;
     match texts.is_empty() {

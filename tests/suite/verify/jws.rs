@@ -24,7 +24,7 @@ const LEAF_OID: &str = "1.2.840.113635.100.6.11.1=DER:0500";
 const ISSUER_OID: &str = "1.2.840.113635.100.6.2.1=DER:0500";
 
 /// A folder with certificates and keys: `root`, and what it issued.
-struct Authority {
+pub(super) struct Authority {
     folder: TempDir,
 }
 
@@ -100,7 +100,7 @@ impl Authority {
         self.issue(name, by, &usual, "3650");
     }
 
-    fn pem(&self, name: &str) -> String {
+    pub(super) fn pem(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{name}.pem"))).expect("a certificate")
     }
 
@@ -159,7 +159,7 @@ pub(super) fn signing_input(header: &Value, payload: &Value) -> String {
 }
 
 /// Certificates as Apple has them, and some that only look like those.
-fn authority() -> &'static Authority {
+pub(super) fn authority() -> &'static Authority {
     static ONE: OnceLock<Authority> = OnceLock::new();
     ONE.get_or_init(|| {
         let authority = Authority::new();
@@ -195,7 +195,7 @@ fn body(token: &str) -> String {
     json!({ "signedPayload": token }).to_string()
 }
 
-fn apple_route(root: &str, more: &str) -> String {
+pub(super) fn apple_route(root: &str, more: &str) -> String {
     format!(
         "[[route]]\npath = \"/apple\"\nname = \"apple\"\nverify = \"apple\"\nkeys = {}\n\
          claims = {{ bundleId = [\"com.other\", \"com.example.game\"], environment = \"Sandbox\" }}\n\

@@ -9,6 +9,7 @@ mod fresh;
 mod genuine;
 mod ids;
 mod init;
+mod init_all;
 mod jws;
 mod opened;
 mod parts;

@@ -31,7 +31,7 @@ fn push_token(header: &Value, claims: &Value) -> String {
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-fn google_route(keys: &str, more: &str) -> String {
+pub(super) fn google_route(keys: &str, more: &str) -> String {
     format!(
         "[[route]]\npath = \"/rtdn/{{id}}\"\nname = \"rtdn\"\nverify = \"google-play\"\nkeys = {}\n\
          claims = {{ aud = {}, email = {} }}\n{more}\n",

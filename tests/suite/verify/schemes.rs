@@ -257,7 +257,7 @@ fn fresh_ones() -> Vec<Sent> {
     ]
 }
 
-fn all() -> Vec<Sent> {
+pub(super) fn all() -> Vec<Sent> {
     vectors().into_iter().chain(fresh_ones()).collect()
 }
 

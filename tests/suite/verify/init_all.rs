@@ -1,0 +1,140 @@
+//! `payrelay init` for every preset: its file is refused for what is marked and for nothing else, is taken once that is filled in, and
+//! then lets the provider's callback in.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use payrelay::verify::presets;
+use tempfile::TempDir;
+
+use super::schemes::{self, Sent};
+use super::{fresh, jws, push_token};
+use crate::support::{Setup, run};
+
+/// `text` with these lines of a route in the place of those that init wrote for the same keys.
+fn fill(text: &str, keys: &str) -> String {
+    let key_of = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
+    let names: Vec<String> = keys.lines().map(key_of).collect();
+    let kept = text
+        .lines()
+        .filter(|line| !names.contains(&key_of(line)) || is_of_tcp(text, line));
+    let mut filled: String = kept.map(|line| format!("{line}\n")).collect();
+    filled.push_str(keys);
+    filled
+}
+
+/// Whether `line` is the secrets of `[tcp]`, which come before every route.
+fn is_of_tcp(text: &str, line: &str) -> bool {
+    let before = text.split("[[route]]").next().unwrap_or_default();
+    before.lines().any(|other| other == line)
+}
+
+/// Lines that belong into the route of the preset called `name`.
+fn keys_of(name: &str, sent: &[Sent]) -> String {
+    if let Some(sent) = sent.iter().find(|sent| sent.preset == name) {
+        return sent.keys.clone();
+    }
+    let callbacks = fresh::all(fresh::now());
+    if let Some(callback) = callbacks.iter().find(|callback| callback.preset == name) {
+        return callback.keys.clone();
+    }
+    let route = match name {
+        "apple" => jws::apple_route(&jws::authority().pem("root"), ""),
+        "google-play" => push_token::google_route(&fresh::key_set("k1"), ""),
+        "signed" => "secrets = [\"a-secret-of-enough-length\"]\n\
+                     signed = { text = \"{body}\", algorithm = \"hmac-sha256\", signature = \"header:X-Sign\" }\n"
+            .to_owned(),
+        "jws" => {
+            let google = push_token::google_route(&fresh::key_set("k1"), "");
+            google + "jws = { token = \"header:Authorization\", prefix = \"Bearer \" }\n"
+        }
+        other => panic!("no callback of {other}"),
+    };
+    let wanted = ["keys", "claims", "secrets", "signed", "jws"];
+    let lines = route.lines().filter(|line| {
+        wanted
+            .iter()
+            .any(|key| line.starts_with(&format!("{key} = ")))
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_file_of_every_preset_is_taken_once_it_is_filled_in_and_lets_its_provider_in() {
+    let dir = TempDir::new().expect("a folder");
+    let sent = schemes::all();
+    let mut posted = BTreeSet::new();
+    let mut routes = String::from("[delivery]\nundelivered = \"refuse\"\n");
+    for preset in presets::all() {
+        let name = preset.name;
+        let file = dir.path().join(format!("{name}.toml"));
+        let file_name = file.to_str().expect("UTF-8");
+        let (code, _, said) = run(&[
+            "init",
+            "-c",
+            file_name,
+            "--provider",
+            name,
+            "--backend",
+            "till-7",
+        ]);
+        assert_eq!((code, &*said), (Some(0), ""), "{name}");
+        let (code, _, refused) = run(&["check", "-c", file_name]);
+        let text = fs::read_to_string(&file).expect("the file");
+        assert_eq!(
+            code,
+            Some(if text.contains("FILL IN") { 78 } else { 0 }),
+            "{name}"
+        );
+        let odd: Vec<&str> = refused
+            .lines()
+            .filter(|line| !line.contains("is not filled in yet") && !line.contains("serial"))
+            .collect();
+        assert!(odd.is_empty(), "{name}: {odd:?}");
+
+        let filled = fill(&text, &keys_of(name, &sent));
+        assert!(!filled.contains("FILL IN"), "{filled}");
+        fs::write(&file, &filled).expect("the file");
+        let (code, _, refused) = run(&["check", "-c", file_name]);
+        assert_eq!(code, Some(0), "{name}: {refused}\n{filled}");
+
+        // Its route, where the callback below was signed for: some sign the path.
+        let Some(one) = sent.iter().find(|one| one.preset == name) else {
+            continue;
+        };
+        let (path, _) = one.target.split_once('?').unwrap_or((&one.target, ""));
+        let (_, route) = filled.split_once("[[route]]").expect("a route");
+        routes += &format!(
+            "[[route]]{}\nid = \"header:x-test-id\"\nallow_unsigned_id = true\n",
+            route.replace(
+                &format!("path = \"/{name}/{{id}}\""),
+                &format!("path = \"{path}\"")
+            )
+        );
+        posted.insert(name);
+    }
+    let relay = Setup::with(&routes).start();
+    for name in &posted {
+        let one = sent
+            .iter()
+            .find(|one| one.preset == *name)
+            .expect("a callback");
+        assert!(
+            schemes::gets_in(&relay, &one.request()),
+            "{name}: {}",
+            relay.log()
+        );
+    }
+    // Those of the others are posted by the tests beside this one: init.rs, jws.rs and push_token.rs.
+    let mut rest: BTreeSet<&str> = presets::all().map(|preset| preset.name).collect();
+    rest.retain(|name| {
+        !posted.contains(name)
+            && !fresh::all(fresh::now())
+                .iter()
+                .any(|callback| callback.preset == *name)
+    });
+    assert!(
+        rest.is_subset(&BTreeSet::from(["apple", "google-play", "jws", "signed"])),
+        "{rest:?}"
+    );
+}
