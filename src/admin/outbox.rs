@@ -12,7 +12,7 @@ use super::auth::Caller;
 use super::query::{base64, pairs};
 use super::reply::{Asked, Told};
 use crate::notification::NotificationId;
-use crate::outbox::{AskError, Exported, Filter, Order, Outbox, State, What};
+use crate::outbox::{AskError, Exported, Filter, Order, Outbox, SPARED_MAX, State, What};
 use crate::trace::Record;
 
 /// The most notifications in one answer, and how many there are if nobody says.
@@ -40,6 +40,8 @@ struct FilterParams {
     since: Option<u64>,
     all: bool,
     after: i64,
+    /// Pending ones may be dropped too.
+    pending: bool,
 }
 
 /// Answers what is asked below `/outbox`; `None`: there is no such page.
@@ -57,7 +59,13 @@ pub fn answer(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller)
         "/export" => Some(export(outbox, asked.target)),
         "/retry" => Some(change(sources, outbox, asked, What::Retry, caller)),
         "/import" => Some(import(sources, outbox, asked, caller)),
-        "/drop" => Some(change(sources, outbox, asked, What::Drop, caller)),
+        "/drop" => Some(change(
+            sources,
+            outbox,
+            asked,
+            What::Drop { pending: false },
+            caller,
+        )),
         rest => {
             let id = NotificationId::parse(rest.strip_prefix('/')?)?;
             Some(show(outbox, id, asked.target, caller))
@@ -121,6 +129,12 @@ fn change(
         Err(error) => return Told::text(400, &format!("{error}\n")),
     };
     let (after, all) = (params.after, params.all);
+    let what = match what {
+        What::Drop { .. } => What::Drop {
+            pending: params.pending,
+        },
+        what => what,
+    };
     let filter = match params.filter() {
         Ok(filter) => filter,
         Err(words) => return Told::text(400, words),
@@ -138,13 +152,26 @@ fn change(
         after,
     };
     match outbox.order(order) {
+        Ok(ordered) if ordered.spared > 0 => Told::text(
+            409,
+            &format!(
+                "{}{} of these are pending: their providers were told ok and will not send them again; nothing was dropped. To \
+                 delete them all the same: \"pending\": true\n",
+                ordered.spared,
+                if ordered.spared >= SPARED_MAX as u64 {
+                    " or more"
+                } else {
+                    ""
+                }
+            ),
+        ),
         Ok(ordered) => {
             for key in &ordered.freed {
                 sources.delivery.forget(key);
             }
             let done = match what {
                 What::Retry => "delivers again",
-                What::Drop => "drops",
+                What::Drop { .. } => "drops",
                 What::Forget => "forgets",
             };
             log::info!(

@@ -208,15 +208,15 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     match args.what {
         Command::List { filter, limit, at } => list(config, &filter, limit, &at),
         Command::Show { id, body, at } => show(config, id, body, &at),
-        Command::Retry(change) => order(config, &change, "/outbox/retry", "retried"),
+        Command::Retry(change) => order(config, &change, "/outbox/retry", "retried", false),
         Command::Forget { event, at } => forget(config, &event, &at),
         Command::Export(args) => transfer::export(config, &args),
         Command::Import(args) => transfer::import(config, &args),
         Command::Backup(args) => transfer::backup(config, &args),
         Command::Rescue(args) => transfer::rescue(config, &args),
         Command::Drop { mut change, yes } => {
-            may_drop(config, &mut change, yes)?;
-            order(config, &change, "/outbox/drop", "dropped")
+            let pending = may_drop(config, &mut change, yes)?;
+            order(config, &change, "/outbox/drop", "dropped", pending)
         }
     }
 }
@@ -307,7 +307,13 @@ fn show(config: &ConfigFile, id: NotificationId, body: bool, at: &Where) -> Resu
     print(shown)
 }
 
-fn order(config: &ConfigFile, change: &Change, target: &str, done: &str) -> Result<(), Failure> {
+fn order(
+    config: &ConfigFile,
+    change: &Change,
+    target: &str,
+    done: &str,
+    pending: bool,
+) -> Result<(), Failure> {
     let api = Api::of(config, &change.at)?;
     let (mut changed, mut in_hand) = (0, 0);
     let ids: Vec<String> = change.ids.iter().map(ToString::to_string).collect();
@@ -323,6 +329,7 @@ fn order(config: &ConfigFile, change: &Change, target: &str, done: &str) -> Resu
             order["ids"] = json!(chunk);
             order["all"] = change.all.into();
             order["after"] = after.into();
+            order["pending"] = pending.into();
             let answer = api.order(target, &order)?;
             changed += answer["changed"].as_u64().unwrap_or(0);
             in_hand += answer["in_hand"].as_u64().unwrap_or(0);
@@ -396,14 +403,14 @@ fn forget(config: &ConfigFile, event: &str, at: &Where) -> Result<(), Failure> {
     }
 }
 
-/// Whether these may be deleted: pending ones, whose providers were told ok, only after a question.
-fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<(), Failure> {
+/// Whether pending ones may be among what is deleted. Their providers were told ok, so that needs a question, if there are any.
+fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<bool, Failure> {
     if change.ids.is_empty() && change.filter.state.is_none() {
         change.filter.state = Some(State::Dead);
         change.all = false;
     }
     if yes || matches!(change.filter.state, Some(State::Dead | State::Done)) {
-        return Ok(());
+        return Ok(yes);
     }
     let api = Api::of(config, &change.at)?;
     let pending = match change.ids.is_empty() {
@@ -419,7 +426,7 @@ fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<(), F
         }
     };
     if pending == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let words = format!(
         "{pending}{} of these are pending: their providers were told ok and will not send them again",
@@ -434,7 +441,7 @@ fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<(), F
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
-        true => Ok(()),
+        true => Ok(true),
         false => Err(Failure::new("nothing was dropped")),
     }
 }

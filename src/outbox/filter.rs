@@ -22,6 +22,33 @@ pub struct Filter {
 impl Filter {
     /// The rows that it lets through behind the row `after`, oldest first, `limit` at most.
     pub fn rows(&self, c: &Connection, after: i64, limit: usize) -> rusqlite::Result<Vec<Row>> {
+        let (wanted, values) = self.condition(after, limit);
+        let sql =
+            format!("SELECT {COLUMNS} FROM notification n WHERE {wanted} ORDER BY n.seq LIMIT ?");
+        c.prepare(&sql)?
+            .query_map(rusqlite::params_from_iter(values), Row::read)?
+            .collect()
+    }
+
+    /// How many pending rows it lets through behind the row `after`, as far as `limit`.
+    pub fn count_pending(&self, c: &Connection, after: i64, limit: usize) -> rusqlite::Result<u64> {
+        if self.state.is_some_and(|state| state != State::Pending) {
+            return Ok(0);
+        }
+        let pending = Self {
+            state: Some(State::Pending),
+            ..self.clone()
+        };
+        let (wanted, values) = pending.condition(after, limit);
+        let sql =
+            format!("SELECT count(*) FROM (SELECT 1 FROM notification n WHERE {wanted} LIMIT ?)");
+        let params = rusqlite::params_from_iter(values);
+        c.query_row(&sql, params, |row| row.get::<_, i64>(0))
+            .map(i64::unsigned_abs)
+    }
+
+    /// What must hold, as SQL, and its values with the limit behind them.
+    fn condition(&self, after: i64, limit: usize) -> (String, Vec<Value>) {
         let mut wanted = vec!["n.seq > ?".to_owned()];
         let mut values = vec![Value::Integer(after)];
         if !self.ids.is_empty() {
@@ -49,12 +76,6 @@ impl Filter {
             values.push(Value::Integer(i64::try_from(since).unwrap_or(i64::MAX)));
         }
         values.push(Value::Integer(limit as i64));
-        let sql = format!(
-            "SELECT {COLUMNS} FROM notification n WHERE {} ORDER BY n.seq LIMIT ?",
-            wanted.join(" AND ")
-        );
-        c.prepare(&sql)?
-            .query_map(rusqlite::params_from_iter(values), Row::read)?
-            .collect()
+        (wanted.join(" AND "), values)
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::Transaction;
 use super::by_id;
 use super::count_delta::CountDelta;
 use super::error::NotStored;
-use super::ops::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, StatusUpdate, Store, What};
+use super::ops::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, StatusUpdate, Store, What};
 use super::rows::{self, Change, State};
 use super::stats::Stats;
 use super::transfer::{Exported, Parsed};
@@ -281,6 +281,13 @@ impl Outcome {
         now: i64,
         limits: Limits,
     ) -> rusqlite::Result<()> {
+        if order.what == (What::Drop { pending: false }) {
+            // Of all that follow, so that the first page is not gone when a later one has pending ones.
+            ordered.spared = order.filter.count_pending(tx, order.after, SPARED_MAX)?;
+            if ordered.spared > 0 {
+                return Ok(());
+            }
+        }
         let found = order.filter.rows(tx, order.after, ROWS_AT_ONCE)?;
         if found.len() == ROWS_AT_ONCE {
             ordered.next = found.last().map(|row| row.seq);
@@ -303,7 +310,7 @@ impl Outcome {
             ordered.changed += 1;
             match order.what {
                 What::Forget => {} // done above
-                What::Drop => {
+                What::Drop { .. } => {
                     remove(tx, row.seq, &mut self.delta)?;
                     ordered.freed.extend(row.key);
                     log::warn!(

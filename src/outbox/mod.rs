@@ -82,7 +82,7 @@ pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::newest::{Found, Search};
-pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, Undelivered, What};
+pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered, What};
 pub use self::rows::{Payload, Row, State};
 pub use self::shared::SharedLink;
 pub use self::threads::OutboxThreads;

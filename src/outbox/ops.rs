@@ -16,6 +16,9 @@ use crate::timeline::Timeline;
 /// How many rows one round of housekeeping, or one order of an operator, changes.
 pub const ROWS_AT_ONCE: usize = 256;
 
+/// How many pending rows are counted for which nothing is deleted.
+pub const SPARED_MAX: usize = 10_000;
+
 /// What the thread is asked to do.
 pub enum Op {
     /// Add a notification.
@@ -114,8 +117,8 @@ pub struct Order {
 pub enum What {
     /// Deliver it again, from the first try.
     Retry,
-    /// Delete it.
-    Drop,
+    /// Delete it. Without `pending` nothing is deleted when something pending is among them.
+    Drop { pending: bool },
     /// Its provider's retry is another event.
     Forget,
 }
@@ -127,6 +130,8 @@ pub struct Ordered {
     pub changed: u64,
     /// Rows left alone: a session has them in hand.
     pub in_hand: u64,
+    /// Pending rows for which nothing was deleted; [`SPARED_MAX`] or more are not counted further.
+    pub spared: u64,
     /// What was to be added and is there already, under the same id.
     pub known: u64,
     /// There was no room for the rest.

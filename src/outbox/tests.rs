@@ -492,7 +492,10 @@ fn orders_change_what_they_name() {
         });
         ordered.expect("done")
     };
-    let dropped = order(What::Drop, Some("a"));
+    let drop = |pending| order(What::Drop { pending }, Some("a"));
+    let spared = drop(false);
+    assert_eq!((spared.changed, spared.spared), (0, 1));
+    let dropped = drop(true);
     assert_eq!(
         (dropped.changed, dropped.in_hand, dropped.next),
         (1, 1, None)

@@ -52,7 +52,7 @@ fn a_read_token_looks_and_changes_nothing_and_bodies_are_a_right_of_their_own() 
     assert_eq!((found(AUDIT, "4711"), found(SUPPORT, "4711")), (1, 0));
     assert_eq!((found(AUDIT, "till-7"), found(SUPPORT, "till-7")), (1, 1));
 
-    let order = json!({ "ids": [id] }).to_string();
+    let order = json!({ "ids": [id], "pending": true }).to_string();
     for token in [SUPPORT, AUDIT] {
         let session = json_of(&relay.admin_with("/session", token));
         assert_eq!(session["act"], false);
@@ -87,7 +87,7 @@ fn a_read_token_looks_and_changes_nothing_and_bodies_are_a_right_of_their_own() 
 fn another_sites_page_can_neither_change_nor_read_anything() {
     let relay = storing("", "");
     let id = stored(&relay, "/notify/till-7", b"x");
-    let order = json!({ "ids": [id] }).to_string();
+    let order = json!({ "ids": [id], "pending": true }).to_string();
     let post = |headers: &str, kind: &str| {
         let request = format!(
             "POST /outbox/drop HTTP/1.1\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{order}",
@@ -313,7 +313,7 @@ fn one_node_asks_another_with_no_more_rights_than_it_was_asked_with() {
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
     assert_eq!((lines.len(), &lines[0]["id"]), (1, &json!(id)), "{traced}");
-    let order = json!({ "ids": [id] }).to_string();
+    let order = json!({ "ids": [id], "pending": true }).to_string();
     let drop = format!("/outbox/drop?node={other}");
     assert_eq!(a.admin_post(&drop, AUDIT, &order).status, 403);
     assert_eq!(json_of(&a.admin_post(&drop, ADMIN, &order))["changed"], 1);

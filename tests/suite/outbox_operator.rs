@@ -184,7 +184,7 @@ fn changes_need_the_token_and_a_body_that_no_web_page_can_send() {
     };
     let token = "Authorization: Bearer 0123456789abcdef\r\n";
     let json = "Content-Type: application/json\r\n";
-    let all = "{\"all\": true}";
+    let all = "{\"all\": true, \"pending\": true}";
     assert_eq!(post(json, all), Ok(401));
     assert_eq!(post(token, all), Ok(415));
     assert_eq!(post(&format!("{token}{json}"), "{}"), Ok(400));
@@ -223,6 +223,22 @@ fn pending_ones_are_not_dropped_without_a_question_and_a_list_says_how_many_more
         );
         assert_eq!(json(&relay, &pending).len(), 5);
     }
+    // Nor does the admin port drop them for another program unless it says so, and then not the dead one among them either.
+    let order = |order: &str| relay.admin_post("/outbox/drop", "X-Payrelay-Action: 1\r\n", order);
+    for which in [
+        "\"all\": true",
+        "\"state\": \"pending\"",
+        "\"backend\": \"till-7\"",
+    ] {
+        let refused = order(&format!("{{{which}}}"));
+        assert_eq!(refused.status, 409, "{which}");
+        let words = "5 of these are pending: their providers were told ok";
+        assert!(refused.text().contains(words), "{}", refused.text());
+        assert_eq!(json(&relay, &["outbox", "list"]).len(), 6);
+    }
+    let one = format!("{{\"ids\": [\"{}\"], \"pending\": true}}", ids[4]);
+    assert_eq!(order(&one).status, 200);
+    stored(&relay, "/notify/till-7", b"again");
     // Everything that may go without a question.
     let (code, out) = ask(&relay, &["outbox", "drop", "--all"]);
     assert_eq!((code, out.as_str()), (Some(0), "1 dropped"));

@@ -305,7 +305,7 @@ export function oneView(main, query, { go, failed }) {
         const facts = el("span", { class: "mono" }, [one.id, one.event].filter(Boolean).join(" · "));
         if (!await confirm(t(`${what}_title`), [facts, t(`${what}_1`, one.backend)], t(`${what}_yes`), t("cancel"), what === "drop")) return;
         try {
-          const done = await act(path, { ids: [one.id] }, one.node);
+          const done = await act(path, { ids: [one.id], pending: one.state === "pending" }, one.node);
           say(t(done.in_hand ? "in_hand" : done.changed ? `${what}_done` : "nothing_changed"));
           clearTimeout(timer);
           if (what === "drop" && done.changed) return go("/");
