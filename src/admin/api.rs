@@ -154,6 +154,17 @@ pub struct Forgotten {
     pub forgotten: u64,
 }
 
+/// The answer to `POST /outbox/hand-over`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// The node that answers.
+    pub node: String,
+    /// Pending ones and dead letters that no other node has yet.
+    pub left: u64,
+    /// Those of them that are damaged on disk and stay.
+    pub damaged: u64,
+}
+
 /// The answer to `POST /outbox/import`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imported {

@@ -138,9 +138,8 @@ impl Wanted {
             "/status" => Self::Status,
             "/trace" => Self::Trace,
             "/notifications" => Self::Notifications,
-            "/outbox/retry" | "/outbox/drop" | "/outbox/forget" | "/outbox/import" => {
-                Self::OutboxChange
-            }
+            "/outbox/retry" | "/outbox/drop" | "/outbox/forget" | "/outbox/import"
+            | "/outbox/hand-over" => Self::OutboxChange,
             "/outbox" => Self::Outbox,
             "/backends" => Self::Backends,
             "/backends/disconnect" => Self::Disconnect,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Sources;
-use super::api::{Changed, Forgotten, Imported, TraceAnswer, Traced};
+use super::api::{Changed, Forgotten, HandedOver, Imported, TraceAnswer, Traced};
 use super::auth::Caller;
 use super::query::{base64, pairs};
 use super::reply::{Asked, Told};
@@ -59,6 +59,7 @@ pub fn answer(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller)
         "/export" => Some(export(outbox, asked.target)),
         "/retry" => Some(change(sources, outbox, asked, What::Retry, caller)),
         "/import" => Some(import(sources, outbox, asked, caller)),
+        "/hand-over" => Some(hand_over(outbox, node, asked, caller)),
         "/drop" => Some(change(
             sources,
             outbox,
@@ -240,6 +241,28 @@ fn forget(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> 
         forgotten: forgotten.len() as u64,
     };
     Told::json(200, &told)
+}
+
+/// Has other nodes take over everything.
+fn hand_over(outbox: &Outbox, node: &str, asked: &Asked<'_>, caller: &Caller) -> Told {
+    match outbox.hand_over() {
+        Ok((left, damaged)) => {
+            log::info!(
+                "admin: {} hands the outbox over; {left} are still here",
+                asked.who(caller)
+            );
+            let node = node.to_owned();
+            Told::json(
+                200,
+                &HandedOver {
+                    node,
+                    left,
+                    damaged,
+                },
+            )
+        }
+        Err(error) => Told::text(409, &format!("{error}\n")),
+    }
 }
 
 /// What `POST /outbox/import` carries.

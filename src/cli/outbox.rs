@@ -1,5 +1,6 @@
 //! `payrelay outbox`: what is stored, for people and for scripts.
 
+mod hand_over;
 mod transfer;
 
 use std::io::IsTerminal;
@@ -21,6 +22,7 @@ Examples:
   payrelay outbox drop 01M87NVVDXV24PCJFB00000000
   payrelay outbox forget evt_1PqXyz
   payrelay outbox backup outbox-copy.db
+  payrelay outbox hand-over
 
 It asks the running relay, at its admin port. States: pending (to be delivered), done (acknowledged, deleted after
 outbox.keep), dead (given up; retry it or drop it).";
@@ -89,6 +91,14 @@ enum Command {
     Export(transfer::ExportArgs),
     /// Add what another relay exported; what is there already is left as it is
     Import(transfer::ImportArgs),
+    /// Have other nodes take over everything, before this one is removed
+    ///
+    /// With outbox.shared. From now on the relay stores and sends nothing, and /readyz is 503; it goes on serving its backends. Ends
+    /// when nothing is left, after half of outbox.inherit_after at the earliest. A restart takes it back.
+    HandOver {
+        #[command(flatten)]
+        at: Where,
+    },
     /// Make a copy of the database while the relay runs
     Backup(transfer::CopyArgs),
     /// Save what the relay has open, when its files were deleted or damaged
@@ -210,6 +220,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         Command::Show { id, body, at } => show(config, id, body, &at),
         Command::Retry(change) => order(config, &change, "/outbox/retry", "retried", false),
         Command::Forget { event, at } => forget(config, &event, &at),
+        Command::HandOver { at } => hand_over::run(config, &at),
         Command::Export(args) => transfer::export(config, &args),
         Command::Import(args) => transfer::import(config, &args),
         Command::Backup(args) => transfer::backup(config, &args),

@@ -164,7 +164,7 @@ pub enum NotStored {
     File,
     /// The log is as long as `outbox.max_log_bytes` lets it become.
     Log,
-    /// Redis did not take it, and `outbox.shared = "require"`.
+    /// Redis did not take it, and `outbox.shared = "require"`; or the outbox is handed over.
     Shared,
     /// More waits to be written than may.
     Busy,

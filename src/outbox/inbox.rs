@@ -1,7 +1,7 @@
 //! The inbox of the redelivery thread: receipts, written changes and arrivals. Adding to it never waits.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -94,6 +94,8 @@ pub struct Inbox {
     /// How many notifications are pending: with none, nobody's arrival matters.
     pending: AtomicU64,
     heard: Heard,
+    /// How many redeliveries are under way.
+    in_flight: AtomicUsize,
 }
 
 impl Inbox {
@@ -166,6 +168,16 @@ impl Inbox {
     /// The backends that have come since the start.
     pub fn heard(&self) -> &Heard {
         &self.heard
+    }
+
+    /// So many redeliveries are under way.
+    pub fn set_in_flight(&self, count: usize) {
+        self.in_flight.store(count, Ordering::Relaxed);
+    }
+
+    /// How many redeliveries were under way when the thread last waited.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Nothing more is to be sent.

@@ -84,7 +84,7 @@ pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::newest::{Found, Search};
 pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered, What};
 pub use self::rows::{Payload, Row, State};
-pub use self::shared::SharedLink;
+pub use self::shared::{NoHandOver, SharedLink};
 pub use self::threads::OutboxThreads;
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
 pub use self::unknown::{UnknownBackend, UnknownBackends};
@@ -371,6 +371,19 @@ impl Outbox {
     pub fn shared_warning(&self) -> Option<String> {
         let kept = self.stats.pending() + self.stats.dead();
         self.shared.as_ref()?.warning(kept)
+    }
+
+    /// Has other nodes take over all that is here, from now on until a restart: nothing more is stored or sent. Says how many are
+    /// still here, and how many of these cannot be taken over since they are damaged on disk. It can be called again to learn
+    /// how far it is.
+    ///
+    /// # Errors
+    /// Nobody could take it over; nothing has changed.
+    pub fn hand_over(&self) -> Result<(u64, u64), NoHandOver> {
+        let shared = self.shared.as_ref().ok_or(NoHandOver::Off)?;
+        shared.hand_over()?;
+        self.inbox.pause();
+        Ok((self.stats.pending() + self.stats.dead(), shared.damaged()))
     }
 
     /// How many are to be delivered.

@@ -123,6 +123,7 @@ impl Redelivery {
                 .into_iter()
                 .flatten()
                 .min();
+            self.inbox.set_in_flight(self.flights.len());
             pulse.idle();
             self.news = self.inbox.wait(wake);
             pulse.busy();

@@ -270,18 +270,19 @@ pub fn first_damaged(c: &Connection) -> rusqlite::Result<Option<String>> {
     Ok(None)
 }
 
+/// How many are held.
+pub fn held(c: &Connection) -> rusqlite::Result<i64> {
+    // Not a parameter: only of a literal does SQLite know that the index covers it.
+    c.prepare_cached(&format!(
+        "SELECT count(*) FROM notification INDEXED BY held WHERE state = 0 AND due = {HELD}"
+    ))?
+    .query_row([], |row| row.get(0))
+}
+
 /// Lets go of what is held.
 pub fn release_held(c: &Connection) -> rusqlite::Result<()> {
-    // Not a parameter: only of a literal does SQLite know that the index covers it. Looked at first, since an UPDATE of
-    // nothing would write all the same.
-    let any: i64 = c.query_row(
-        &format!(
-            "SELECT count(*) FROM notification INDEXED BY held WHERE state = 0 AND due = {HELD}"
-        ),
-        [],
-        |row| row.get(0),
-    )?;
-    if any > 0 {
+    // Looked at first, since an UPDATE of nothing would write all the same.
+    if held(c)? > 0 {
         c.execute(
             &format!(
                 "UPDATE notification INDEXED BY held SET due = 0 WHERE state = 0 AND due = {HELD}"

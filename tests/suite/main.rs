@@ -40,6 +40,7 @@ mod outbox_clock;
 mod outbox_crash;
 mod outbox_faults;
 mod outbox_files;
+mod outbox_hand_over;
 mod outbox_losses;
 mod outbox_operator;
 mod outbox_shared;

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::keys::{self, CHECK, IDS};
-use super::mirror::MirrorOp;
+use super::ops::MirrorOp;
 use super::record;
 use super::worker::{Interrupted, Worker};
 use crate::bus::StoreConnection;
@@ -46,7 +46,11 @@ impl Worker {
     }
 
     /// Puts into Redis what is only in the file, and drops from the file what others have taken over.
-    fn fill_redis(&self, link: &mut StoreConnection, pulse: &Pulse) -> Result<(), Interrupted> {
+    pub(super) fn fill_redis(
+        &self,
+        link: &mut StoreConnection,
+        pulse: &Pulse,
+    ) -> Result<(), Interrupted> {
         let store = self.keys.store.clone();
         let (out, moved) = (self.keys.out(&store), self.keys.moved(&store));
         let mut after = 0;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use super::keys;
-use super::mirror::MirrorOp;
+use super::ops::MirrorOp;
 use super::worker::{Interrupted, Worker};
 use crate::bus::StoreConnection;
 use crate::heartbeat::Pulse;
@@ -29,6 +29,7 @@ impl Worker {
         let stores = texts(stores);
         let known: HashSet<&String> = stores.iter().step_by(2).collect();
         self.silent.retain(|store, _| known.contains(store));
+        let mut others = 0;
         for pair in stores.chunks_exact(2) {
             let [store, name] = pair else { continue };
             if *store == self.keys.store {
@@ -36,6 +37,7 @@ impl Worker {
             }
             let lease = link.ask(&[b"EXISTS", self.keys.lease(store).as_bytes()])?;
             if lease != Value::Int(0) {
+                others += 1;
                 self.silent.remove(store);
                 continue;
             }
@@ -44,10 +46,13 @@ impl Worker {
                 .entry(store.clone())
                 .or_insert_with(Instant::now);
             // The lease has half of the time.
-            if since.elapsed() < self.inherit_after / 2 {
+            if since.elapsed() < self.inherit_after / 2 || self.state.is_handing_over() {
                 continue;
             }
             self.inherit(link, pulse, store, name)?;
+        }
+        if self.state.set_others(others) {
+            log::info!("the shared outbox: {others} other nodes share theirs in this Redis");
         }
         Ok(())
     }

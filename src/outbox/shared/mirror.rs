@@ -13,6 +13,7 @@ use redis::Value;
 use rusqlite::Connection;
 
 use super::keys::{self, Keys};
+use super::ops::{Beat, Counts};
 use super::record::{self, New};
 use super::state::SharedState;
 use super::{Event, MOVED_KEPT, SharedLink};
@@ -24,7 +25,6 @@ use crate::outbox::by_id;
 use crate::outbox::error::NotStored;
 use crate::outbox::ops::Store;
 use crate::outbox::rows::{self, State};
-use crate::outbox::transfer::Parsed;
 
 /// One command carries as many records as have so many bytes, and one more.
 const COMMAND_BYTES: usize = 1 << 20;
@@ -51,21 +51,6 @@ pub struct Mirror {
     stored: HashSet<NotificationId>,
     replies: usize,
     foreign: LogOnce,
-}
-
-/// What came of holding the lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
-    Done,
-    /// Another relay has a copy of this file, and this one is to be another file from now on.
-    Copy,
-}
-
-/// Where Redis and the file stand, at one moment between two changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
-    pub in_redis: u64,
-    pub on_disk: u64,
 }
 
 impl Mirror {
@@ -116,7 +101,7 @@ impl Mirror {
 
     /// Whether new ones are refused just now.
     pub fn refuses(&self) -> bool {
-        self.state.mode == Shared::Require && self.link.is_none()
+        self.state.is_handing_over() || (self.is_required() && self.link.is_none())
     }
 
     /// Whether the commit waits for the mirror.
@@ -340,6 +325,9 @@ impl Mirror {
 
     /// Holds the lease, and has the mirror's thread look when Redis has not what it should have: `kept` pending and dead.
     pub fn beat(&mut self, kept: u64) -> Beat {
+        if self.state.is_released() {
+            return Beat::Done; // others may take over
+        }
         let store = self.keys.store.clone();
         let (lease, stores, out) = (
             self.keys.lease(&store),
@@ -382,6 +370,21 @@ impl Mirror {
         Beat::Done
     }
 
+    /// Others may take over what this node has, if they are to, and Redis has all of it.
+    pub fn release(&mut self) {
+        if !self.state.is_handing_over() || self.state.is_released() || !self.state.is_complete() {
+            return;
+        }
+        let mut command = Vec::new();
+        let lease = self.keys.lease(&self.keys.store);
+        store_command(&mut command, &[b"DEL", lease.as_bytes()]);
+        if self.ask(&command).is_some() {
+            self.state.set_released();
+            log::warn!("the outbox is handed over: other nodes take over what is in it");
+            let _ = self.events.try_send(Event::Look); // full: it looks all the same
+        }
+    }
+
     /// The file is known as `store` from now on.
     pub fn rename(&mut self, store: String) {
         self.state.set_store(&store);
@@ -401,6 +404,7 @@ impl Mirror {
         };
         let in_redis = u64::try_from(count).unwrap_or(0);
         self.state.set_mirrored(in_redis);
+        self.state.set_damaged(self.damaged.len());
         Some(Counts {
             in_redis,
             on_disk: kept.saturating_sub(self.damaged.len() as u64),
@@ -451,34 +455,4 @@ impl Mirror {
             }
         }
     }
-}
-
-/// What the writer is asked to do for the mirror.
-pub enum MirrorOp {
-    /// There is a connection.
-    Connected(StoreConnection),
-    /// The connection is of no use any more.
-    Disconnect(String),
-    /// Put what the file says of these into Redis.
-    Put(Vec<NotificationId>),
-    /// Other nodes have taken these over: they are not this node's any more.
-    Moved(Vec<NotificationId>),
-    /// Redis has these of this file, and the file has not.
-    Recover(Vec<Parsed>),
-    /// Take these over from the file of this name.
-    Inherit(String, Vec<(NotificationId, Parsed)>, Sender<Inherited>),
-    /// Say how many there are.
-    Count(Sender<Option<Counts>>),
-    /// Say whether both have the same, now that everything of the file was seen in Redis.
-    Conclude(Sender<Option<bool>>),
-}
-
-/// What came of taking some over.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Inherited {
-    pub taken: u64,
-    /// There is no room for more.
-    pub full: bool,
-    /// It went wrong, or their node is back: no more of it now.
-    pub stopped: bool,
 }

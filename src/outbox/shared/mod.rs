@@ -7,6 +7,7 @@
 //!   records are compared, a page at a time, beside the work.
 //! - *Inherit* (`inherit`): a node whose lease has run out is gone. Another one stores what it had in its own file first, then
 //!   takes it out of the dead node's records, and remembers there that it has; a node that comes back drops what others have.
+//! - *Hand over*: a node that is to be removed gives up its lease itself. Others inherit, and it drops what they have.
 //!
 //! A crash at any step leaves a notification in one place too many, never in none: it is delivered twice then.
 
@@ -14,6 +15,7 @@ mod compare;
 mod inherit;
 mod keys;
 mod mirror;
+mod ops;
 mod record;
 mod state;
 mod worker;
@@ -26,8 +28,9 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use self::keys::Keys;
-pub use self::mirror::{Mirror, MirrorOp};
-pub use self::state::SharedState;
+pub use self::mirror::Mirror;
+pub use self::ops::MirrorOp;
+pub use self::state::{NoHandOver, SharedState};
 pub use self::worker::Worker;
 use super::{by_id, file};
 use crate::bus::StoreLink;

@@ -1,11 +1,37 @@
 //! How the mirror is, for the metrics and `/readyz`. Written by the writer and the mirror's thread.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::config::Shared;
 use crate::metrics::SharedReadings;
+
+/// Why other nodes cannot take over what this one has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoHandOver {
+    /// `outbox.shared` is off.
+    Off,
+    /// Redis is away, in words.
+    Away(String),
+    /// No other node shares its outbox.
+    Alone,
+}
+
+impl fmt::Display for NoHandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str(
+                "outbox.shared is off, so no other node can take over: payrelay outbox export, and import at another node",
+            ),
+            Self::Away(trouble) => write!(f, "Redis is away, try again when it is back: {trouble}"),
+            Self::Alone => f.write_str(
+                "no other node shares its outbox in this Redis just now: start one with outbox.shared first",
+            ),
+        }
+    }
+}
 
 /// How the mirror is.
 #[derive(Debug)]
@@ -21,6 +47,14 @@ pub struct SharedState {
     inherited: AtomicU64,
     /// Replicas of the primary.
     replicas: AtomicU64,
+    /// Other nodes that share their outboxes now.
+    others: AtomicU64,
+    /// Other nodes are to have everything, for good.
+    handing_over: AtomicBool,
+    /// They may: the lease is given up.
+    released: AtomicBool,
+    /// Damaged on disk, and so not in Redis.
+    damaged: AtomicU64,
     trouble: Mutex<Option<String>>,
     /// By what the file is known in Redis.
     store: Mutex<String>,
@@ -36,6 +70,10 @@ impl SharedState {
             unmirrored: AtomicU64::new(0),
             inherited: AtomicU64::new(0),
             replicas: AtomicU64::new(0),
+            others: AtomicU64::new(0),
+            handing_over: AtomicBool::new(false),
+            released: AtomicBool::new(false),
+            damaged: AtomicU64::new(0),
             trouble: Mutex::new(Some("not connected to Redis yet".into())),
             store: Mutex::new(store.to_owned()),
         }
@@ -114,8 +152,61 @@ impl SharedState {
         self.replicas.load(Ordering::Relaxed) > 0
     }
 
+    /// So many other nodes share their outboxes now; says whether that is news.
+    pub fn set_others(&self, count: u64) -> bool {
+        self.others.swap(count, Ordering::Relaxed) != count
+    }
+
+    /// Other nodes are to have everything that this one has, and this one stores nothing more.
+    ///
+    /// # Errors
+    /// Nobody could take it over now; nothing has changed.
+    pub fn hand_over(&self) -> Result<(), NoHandOver> {
+        if self.is_handing_over() {
+            return Ok(());
+        }
+        if let Some(trouble) = self.trouble.lock().clone() {
+            return Err(NoHandOver::Away(trouble));
+        }
+        if self.others.load(Ordering::Relaxed) == 0 {
+            return Err(NoHandOver::Alone);
+        }
+        self.handing_over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether other nodes are to have everything.
+    pub fn is_handing_over(&self) -> bool {
+        self.handing_over.load(Ordering::Relaxed)
+    }
+
+    /// They may take it over from now on.
+    pub fn set_released(&self) {
+        self.released.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether other nodes may take over what this one has.
+    pub fn is_released(&self) -> bool {
+        self.released.load(Ordering::Relaxed)
+    }
+
+    /// So many are damaged on disk.
+    pub fn set_damaged(&self, count: usize) {
+        self.damaged.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many are damaged on disk, and cannot be taken over.
+    pub fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
     /// Why nothing can be stored just now, if so.
     pub fn unwell(&self) -> Option<String> {
+        if self.is_handing_over() {
+            return Some(
+                "stores nothing: it is handed over to other nodes, until a restart".into(),
+            );
+        }
         if self.mode != Shared::Require {
             return None;
         }

@@ -10,7 +10,7 @@ use redis::Value;
 use rusqlite::Connection;
 
 use super::keys::{self, Keys};
-use super::mirror::MirrorOp;
+use super::ops::MirrorOp;
 use super::state::SharedState;
 use super::{Event, SharedLink};
 use crate::bus::{StoreConnection, StoreError};
@@ -115,7 +115,10 @@ impl Worker {
                     "another server is the primary now".into(),
                 ));
             }
-            if !self.state.is_complete() && Instant::now() >= compare_after {
+            if self.state.is_released() {
+                self.fill_redis(&mut link, pulse)?;
+                self.ask(MirrorOp::Count)?.ok_or(Interrupted::Down)?;
+            } else if !self.state.is_complete() && Instant::now() >= compare_after {
                 self.compare(&mut link, pulse)?;
                 compare_after = Instant::now() + COMPARE_AGAIN_AFTER;
             }

@@ -2,10 +2,11 @@
 
 use crossbeam_channel::bounded;
 
-use super::mirror::{Beat, Inherited, MirrorOp};
+use super::ops::{Beat, Inherited, MirrorOp};
 use crate::notification::NotificationId;
 use crate::outbox::by_id;
 use crate::outbox::ops::{Op, Ordered};
+use crate::outbox::rows;
 use crate::outbox::transfer::Parsed;
 use crate::outbox::writer::Writer;
 
@@ -48,12 +49,16 @@ impl Writer {
         }
     }
 
-    /// Holds the lease of this file. If another relay has a copy of it, this one becomes another file.
+    /// Holds the lease of this file, or gives it up when nobody has anything of it in hand any more. If another relay has a copy of it, this one becomes another file.
     pub(in crate::outbox) fn beat(&mut self) {
         let kept = self.stats.pending() + self.stats.dead();
         let Some(mirror) = &mut self.mirror else {
             return;
         };
+        // What is in hand is delivered here, or comes back.
+        if self.inbox.in_flight() == 0 && rows::held(&self.connection).is_ok_and(|held| held == 0) {
+            mirror.release();
+        }
         if mirror.beat(kept) == Beat::Copy {
             self.commit(vec![Op::Rename]);
             // Not written: the next look sees the copy again.

@@ -1,0 +1,52 @@
+//! `payrelay outbox hand-over`: other nodes take over everything, before this one is removed.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use payrelay::admin::api::HandedOver;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::api::{Api, Where};
+use super::super::{ConfigFile, Failure, print, say};
+
+/// How often the relay is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the user is told.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+pub fn run(config: &ConfigFile, at: &Where) -> Result<(), Failure> {
+    let api = Api::of(config, at)?;
+    let mut told = Instant::now();
+    loop {
+        let answer = api.order("/outbox/hand-over", &json!({}))?;
+        let HandedOver {
+            node,
+            left,
+            damaged,
+        } = HandedOver::deserialize(&answer)
+            .map_err(|_| Failure::new("what answers is no relay of this version"))?;
+        if left > damaged {
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                say(format_args!("{left} are still here"));
+            }
+            thread::park_timeout(ASK_EVERY);
+            continue;
+        }
+        if at.json {
+            print(format_args!("{answer}\n"))?;
+        } else {
+            print(format_args!(
+                "other nodes have everything; {node} can be stopped now\n"
+            ))?;
+        }
+        return match damaged {
+            0 => Ok(()),
+            _ => Err(Failure::new(format_args!(
+                "{damaged} are damaged on disk and stay here: look at them with payrelay outbox list"
+            ))),
+        };
+    }
+}
