@@ -150,6 +150,9 @@ fn rounds(count: usize, mode: &'static str) {
         "{} answered ok, {} acknowledged\nmore than once: {:#?}\nboth lost (all, never acknowledged): {:#?}",
         verdict.promised, verdict.acknowledged, verdict.twice, verdict.both_lost
     );
+    for id in &verdict.unexplained {
+        site.tell(id);
+    }
     assert!(
         verdict.promised > 50 * count,
         "only {} were answered ok",

@@ -69,6 +69,8 @@ pub struct Verdict {
     pub lost: Vec<String>,
     /// Acknowledged again, and nothing explains it.
     pub without_reason: Vec<String>,
+    /// The ids of those, and of the lost ones.
+    pub unexplained: Vec<String>,
 }
 
 /// What both sides remember.
@@ -194,17 +196,22 @@ impl Ledger {
                         *all += 1;
                         *lost += usize::from(list.is_empty());
                     }
-                    None if list.is_empty() => verdict.lost.push(format!(
-                        "{body} {id} posted to node {} in round {}",
-                        post.origin, post.round
-                    )),
+                    None if list.is_empty() => {
+                        let (node, round) = (post.origin, post.round);
+                        let words = format!("{body} {id} posted to node {node} in round {round}");
+                        verdict.lost.push(words);
+                        verdict.unexplained.push(id.clone());
+                    }
                     None => {}
                 }
             }
             for two in list.windows(2) {
                 match self.reason(&two[0], &two[1]) {
                     Some(reason) => *verdict.twice.entry(reason).or_default() += 1,
-                    None => verdict.without_reason.push(format!("{body}: {two:?}")),
+                    None => {
+                        verdict.without_reason.push(format!("{body}: {two:?}"));
+                        verdict.unexplained.push(two[0].id.clone());
+                    }
                 }
             }
         }

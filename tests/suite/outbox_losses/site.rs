@@ -271,6 +271,14 @@ impl Site {
         self.keys("out").iter().map(count).sum()
     }
 
+    /// What each node knows of a notification.
+    pub fn tell(&self, id: &str) {
+        for (n, relay) in self.relays.iter().enumerate() {
+            let known = relay.admin(&format!("/trace?key={id}")).text();
+            eprintln!("node {n} knows of {id}: {known}");
+        }
+    }
+
     /// Waits until nothing is left.
     pub fn wait_delivered(&self) {
         eventually("nothing is pending", || {
