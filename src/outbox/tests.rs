@@ -527,6 +527,28 @@ fn what_is_committed_to_a_file_that_is_gone_by_then_is_not_stored() {
     assert!(unwell.contains("was deleted or moved away"), "{unwell}");
 }
 
+/// What the mirror's thread asks for is no commit, and leaves the writer no idle second.
+#[test]
+fn a_file_that_is_lost_while_the_mirror_is_busy_is_said_within_two_seconds() {
+    let house = House::open(|_| {});
+    assert!(house.store("a", true, None).is_ok());
+    std::fs::rename(&house.path, house.path.with_extension("old")).expect("moved");
+    let look_every = Duration::from_millis(20);
+    let is_said = (0..100).any(|_| {
+        let put = shared::MirrorOp::Put(Vec::new());
+        house
+            .outbox
+            .ops
+            .send(Op::Mirror(Box::new(put)))
+            .expect("the writer works");
+        std::thread::park_timeout(look_every);
+        house.outbox.unwell().is_some()
+    });
+    assert!(is_said, "nothing is said of a file that is gone");
+    let unwell = house.outbox.unwell().unwrap_or_default();
+    assert!(unwell.contains("was deleted or moved away"), "{unwell}");
+}
+
 #[test]
 fn a_try_that_was_given_up_and_sent_all_the_same_is_counted() {
     let house = House::open(|_| {});
