@@ -10,12 +10,14 @@
 //! | `reply`, `query` | requests and answers as this module sees them |
 //! | `api` | what stands in the answers, for the command line too |
 //! | `notifications`, `outbox`, `backends`, `health`, `status` | what is asked for |
+//! | `changes` | what operators did to it lately |
 //! | `nodes` | asking another node |
 //! | `page` | the files of the page |
 
 pub mod api;
 mod auth;
 mod backends;
+mod changes;
 mod health;
 mod nodes;
 mod notifications;
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use self::api::{RouteInfo, SessionInfo};
 use self::auth::{Caller, Gate, Refused};
+use self::changes::Changes;
 use self::nodes::Nodes;
 use self::outbox::NO_BODIES;
 use self::reply::{Asked, Told};
@@ -81,6 +84,7 @@ pub struct Admin {
     read_now: ReadNow,
     bus: Arc<dyn Bus>,
     sources: Sources,
+    changes: Changes,
     started: Instant,
     /// Of the configuration in force.
     warnings: RwLock<Vec<String>>,
@@ -195,6 +199,7 @@ impl Admin {
             read_now,
             bus,
             sources,
+            changes: Changes::default(),
             started: Instant::now(),
             warnings: RwLock::new(config.warnings.clone()),
             routes: RwLock::new(health::routes(config)),
@@ -254,7 +259,7 @@ impl Admin {
             Wanted::Session => self.session(&caller),
             Wanted::Metrics => self.metrics(),
             Wanted::Status => self.status(),
-            Wanted::Trace => outbox::trace(sources, &self.node, asked.target),
+            Wanted::Trace => outbox::trace(sources, &self.changes, &self.node, asked.target),
             Wanted::Notifications => {
                 notifications::list(sources, &self.node, asked.target, caller.rights.bodies)
             }
@@ -263,7 +268,7 @@ impl Admin {
             Wanted::Health => health::health(self),
             Wanted::Content(id) => notifications::content(sources, id),
             Wanted::Outbox | Wanted::OutboxChange => {
-                outbox::answer(sources, &self.node, asked, &caller)
+                outbox::answer(sources, &self.changes, &self.node, asked, &caller)
                     .unwrap_or_else(|| Told::text(404, "the outbox has no such page\n"))
             }
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Sources;
 use super::api::{Changed, Forgotten, HandedOver, Imported, TraceAnswer, Traced};
 use super::auth::Caller;
+use super::changes::Changes;
 use super::query::{base64, pairs};
 use super::reply::{Asked, Told};
 use crate::notification::NotificationId;
@@ -45,23 +46,30 @@ struct FilterParams {
 }
 
 /// Answers what is asked below `/outbox`; `None`: there is no such page.
-pub fn answer(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> Option<Told> {
+pub fn answer(
+    sources: &Sources,
+    changes: &Changes,
+    node: &str,
+    asked: &Asked<'_>,
+    caller: &Caller,
+) -> Option<Told> {
     let rest = asked.path().strip_prefix("/outbox")?;
     if rest == "/forget" {
-        return Some(forget(sources, node, asked, caller));
+        return Some(forget(sources, changes, node, asked, caller));
     }
     let Some(outbox) = &sources.outbox else {
         let words = "this relay has no outbox: delivery.undelivered is \"refuse\"\n";
         return Some(Told::text(404, words));
     };
     match rest {
-        "" => Some(list(outbox, asked.target)),
+        "" => Some(list(outbox, node, asked.target)),
         "/export" => Some(export(outbox, asked.target)),
-        "/retry" => Some(change(sources, outbox, asked, What::Retry, caller)),
+        "/retry" => Some(change(sources, changes, outbox, asked, What::Retry, caller)),
         "/import" => Some(import(sources, outbox, asked, caller)),
         "/hand-over" => Some(hand_over(outbox, node, asked, caller)),
         "/drop" => Some(change(
             sources,
+            changes,
             outbox,
             asked,
             What::Drop { pending: false },
@@ -75,7 +83,7 @@ pub fn answer(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller)
 }
 
 /// What became of what somebody means by the `key` of `target`, as far as `node` knows.
-pub fn trace(sources: &Sources, node: &str, target: &str) -> Told {
+pub fn trace(sources: &Sources, changes: &Changes, node: &str, target: &str) -> Told {
     let query = pairs(target);
     let key = query.iter().find(|(key, _)| key == "key");
     let Some((_, key)) = key else {
@@ -112,14 +120,21 @@ pub fn trace(sources: &Sources, node: &str, target: &str) -> Told {
         let answered = told.iter().find(|record| record.id == row.id);
         found.push(Traced::of_row(row, answered));
     }
-    let elsewhere = |record: &&Record| stored.iter().all(|row| row.id != record.id);
-    found.extend(told.iter().filter(elsewhere).map(Traced::of_record));
+    found.extend(changes.find_dropped(key, &told));
+    let known: HashSet<String> = found.iter().map(|one| one.id.clone()).collect();
+    let elsewhere = |record: &&Record| !known.contains(&record.id.to_string());
+    for record in told.iter().filter(elsewhere) {
+        let mut traced = Traced::of_record(record);
+        changes.add_forgotten(&mut traced);
+        found.push(traced);
+    }
     let node = node.to_owned();
     Told::json(200, &TraceAnswer { node, found })
 }
 
 fn change(
     sources: &Sources,
+    changes: &Changes,
     outbox: &Outbox,
     asked: &Asked<'_>,
     what: What,
@@ -147,10 +162,12 @@ fn change(
         );
     }
     let which = in_words(&filter);
+    let by = asked.who(caller);
     let order = Order {
         what,
         filter,
         after,
+        by: by.clone(),
     };
     match outbox.order(order) {
         Ok(ordered) if ordered.spared > 0 => Told::text(
@@ -176,10 +193,10 @@ fn change(
                 What::Forget => "forgets",
             };
             log::info!(
-                "admin: {} {done} {} notifications: {which}",
-                asked.who(caller),
+                "admin: {by} {done} {} notifications: {which}",
                 ordered.changed
             );
+            changes.dropped(ordered.dropped, &by);
             Told::json(
                 200,
                 &Changed {
@@ -201,7 +218,14 @@ struct Forget {
 }
 
 /// Has the next request for an event delivered, though the event was delivered or stored before.
-fn forget(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> Told {
+fn forget(
+    sources: &Sources,
+    changes: &Changes,
+    node: &str,
+    asked: &Asked<'_>,
+    caller: &Caller,
+) -> Told {
+    let by = asked.who(caller);
     let Forget { event } = match serde_json::from_slice(asked.body) {
         Ok(forget) => forget,
         Err(error) => return Told::text(400, &format!("{error}\n")),
@@ -217,6 +241,7 @@ fn forget(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> 
             what: What::Forget,
             filter,
             after: from,
+            by: by.clone(),
         };
         match outbox.order(order) {
             Ok(ordered) => {
@@ -231,11 +256,13 @@ fn forget(sources: &Sources, node: &str, asked: &Asked<'_>, caller: &Caller) -> 
     }
     forgotten.extend(sources.delivery.forget_named(&event));
     log::info!(
-        "admin: {} forgets {} events called {}",
-        asked.who(caller),
+        "admin: {by} forgets {} events called {}",
         forgotten.len(),
         event.escape_debug()
     );
+    if !forgotten.is_empty() {
+        changes.forgotten(event, &by);
+    }
     let told = Forgotten {
         node: node.to_owned(),
         forgotten: forgotten.len() as u64,
@@ -350,7 +377,7 @@ impl FilterParams {
     }
 }
 
-fn list(outbox: &Outbox, target: &str) -> Told {
+fn list(outbox: &Outbox, node: &str, target: &str) -> Told {
     let mut params = FilterParams::default();
     let mut limit = LIMIT_DEFAULT;
     for (key, value) in pairs(target) {
@@ -380,7 +407,10 @@ fn list(outbox: &Outbox, target: &str) -> Told {
             let next = rows.last().filter(|_| rows.len() == limit);
             let next = next.map(|row| row.seq);
             let messages: Vec<Traced> = rows.iter().map(|row| Traced::of_row(row, None)).collect();
-            Told::json(200, &json!({ "messages": messages, "next": next }))
+            Told::json(
+                200,
+                &json!({ "node": node, "messages": messages, "next": next }),
+            )
         }
         Err(error) => failed(&error),
     }

@@ -9,7 +9,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::send::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
-use super::{ConfigFile, Failure, place};
+use super::{ConfigFile, Failure, place, say};
 
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -27,6 +27,42 @@ pub struct Where {
     /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A node that can be asked through the relay, or the relay itself.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name in this run.
+    pub name: String,
+    /// What `node=` is for it; `None`: the relay itself.
+    address: Option<String>,
+}
+
+impl Node {
+    /// `target` at this node.
+    pub fn target(&self, target: &str) -> String {
+        match &self.address {
+            None => target.to_owned(),
+            Some(address) => {
+                let sign = if target.contains('?') { '&' } else { '?' };
+                format!("{target}{sign}node={}", escaped(address))
+            }
+        }
+    }
+}
+
+/// Names the nodes that were `silent`, and says that the answer lacks them.
+///
+/// # Errors
+/// There are some.
+pub fn all_answered(silent: &[String], words: &str) -> Result<(), Failure> {
+    for node in silent {
+        say(format_args!("not asked: {}", one_line(node)));
+    }
+    match silent.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(format_args!("{count} nodes {words}"))),
+    }
 }
 
 /// A relay that can be asked.
@@ -66,13 +102,42 @@ impl Api {
         self.ask("GET", target, &self.headers, b"")
     }
 
-    /// The nodes that can be asked: `None` is the relay itself, the others are what `node=` may be.
-    pub fn nodes(&self) -> Result<Vec<Option<String>>, Failure> {
-        let session = self.get("/session")?;
-        let session = SessionInfo::deserialize(&session)
-            .map_err(|_| Failure::new("this relay is of a version without GET /session"))?;
-        let others = session.others.into_iter().map(Some);
+    fn session(&self) -> Result<SessionInfo, Failure> {
+        SessionInfo::deserialize(&self.get("/session")?)
+            .map_err(|_| Failure::new("this relay is of a version without GET /session"))
+    }
+
+    /// Where nodes may be asked: `None` is the relay itself, the others are what `node=` may be.
+    pub fn addresses(&self) -> Result<Vec<Option<String>>, Failure> {
+        let others = self.session()?.others.into_iter().map(Some);
         Ok(std::iter::once(None).chain(others).collect())
+    }
+
+    /// The nodes that can be asked, the relay itself first; and those that do not answer, with the reason.
+    pub fn nodes(&self) -> Result<(Vec<Node>, Vec<String>), Failure> {
+        let session = self.session()?;
+        let own = Node {
+            name: session.node,
+            address: None,
+        };
+        let (mut nodes, mut silent) = (vec![own], Vec::new());
+        for address in session.others {
+            let mut node = Node {
+                name: String::new(),
+                address: Some(address.clone()),
+            };
+            match self.get(&node.target("/health")) {
+                Ok(health) => {
+                    node.name = text(&health, "node");
+                    // By another address it is the same node.
+                    if nodes.iter().all(|known| known.name != node.name) {
+                        nodes.push(node);
+                    }
+                }
+                Err(failure) => silent.push(format!("{address}: {}", failure.words)),
+            }
+        }
+        Ok((nodes, silent))
     }
 
     /// Has the relay do what `order` says.

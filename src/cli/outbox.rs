@@ -1,17 +1,17 @@
 //! `payrelay outbox`: what is stored, for people and for scripts.
 
 mod hand_over;
+mod listing;
 mod transfer;
 
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use payrelay::notification::{BackendId, NotificationId, unix_ms};
+use payrelay::notification::{BackendId, NotificationId};
 use payrelay::outbox::State;
 use serde_json::{Value, json};
 
-use super::api::{Api, Where, escaped, text, time, timeline};
-use super::text::readable;
+use super::api::{Api, Node, Where, all_answered, escaped};
 use super::{ConfigFile, Failure, print, say};
 
 pub const HELP: &str = "\
@@ -24,11 +24,8 @@ Examples:
   payrelay outbox backup outbox-copy.db
   payrelay outbox hand-over
 
-It asks the running relay, at its admin port. States: pending (to be delivered), done (acknowledged, deleted after
+It asks the running relay, at its admin port; list, show, retry, drop and forget also the nodes of its admin.nodes. States: pending (to be delivered), done (acknowledged, deleted after
 outbox.keep), dead (given up; retry it or drop it).";
-
-/// How many notifications the relay tells of at once.
-const PAGE: usize = 200;
 
 /// How many notifications are counted at most.
 const COUNT_MAX: u64 = 10_000;
@@ -44,7 +41,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List what is stored, oldest first
+    /// List what is stored on all nodes of admin.nodes, of each the oldest first
     List {
         #[command(flatten)]
         filter: Filter,
@@ -216,8 +213,8 @@ impl Filter {
 
 pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     match args.what {
-        Command::List { filter, limit, at } => list(config, &filter, limit, &at),
-        Command::Show { id, body, at } => show(config, id, body, &at),
+        Command::List { filter, limit, at } => listing::list(config, &filter, limit, &at),
+        Command::Show { id, body, at } => listing::show(config, id, body, &at),
         Command::Retry(change) => order(config, &change, "/outbox/retry", "retried", false),
         Command::Forget { event, at } => forget(config, &event, &at),
         Command::HandOver { at } => hand_over::run(config, &at),
@@ -232,92 +229,6 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     }
 }
 
-fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Result<(), Failure> {
-    let api = Api::of(config, at)?;
-    let (mut after, mut told) = (0, 0);
-    let wide = time(unix_ms()).len();
-    while told < limit {
-        let page = PAGE.min(limit - told);
-        let target = format!("/outbox?after={after}&limit={page}{}", filter.query());
-        let answer = api.get(&target)?;
-        let messages = answer["messages"].as_array().cloned().unwrap_or_default();
-        if told == 0 && !at.json && !messages.is_empty() {
-            print(format_args!(
-                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} WHY\n",
-                "ID", "TAKEN", "STATE", "TRIES", "BACKEND", "EVENT"
-            ))?;
-        }
-        for message in &messages {
-            if at.json {
-                print(format_args!("{message}\n"))?;
-                continue;
-            }
-            print(format_args!(
-                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {}\n",
-                text(message, "id"),
-                time(message["at"].as_u64().unwrap_or(0)),
-                text(message, "state"),
-                text(message, "tries"),
-                text(message, "backend"),
-                text(message, "event"),
-                text(message, "why"),
-            ))?;
-        }
-        told += messages.len();
-        match answer["next"].as_i64() {
-            Some(next) => after = next,
-            None => return Ok(()),
-        }
-    }
-    match count(&api, &filter.query(), after)? {
-        0 => {}
-        COUNT_MAX.. => say(format_args!(
-            "more than {COUNT_MAX} more; --limit N shows them"
-        )),
-        more => say(format_args!(
-            "{more} more; --limit {} shows them",
-            told as u64 + more
-        )),
-    }
-    Ok(())
-}
-
-fn show(config: &ConfigFile, id: NotificationId, body: bool, at: &Where) -> Result<(), Failure> {
-    let api = Api::of(config, at)?;
-    let query = if body { "?body=1" } else { "" };
-    let message = api.get(&format!("/outbox/{id}{query}"))?;
-    if at.json {
-        return print(format_args!("{message}\n"));
-    }
-    let mut shown = String::new();
-    for key in [
-        "id", "backend", "route", "verified", "event", "state", "tries", "bytes", "why",
-    ] {
-        shown.push_str(&format!("{key:<9} {}\n", text(&message, key)));
-    }
-    shown.push_str(&format!(
-        "taken     {}\n\n",
-        time(message["at"].as_u64().unwrap_or(0))
-    ));
-    shown.push_str(&timeline(&message));
-    if body {
-        match message["damaged"].as_bool() {
-            Some(true) => shown.push_str("\nwhat it carries was damaged on disk\n"),
-            _ => {
-                let headers = message["headers"].as_str().unwrap_or_default();
-                let body = decoded(message["body_base64"].as_str().unwrap_or_default());
-                shown.push_str(&format!(
-                    "\n{}\n",
-                    readable(headers.replace('\r', "").as_bytes())
-                ));
-                shown.push_str(&readable(&body));
-                shown.push('\n');
-            }
-        }
-    }
-    print(shown)
-}
-
 fn order(
     config: &ConfigFile,
     change: &Change,
@@ -326,7 +237,50 @@ fn order(
     pending: bool,
 ) -> Result<(), Failure> {
     let api = Api::of(config, &change.at)?;
-    let (mut changed, mut in_hand) = (0, 0);
+    let (nodes, mut silent) = api.nodes()?;
+    let mut sum = Sum::default();
+    for node in &nodes {
+        if let Err(failure) = order_of(&api, node, change, target, pending, &mut sum) {
+            silent.push(format!("{}: {}", node.name, failure.words));
+        }
+    }
+    let Sum { changed, in_hand } = sum;
+    if change.at.json {
+        print(format_args!(
+            "{}\n",
+            json!({ "changed": changed, "in_hand": in_hand })
+        ))?;
+    } else {
+        print(format_args!("{changed} {done}\n"))?;
+        if in_hand > 0 {
+            print(format_args!(
+                "{in_hand} left alone: a session has them in hand just now\n"
+            ))?;
+        }
+    }
+    all_answered(&silent, "may have others of these")?;
+    match changed + in_hand {
+        0 => Err(Failure::new("the outbox has none of these")),
+        _ => Ok(()),
+    }
+}
+
+/// What an order came to.
+#[derive(Default)]
+struct Sum {
+    changed: u64,
+    in_hand: u64,
+}
+
+/// Has one node do it.
+fn order_of(
+    api: &Api,
+    node: &Node,
+    change: &Change,
+    target: &str,
+    pending: bool,
+    sum: &mut Sum,
+) -> Result<(), Failure> {
     let ids: Vec<String> = change.ids.iter().map(ToString::to_string).collect();
     // Without ids there is one order, which may take several rounds.
     let mut chunks: Vec<&[String]> = ids.chunks(IDS_AT_ONCE).collect();
@@ -341,76 +295,50 @@ fn order(
             order["all"] = change.all.into();
             order["after"] = after.into();
             order["pending"] = pending.into();
-            let answer = api.order(target, &order)?;
-            changed += answer["changed"].as_u64().unwrap_or(0);
-            in_hand += answer["in_hand"].as_u64().unwrap_or(0);
+            let answer = api.order(&node.target(target), &order)?;
+            sum.changed += answer["changed"].as_u64().unwrap_or(0);
+            sum.in_hand += answer["in_hand"].as_u64().unwrap_or(0);
             match answer["next"].as_i64() {
                 Some(next) => after = next,
                 None => break,
             }
         }
     }
-    if change.at.json {
-        print(format_args!(
-            "{}\n",
-            json!({ "changed": changed, "in_hand": in_hand })
-        ))?;
-    } else {
-        print(format_args!("{changed} {done}\n"))?;
-        if in_hand > 0 {
-            print(format_args!(
-                "{in_hand} left alone: a session has them in hand just now\n"
-            ))?;
-        }
-    }
-    match changed + in_hand {
-        0 => Err(Failure::new("the outbox has none of these")),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn forget(config: &ConfigFile, event: &str, at: &Where) -> Result<(), Failure> {
     let api = Api::of(config, at)?;
     let order = json!({ "event": event });
-    let (mut forgotten, mut silent) = (0_u64, 0_u64);
-    let mut asked: Vec<String> = Vec::new();
-    for node in api.nodes()? {
-        let of_node = node.as_deref().map(escaped);
-        let of_node = of_node.map_or(String::new(), |node| format!("?node={node}"));
-        let answer = api.order(&format!("/outbox/forget{of_node}"), &order);
-        match (answer, node) {
-            (Ok(answer), _) => {
+    let (nodes, mut silent) = api.nodes()?;
+    let (mut forgotten, mut asked) = (0_u64, Vec::new());
+    for node in &nodes {
+        match api.order(&node.target("/outbox/forget"), &order) {
+            Ok(answer) => {
                 forgotten += answer["forgotten"].as_u64().unwrap_or(0);
-                // By another address it is the same node.
-                let name = text(&answer, "node");
-                if !asked.contains(&name) {
-                    asked.push(name);
-                }
+                asked.push(&node.name);
             }
-            (Err(failure), None) => return Err(failure),
-            (Err(failure), Some(node)) => {
-                silent += 1;
-                say(format_args!("not asked: {node}: {}", failure.words));
-            }
+            Err(failure) => silent.push(format!("{}: {}", node.name, failure.words)),
         }
     }
-    let nodes = asked.len();
     if at.json {
         print(format_args!(
             "{}\n",
-            json!({ "forgotten": forgotten, "nodes": asked, "silent": silent })
+            json!({ "forgotten": forgotten, "nodes": asked, "silent": silent.len() })
         ))?;
     } else if forgotten > 0 {
         print(format_args!("{forgotten} forgotten\n"))?;
     }
-    match (silent, forgotten) {
-        (1.., _) => Err(Failure::new(format_args!(
-            "{silent} nodes may still know this event: ask again when they answer"
+    all_answered(
+        &silent,
+        "may still know this event: ask again when they answer",
+    )?;
+    match forgotten {
+        0 => Err(Failure::new(format_args!(
+            "none of {} nodes knows this event as delivered or stored; if it is answered as a duplicate, ask again right after that",
+            asked.len()
         ))),
-        (0, 0) => Err(Failure::new(format_args!(
-            "none of {nodes} nodes knows this event as delivered or stored; if it is answered as a duplicate, ask again right after that"
-        ))),
-        (0, _) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -424,18 +352,17 @@ fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<bool,
         return Ok(yes);
     }
     let api = Api::of(config, &change.at)?;
-    let pending = match change.ids.is_empty() {
-        true => count(&api, &change.filter.query(), 0)?,
-        false => {
-            let mut pending = 0;
-            for id in &change.ids {
-                // One that is not there is the order's to tell of.
-                let row = api.get(&format!("/outbox/{id}"));
-                pending += u64::from(row.is_ok_and(|row| row["state"] == "pending"));
-            }
-            pending
+    let mut pending = 0;
+    // One that does not answer, or has none of these, is the order's to tell of.
+    for node in &api.nodes()?.0 {
+        if change.ids.is_empty() {
+            pending += listing::count(&api, node, &change.filter.query(), 0)?;
         }
-    };
+        for id in &change.ids {
+            let row = api.get(&node.target(&format!("/outbox/{id}")));
+            pending += u64::from(row.is_ok_and(|row| row["state"] == "pending"));
+        }
+    }
     if pending == 0 {
         return Ok(false);
     }
@@ -457,57 +384,9 @@ fn may_drop(config: &ConfigFile, change: &mut Change, yes: bool) -> Result<bool,
     }
 }
 
-/// How many there are behind the row `after`, as far as [`COUNT_MAX`].
-fn count(api: &Api, query: &str, mut after: i64) -> Result<u64, Failure> {
-    let mut count = 0;
-    loop {
-        let answer = api.get(&format!("/outbox?after={after}&limit=500{query}"))?;
-        count += answer["messages"].as_array().map_or(0, Vec::len) as u64;
-        match answer["next"].as_i64() {
-            Some(next) if count < COUNT_MAX => after = next,
-            _ => return Ok(count),
-        }
-    }
-}
-
-/// Base 64 back to bytes; what is no digit is skipped.
-fn decoded(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for four in digits.chunks(4) {
-        let bits = four
-            .iter()
-            .fold(0u32, |bits, digit| bits << 6 | u32::from(*digit));
-        let bits = bits << (6 * (4 - four.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len().max(1)]);
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base_64_is_read_back() {
-        for (text, bytes) in [
-            ("", &b""[..]),
-            ("Zg==", b"f"),
-            ("Zm8=", b"fo"),
-            ("Zm9v", b"foo"),
-            ("//79/A==", b"\xff\xfe\xfd\xfc"),
-        ] {
-            assert_eq!(decoded(text), bytes);
-        }
-    }
 
     #[test]
     fn times_back_have_a_unit() {

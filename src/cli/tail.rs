@@ -64,7 +64,7 @@ pub struct Args {
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let api = Api::of(config, &args.at)?;
-    let mut nodes: Vec<Node> = api.nodes()?.into_iter().map(Node::new).collect();
+    let mut nodes: Vec<Node> = api.addresses()?.into_iter().map(Node::new).collect();
     let mut out = Out {
         json: args.at.json,
         left: args.count.map(NonZeroU64::get),

@@ -28,25 +28,20 @@ pub struct Args {
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let api = Api::of(config, &args.at)?;
     let mut found: Vec<Traced> = Vec::new();
-    let mut silent = Vec::new();
-    let mut asked: Vec<String> = Vec::new();
-    for node in api.nodes()? {
-        let of_node = node.as_deref().map(escaped);
-        let of_node = of_node.map_or(String::new(), |node| format!("&node={node}"));
-        let answer = api.get(&format!("/trace?key={}{of_node}", escaped(&args.key)));
+    let (nodes, mut silent) = api.nodes()?;
+    let mut asked = 0;
+    for node in &nodes {
+        let answer = api.get(&node.target(&format!("/trace?key={}", escaped(&args.key))));
         let answer = answer.and_then(|answer| {
             TraceAnswer::deserialize(&answer)
                 .map_err(|_| Failure::new("what answers is no relay of this version"))
         });
-        match (answer, node) {
-            // By another address it is the same node.
-            (Ok(answer), _) if asked.contains(&answer.node) => {}
-            (Ok(answer), _) => {
-                asked.push(answer.node);
+        match answer {
+            Ok(answer) => {
+                asked += 1;
                 found.extend(answer.found);
             }
-            (Err(failure), None) => return Err(failure),
-            (Err(failure), Some(node)) => silent.push(format!("{node}: {}", failure.words)),
+            Err(failure) => silent.push(format!("{}: {}", node.name, failure.words)),
         }
     }
     for traced in &found {
@@ -70,7 +65,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     match found.is_empty() {
         true => Err(Failure::new(format_args!(
             "none of {} nodes that answered knows of one: too long ago, or at a node that is not in admin.nodes",
-            asked.len()
+            asked
         ))),
         false => Ok(()),
     }

@@ -46,9 +46,9 @@ pub fn rename_store(c: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The event of the notification called `id` is not known any more.
-pub fn forget_event(c: &Connection, id: NotificationId) -> rusqlite::Result<()> {
-    c.prepare_cached("UPDATE notification SET event_key = NULL WHERE id = ?1")?
-        .execute([id.to_bytes()])?;
+/// The event of the notification called `id` is not known any more; `steps` has that as the last one.
+pub fn forget_event(c: &Connection, id: NotificationId, steps: &str) -> rusqlite::Result<()> {
+    c.prepare_cached("UPDATE notification SET event_key = NULL, steps = ?2 WHERE id = ?1")?
+        .execute((id.to_bytes(), steps))?;
     Ok(())
 }

@@ -296,7 +296,9 @@ impl Outcome {
             if order.what == What::Forget {
                 // Also of what a session has in hand: it is delivered all the same.
                 if let Some(key) = row.key {
-                    by_id::forget_event(tx, row.id)?;
+                    let mut timeline = row.timeline;
+                    timeline.add(unix_ms(), "forgotten", &format!("by {}", order.by));
+                    by_id::forget_event(tx, row.id, &timeline.to_text())?;
                     self.delta.touched(row.id, row.state);
                     ordered.freed.push(key);
                     ordered.changed += 1;
@@ -314,15 +316,17 @@ impl Outcome {
                     remove(tx, row.seq, &mut self.delta)?;
                     ordered.freed.extend(row.key);
                     log::warn!(
-                        "{} for {} ({}) was dropped by an operator",
+                        "{} for {} ({}) was dropped by {}",
                         row.id,
                         row.backend,
-                        row.state.as_str()
+                        row.state.as_str(),
+                        order.by
                     );
+                    ordered.dropped.push(row);
                 }
                 What::Retry => {
                     let mut timeline = row.timeline;
-                    timeline.add(unix_ms(), "retried", "by an operator");
+                    timeline.add(unix_ms(), "retried", &format!("by {}", order.by));
                     let change = Change {
                         seq: row.seq,
                         id: row.id,
@@ -335,7 +339,7 @@ impl Outcome {
                     };
                     rows::update(tx, &change, row.state, &row.backend, &mut self.delta)?;
                     self.retried.extend(BackendId::parse(&row.backend).ok());
-                    log::info!("{} for {} is retried by an operator", row.id, row.backend);
+                    log::info!("{} for {} is retried by {}", row.id, row.backend, order.by);
                 }
             }
         }

@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::error::NotStored;
 use super::filter::Filter;
-use super::rows::State;
+use super::rows::{Row, State};
 use super::shared::MirrorOp;
 use super::transfer::Parsed;
 use crate::envelope::Sent;
@@ -110,6 +110,8 @@ pub struct Order {
     pub what: What,
     pub filter: Filter,
     pub after: i64,
+    /// Who wants it, for the timeline and the log.
+    pub by: String,
 }
 
 /// What an operator can want.
@@ -138,6 +140,8 @@ pub struct Ordered {
     pub full: bool,
     /// Where to go on, if there may be more.
     pub next: Option<i64>,
+    /// What was deleted.
+    pub dropped: Vec<Row>,
     /// Events that are nobody's any more: their retries must be delivered.
     pub freed: Vec<EventKey>,
     /// Events that are known from now on, their names, and how many milliseconds ago they were stored.

@@ -489,6 +489,7 @@ fn orders_change_what_they_name() {
             what,
             filter,
             after: 0,
+            by: "a test".into(),
         });
         ordered.expect("done")
     };

@@ -167,6 +167,75 @@ fn what_a_provider_resends_is_delivered_once_its_event_is_forgotten() {
 }
 
 #[test]
+fn what_all_nodes_have_is_listed_shown_and_changed_through_one() {
+    let mut b = storing("", "");
+    let nodes = format!("[admin]\nnodes = [\"{}\"]\n", b.ready().admin);
+    let a = Relay::with(&(config("", "") + &nodes));
+    let (of_a, of_b) = (
+        stored(&a, "/notify/till-7", b"a"),
+        stored(&b, "/notify/till-7", b"b"),
+    );
+    let listed = json(&a, &["outbox", "list"]);
+    let found: Vec<(&Value, &Value)> = listed
+        .iter()
+        .map(|one| (&one["id"], &one["node"]))
+        .collect();
+    let names = [&a.ready().instance, &b.ready().instance].map(|name| Value::from(&**name));
+    let ids = [&of_a, &of_b].map(|id| Value::from(&**id));
+    assert_eq!(found, [(&ids[0], &names[0]), (&ids[1], &names[1])]);
+    let (_, out) = ask(&a, &["outbox", "list", "--limit", "1"]);
+    assert!(out.contains(&a.ready().instance), "{out}");
+    assert!(out.contains("1 more; --limit 2 shows them"), "{out}");
+    assert_eq!(json(&a, &["outbox", "show", &of_b])[0]["node"], names[1]);
+    let (code, out) = ask(&a, &["outbox", "drop", &of_a, &of_b]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("2 of these are pending"), "{out}");
+    let (code, out) = ask(&a, &["outbox", "drop", "--yes", &of_b]);
+    assert_eq!((code, out.as_str()), (Some(0), "1 dropped"));
+    // What does not answer is named, and the list is no whole one.
+    b.kill();
+    let (code, out) = ask(&a, &["outbox", "list"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains(&of_a) && out.contains("not asked: "), "{out}");
+}
+
+#[test]
+fn a_trace_tells_what_was_dropped_and_forgotten_and_by_whom() {
+    let relay = storing("", "");
+    let body = b"{\"n\": \"42\"}";
+    let id = stored(&relay, "/event/till-7", body);
+    assert_eq!(ask(&relay, &["outbox", "forget", "42"]).0, Some(0));
+    let traced = json(&relay, &["trace", &id]);
+    assert_eq!(steps(&traced[0]).last(), Some(&"forgotten"));
+    assert_eq!(ask(&relay, &["outbox", "drop", "--yes", &id]).0, Some(0));
+    for key in [&*id, "42"] {
+        let traced = json(&relay, &["trace", key]);
+        assert_eq!(
+            (traced.len(), &traced[0]["state"], &traced[0]["seq"]),
+            (1, &Value::from("dropped"), &Value::Null)
+        );
+        let expected = ["received", "stored", "answered", "forgotten", "dropped"];
+        let mut steps = steps(&traced[0]);
+        steps.sort_by_key(|step| expected.iter().position(|one| one == step));
+        assert_eq!(steps, expected);
+        let detail = traced[0]["timeline"].as_array().and_then(|all| all.last());
+        let detail = detail.map(|step| step["detail"].to_string());
+        assert_eq!(detail.as_deref(), Some("\"by anybody (127.0.0.1)\""));
+    }
+    // Of what was delivered, and is in no outbox.
+    let mut till = relay.backend("till-7");
+    let post = relay.post("/event/till-7", body);
+    till.message().ack();
+    let delivered = post.answer().id().to_owned();
+    assert_eq!(ask(&relay, &["outbox", "forget", "42"]).0, Some(0));
+    let traced = json(&relay, &["trace", &delivered]);
+    assert_eq!(
+        steps(&traced[0]),
+        ["received", "sent", "acked", "answered", "forgotten"]
+    );
+}
+
+#[test]
 fn changes_need_the_token_and_a_body_that_no_web_page_can_send() {
     let relay = Relay::with(&format!(
         "{}[admin]\ntoken = \"0123456789abcdef\"\n",

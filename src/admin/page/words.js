@@ -33,12 +33,12 @@ const english = {
   per_minute: "Notifications a minute, last hour", ack_time: "Time to ACK, last hour", median: "median", p99: "99 %", most: "most {0}", ok_now: "delivered", later: "stored", failed: "answered fail", dup: "duplicate",
   refusals: "Refusals since the start", reason: "Reason", count: "Count", last: "Last", where: "Where", no_refusals: "Nothing was refused.", warnings: "Warnings of the configuration", no_warnings: "None.", ago: "{0} ago",
   kind_http: "HTTP", kind_signature: "signature", kind_session: "backend", up: "up", down: "DOWN: {0}", never: "–", within: "≤ {0}", beyond: "> 5 s",
-  s_waiting: "waiting", s_pending: "pending", s_done: "delivered later", s_dead: "dead", s_delivered: "delivered", s_stored: "left the outbox", s_duplicate: "duplicate", s_refused: "refused", s_offline: "offline", s_timeout: "no ACK", s_busy: "busy", s_draining: "stopping", s_unreachable: "bus down",
-  l_waiting: "The provider waits: {0} has not acknowledged it yet.", l_pending: "In the outbox; it is delivered once {0} takes it.", l_done: "{0} acknowledged it, after it had been stored.", l_dead: "Given up. {0} did not get it.",
+  s_waiting: "waiting", s_pending: "pending", s_done: "delivered later", s_dead: "dead", s_delivered: "delivered", s_stored: "left the outbox", s_duplicate: "duplicate", s_refused: "refused", s_offline: "offline", s_timeout: "no ACK", s_busy: "busy", s_draining: "stopping", s_unreachable: "bus down", s_dropped: "dropped",
+  l_waiting: "The provider waits: {0} has not acknowledged it yet.", l_pending: "In the outbox; it is delivered once {0} takes it.", l_done: "{0} acknowledged it, after it had been stored.", l_dead: "Given up. {0} did not get it.", l_dropped: "An operator dropped it. {0} did not acknowledge it.",
   l_delivered: "{0} acknowledged it.", l_stored: "It was stored, and is not in the outbox any more: acknowledged later, or dropped.", l_duplicate: "A retry of the provider; {0} got it, or will get it, by an earlier one.", l_refused: "{0} refused it; the provider was told to send it again.",
   l_offline: "{0} was not connected; the provider was told to send it again.", l_timeout: "{0} did not acknowledge it in time; the provider was told to send it again.", l_busy: "Too much waits for {0}; the provider was told to send it again.",
   l_draining: "The node was stopping; the provider was told to send it again.", l_unreachable: "The bus was down; the provider was told to send it again.",
-  w_received: "Taken from the provider", w_verified: "Signature checked", w_sent: "Sent to the backend", w_acked: "Acknowledged by the backend", w_nacked: "Refused by the backend", w_answered: "Provider answered", w_stored: "Stored in the outbox", w_dead: "Given up: a dead letter", w_retried: "To be delivered again", w_dropped: "Dropped",
+  w_received: "Taken from the provider", w_verified: "Signature checked", w_sent: "Sent to the backend", w_acked: "Acknowledged by the backend", w_nacked: "Refused by the backend", w_answered: "Provider answered", w_stored: "Stored in the outbox", w_dead: "Given up: a dead letter", w_retried: "To be delivered again", w_dropped: "Dropped", w_forgotten: "Its event was forgotten: a retry is delivered",
   w_unanswered: "The backend kept it too long", w_returned: "It had not reached the backend", w_lost: "The connection ended before an ACK", w_busy: "The backend had no room", w_unreachable: "The bus was down", w_omitted: "Left out here",
 };
 
@@ -70,12 +70,12 @@ const chinese = {
   per_minute: "最近一小时每分钟通知数", ack_time: "最近一小时确认用时", median: "中位数", p99: "99 %", most: "最多 {0}", ok_now: "已投递", later: "已存储", failed: "应答失败", dup: "重复",
   refusals: "启动以来的拒绝", reason: "原因", count: "次数", last: "最近", where: "位置", no_refusals: "没有拒绝过。", warnings: "配置警告", no_warnings: "无。", ago: "{0}前",
   kind_http: "HTTP", kind_signature: "签名", kind_session: "后端", up: "正常", down: "中断：{0}", never: "–", within: "≤ {0}", beyond: "> 5 s",
-  s_waiting: "等待确认", s_pending: "待投递", s_done: "稍后送达", s_dead: "死信", s_delivered: "已送达", s_stored: "已离开发件箱", s_duplicate: "重复", s_refused: "被拒绝", s_offline: "未连接", s_timeout: "未确认", s_busy: "繁忙", s_draining: "正在停止", s_unreachable: "总线中断",
-  l_waiting: "支付平台在等待：{0} 尚未确认。", l_pending: "在发件箱中；{0} 接收后即送达。", l_done: "存储之后，{0} 确认了它。", l_dead: "已放弃。{0} 没有收到它。",
+  s_waiting: "等待确认", s_pending: "待投递", s_done: "稍后送达", s_dead: "死信", s_delivered: "已送达", s_stored: "已离开发件箱", s_duplicate: "重复", s_refused: "被拒绝", s_offline: "未连接", s_timeout: "未确认", s_busy: "繁忙", s_draining: "正在停止", s_unreachable: "总线中断", s_dropped: "已丢弃",
+  l_waiting: "支付平台在等待：{0} 尚未确认。", l_pending: "在发件箱中；{0} 接收后即送达。", l_done: "存储之后，{0} 确认了它。", l_dead: "已放弃。{0} 没有收到它。", l_dropped: "操作员丢弃了它。{0} 没有确认收到。",
   l_delivered: "{0} 已确认。", l_stored: "曾被存储，现已不在发件箱中：后来被确认，或被丢弃。", l_duplicate: "支付平台的重发；{0} 已经或将会收到较早的那一条。", l_refused: "{0} 拒绝了它；已让支付平台重发。",
   l_offline: "{0} 没有连接；已让支付平台重发。", l_timeout: "{0} 没有及时确认；已让支付平台重发。", l_busy: "等待 {0} 的通知太多；已让支付平台重发。",
   l_draining: "节点正在停止；已让支付平台重发。", l_unreachable: "总线中断；已让支付平台重发。",
-  w_received: "收到支付平台的通知", w_verified: "签名已验证", w_sent: "已发给后端", w_acked: "后端已确认", w_nacked: "后端拒绝", w_answered: "已应答支付平台", w_stored: "已存入发件箱", w_dead: "已放弃：死信", w_retried: "将重新投递", w_dropped: "已丢弃",
+  w_received: "收到支付平台的通知", w_verified: "签名已验证", w_sent: "已发给后端", w_acked: "后端已确认", w_nacked: "后端拒绝", w_answered: "已应答支付平台", w_stored: "已存入发件箱", w_dead: "已放弃：死信", w_retried: "将重新投递", w_dropped: "已丢弃", w_forgotten: "已忘记该事件，重试将再次投递",
   w_unanswered: "后端处理超时", w_returned: "没有到达后端", w_lost: "确认之前连接断开", w_busy: "后端没有余量", w_unreachable: "总线中断", w_omitted: "此处省略",
 };
 

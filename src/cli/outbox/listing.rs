@@ -1,0 +1,194 @@
+//! `payrelay outbox list` and `show`.
+
+use payrelay::notification::{NotificationId, unix_ms};
+use serde_json::json;
+
+use super::super::api::{Api, Node, Where, all_answered, text, time, timeline};
+use super::super::text::readable;
+use super::super::{ConfigFile, Failure, print, say};
+use super::{COUNT_MAX, Filter};
+
+/// How many notifications the relay tells of at once.
+const PAGE: usize = 200;
+
+pub fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Result<(), Failure> {
+    let api = Api::of(config, at)?;
+    let (nodes, mut silent) = api.nodes()?;
+    let (mut told, mut more) = (0, 0);
+    for node in &nodes {
+        if let Err(failure) = list_of(&api, node, filter, limit, at, (&mut told, &mut more)) {
+            silent.push(format!("{}: {}", node.name, failure.words));
+        }
+    }
+    match more {
+        0 => {}
+        COUNT_MAX.. => say(format_args!(
+            "more than {COUNT_MAX} more; --limit N shows them"
+        )),
+        more => say(format_args!(
+            "{more} more; --limit {} shows them",
+            told as u64 + more
+        )),
+    }
+    all_answered(&silent, "may have others")
+}
+
+/// Lists what one node has, as long as fewer than `limit` were told, and counts what is beyond.
+fn list_of(
+    api: &Api,
+    node: &Node,
+    filter: &Filter,
+    limit: usize,
+    at: &Where,
+    (told, more): (&mut usize, &mut u64),
+) -> Result<(), Failure> {
+    let mut after = 0;
+    let wide = time(unix_ms()).len();
+    while *told < limit {
+        let page = PAGE.min(limit - *told);
+        let target = format!("/outbox?after={after}&limit={page}{}", filter.query());
+        let answer = api.get(&node.target(&target))?;
+        let messages = answer["messages"].as_array().cloned().unwrap_or_default();
+        if *told == 0 && !at.json && !messages.is_empty() {
+            print(format_args!(
+                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {:<16} WHY\n",
+                "ID", "TAKEN", "STATE", "TRIES", "BACKEND", "EVENT", "NODE"
+            ))?;
+        }
+        for mut message in messages {
+            *told += 1;
+            if at.json {
+                message["node"] = json!(node.name);
+                print(format_args!("{message}\n"))?;
+                continue;
+            }
+            print(format_args!(
+                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {:<16} {}\n",
+                text(&message, "id"),
+                time(message["at"].as_u64().unwrap_or(0)),
+                text(&message, "state"),
+                text(&message, "tries"),
+                text(&message, "backend"),
+                text(&message, "event"),
+                node.name,
+                text(&message, "why"),
+            ))?;
+        }
+        match answer["next"].as_i64() {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+    *more += count(api, node, &filter.query(), after)?;
+    Ok(())
+}
+
+pub fn show(
+    config: &ConfigFile,
+    id: NotificationId,
+    body: bool,
+    at: &Where,
+) -> Result<(), Failure> {
+    let api = Api::of(config, at)?;
+    let query = if body { "?body=1" } else { "" };
+    let (nodes, silent) = api.nodes()?;
+    let (mut found, mut failed) = (None, None);
+    for node in &nodes {
+        match api.get(&node.target(&format!("/outbox/{id}{query}"))) {
+            Ok(mut message) => {
+                message["node"] = json!(node.name);
+                found = Some(message);
+                break;
+            }
+            Err(failure) => failed = Some(failure),
+        }
+    }
+    let Some(message) = found else {
+        all_answered(&silent, "may have it")?;
+        return Err(failed.unwrap_or_else(|| Failure::new("no node has it")));
+    };
+    if at.json {
+        return print(format_args!("{message}\n"));
+    }
+    let mut shown = String::new();
+    for key in [
+        "id", "backend", "route", "verified", "event", "state", "tries", "bytes", "node", "why",
+    ] {
+        shown.push_str(&format!("{key:<9} {}\n", text(&message, key)));
+    }
+    shown.push_str(&format!(
+        "taken     {}\n\n",
+        time(message["at"].as_u64().unwrap_or(0))
+    ));
+    shown.push_str(&timeline(&message));
+    if body {
+        match message["damaged"].as_bool() {
+            Some(true) => shown.push_str("\nwhat it carries was damaged on disk\n"),
+            _ => {
+                let headers = message["headers"].as_str().unwrap_or_default();
+                let body = decoded(message["body_base64"].as_str().unwrap_or_default());
+                shown.push_str(&format!(
+                    "\n{}\n",
+                    readable(headers.replace('\r', "").as_bytes())
+                ));
+                shown.push_str(&readable(&body));
+                shown.push('\n');
+            }
+        }
+    }
+    print(shown)
+}
+
+/// How many there are behind the row `after`, as far as [`COUNT_MAX`].
+pub fn count(api: &Api, node: &Node, query: &str, mut after: i64) -> Result<u64, Failure> {
+    let mut count = 0;
+    loop {
+        let target = format!("/outbox?after={after}&limit=500{query}");
+        let answer = api.get(&node.target(&target))?;
+        count += answer["messages"].as_array().map_or(0, Vec::len) as u64;
+        match answer["next"].as_i64() {
+            Some(next) if count < COUNT_MAX => after = next,
+            _ => return Ok(count),
+        }
+    }
+}
+
+/// Base 64 back to bytes; what is no digit is skipped.
+fn decoded(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    for four in digits.chunks(4) {
+        let bits = four
+            .iter()
+            .fold(0u32, |bits, digit| bits << 6 | u32::from(*digit));
+        let bits = bits << (6 * (4 - four.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len().max(1)]);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_64_is_read_back() {
+        for (text, bytes) in [
+            ("", &b""[..]),
+            ("Zg==", b"f"),
+            ("Zm8=", b"fo"),
+            ("Zm9v", b"foo"),
+            ("//79/A==", b"\xff\xfe\xfd\xfc"),
+        ] {
+            assert_eq!(decoded(text), bytes);
+        }
+    }
+}
