@@ -1,6 +1,5 @@
 //! `payrelay outbox hand-over`: other nodes take over everything, before this one is removed.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use payrelay::admin::api::HandedOver;
@@ -32,7 +31,7 @@ pub fn run(config: &ConfigFile, at: &Where) -> Result<(), Failure> {
                 told = Instant::now();
                 say(format_args!("{left} are still here"));
             }
-            thread::park_timeout(ASK_EVERY);
+            std::thread::park_timeout(ASK_EVERY);
             continue;
         }
         if at.json {
