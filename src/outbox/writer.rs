@@ -93,10 +93,15 @@ impl Writer {
         if std::mem::replace(&mut self.has_run, true) {
             self.inbox.start_over();
         }
-        let mut swept = Instant::now();
+        let (mut swept, mut beaten) = (Instant::now(), Instant::now());
+        let beat_every = self
+            .mirror
+            .as_ref()
+            .map_or(HOUSEKEEPING, Mirror::beat_every);
+        let beat_every = beat_every.min(HOUSEKEEPING);
         while !self.stopping {
             pulse.idle();
-            let op = self.ops.recv_timeout(HOUSEKEEPING);
+            let op = self.ops.recv_timeout(beat_every);
             pulse.busy();
             match op {
                 Ok(first) => {
@@ -124,6 +129,9 @@ impl Writer {
                     self.distrust(&fault);
                 }
                 self.sweep();
+            }
+            if beaten.elapsed() >= beat_every {
+                beaten = Instant::now();
                 self.beat();
             }
         }

@@ -38,6 +38,7 @@ pub struct Mirror {
     link: Option<StoreConnection>,
     instance: String,
     node: String,
+    lease: Duration,
     lease_ms: String,
     wait_ms: String,
     state: Arc<SharedState>,
@@ -66,6 +67,7 @@ impl Mirror {
             link: None,
             instance: shared.link.instance().to_owned(),
             node: shared.node.clone(),
+            lease,
             lease_ms: lease.as_millis().to_string(),
             wait_ms: (shared.link.response_ms() / 2).clamp(1, 1000).to_string(),
             state,
@@ -102,6 +104,11 @@ impl Mirror {
     /// Whether new ones are refused just now.
     pub fn refuses(&self) -> bool {
         self.state.is_handing_over() || (self.is_required() && self.link.is_none())
+    }
+
+    /// How often the lease is to be held anew, at least: one beat may be missed.
+    pub fn beat_every(&self) -> Duration {
+        self.lease / 3
     }
 
     /// Whether the commit waits for the mirror.
