@@ -12,7 +12,7 @@ use crate::support::{Backend, Relay, Steady, heavy};
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nmax_messages = 2000000\n";
 
 /// Stores `count` for till-7, from `providers` at once; each body says whose it is and the how manieth.
-fn fill(relay: &Relay, count: usize, providers: usize) {
+pub fn fill(relay: &Relay, count: usize, providers: usize) {
     thread::scope(|scope| {
         for provider in 0..providers {
             let mut http = relay.http();
@@ -29,7 +29,7 @@ fn fill(relay: &Relay, count: usize, providers: usize) {
 
 /// Acknowledges `count` and says how long that took. Of each provider they must come in the order it posted them, each
 /// once, and every try must be the first.
-fn take_in_order(till: &mut Backend, count: usize, providers: usize) -> Duration {
+pub fn take_in_order(till: &mut Backend, count: usize, providers: usize) -> Duration {
     let began = Instant::now();
     let mut next = vec![0; providers];
     for _ in 0..count {
@@ -45,7 +45,7 @@ fn take_in_order(till: &mut Backend, count: usize, providers: usize) -> Duration
     began.elapsed()
 }
 
-fn p99(sorted: &[Duration]) -> Duration {
+pub fn p99(sorted: &[Duration]) -> Duration {
     sorted[sorted.len() * 99 / 100]
 }
 

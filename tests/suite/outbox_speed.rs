@@ -15,9 +15,19 @@ use payrelay::notification::{BackendId, EventKey, IdMint, Notification, unix_ms}
 use payrelay::outbox::{Inbox, Outbox, OutboxOptions, Undelivered};
 use payrelay::timeline::Timeline;
 
-use crate::support::{Relay, eventually, heavy};
+use crate::outbox_backlog::{self, p99};
+use crate::outbox_shared::{in_redis_as_on_disk, lasting_redis};
+use crate::support::{Redis, Relay, Steady, eventually, heavy};
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nmax_messages = 2000000\n";
+
+/// relay.toml of a node that shares its outbox.
+fn sharing(mode: &str, redis: &Redis) -> String {
+    let url = redis.url();
+    format!(
+        "[redis]\nurl = \"{url}\"\n{CONFIG}max_bytes = \"16GiB\"\nshared = \"{mode}\"\ninherit_after = \"2s\"\n"
+    )
+}
 
 /// What a release build must reach; a debug build is only to be seen to work.
 fn in_release(factor: f64) -> f64 {
@@ -36,12 +46,8 @@ fn syncs_per_second(relay: &Relay) -> f64 {
     f64::from(count) / began.elapsed().as_secs_f64()
 }
 
-#[test]
-#[ignore = "a figure, worth something on a quiet machine only"]
-fn stored_answers_per_sync_at_64_posting() {
-    let _alone = heavy();
-    let relay = Relay::with(CONFIG);
-    let before = syncs_per_second(&relay);
+/// How many are stored in a second when 64 post, measured for five seconds.
+fn stored_per_second(relay: &Relay) -> f64 {
     let (stop, stored) = (AtomicBool::new(false), AtomicUsize::new(0));
     let lasted = Duration::from_secs(5);
     thread::scope(|scope| {
@@ -59,7 +65,46 @@ fn stored_answers_per_sync_at_64_posting() {
         thread::park_timeout(lasted);
         stop.store(true, Ordering::Relaxed);
     });
-    let rate = stored.load(Ordering::Relaxed) as f64 / lasted.as_secs_f64();
+    stored.load(Ordering::Relaxed) as f64 / lasted.as_secs_f64()
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn stored_answers_with_prefer_and_require_beside_off() {
+    let _alone = heavy();
+    let redis = lasting_redis();
+    let off = Relay::with(CONFIG);
+    let [prefer, require] = ["prefer", "require"].map(|mode| {
+        let relay = Relay::with(&sharing(mode, &redis));
+        in_redis_as_on_disk(&relay);
+        relay
+    });
+    // In turns, so that what else the machine does is in each of them; in the order of their sizes, the middle one of each.
+    let mut rates: [Vec<f64>; 3] = Default::default();
+    for _ in 0..3 {
+        for (relay, rates) in [&off, &prefer, &require].into_iter().zip(&mut rates) {
+            rates.push(stored_per_second(relay));
+        }
+    }
+    let [off, prefer, require] = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[1]
+    });
+    let ratio = prefer / off;
+    eprintln!(
+        "stored/s: {off:.0} off, {prefer:.0} prefer ({ratio:.2}), {require:.0} require ({:.2})",
+        require / off
+    );
+    assert!(ratio >= in_release(0.65), "{ratio:.2}");
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn stored_answers_per_sync_at_64_posting() {
+    let _alone = heavy();
+    let relay = Relay::with(CONFIG);
+    let before = syncs_per_second(&relay);
+    let rate = stored_per_second(&relay);
     let syncs = (before + syncs_per_second(&relay)) / 2.0;
     let ratio = rate / syncs;
     eprintln!("{rate:.0} stored/s, {syncs:.0} fdatasync/s: {ratio:.2} for each");
@@ -177,20 +222,116 @@ fn fill(path: std::path::PathBuf, count: usize) {
     drop(works);
 }
 
-#[test]
-#[ignore = "a figure, worth something on a quiet machine only"]
-fn a_million_pending_start_quickly_and_stay_on_disk() {
-    let _alone = heavy();
-    let mut relay = Relay::with(CONFIG);
-    let empty = relay.process().rss_kib();
-    relay.signal(rustix::process::Signal::TERM);
-    assert_eq!(relay.wait_exit(Duration::from_secs(20)), Some(0));
+/// How many a build of this kind starts with.
+fn very_many() -> usize {
     let count = if cfg!(debug_assertions) {
         100_000
     } else {
         1_000_000
     };
+    let given = std::env::var("PAYRELAY_PENDING");
+    given.map_or(count, |given| given.parse().expect("a number"))
+}
+
+/// A relay that was started and has ended, with so many in its outbox; and how many KiB it took while it had none.
+fn stopped_with(toml: &str, count: usize) -> (Relay, usize) {
+    let mut relay = Relay::with(toml);
+    let empty = relay.process().rss_kib();
+    relay.signal(rustix::process::Signal::TERM);
+    assert_eq!(relay.wait_exit(Duration::from_secs(20)), Some(0));
     fill(relay.path("data/outbox.db"), count);
+    (relay, empty)
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn a_million_pending_and_a_full_mirror_start_within_five_seconds() {
+    let _alone = heavy();
+    let redis = lasting_redis();
+    let (toml, count) = (sharing("prefer", &redis), very_many());
+    let (mut relay, empty) = stopped_with(&toml, count);
+    let mirrored = |relay: &Relay| {
+        let began = Instant::now();
+        within(Duration::from_secs(600), "all is in Redis", || {
+            let [mirrored, behind] =
+                relay.metrics(["payrelay_outbox_mirrored", "payrelay_outbox_behind"]);
+            (mirrored, behind) == (count as f64, 0.0)
+        });
+        began.elapsed()
+    };
+    relay.restart_with(&toml);
+    let filled = mirrored(&relay);
+    let began = Instant::now();
+    relay.restart_with(&toml);
+    let started = began.elapsed();
+    let compared = mirrored(&relay);
+    let more = relay.process().rss_kib().saturating_sub(empty);
+    eprintln!(
+        "{count} pending: an empty Redis was filled in {filled:?}; with a full one started in {started:?}, compared after \
+         {compared:?} more, {more} KiB more than empty ({empty} KiB)"
+    );
+    assert!(started < Duration::from_secs(5), "{started:?}");
+}
+
+/// As `eventually`, and for longer.
+fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + time;
+    while !holds() {
+        assert!(Instant::now() < until, "waited {time:?} in vain: {what}");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// What a dead node had is taken over, and delivered by another one, beside fresh ones of its own.
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn a_hundred_thousand_of_a_dead_node_are_taken_over_beside_fresh_ones() {
+    let _alone = heavy();
+    let (redis, count, providers) = (lasting_redis(), 100_000, 20);
+    let mut dead = Relay::with(&sharing("prefer", &redis));
+    outbox_backlog::fill(&dead, count, providers);
+    within(Duration::from_secs(60), "all is in Redis", || {
+        dead.metric("payrelay_outbox_behind") == 0.0
+    });
+    let heir = Relay::with(&sharing("prefer", &redis));
+    let steady = Steady::start_every(&heir, Duration::from_millis(1));
+    let calm = p99(&steady.next_latencies(10_000));
+    let pending = || heir.metric("payrelay_outbox_messages{state=\"pending\"}");
+    let meanwhile = |is_over: &dyn Fn() -> bool| {
+        let mut latencies = Vec::new();
+        while !is_over() {
+            latencies.extend(steady.next_latencies(200));
+        }
+        latencies.sort();
+        p99(&latencies)
+    };
+    dead.kill();
+    let died = Instant::now();
+    within(Duration::from_secs(60), "it begins", || pending() > 0.0);
+    let (began, waited) = (Instant::now(), died.elapsed());
+    let taking = meanwhile(&|| pending() >= count as f64);
+    let took = began.elapsed();
+    let mut till = heir.backend_with("till-7", "max=64");
+    let (delivering, delivered) = thread::scope(|scope| {
+        let all = scope.spawn(move || outbox_backlog::take_in_order(&mut till, count, providers));
+        let p99 = meanwhile(&|| all.is_finished());
+        (p99, all.join().expect("the backend failed"))
+    });
+    eprintln!(
+        "{count} taken over in {took:?}, {waited:?} after the death; delivered in order in {delivered:?}; p99 of fresh ones {calm:?} \
+         calm, {taking:?} while it takes over, {delivering:?} while it delivers"
+    );
+    for busy in [taking, delivering] {
+        assert!(busy <= calm * 2, "p99 {calm:?} calm, {busy:?} meanwhile");
+    }
+}
+
+#[test]
+#[ignore = "a figure, worth something on a quiet machine only"]
+fn a_million_pending_start_quickly_and_stay_on_disk() {
+    let _alone = heavy();
+    let count = very_many();
+    let (mut relay, empty) = stopped_with(CONFIG, count);
     let began = Instant::now();
     relay.restart_with(CONFIG);
     let started = began.elapsed();
