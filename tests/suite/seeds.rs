@@ -8,18 +8,11 @@ use serde_json::Value;
 use crate::hostile_http::requests;
 use crate::verify::vectors;
 
+#[path = "../data/input.rs"]
+mod input;
+
 /// `tests/fuzz/run` says in which folder; each target has its own within.
 const FOLDER: &str = "PAYRELAY_SEEDS";
-
-/// A callback of the schemes as `verify_signed` reads it: the request line, the headers, an empty line and the body.
-fn sent(vector: &Value) -> Vec<u8> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut sent = format!("{} {}\n", text(&vector["method"]), text(&vector["target"]));
-    for header in vector["headers"].as_array().into_iter().flatten() {
-        sent += &format!("{}: {}\n", text(&header[0]), text(&header[1]));
-    }
-    (sent + "\n" + &text(&vector["body"])).into_bytes()
-}
 
 /// Apple's and Google's documents in the same form.
 fn documents() -> Vec<Vec<u8>> {
@@ -85,7 +78,10 @@ fn are_written() {
     );
     let schemes = include_str!("../data/scheme_vectors.json");
     let schemes: Vec<Value> = serde_json::from_str(schemes).expect("JSON");
-    write("verify_signed", schemes.iter().map(sent).collect());
+    write(
+        "verify_signed",
+        schemes.iter().map(input::of_vector).collect(),
+    );
     write("verify_jws", documents());
     write("keys", vectors::keys());
     let refused = requests::refused()

@@ -11,6 +11,9 @@ use payrelay::request::{Selector, form};
 use payrelay::verify::{Request, Verifier};
 use serde_json::Value;
 
+#[path = "../../data/input.rs"]
+mod input;
+
 const SCHEMES: &str = include_str!("../../data/scheme_vectors.json");
 const APPLE: &str = include_str!("../../data/apple_vector.json");
 const GOOGLE: &str = include_str!("../../data/google_vector.json");
@@ -100,23 +103,13 @@ fn schemes() -> &'static [Genuine] {
             let genuine = Genuine {
                 preset: text("preset").to_owned(),
                 verifier: verifier(text("preset"), &lines),
-                sent: sent(vector),
+                sent: input::of_vector(vector),
             };
             believed(&genuine.verifier, &genuine.sent);
             genuine
         };
         all.iter().map(read).collect()
     })
-}
-
-/// The input that is this vector.
-fn sent(vector: &Value) -> Vec<u8> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut sent = format!("{} {}\n", text(&vector["method"]), text(&vector["target"]));
-    for header in vector["headers"].as_array().into_iter().flatten() {
-        sent += &format!("{}: {}\n", text(&header[0]), text(&header[1]));
-    }
-    (sent + "\n" + &text(&vector["body"])).into_bytes()
 }
 
 /// What the preset signs of the request, place by place; `None` if a place cannot be read.
