@@ -278,6 +278,21 @@ impl Verifier {
         }
     }
 
+    /// How a test key signs, where the provider signs otherwise: then what a test key shows is less than what the provider's
+    /// own callback would. `None`: as the provider does, or there is no test key.
+    pub fn test_stands_in(&self) -> Option<&'static str> {
+        match &self.engine {
+            Engine::Signed(engine) if engine.algorithm == Algorithm::RsaSha1 => {
+                Some("SHA-256, and this provider signs with SHA-1")
+            }
+            Engine::Jws(engine) if matches!(engine.signer, Signer::Chain(_)) => {
+                Some("RS256, and this provider signs with ES256 and a chain of certificates")
+            }
+            _ => None,
+        }
+        .filter(|_| self.has_test_key())
+    }
+
     /// Whether what `selector` points at is covered by the signature. The path is where the provider was told to send, and
     /// what a route may always go by; it counts as covered.
     pub fn covers(&self, selector: &Selector) -> bool {

@@ -228,6 +228,28 @@ fn in_a_terminal_there_is_one_ready_line() {
 }
 
 #[test]
+fn a_temporary_folder_whose_path_is_too_long_is_said() {
+    let dir = TempDir::new().expect("a folder");
+    let long = dir.path().join("t".repeat(100));
+    fs::create_dir(&long).expect("a folder");
+    let text = "[http]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[tcp]\nlisten = \"127.0.0.1:0\"\n\
+                [admin]\nlisten = \"127.0.0.1:0\"\n[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
+    fs::write(dir.path().join("relay.toml"), text).expect("relay.toml");
+    let mut command = binary();
+    command
+        .arg("run")
+        .current_dir(dir.path())
+        .env("TMPDIR", &long);
+    let mut relay = Process::start("the relay", command);
+    assert_eq!(relay.wait_exit(DEADLINE), Some(1));
+    let said = relay.stderr();
+    assert!(
+        said.contains("set TMPDIR to a shorter path") && said.contains("107 bytes at most"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_a_killed_relay_left_in_the_temporary_folder_goes_at_the_next_start() {
     let fragment = "[http]\nworkers = 1";
     let mut relay = Relay::with(fragment);

@@ -7,7 +7,7 @@ use payrelay::notification::BackendId;
 use payrelay::request::{Selector, place};
 use payrelay::verify::{CannotSign, Draft, Verifier};
 
-use super::super::{ConfigFile, Failure, verify};
+use super::super::{ConfigFile, Failure, say, verify};
 
 /// What follows the id where the route cuts it off.
 const AFTER_ID: &str = "test";
@@ -41,6 +41,11 @@ pub fn sign(
         made = make(&mut signed, route, verifier, &whose, now.as_secs());
     }
     made.map_err(|error| Failure::new(format_args!("route {name}: {error}")))?;
+    if let Some(how) = verifier.test_stands_in() {
+        say(format_args!(
+            "the test key signs with {how}; before real payments come, test with a callback of the provider's own"
+        ));
+    }
     check_id(&signed, &route.id, route.id_before.as_deref(), id)?;
     *request = signed;
     Ok(())

@@ -80,8 +80,17 @@ fn lines(preset: &Preset, key: &TestKey) -> String {
     lines
 }
 
-/// Sends by the route `name` and acknowledges what comes; says how it is marked, its event and its body.
-fn delivered(relay: &Relay, game: &mut Backend, args: &[&str]) -> (String, String, Vec<u8>) {
+/// What came of a send that was acknowledged.
+struct Delivered {
+    verified: String,
+    event: String,
+    body: Vec<u8>,
+    /// What `send` printed beside the answer.
+    words: String,
+}
+
+/// Sends by the route `name` and acknowledges what comes.
+fn delivered(relay: &Relay, game: &mut Backend, args: &[&str]) -> Delivered {
     let args = [&["send", "game-01", "--sign"], args].concat();
     let mut send = beside(relay, &args);
     thread::scope(|scope| {
@@ -90,19 +99,26 @@ fn delivered(relay: &Relay, game: &mut Backend, args: &[&str]) -> (String, Strin
             if code != Some(0) {
                 eprintln!("{args:?}: {}{}", send.stdout(), send.stderr());
             }
-            code
+            (code, send.stderr())
         });
         let message = game.message();
         let of = |key: &str| message.frame.get(key).unwrap_or_default().to_owned();
-        let told = (of("verified"), of("event"), message.frame.body().to_vec());
+        let (verified, event) = (of("verified"), of("event"));
+        let body = message.frame.body().to_vec();
         message.ack();
-        assert_eq!(sent.join().expect("an exit code"), Some(0));
-        told
+        let (code, words) = sent.join().expect("an exit code");
+        assert_eq!(code, Some(0));
+        Delivered {
+            verified,
+            event,
+            body,
+            words,
+        }
     })
 }
 
 #[test]
-fn every_preset_is_signed_as_its_provider_would_and_the_relay_believes_it() {
+fn every_preset_is_signed_and_believed_and_where_not_as_its_provider_would_it_is_said() {
     let key = TestKey::new();
     let mut toml = String::new();
     for preset in presets::all() {
@@ -117,8 +133,18 @@ fn every_preset_is_signed_as_its_provider_would_and_the_relay_believes_it() {
     for preset in presets::all() {
         for _ in 0..2 {
             // Two events: neither is a retry of the other.
-            let (verified, ..) = delivered(&relay, &mut game, &[preset.name]);
-            assert_eq!(verified, preset.name);
+            let told = delivered(&relay, &mut game, &[preset.name]);
+            assert_eq!(told.verified, preset.name);
+            // Where a test key can only stand in for the provider's way of signing, it is said.
+            let other_way = match preset.name {
+                "oppo" => Some("SHA-256, and this provider signs with SHA-1"),
+                "apple" => Some("RS256, and this provider signs with ES256"),
+                _ => None,
+            };
+            match other_way {
+                Some(how) => assert!(told.words.contains(how), "{}", told.words),
+                None => assert!(!told.words.contains("test key"), "{}", told.words),
+            }
         }
     }
     // What is signed with another secret is judged by the relay, and refused.
@@ -191,21 +217,29 @@ fn what_a_route_looks_for_is_where_it_looks() {
     let mut game = relay.backend("game-01");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let body = "trade_status=TRADE_SUCCESS&trade_no=7&out_trade_no=game-01%5Forder&money=1.00";
-    let (_, event, sent) = delivered(&relay, &mut game, &["epay", "--body", body]);
+    let Delivered {
+        event, body: sent, ..
+    } = delivered(&relay, &mut game, &["epay", "--body", body]);
     assert_eq!(event, "7:TRADE_SUCCESS");
     assert!(text(sent).starts_with(body));
     let body = r#"{"message_id":"m-1","data":{"attach":"game-01","price":1}}"#;
-    let (_, event, sent) = delivered(&relay, &mut game, &["kuaishou", "--body", body]);
+    let Delivered {
+        event, body: sent, ..
+    } = delivered(&relay, &mut game, &["kuaishou", "--body", body]);
     assert_eq!((&*event, &*text(sent)), ("m-1", body), "nothing is missing");
     let body = r#"{"out_trade_no":"o-1","amount":{"total":8800}}"#;
-    let (verified, _, sent) = delivered(&relay, &mut game, &["wechatpay-v3", "--body", body]);
+    let Delivered {
+        verified,
+        body: sent,
+        ..
+    } = delivered(&relay, &mut game, &["wechatpay-v3", "--body", body]);
     assert_eq!(verified, "wechatpay-v3:opened");
     assert_eq!(
         text(sent),
         r#"{"amount":{"total":8800},"attach":"game-01","out_trade_no":"o-1"}"#
     );
     let body = r#"{"msg":"{\"cp_orderno\":\"o-1\",\"status\":\"SUCCESS\"}"}"#;
-    let (_, event, _) = delivered(&relay, &mut game, &["douyin-sha1", "--body", body]);
+    let Delivered { event, .. } = delivered(&relay, &mut game, &["douyin-sha1", "--body", body]);
     assert_eq!(event, "o-1:SUCCESS");
     for preset in [
         "epay",
@@ -220,7 +254,9 @@ fn what_a_route_looks_for_is_where_it_looks() {
         "adyen",
         "xiaomi",
     ] {
-        let (verified, event, _) = delivered(&relay, &mut game, &[preset]);
+        let Delivered {
+            verified, event, ..
+        } = delivered(&relay, &mut game, &[preset]);
         assert_eq!(verified, preset);
         assert!(event.contains("test-"), "{preset}: {event}");
     }
