@@ -140,8 +140,21 @@ impl Signed {
             Part::Target => write!(words, "path and query"),
             Part::Url => write!(words, "the address (url)"),
             Part::Timestamp => write!(words, "the time"),
-            Part::Value(selector, false) => write!(words, "{}", place(selector)),
-            Part::Value(selector, true) => write!(words, "{} if it is there", place(selector)),
+            Part::Value(selector, form) => write!(
+                words,
+                "{}{}{}",
+                place(selector),
+                if form.is_lower_case {
+                    " in lower case"
+                } else {
+                    ""
+                },
+                if form.may_be_missing {
+                    " if it is there"
+                } else {
+                    ""
+                }
+            ),
             Part::Ordered(parts) => {
                 words.push_str("in the order of their bytes (");
                 for (n, part) in parts.iter().enumerate() {
@@ -171,11 +184,12 @@ impl FieldSource {
             Shape::Inner(selector) => format!("all fields of the JSON in {}", place(selector)),
         };
         words.push_str(&what);
-        if !self.skip.is_empty() {
-            let _ = write!(words, " but {}", self.skip.join(" and "));
-        }
+        let mut skipped = self.skip.clone();
         if self.skips_empty {
-            words.push_str(" and empty ones");
+            skipped.push("empty ones".to_owned());
+        }
+        if !skipped.is_empty() {
+            let _ = write!(words, " but {}", skipped.join(" and "));
         }
         words.push_str(if self.values_only {
             ", sorted by name, their values alone"

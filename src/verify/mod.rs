@@ -37,7 +37,7 @@ pub use self::jws_presets::{JwsPreset, PresetClaim};
 pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey, new_test_key};
 pub use self::signed::{
     Algorithm, BadText, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
-    Url,
+    Url, ValueForm,
 };
 pub use self::wechatpay_v2::WechatpayV2;
 pub use self::wechatpay_v3::{ApiV3Key, WechatpayV3};

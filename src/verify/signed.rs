@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 
 pub use self::algorithm::Algorithm;
 pub use self::source::{FieldSource, Shape};
-pub use self::text::{BadText, Part, Template, Url};
+pub use self::text::{BadText, Part, Template, Url, ValueForm};
 
 use self::algorithm::Running;
 use self::built::{Built, Clock, Given};
@@ -151,7 +151,8 @@ impl Signed {
             return true;
         }
         let is_value = |part: &Part| match part {
-            Part::Value(its, _) => its.covers(selector),
+            // In either case of its letters it is signed alike.
+            Part::Value(its, form) => !form.is_lower_case && its.covers(selector),
             _ => false,
         };
         let time = self.time.as_ref().and_then(|time| time.place.as_ref());

@@ -368,7 +368,7 @@ const PINGPP: SignedPreset = SignedPreset {
 };
 
 const MERCADOPAGO: SignedPreset = SignedPreset {
-    text: "id:{query:data.id};request-id:{header:x-request-id};ts:{timestamp};",
+    text: "id:{query:data.id|lower};request-id:{header:x-request-id};ts:{timestamp};",
     signature: "header:x-signature",
     separator: Some(','),
     prefix: "v1=",

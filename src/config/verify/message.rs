@@ -1,7 +1,7 @@
 //! `message` of the table `hmac`: a text with `{timestamp}`, `{id}`, `{url}` and `{body}`.
 
 use crate::request::Selector;
-use crate::verify::{Part, Template};
+use crate::verify::{Part, Template, ValueForm};
 
 /// A message template: literal text and placeholders. The header of `{id}` is named elsewhere in the table.
 #[derive(Debug, PartialEq)]
@@ -9,7 +9,7 @@ pub struct Message(Vec<Part>);
 
 /// The id in one of these headers.
 fn id(headers: Vec<String>) -> Part {
-    Part::Value(Selector::Header(headers), false)
+    Part::Value(Selector::Header(headers), ValueForm::default())
 }
 
 const UNKNOWN: &str = "the only braces in a message are {timestamp}, {id}, {url} and {body}";

@@ -12,7 +12,7 @@ use crate::verify::presets::KeyText;
 use crate::verify::signed_presets::SignedPreset;
 use crate::verify::{
     Algorithm, BadText, Encoding, Engine, FieldSource, Part, RsaBits, RsaKey, Shape, SignatureAt,
-    Signed, Template, Time, TimeUnit,
+    Signed, Template, Time, TimeUnit, ValueForm,
 };
 
 const MISSING_TABLE: &str = "says what the provider signs, as in \
@@ -100,6 +100,12 @@ pub fn read(
         let words = self::table(table)?;
         if words.algorithm.is_weak() {
             field.warn("MD5 and SHA-1 can be broken at a price; use them only where the provider has nothing better");
+        }
+        if !words.hash_first && words.text.can_be_continued(words.algorithm) {
+            field.warn(
+                "the signed text goes on after the secret, and a digest can be continued without it; whoever has one genuine \
+                 callback can append to it, unless the provider signs with an HMAC or has the secret at the end",
+            );
         }
         if words.text.has_open_seam() {
             field.warn(
@@ -339,8 +345,16 @@ fn placeholder(name: &str) -> Result<Part, BadText> {
                 Some(place) => (place, true),
                 None => (other, false),
             };
+            let (place, is_lower_case) = match place.strip_suffix("|lower") {
+                Some(place) => (place, true),
+                None => (place, false),
+            };
+            let form = ValueForm {
+                may_be_missing,
+                is_lower_case,
+            };
             let selector = Selector::of_preset(place).ok_or(BadText::Unknown)?;
-            Part::Value(selector, may_be_missing)
+            Part::Value(selector, form)
         }
     })
 }

@@ -84,11 +84,11 @@ impl<'a> Built<'a> {
         let parts = &template.0[..];
         for (at, part) in parts.iter().enumerate() {
             let is_open = match part {
-                Part::Value(selector, may_be_missing) => {
+                Part::Value(selector, form) => {
                     let value = self.bytes(at);
                     if value.is_empty()
                         && matches!(selector, Selector::Header(_))
-                        && !may_be_missing
+                        && !form.may_be_missing
                     {
                         return Err(Refused::Malformed("a header that is signed is empty"));
                     }
@@ -196,9 +196,10 @@ fn piece<'a>(
             None => Piece::Bytes((&[]).into()),
         },
         Part::Timestamp => Piece::Bytes(given.timestamp.as_bytes().into()),
-        Part::Value(selector, may_be_missing) => match parts.value(selector) {
+        Part::Value(selector, form) => match parts.value(selector) {
+            Ok(value) if form.is_lower_case => Piece::Bytes(value.to_ascii_lowercase().into()),
             Ok(value) => Piece::Bytes(value),
-            Err(Missing::Nowhere(_)) if *may_be_missing => Piece::Bytes((&[]).into()),
+            Err(Missing::Nowhere(_)) if form.may_be_missing => Piece::Bytes((&[]).into()),
             Err(other) => return Err(missing(other)),
         },
         Part::Ordered(ordered) => {

@@ -9,7 +9,9 @@ impl Signed {
     /// Fills in what is signed and not there, and signs `draft` with the first secret or a test key.
     pub fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
         for part in self.text.parts() {
-            if let Part::Value(selector, false) = part {
+            if let Part::Value(selector, form) = part
+                && !form.may_be_missing
+            {
                 draft.fill(selector, &sample_at(selector, now_unix_s))?;
             }
         }

@@ -32,10 +32,19 @@ pub enum Part {
     Url,
     /// The time.
     Timestamp,
-    /// A value; `true`: it may be missing.
-    Value(Selector, bool),
+    /// A value.
+    Value(Selector, ValueForm),
     /// The values of these parts, sorted, one after the other.
     Ordered(Vec<Part>),
+}
+
+/// How a value is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ValueForm {
+    /// It may be missing; then nothing stands in its place.
+    pub may_be_missing: bool,
+    /// In lower case, whatever it is sent in.
+    pub is_lower_case: bool,
 }
 
 /// Why a text is no template for a signature.
@@ -57,7 +66,7 @@ impl fmt::Display for BadText {
             Self::Unknown => {
                 "a placeholder is one of {fields} {body} {body|crc32} {secret} {secret|md5} {method} {target} {url} {timestamp} \
                  {header:NAME} {query:NAME} {form:NAME} {json:/pointer} {xml:NAME}, with ? before the } if it may be missing, \
-                 or {ordered(secret,json:/a,…)}"
+                 with |lower if it is signed in lower case, or {ordered(secret,json:/a,…)}"
             }
             Self::Nothing => "nothing of the payment would be signed; {fields}, {body} or a value is needed",
             Self::Twice => "{fields} and {body} may be there once",
@@ -143,6 +152,16 @@ impl Template {
             return Err(BadText::NoSecret);
         }
         Ok(())
+    }
+
+    /// Something follows the secret that may be longer: who has one genuine text and its digest can go on where that ended, and
+    /// needs no secret for it (length extension). An HMAC is not so.
+    pub fn can_be_continued(&self, algorithm: Algorithm) -> bool {
+        let is_secret = |part: &Part| matches!(part, Part::Secret | Part::SecretMd5);
+        let is_fixed = |part: &Part| matches!(part, Part::Literal(_));
+        let is_digest = algorithm.rsa().is_none() && !algorithm.is_hmac();
+        let last = self.0.iter().rposition(is_secret);
+        is_digest && last.is_some_and(|last| !self.0[last + 1..].iter().all(is_fixed))
     }
 
     /// Two neighbours between which nothing tells where one ends: the provider's fault, and worth a warning.
