@@ -83,8 +83,9 @@ def wechatpy_(headers, body, keys):
     return _check_signature(data, keys["secret"])
 
 
+# As Django and Flask read a form: && has nothing between it, and a name without = has no value.
 def form(body):
-    return dict(urllib.parse.parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True))
+    return dict(urllib.parse.parse_qsl(body.decode(), keep_blank_values=True))
 
 
 def alipay_sdk_python(headers, body, keys):
