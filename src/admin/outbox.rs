@@ -409,7 +409,7 @@ fn list(outbox: &Outbox, node: &str, target: &str) -> Told {
             let messages: Vec<Traced> = rows.iter().map(|row| Traced::of_row(row, None)).collect();
             Told::json(
                 200,
-                &json!({ "node": node, "messages": messages, "next": next }),
+                &json!({ "node": node, "messages": messages, "next": next, "gone": outbox.gone() }),
             )
         }
         Err(error) => failed(&error),

@@ -84,7 +84,7 @@ pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::newest::{Found, Search};
 pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered, What};
 pub use self::rows::{Payload, Row, State};
-pub use self::shared::{NoHandOver, SharedLink};
+pub use self::shared::{Gone, NoHandOver, SharedLink};
 pub use self::threads::OutboxThreads;
 pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
 pub use self::unknown::{UnknownBackend, UnknownBackends};
@@ -384,6 +384,13 @@ impl Outbox {
         shared.hand_over()?;
         self.inbox.pause();
         Ok((self.stats.pending() + self.stats.dead(), shared.damaged()))
+    }
+
+    /// Other nodes that hold no lease, and have something in Redis that nobody has taken over yet; `None`: Redis is away.
+    pub fn gone(&self) -> Option<Vec<Gone>> {
+        self.shared
+            .as_ref()
+            .map_or(Some(Vec::new()), |shared| shared.gone())
     }
 
     /// How many are to be delivered.

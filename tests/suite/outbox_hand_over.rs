@@ -1,5 +1,9 @@
 //! A node that is to be removed: other nodes take over all that it has while it lives.
 
+use payrelay::notification::NotificationId;
+use rusqlite::Connection;
+use rustix::process::Signal;
+
 use crate::outbox::{messages, nothing_pending, stored, storing};
 use crate::outbox_operator::ask;
 use crate::outbox_shared::{in_redis_as_on_disk, lasting_redis, sharing, url};
@@ -96,4 +100,78 @@ fn a_node_that_shares_with_nobody_says_how_to_move_what_it_has() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("payrelay outbox export"), "{out}");
     assert_eq!(relay.readyz().status, 200);
+}
+
+/// A dead letter.
+fn dead_letter(relay: &Relay, body: &[u8]) -> String {
+    let mut till = relay.backend("till-8");
+    let post = relay.post("/notify/till-8", body);
+    till.expect("MSG id=* =*", body).nack("delay=-1");
+    post.answer().id().to_owned()
+}
+
+/// Changes a body on the disk of a relay that is stopped.
+fn damage(relay: &Relay, id: &str) {
+    let file = Connection::open(relay.path("data/outbox.db")).expect("sqlite");
+    let id = NotificationId::parse(id).expect("an id").to_bytes();
+    let changed = file.execute(
+        "UPDATE payload SET body = x'00' WHERE seq = (SELECT seq FROM notification WHERE id = ?1)",
+        [id],
+    );
+    assert_eq!(changed, Ok(1));
+}
+
+/// Has Redis lose one record.
+fn remove_record(redis: &Redis, id: &str) {
+    let mut connection = redis.connection();
+    let keys = redis::cmd("KEYS")
+        .arg("*:outbox:out:*")
+        .query(&mut connection);
+    let keys: Vec<String> = keys.expect("a list");
+    let mut removed = 0;
+    for key in keys {
+        let count = redis::cmd("HDEL")
+            .arg(key)
+            .arg(id)
+            .query::<u64>(&mut connection);
+        removed += count.expect("a number");
+    }
+    assert_eq!(removed, 1);
+}
+
+#[test]
+fn what_is_damaged_on_disk_is_taken_over_as_redis_has_it_or_stays_and_is_told_of() {
+    let redis = lasting_redis();
+    let mut a = node("a", &redis);
+    let whole_in_redis = dead_letter(&a, b"whole in redis");
+    let in_no_place = dead_letter(&a, b"in no place");
+    in_redis_as_on_disk(&a);
+    a.signal(Signal::TERM);
+    assert_eq!(a.wait_exit(DEADLINE), Some(0));
+    // Of dead letters the start looks at the digests of none.
+    for id in [&whole_in_redis, &in_no_place] {
+        damage(&a, id);
+    }
+    remove_record(&redis, &in_no_place);
+    a.restart_with(&sharing("a", &url(&redis.url()), "prefer"));
+    a.wait_green();
+    // Retried, it is found to be damaged, and written anew to Redis if that is not prevented.
+    let (_, out) = ask(&a, &["outbox", "retry", &whole_in_redis]);
+    assert_eq!(out, "1 retried");
+    eventually("it is a dead letter again", || messages(&a, "dead") == 2.0);
+    let b = node("b", &redis);
+    a.log_contains("1 other nodes share theirs in this Redis");
+    let (code, out) = ask(&a, &["outbox", "hand-over"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("other nodes have all but 1"), "{out}");
+    let answer = a.admin_post("/outbox/hand-over", "X-Payrelay-Action: 1\r\n", "{}");
+    let answer: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
+    assert_eq!(
+        (&answer["left"], &answer["damaged"]),
+        (&1.into(), &1.into())
+    );
+    let (_, out) = ask(&a, &["outbox", "show", &in_no_place, "--body"]);
+    assert!(out.contains("what it carries was damaged"), "{out}");
+    let (_, out) = ask(&b, &["outbox", "show", &whole_in_redis, "--body"]);
+    assert!(out.contains("\nwhole in redis"), "{out}");
 }

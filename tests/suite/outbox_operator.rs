@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::outbox::{config, stored, storing};
+use super::outbox::{config, messages, stored, storing};
+use super::outbox_shared::{in_redis_as_on_disk, lasting_redis, sharing, url};
 use crate::support::{DEADLINE, Process, Relay, binary, eventually};
 
 /// Runs `payrelay <args>` against the relay's admin port: exit code and what it said.
@@ -197,6 +198,39 @@ fn what_all_nodes_have_is_listed_shown_and_changed_through_one() {
     let (code, out) = ask(&a, &["outbox", "list"]);
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains(&of_a) && out.contains("not asked: "), "{out}");
+}
+
+#[test]
+fn what_a_node_that_is_gone_has_in_redis_is_counted_until_it_is_listed_by_another() {
+    let mut redis = lasting_redis();
+    let toml = |name| sharing(name, &url(&redis.url()), "prefer");
+    let patient = toml("b").replace("inherit_after = \"2s\"", "inherit_after = \"60s\"");
+    let (mut a, mut b) = (Relay::with(&toml("a")), Relay::with(&patient));
+    let ids: Vec<String> = (0..3).map(|n| stored(&a, "/notify/till-7", &[n])).collect();
+    in_redis_as_on_disk(&a);
+    in_redis_as_on_disk(&b);
+    assert_eq!(ask(&b, &["outbox", "list"]), (Some(0), String::new()));
+    a.kill();
+    let mut out = String::new();
+    eventually("the lease has run out, and the list says so", || {
+        let (code, words) = ask(&b, &["outbox", "list"]);
+        out = words;
+        code == Some(1)
+    });
+    assert!(out.contains("3 of the node a are in Redis"), "{out}");
+    b.restart_with(&toml("b"));
+    eventually("the other node has them", || messages(&b, "pending") == 3.0);
+    eventually("the list is whole", || {
+        ask(&b, &["outbox", "list", "--limit", "1"]).0 == Some(0)
+    });
+    let listed = json(&b, &["outbox", "list"]);
+    let listed: Vec<&str> = listed.iter().filter_map(|one| one["id"].as_str()).collect();
+    assert_eq!(listed, ids);
+    redis.kill();
+    eventually("Redis is away, and the list says so", || {
+        let (code, words) = ask(&b, &["outbox", "list"]);
+        code == Some(1) && words.contains("Redis is away")
+    });
 }
 
 #[test]

@@ -171,3 +171,28 @@ fn a_slot_that_moves_takes_the_shared_outbox_along() {
     assert_eq!(records(&cluster.servers[to]), 21);
     lose_and_deliver(a, &b, 21);
 }
+
+/// A number of Redis's INFO: what stands behind `name`.
+fn info(redis: &Redis, section: &str, name: &str) -> u64 {
+    let info = redis.command(&format!("INFO {section}"));
+    let digits = info.split_once(name).map_or("0", |(_, rest)| rest);
+    let digits = digits.split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_lease_is_held_anew_before_it_runs_out() {
+    let redis = lasting_redis();
+    // A lease of one second, which is how often a writer without work looks around.
+    let relay = Relay::with(&sharing("a", &url(&redis.url()), "prefer"));
+    in_redis_as_on_disk(&relay);
+    let beats = || info(&redis, "commandstats", "cmdstat_set:calls=");
+    let expired = || info(&redis, "stats", "expired_keys:");
+    let (beats_before, expired_before) = (beats(), expired());
+    eventually("it was held nine times more", || {
+        beats() >= beats_before + 9
+    });
+    // A machine that stands still may cost one or two.
+    let expired = expired() - expired_before;
+    assert!(expired <= 2, "it ran out {expired} times");
+}

@@ -36,16 +36,18 @@ pub fn run(config: &ConfigFile, at: &Where) -> Result<(), Failure> {
         }
         if at.json {
             print(format_args!("{answer}\n"))?;
-        } else {
+        }
+        if damaged > 0 {
+            return Err(Failure::new(format_args!(
+                "other nodes have all but {damaged}, which are damaged on disk and in no other place: they stay at {node}; payrelay outbox \
+                 show ID --body says of each whether it is damaged"
+            )));
+        }
+        if !at.json {
             print(format_args!(
                 "other nodes have everything; {node} can be stopped now\n"
             ))?;
         }
-        return match damaged {
-            0 => Ok(()),
-            _ => Err(Failure::new(format_args!(
-                "{damaged} are damaged on disk and stay here: look at them with payrelay outbox list"
-            ))),
-        };
+        return Ok(());
     }
 }

@@ -30,7 +30,31 @@ pub fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> R
             told as u64 + more
         )),
     }
-    all_answered(&silent, "may have others")
+    let gone = tell_gone(&api);
+    all_answered(&silent, "may have others")?;
+    gone
+}
+
+/// Names the nodes that are gone, whose notifications only Redis has.
+fn tell_gone(api: &Api) -> Result<(), Failure> {
+    let answer = api.get("/outbox?limit=1")?;
+    let Some(gone) = answer["gone"].as_array() else {
+        return Err(Failure::new(
+            "Redis is away: whether it has others, of nodes that are gone, is not known",
+        ));
+    };
+    for one in gone {
+        say(format_args!(
+            "{} of the node {} are in Redis: if it is gone they are not in this list, and another node takes them over after \
+             outbox.inherit_after",
+            text(one, "count"),
+            text(one, "node")
+        ));
+    }
+    match gone.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(format_args!("{count} nodes are not heard of"))),
+    }
 }
 
 /// Lists what one node has, as long as fewer than `limit` were told, and counts what is beyond.

@@ -7,6 +7,7 @@ use redis::Value;
 
 use super::keys;
 use super::ops::MirrorOp;
+use super::state::Gone;
 use super::worker::{Interrupted, Worker};
 use crate::bus::StoreConnection;
 use crate::heartbeat::Pulse;
@@ -29,7 +30,7 @@ impl Worker {
         let stores = texts(stores);
         let known: HashSet<&String> = stores.iter().step_by(2).collect();
         self.silent.retain(|store, _| known.contains(store));
-        let mut others = 0;
+        let (mut others, mut gone) = (0, Vec::new());
         for pair in stores.chunks_exact(2) {
             let [store, name] = pair else { continue };
             if *store == self.keys.store {
@@ -41,18 +42,29 @@ impl Worker {
                 self.silent.remove(store);
                 continue;
             }
+            let count = link.ask(&[b"HLEN", self.keys.out(store).as_bytes()])?;
+            gone.push(Gone {
+                store: store.clone(),
+                node: name.clone(),
+                count: match count {
+                    Value::Int(count) => u64::try_from(count).unwrap_or(0),
+                    _ => 0,
+                },
+            });
+        }
+        if self.state.set_others(others) {
+            log::info!("the shared outbox: {others} other nodes share theirs in this Redis");
+        }
+        self.state.set_gone(gone.clone());
+        for Gone { store, node, .. } in gone {
             let since = *self
                 .silent
                 .entry(store.clone())
                 .or_insert_with(Instant::now);
             // The lease has half of the time.
-            if since.elapsed() < self.inherit_after / 2 || self.state.is_handing_over() {
-                continue;
+            if since.elapsed() >= self.inherit_after / 2 && !self.state.is_handing_over() {
+                self.inherit(link, pulse, &store, &node)?;
             }
-            self.inherit(link, pulse, store, name)?;
-        }
-        if self.state.set_others(others) {
-            log::info!("the shared outbox: {others} other nodes share theirs in this Redis");
         }
         Ok(())
     }
@@ -122,7 +134,7 @@ impl Worker {
             let from = store.to_owned();
             let inherited = self.ask(|tell| MirrorOp::Inherit(from, found, tell))?;
             taken += inherited.taken;
-            self.state.add_inherited(inherited.taken);
+            self.state.add_inherited(store, inherited.taken);
             if inherited.full {
                 log::error!(
                     "the outbox is full (outbox.max_messages, outbox.max_bytes): the rest stays in Redis until there is room"

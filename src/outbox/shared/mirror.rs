@@ -46,7 +46,7 @@ pub struct Mirror {
     /// It had the lease at the last look.
     held: bool,
     gone: HashSet<NotificationId>,
-    /// Damaged on disk: there is nothing to be mirrored.
+    /// Damaged on disk, and not in Redis: there is nothing to be mirrored.
     damaged: HashSet<NotificationId>,
     /// Stored by this group.
     stored: HashSet<NotificationId>,
@@ -198,7 +198,10 @@ impl Mirror {
         removed: &mut Vec<NotificationId>,
     ) -> Vec<(String, Vec<u8>)> {
         let mut records = Vec::new();
-        for id in ids.iter().filter(|_| self.link.is_some()) {
+        for id in ids {
+            if self.link.is_none() {
+                break;
+            }
             let row = match by_id::row_by_id(file, *id) {
                 Ok(row) => row,
                 Err(error) => {
@@ -213,12 +216,23 @@ impl Mirror {
             let payload = rows::payload(file, &row).ok().flatten();
             match payload.and_then(|payload| record::of_row(&row, payload)) {
                 Some(record) => records.push((id.to_string(), record)),
-                None => {
+                // Redis may have it whole still; then it lacks nothing.
+                None if self.lacks(*id) => {
                     self.damaged.insert(*id);
                 }
+                None => {}
             }
         }
         records
+    }
+
+    /// Whether Redis, if it is there, does not have `id`.
+    fn lacks(&mut self, id: NotificationId) -> bool {
+        let out = self.keys.out(&self.keys.store);
+        let mut command = Vec::new();
+        let id = id.to_string();
+        store_command(&mut command, &[b"HEXISTS", out.as_bytes(), id.as_bytes()]);
+        self.ask(&command) == Some(Value::Int(0))
     }
 
     fn change(&mut self, records: &[(String, Vec<u8>)], removed: Vec<NotificationId>) {

@@ -30,7 +30,7 @@ use crossbeam_channel::{Sender, bounded};
 use self::keys::Keys;
 pub use self::mirror::Mirror;
 pub use self::ops::MirrorOp;
-pub use self::state::{NoHandOver, SharedState};
+pub use self::state::{Gone, NoHandOver, SharedState};
 pub use self::worker::Worker;
 use super::{by_id, file};
 use crate::bus::StoreLink;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use crate::config::Shared;
 use crate::metrics::SharedReadings;
@@ -33,6 +34,18 @@ impl fmt::Display for NoHandOver {
     }
 }
 
+/// A node that holds no lease, and what of it is in Redis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gone {
+    /// The name of its file in Redis.
+    #[serde(skip)]
+    pub store: String,
+    /// Its name.
+    pub node: String,
+    /// Its pending notifications and dead letters that no other node has taken over yet.
+    pub count: u64,
+}
+
 /// How the mirror is.
 #[derive(Debug)]
 pub struct SharedState {
@@ -53,9 +66,11 @@ pub struct SharedState {
     handing_over: AtomicBool,
     /// They may: the lease is given up.
     released: AtomicBool,
-    /// Damaged on disk, and so not in Redis.
+    /// Damaged on disk, and not in Redis.
     damaged: AtomicU64,
     trouble: Mutex<Option<String>>,
+    /// Nodes that hold no lease.
+    gone: Mutex<Vec<Gone>>,
     /// By what the file is known in Redis.
     store: Mutex<String>,
 }
@@ -75,6 +90,7 @@ impl SharedState {
             released: AtomicBool::new(false),
             damaged: AtomicU64::new(0),
             trouble: Mutex::new(Some("not connected to Redis yet".into())),
+            gone: Mutex::new(Vec::new()),
             store: Mutex::new(store.to_owned()),
         }
     }
@@ -137,9 +153,27 @@ impl SharedState {
         self.unmirrored.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// So many were taken over from another node.
-    pub fn add_inherited(&self, count: u64) {
+    /// So many were taken over from the file called `store`.
+    pub fn add_inherited(&self, store: &str, count: u64) {
         self.inherited.fetch_add(count, Ordering::Relaxed);
+        let mut gone = self.gone.lock();
+        if let Some(gone) = gone.iter_mut().find(|gone| gone.store == store) {
+            gone.count = gone.count.saturating_sub(count);
+        }
+    }
+
+    /// These hold no lease.
+    pub fn set_gone(&self, gone: Vec<Gone>) {
+        *self.gone.lock() = gone;
+    }
+
+    /// The nodes that hold no lease and have something in Redis, by the last look, a second ago or less; `None`: Redis is away.
+    pub fn gone(&self) -> Option<Vec<Gone>> {
+        if !self.is_up() {
+            return None;
+        }
+        let gone = self.gone.lock();
+        Some(gone.iter().filter(|gone| gone.count > 0).cloned().collect())
     }
 
     /// The primary has so many replicas.
@@ -190,12 +224,12 @@ impl SharedState {
         self.released.load(Ordering::Relaxed)
     }
 
-    /// So many are damaged on disk.
+    /// So many are damaged on disk and not in Redis.
     pub fn set_damaged(&self, count: usize) {
         self.damaged.store(count as u64, Ordering::Relaxed);
     }
 
-    /// How many are damaged on disk, and cannot be taken over.
+    /// How many are damaged on disk and not in Redis: nobody can take them over.
     pub fn damaged(&self) -> u64 {
         self.damaged.load(Ordering::Relaxed)
     }
