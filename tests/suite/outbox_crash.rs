@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::ledger::{AckNumber, Ledger, Time, Who};
+use self::ledger::{Ledger, Time, Who};
+use crate::support::ledger::AckNumber;
 use crate::support::{
     FlappingSession, Next, Place, Random, RawHttp, Redis, Relay, Signpost, eventually, heavy,
     post_request,

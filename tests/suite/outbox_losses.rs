@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use self::ledger::{AckNumber, Fate, Ledger, Moment};
+use self::ledger::{Ledger, Moment};
 use self::site::{Disk, NODES, Site, Trouble};
+use crate::support::ledger::{AckNumber, Fate};
 use crate::support::{FlappingSession, Next, Random, RawHttp, Signpost, heavy, post_request};
 
 /// Backends that come and go all the while, and those that are there in some rounds only.

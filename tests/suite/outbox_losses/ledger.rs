@@ -1,50 +1,27 @@
-//! What the test knows by itself: what was posted where and answered ok, what was acknowledged, what was done to nodes and Redis in
-//! which order, and what both its disk and Redis have lost.
+//! What the test knows by itself beside posts and ACKs: what was done to nodes and Redis in which order, and what both its disk and
+//! Redis have lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::support::ledger::{self, AckNumber, Fate};
+
 /// How many events there were before.
 pub type Moment = usize;
 
-/// A body, which is posted once.
-struct Post {
-    /// The node that it was posted to.
-    origin: usize,
-    round: usize,
-    /// The id under which it was answered ok, if it was.
-    promised: Option<String>,
-}
-
-/// An ACK that a backend has written.
-#[derive(Debug)]
-struct Ack {
-    id: String,
+/// When a backend acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct AckTime {
     round: usize,
     /// The last time at which every notification was known to be in one place.
     settled: Moment,
     /// When its MSG had been read.
-    at: Moment,
-    fate: Fate,
+    read: Moment,
 }
 
-/// What is known of an ACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Written, and nothing heard yet.
-    Written,
-    /// A later PONG shows that the relay has read it.
-    Read,
-    /// Its connection broke before: it may not have arrived.
-    Doubtful,
-    /// The relay said that it came too late.
-    TooLate,
-}
-
-/// An ACK of one body: the how manieth.
-pub type AckNumber = (String, usize);
+type Ack = ledger::Ack<AckTime>;
 
 /// What has lost both its disk and Redis.
 struct BothLost {
@@ -81,9 +58,8 @@ pub struct Ledger {
     round: AtomicUsize,
     settled: AtomicUsize,
     events: Mutex<Vec<String>>,
-    posts: Mutex<HashMap<String, Post>>,
-    /// Of each body, in the order of the ACKs.
-    acks: Mutex<HashMap<String, Vec<Ack>>>,
+    /// Of each post the round.
+    noted: ledger::Ledger<usize, AckTime>,
     both_lost: Mutex<Vec<BothLost>>,
     /// Rounds in which a node lost Redis and nobody had done anything: the machine was too busy.
     stalls: Mutex<BTreeSet<usize>>,
@@ -132,63 +108,42 @@ impl Ledger {
 
     /// `body` is about to be posted to the node `origin`.
     pub fn posts(&self, body: &str, origin: usize) {
-        let post = Post {
-            origin,
-            round: self.round.load(Ordering::SeqCst),
-            promised: None,
-        };
-        let before = self.posts.lock().insert(body.to_owned(), post);
-        assert!(before.is_none(), "{body} is posted twice");
+        let round = self.round.load(Ordering::SeqCst);
+        self.noted.posts(body, origin, round);
     }
 
     /// `body` was answered ok, as `id`.
     pub fn promised(&self, body: &str, id: &str) {
-        if let Some(post) = self.posts.lock().get_mut(body) {
-            post.promised = Some(id.to_owned());
-        }
+        self.noted.promised(body, id);
     }
 
-    /// A backend, which read the MSG at `at`, is about to acknowledge it.
-    pub fn acks(&self, body: &str, id: &str, at: Moment) -> AckNumber {
-        let mut acks = self.acks.lock();
-        let list = acks.entry(body.to_owned()).or_default();
-        list.push(Ack {
-            id: id.to_owned(),
+    /// A backend, which read the MSG at `read`, is about to acknowledge it.
+    pub fn acks(&self, body: &str, id: &str, read: Moment) -> AckNumber {
+        let at = AckTime {
             round: self.round.load(Ordering::SeqCst),
             settled: self.settled.load(Ordering::SeqCst),
-            at,
-            fate: Fate::Written,
-        });
-        (body.to_owned(), list.len() - 1)
+            read,
+        };
+        self.noted.acks(body, id, at)
     }
 
     /// More is known of an ACK.
-    pub fn becomes(&self, (body, number): &AckNumber, fate: Fate) {
-        if let Some(list) = self.acks.lock().get_mut(body)
-            && list[*number].fate == Fate::Written
-        {
-            list[*number].fate = fate;
-        }
+    pub fn becomes(&self, ack: &AckNumber, fate: Fate) {
+        self.noted.becomes(ack, fate);
     }
 
     /// Judges everything.
     pub fn verdict(&self) -> Verdict {
-        let (posts, acks) = (self.posts.lock(), self.acks.lock());
         let mut verdict = Verdict {
-            acknowledged: acks.len(),
+            acknowledged: self.noted.acknowledged(),
             ..Verdict::default()
         };
-        for (body, post) in posts.iter() {
-            let list = acks.get(body).map_or(&[][..], Vec::as_slice);
+        let both_lost = self.both_lost.lock();
+        self.noted.for_each(|body, post, list| {
             if let Some(id) = &post.promised {
                 verdict.promised += 1;
-                assert!(
-                    list.iter().all(|ack| &ack.id == id),
-                    "{body} came under two ids"
-                );
-                let both_lost = self.both_lost.lock();
                 let may_be_lost = both_lost.iter().find(|loss| {
-                    loss.held.contains(id) || (loss.node, loss.round) == (post.origin, post.round)
+                    loss.held.contains(id) || (loss.node, loss.round) == (post.origin, post.at)
                 });
                 match may_be_lost {
                     Some(loss) => {
@@ -197,7 +152,7 @@ impl Ledger {
                         *lost += usize::from(list.is_empty());
                     }
                     None if list.is_empty() => {
-                        let (node, round) = (post.origin, post.round);
+                        let (node, round) = (post.origin, post.at);
                         let words = format!("{body} {id} posted to node {node} in round {round}");
                         verdict.lost.push(words);
                         verdict.unexplained.push(id.clone());
@@ -214,7 +169,7 @@ impl Ledger {
                     }
                 }
             }
-        }
+        });
         verdict
     }
 
@@ -225,15 +180,15 @@ impl Ledger {
         }
         let events = self.events.lock();
         // A slow backend may acknowledge first what it has read last.
-        let from = first.settled.min(second.settled);
-        let (from, to) = (from.min(second.at), first.at.max(second.at));
+        let from = first.at.settled.min(second.at.settled);
+        let (from, to) = (from.min(second.at.read), first.at.read.max(second.at.read));
         // The latest one that says something: what comes back does no harm by itself, unless its file is an old one.
         let says_something = |event: &&String| !event.ends_with("is back");
         if let Some(event) = events[from..to].iter().rfind(says_something) {
             let kind: String = event.chars().filter(|c| !c.is_ascii_digit()).collect();
             return Some(format!("after: {kind}"));
         }
-        let (first_round, last_round) = (first.round.min(second.round), second.round);
+        let (first_round, last_round) = (first.at.round.min(second.at.round), second.at.round);
         let stalls = self.stalls.lock();
         if let Some(round) = stalls.range(first_round..=last_round).next() {
             return Some(format!("a node had no answer from Redis in round {round}"));
@@ -246,11 +201,13 @@ impl Ledger {
 #[test]
 fn of_two_acks_the_first_must_have_had_a_reason_to_be_in_vain() {
     let ledger = Ledger::default();
-    let ack = |settled, at, fate| Ack {
+    let ack = |settled, read, fate| Ack {
         id: "x".into(),
-        round: 0,
-        settled,
-        at,
+        at: AckTime {
+            round: 0,
+            settled,
+            read,
+        },
         fate,
     };
     let is_explained = |first: &Ack, second: &Ack| ledger.reason(first, second).is_some();

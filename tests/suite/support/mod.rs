@@ -12,6 +12,7 @@ mod fleet;
 mod frame;
 mod health_watch;
 mod http;
+pub mod ledger;
 mod load;
 mod lua;
 mod lua55;
