@@ -205,7 +205,7 @@ impl Outcome {
         rows::update(tx, &change, from, &standing.backend, &mut self.delta)
     }
 
-    /// Adds what comes from another outbox.
+    /// Adds what comes from another outbox; `give_way` is called before each.
     pub fn import(
         &mut self,
         tx: &Transaction<'_>,
@@ -213,10 +213,12 @@ impl Outcome {
         to: Sender<Result<Ordered, NotStored>>,
         bounds: Bounds<'_>,
         room: &mut Room,
+        mut give_way: impl FnMut(),
     ) -> rusqlite::Result<()> {
         let mut ordered = Ordered::default();
         let mut done = Ok(());
         for one in some {
+            give_way();
             done = self.import_one(tx, one, &mut ordered, bounds, room);
             if done.is_err() || ordered.full {
                 break;

@@ -382,7 +382,16 @@ impl Writer {
                 return Err(error.into());
             }
         };
-        let somebody_waits = group.iter().any(|op| !matches!(op, Op::Update(_)));
+        let somebody_waits = |op: &Op| matches!(op, Op::Store(_) | Op::Order(..));
+        let mut courtesy = match group.iter().any(somebody_waits) {
+            true => None,
+            false => Some(&mut self.courtesy),
+        };
+        let mut give_way = || {
+            if let Some(courtesy) = &mut courtesy {
+                courtesy.give_way();
+            }
+        };
         for op in group {
             if failed.is_some() {
                 outcome.give_up(vec![op]);
@@ -391,9 +400,7 @@ impl Writer {
             let done = match op {
                 Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &stats),
                 Op::Update(update) => {
-                    if !somebody_waits {
-                        self.courtesy.give_way();
-                    }
+                    give_way();
                     outcome.settle(&tx, update, now, limits)
                 }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
@@ -403,7 +410,7 @@ impl Writer {
                         limits,
                         stats: &stats,
                     };
-                    outcome.import(&tx, &some, to, bounds, &mut room)
+                    outcome.import(&tx, &some, to, bounds, &mut room, &mut give_way)
                 }
                 Op::Remove(ids) => remove_all(&tx, &ids, &mut outcome.delta),
                 Op::Rename => by_id::rename_store(&tx),

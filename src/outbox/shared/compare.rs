@@ -12,13 +12,13 @@ use crate::notification::NotificationId;
 use crate::outbox::by_id;
 use crate::outbox::rows::State;
 use crate::outbox::transfer::Parsed;
+use crate::thread::Courtesy;
 
 /// How many ids are looked at at once.
 const PAGE: usize = 500;
 
-/// How many records are read at once, and how many bytes of them are put into the file together.
+/// How many records are read at once, and put into the file in one go: what is to be stored meanwhile waits for no more than that.
 const RECORDS_AT_ONCE: usize = 32;
-const BYTES_AT_ONCE: usize = 4 << 20;
 
 /// What of a page of records was read.
 pub type Read = Vec<(NotificationId, Parsed)>;
@@ -157,8 +157,8 @@ impl Worker {
         Ok((String::from_utf8_lossy(next).into_owned(), ids))
     }
 
-    /// The first records of `ids` that have a certain size together, and how many of `ids` that were. Those that are gone, or
-    /// that another version wrote, are left out.
+    /// The records of the first [`RECORDS_AT_ONCE`] of `ids`, and how many of `ids` that were. Those that are gone, or that another
+    /// version wrote, are left out.
     pub(super) fn records(
         &self,
         link: &mut StoreConnection,
@@ -166,31 +166,26 @@ impl Worker {
         ids: &[NotificationId],
     ) -> Result<(Read, usize), Interrupted> {
         let out = self.keys.out(store);
-        let (mut found, mut bytes, mut taken) = (Vec::new(), 0, 0);
-        for some in ids.chunks(RECORDS_AT_ONCE) {
-            if bytes >= BYTES_AT_ONCE || taken + some.len() > PAGE / 2 {
-                break;
-            }
-            taken += some.len();
-            let texts = keys::texts(some);
-            let mut parts: Vec<&[u8]> = vec![b"HMGET", out.as_bytes()];
-            parts.extend(texts.iter().map(|text| text.as_bytes()));
-            let Value::Array(values) = link.ask(&parts)? else {
-                return Err(Interrupted::Lost("Redis gives a strange reply".into()));
+        let some = &ids[..ids.len().min(RECORDS_AT_ONCE)];
+        let texts = keys::texts(some);
+        let mut parts: Vec<&[u8]> = vec![b"HMGET", out.as_bytes()];
+        parts.extend(texts.iter().map(|text| text.as_bytes()));
+        let Value::Array(values) = link.ask(&parts)? else {
+            return Err(Interrupted::Lost("Redis gives a strange reply".into()));
+        };
+        let (mut found, mut courtesy) = (Vec::new(), Courtesy::default());
+        for (id, value) in some.iter().zip(values) {
+            let Value::BulkString(value) = value else {
+                continue;
             };
-            for (id, value) in some.iter().zip(values) {
-                let Value::BulkString(value) = value else {
-                    continue;
-                };
-                bytes += value.len();
-                match record::parse(*id, &value, self.expire_ms) {
-                    Some(parsed) => found.push((*id, parsed)),
-                    None => log::error!(
-                        "the shared outbox: the record of {id} is of another version of payrelay and is left where it is"
-                    ),
-                }
+            courtesy.give_way();
+            match record::parse(*id, &value, self.expire_ms) {
+                Some(parsed) => found.push((*id, parsed)),
+                None => log::error!(
+                    "the shared outbox: the record of {id} is of another version of payrelay and is left where it is"
+                ),
             }
         }
-        Ok((found, taken))
+        Ok((found, some.len()))
     }
 }

@@ -25,6 +25,7 @@ use crate::outbox::by_id;
 use crate::outbox::error::NotStored;
 use crate::outbox::ops::Store;
 use crate::outbox::rows::{self, State};
+use crate::thread::Courtesy;
 
 /// One command carries as many records as have so many bytes, and one more.
 const COMMAND_BYTES: usize = 1 << 20;
@@ -178,8 +179,8 @@ impl Mirror {
                 Some(State::Pending | State::Dead) => {}
             }
         }
-        self.stored.clear();
         let records = self.records(file, &put, &mut removed);
+        self.stored.clear();
         self.change(&records, removed);
     }
 
@@ -197,10 +198,14 @@ impl Mirror {
         ids: &[NotificationId],
         removed: &mut Vec<NotificationId>,
     ) -> Vec<(String, Vec<u8>)> {
-        let mut records = Vec::new();
+        let (mut records, mut courtesy) = (Vec::new(), Courtesy::default());
         for id in ids {
             if self.link.is_none() {
                 break;
+            }
+            // Unless providers wait for this group.
+            if self.stored.is_empty() {
+                courtesy.give_way();
             }
             let row = match by_id::row_by_id(file, *id) {
                 Ok(row) => row,

@@ -1,5 +1,7 @@
 //! A notification as it stands in Redis: one line of JSON, then its head and its body as they are.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::notification::{EventKey, Notification, NotificationId};
@@ -11,21 +13,21 @@ const VERSION: u32 = 1;
 
 /// What is known of it beside what it carries. Its id is the name of its field.
 #[derive(Serialize, Deserialize)]
-struct Meta {
+struct Meta<'a> {
     v: u32,
-    backend: String,
-    route: String,
-    verified: String,
+    backend: Cow<'a, str>,
+    route: Cow<'a, str>,
+    verified: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<String>,
+    event: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     at: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     dead: bool,
     tries: u32,
-    why: String,
-    steps: String,
+    why: Cow<'a, str>,
+    steps: Cow<'a, str>,
     head_bytes: usize,
 }
 
@@ -44,19 +46,19 @@ pub fn encode(new: New<'_>) -> Vec<u8> {
     let n = new.notification;
     let meta = Meta {
         v: VERSION,
-        backend: n.backend.as_str().to_owned(),
-        route: n.route.to_string(),
-        verified: n.verified.to_string(),
-        event: n.event.as_deref().map(str::to_owned),
+        backend: n.backend.as_str().into(),
+        route: (&*n.route).into(),
+        verified: (&*n.verified).into(),
+        event: n.event.as_deref().map(Into::into),
         key: new.key.map(|key| hex(key.bytes())),
         at: n.at_unix_ms,
         dead: new.state == State::Dead,
         tries: new.tries,
-        why: new.why.to_owned(),
-        steps: new.steps,
+        why: new.why.into(),
+        steps: new.steps.into(),
         head_bytes: n.head.len(),
     };
-    let mut record = Vec::with_capacity(512 + n.head.len() + n.body.len());
+    let mut record = Vec::with_capacity(1024 + n.head.len() + n.body.len());
     // A Vec takes everything, and the members are text and numbers.
     let _ = serde_json::to_writer(&mut record, &meta);
     record.push(b'\n');
@@ -96,10 +98,10 @@ pub fn parse(id: NotificationId, record: &[u8], expire_ms: i64) -> Option<Parsed
     let exported = Exported {
         format: FORMAT,
         id: id.to_string(),
-        backend: meta.backend,
-        route: meta.route,
-        verified: meta.verified,
-        event: meta.event,
+        backend: meta.backend.into_owned(),
+        route: meta.route.into_owned(),
+        verified: meta.verified.into_owned(),
+        event: meta.event.map(Cow::into_owned),
         event_key: meta.key,
         at: meta.at,
         state: state.as_str().to_owned(),
@@ -110,8 +112,8 @@ pub fn parse(id: NotificationId, record: &[u8], expire_ms: i64) -> Option<Parsed
             State::Pending => expire_ms,
             State::Done | State::Dead => 0,
         },
-        why: meta.why,
-        steps: meta.steps,
+        why: meta.why.into_owned(),
+        steps: meta.steps.into_owned(),
         head: None,
         body: None,
     };
