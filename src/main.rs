@@ -1,6 +1,7 @@
-//! The binary: arguments in, exit code out. What it does is in `cli`; what a relay is, is in the library.
+//! The binary: arguments in, exit code out. What it does is in `cli`; how to talk to a relay, in `client`; what a relay is, is in the library.
 
 mod cli;
+mod client;
 
 use std::process::ExitCode;
 

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset};
 
-use super::send::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
 use super::{ConfigFile, Failure, place, say};
+use crate::client::http::{Answer, HttpError, Request};
 
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -156,7 +156,7 @@ impl Api {
         body: &[u8],
     ) -> Result<Value, Failure> {
         let place = &self.place;
-        let answer = post(&Post {
+        let answer = Request {
             method,
             place,
             trust: None,
@@ -164,9 +164,10 @@ impl Api {
             headers,
             body,
             deadline: DEADLINE,
-        });
+        }
+        .send();
         let answer = answer.map_err(|error| match &error {
-            PostError::Connect(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
+            HttpError::Connect(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
                 Failure::new(format_args!(
                     "{error}; is the relay running, with its admin port at {place}?"
                 ))

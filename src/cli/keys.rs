@@ -9,10 +9,10 @@ use std::time::Duration;
 use payrelay::verify::jws::key_set;
 use payrelay::verify::new_test_key;
 
-use super::send::Url;
-use super::send::http::{Post, post};
 use super::tls::TlsArgs;
 use super::{Failure, print};
+use crate::client::http::Request;
+use crate::client::url::Url;
 
 pub const HELP: &str = "\
 Examples:
@@ -109,7 +109,7 @@ fn fetch(args: &Fetch) -> Result<(), Failure> {
     }
     let place = &args.url.place;
     let trust = args.tls.trust(place, None)?;
-    let answer = post(&Post {
+    let answer = Request {
         method: "GET",
         place,
         trust: Some(&trust),
@@ -117,7 +117,8 @@ fn fetch(args: &Fetch) -> Result<(), Failure> {
         headers: &[],
         body: b"",
         deadline: DEADLINE,
-    })
+    }
+    .send()
     .map_err(|error| Failure::new(format_args!("{place}: {error}")))?;
     if answer.status != 200 {
         return Err(Failure::new(format_args!(

@@ -1,14 +1,13 @@
 //! The relay's HTTP answers, as much of them as a benchmark wants to know.
 
+use crate::client::http::Head;
+
 /// The largest answer taken, head and body, in bytes. A route's answer has at most 16 KiB.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Header lines an answer may have.
-const HEADERS_MAX: usize = 32;
-
 /// An answer that has come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
+pub struct RelayAnswer<'a> {
     /// The status code.
     pub status: u16,
     /// `X-Payrelay-Outcome`; empty: whoever answered is no relay.
@@ -28,51 +27,32 @@ pub enum NoAnswer {
     TooBig,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> RelayAnswer<'a> {
     /// The answer at the beginning of `came`; `None`: it has not come whole yet.
     ///
     /// # Errors
     /// It is none, or too big.
     pub fn find(came: &'a [u8]) -> Result<Option<Self>, NoAnswer> {
-        let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut slots);
         let partial = || match came.len() {
             0..ANSWER_BYTES_MAX => Ok(None),
             _ => Err(NoAnswer::TooBig),
         };
-        let head_bytes = match response.parse(came) {
-            Ok(httparse::Status::Complete(bytes)) => bytes,
-            Ok(httparse::Status::Partial) => return partial(),
-            Err(_) => return Err(NoAnswer::NotHttp),
+        let Some(head) = Head::find(came).map_err(|_| NoAnswer::NotHttp)? else {
+            return partial();
         };
-        let status = response.code.unwrap_or_default();
-        let (mut length, mut outcome, mut closes) = (None, "", response.version != Some(1));
-        for header in response.headers.iter() {
-            let Ok(value) = std::str::from_utf8(header.value) else {
-                continue;
-            };
-            if header.name.eq_ignore_ascii_case("content-length") {
-                length = Some(value.parse::<usize>().map_err(|_| NoAnswer::NotHttp)?);
-            } else if header.name.eq_ignore_ascii_case("x-payrelay-outcome") {
-                outcome = value;
-            } else if header.name.eq_ignore_ascii_case("connection") {
-                closes |= value.eq_ignore_ascii_case("close");
-            }
-        }
-        let body_bytes = match (status, length) {
-            (204 | 304, _) => 0,
-            (_, Some(length)) if length <= ANSWER_BYTES_MAX => length,
-            (_, Some(_)) => return Err(NoAnswer::TooBig),
-            (_, None) => return Err(NoAnswer::NotHttp), // a relay always says how long
+        let body_bytes = match head.length() {
+            Ok(Some(length)) if length <= ANSWER_BYTES_MAX => length,
+            Ok(Some(_)) => return Err(NoAnswer::TooBig),
+            Ok(None) | Err(_) => return Err(NoAnswer::NotHttp), // a relay always says how long
         };
-        let bytes = head_bytes + body_bytes;
+        let bytes = head.bytes + body_bytes;
         if came.len() < bytes {
             return partial();
         }
         Ok(Some(Self {
-            status,
-            outcome,
-            closes,
+            status: head.status,
+            outcome: head.header("x-payrelay-outcome").unwrap_or_default(),
+            closes: head.closes,
             bytes,
         }))
     }
@@ -87,22 +67,22 @@ mod tests {
         let bytes =
             b"HTTP/1.1 200 OK\r\nX-Payrelay-Outcome: delivered\r\nContent-Length: 7\r\n\r\nsuccess";
         for cut in 0..bytes.len() {
-            assert_eq!(Answer::find(&bytes[..cut]), Ok(None), "cut at {cut}");
+            assert_eq!(RelayAnswer::find(&bytes[..cut]), Ok(None), "cut at {cut}");
         }
         let more = [&bytes[..], b"HTTP/1.1 2"].concat();
-        let expected = Answer {
+        let expected = RelayAnswer {
             status: 200,
             outcome: "delivered",
             closes: false,
             bytes: bytes.len(),
         };
-        assert_eq!(Answer::find(&more), Ok(Some(expected)));
+        assert_eq!(RelayAnswer::find(&more), Ok(Some(expected)));
     }
 
     #[test]
     fn a_close_is_noticed_and_what_is_no_answer_too() {
         let close = b"HTTP/1.1 503 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        let answer = Answer::find(close).expect("HTTP").expect("whole");
+        let answer = RelayAnswer::find(close).expect("HTTP").expect("whole");
         assert!(answer.closes && answer.outcome.is_empty() && answer.status == 503);
         for (bytes, why) in [
             (&b"ERR code=bad-frame fatal=1\n"[..], NoAnswer::NotHttp),
@@ -116,13 +96,13 @@ mod tests {
                 NoAnswer::TooBig,
             ),
         ] {
-            assert_eq!(Answer::find(bytes), Err(why));
+            assert_eq!(RelayAnswer::find(bytes), Err(why));
         }
         let endless = [
             b"HTTP/1.1 200 OK\r\nA: ".to_vec(),
             vec![b'a'; ANSWER_BYTES_MAX],
         ]
         .concat();
-        assert_eq!(Answer::find(&endless), Err(NoAnswer::TooBig));
+        assert_eq!(RelayAnswer::find(&endless), Err(NoAnswer::TooBig));
     }
 }

@@ -14,7 +14,7 @@ use payrelay::wire;
 use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
-use super::inbox::{Heard, Inbox, Message};
+use super::inbox::{Arrival, Came, Inbox};
 use super::plan::{Place, Plan};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
 use super::run_state::RunState;
@@ -22,6 +22,7 @@ use super::stamp::PROBE;
 use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
 use crate::cli::{Failure, say};
+use crate::client::frames::{self, Heard, Refusal};
 
 /// How long connecting to a relay, and its answer to a HELLO, may take.
 const GREETING_DEADLINE: Duration = Duration::from_secs(10);
@@ -167,13 +168,7 @@ impl Backend {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(GREETING_DEADLINE))?;
         let mut hello = Vec::new();
-        let mut line = wire::line(&mut hello, "HELLO")
-            .number(1)
-            .arg("id", id.as_str());
-        if let Some(token) = token {
-            line = line.arg("token", token);
-        }
-        line.plain("max", credit).end();
+        frames::hello(&mut hello, id, token, credit);
         socket.write_all(&hello)?;
         Ok(Self {
             number: 0,
@@ -201,14 +196,14 @@ impl Backend {
             if came == 0 {
                 return Err(refused("the relay closed the connection without a word"));
             }
-            let told = self.inbox.take(&piece[..came], |heard| {
-                answer.get_or_insert(heard);
+            let told = self.inbox.take(&piece[..came], |came| {
+                answer.get_or_insert(came);
             });
             told.map_err(|error| refused(&format!("this is no port for backends: {error}")))?;
         }
         match answer {
-            Some(Heard::Ok) => {}
-            Some(Heard::Err { code, msg, .. }) => {
+            Some(Came::Line(Heard::Ok(_))) => {}
+            Some(Came::Line(Heard::Err(Refusal { code, msg, .. }))) => {
                 let hint = match code.as_str() {
                     "bad-token" => "; its secrets are needed: name its configuration with -c",
                     "not-allowed" => {
@@ -225,7 +220,7 @@ impl Backend {
                     one_line(&code)
                 )));
             }
-            Some(Heard::Bye(reason)) => {
+            Some(Came::Line(Heard::Bye { reason, .. })) => {
                 return Err(refused(&format!(
                     "the relay said BYE ({})",
                     one_line(&reason)
@@ -322,22 +317,25 @@ impl Crowd {
             let Backend {
                 inbox, unwritten, ..
             } = backend;
-            let told = inbox.take(&buffer[..came], |heard| match heard {
-                Heard::Msg(message) => {
-                    seen.note(&message, number, now_ns, plan, state);
+            let told = inbox.take(&buffer[..came], |came| match came {
+                Came::Arrival(arrival) => {
+                    seen.note(&arrival, number, now_ns, plan, state);
                     // After the entry in the book, so that an answer that is read before it was given too early.
-                    wire::line(unwritten, "ACK").arg("id", &message.id).end();
+                    wire::line(unwritten, "ACK").arg("id", &arrival.id).end();
                 }
-                Heard::Ping => unwritten.extend_from_slice(b"PONG\n"),
-                Heard::Err { code, msg, fatal } => {
-                    let refused = BenchError::Refused(id.clone(), code, msg);
+                Came::Line(Heard::Ping) => unwritten.extend_from_slice(b"PONG\n"),
+                Came::Line(Heard::Err(refusal)) => {
+                    let fatal = refusal.fatal;
+                    let refused = BenchError::Refused(id.clone(), refusal);
                     match fatal {
                         true => error = Some(refused),
                         false => say(refused),
                     }
                 }
-                Heard::Bye(reason) => error = Some(BenchError::Bye(id.clone(), reason)),
-                Heard::Ok | Heard::Other => {}
+                Came::Line(Heard::Bye { reason, .. }) => {
+                    error = Some(BenchError::Bye(id.clone(), reason));
+                }
+                Came::Line(_) => {}
             });
             told.map_err(|error| BenchError::Frame(id.clone(), error))?;
             if let Some(error) = error {
@@ -356,7 +354,7 @@ impl Crowd {
 impl Received {
     fn note(
         &mut self,
-        message: &Message,
+        message: &Arrival,
         backend: usize,
         now_ns: u64,
         plan: &Plan,

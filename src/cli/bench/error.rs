@@ -7,6 +7,7 @@ use payrelay::notification::BackendId;
 use payrelay::wire::FrameError;
 
 use crate::cli::text::one_line;
+use crate::client::frames::Refusal;
 
 /// What happened, and to whom.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub enum BenchError {
     Broken(BackendId, io::Error),
     /// A backend was sent what is no frame.
     Frame(BackendId, FrameError),
-    /// The relay ended a backend's session with an ERR: its code and its words.
-    Refused(BackendId, String, String),
+    /// The relay refused something to a backend.
+    Refused(BackendId, Refusal),
     /// The relay said BYE to a backend, for this reason.
     Bye(BackendId, String),
     /// A provider finds no relay any more.
@@ -33,11 +34,11 @@ impl fmt::Display for BenchError {
             Self::Closed(id) => write!(f, "the relay closed the connection of {id}"),
             Self::Broken(id, error) => write!(f, "the connection of {id} broke: {error}"),
             Self::Frame(id, error) => write!(f, "the relay sent {id} what is no frame: {error}"),
-            Self::Refused(id, code, words) => {
+            Self::Refused(id, Refusal { code, msg, .. }) => {
                 write!(
                     f,
                     "the relay tells {id}: {} ({})",
-                    one_line(words),
+                    one_line(msg),
                     one_line(code)
                 )
             }

@@ -4,31 +4,20 @@
 use payrelay::wire::{FrameError, Line};
 
 use super::stamp::{END, FILLING, STAMP_BYTES, Stamp};
+use crate::client::frames::Heard;
 
-/// One thing the relay said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// The HELLO was accepted.
-    Ok,
+/// What came.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Came {
     /// A notification, whole.
-    Msg(Message),
-    /// PING: answer PONG.
-    Ping,
-    /// Something was refused: the word for programs and the words for people.
-    Err {
-        code: String,
-        msg: String,
-        fatal: bool,
-    },
-    /// The relay ends the session, and why.
-    Bye(String),
-    /// Anything else.
-    Other,
+    Arrival(Arrival),
+    /// Any other line; of one with data, whose data is skipped, nothing is told.
+    Line(Heard),
 }
 
 /// A notification that has passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct Arrival {
     /// The relay's id for it.
     pub id: String,
     /// What its body says of itself; `None`: it is no benchmark's.
@@ -68,7 +57,7 @@ impl Inbox {
     ///
     /// # Errors
     /// What came is no frame; nothing after it can be understood.
-    pub fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(Heard)) -> Result<(), FrameError> {
+    pub fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(Came)) -> Result<(), FrameError> {
         let mut kept = std::mem::take(&mut self.rest);
         let all = match kept.is_empty() {
             true => bytes,
@@ -82,7 +71,9 @@ impl Inbox {
             if let Some(passing) = &mut self.passing {
                 input = passing.pass(input)?;
                 if passing.is_past() {
-                    tell(passing.heard());
+                    if let Some(arrival) = passing.arrival() {
+                        tell(Came::Arrival(arrival));
+                    }
                     self.passing = None;
                 }
                 continue;
@@ -91,9 +82,10 @@ impl Inbox {
                 break;
             };
             input = &input[used..];
-            match line.data_bytes {
-                Some(data_bytes) => self.passing = Some(Passing::after(&line, data_bytes)),
-                None => tell(heard(&line)),
+            match (line.data_bytes, Heard::of(&line, &[])) {
+                (Some(data_bytes), _) => self.passing = Some(Passing::after(&line, data_bytes)),
+                (None, Ok(heard)) => tell(Came::Line(heard)),
+                (None, Err(_)) => {} // a MSG without data is none
             }
         }
         self.rest = input.to_vec();
@@ -152,12 +144,9 @@ impl Passing {
         Ok(input)
     }
 
-    fn heard(&mut self) -> Heard {
-        let Some(id) = self.id.take() else {
-            return Heard::Other;
-        };
-        Heard::Msg(Message {
-            id,
+    fn arrival(&mut self) -> Option<Arrival> {
+        Some(Arrival {
+            id: self.id.take()?,
             stamp: Stamp::read(&self.stamp),
             body_bytes: self.data_bytes.saturating_sub(self.head_bytes),
             intact: self.intact,
@@ -165,25 +154,12 @@ impl Passing {
     }
 }
 
-fn heard(line: &Line<'_>) -> Heard {
-    let text = |key| line.text(key).unwrap_or_default().into_owned();
-    match line.verb {
-        "OK" => Heard::Ok,
-        "PING" => Heard::Ping,
-        "ERR" => Heard::Err {
-            code: text("code"),
-            msg: text("msg"),
-            fatal: line.raw("fatal") == Some("1"),
-        },
-        "BYE" => Heard::Bye(text("reason")),
-        _ => Heard::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::bench::stamp::BODY_BYTES_MIN;
+    use crate::client::frames::{Accepted, Refusal};
+    use std::time::Duration;
 
     fn body(n: u64, filling: usize) -> Vec<u8> {
         let mut body = Vec::new();
@@ -204,17 +180,17 @@ mod tests {
         [line.as_bytes(), head, body, b"\n"].concat()
     }
 
-    fn in_pieces(bytes: &[u8], piece: usize) -> Result<Vec<Heard>, FrameError> {
+    fn in_pieces(bytes: &[u8], piece: usize) -> Result<Vec<Came>, FrameError> {
         let (mut inbox, mut all) = (Inbox::default(), Vec::new());
         for piece in bytes.chunks(piece) {
-            inbox.take(piece, |heard| all.push(heard))?;
+            inbox.take(piece, |came| all.push(came))?;
             assert!(inbox.rest.len() <= 1024, "{} bytes kept", inbox.rest.len());
         }
         Ok(all)
     }
 
-    fn message(id: &str, n: u64, filling: usize) -> Heard {
-        Heard::Msg(Message {
+    fn arrival(id: &str, n: u64, filling: usize) -> Came {
+        Came::Arrival(Arrival {
             id: id.into(),
             stamp: Some(Stamp {
                 run: 9,
@@ -235,18 +211,23 @@ mod tests {
         bytes.extend(frame("C", b"", &body(2, 500)));
         bytes.extend_from_slice(b"ERR code=limit msg=a%20b fatal=1\nBYE reason=drain retry=1\n");
         let expected = [
-            Heard::Ok,
-            message("A", 0, 0),
-            message("B", 1, 1),
-            Heard::Other,
-            Heard::Ping,
-            message("C", 2, 500),
-            Heard::Err {
+            Came::Line(Heard::Ok(Accepted {
+                node: "x".into(),
+                ..Accepted::default()
+            })),
+            arrival("A", 0, 0),
+            arrival("B", 1, 1),
+            Came::Line(Heard::Ping),
+            arrival("C", 2, 500),
+            Came::Line(Heard::Err(Refusal {
                 code: "limit".into(),
                 msg: "a b".into(),
                 fatal: true,
-            },
-            Heard::Bye("drain".into()),
+            })),
+            Came::Line(Heard::Bye {
+                reason: "drain".into(),
+                retry: Some(Duration::from_secs(1)),
+            }),
         ];
         for piece in 1..=bytes.len() {
             assert_eq!(
@@ -261,14 +242,14 @@ mod tests {
     fn a_body_larger_than_the_filling_passes_and_every_changed_byte_is_seen() {
         let large = body(3, 3 * FILLING.len() + 7);
         let all = in_pieces(&frame("L", b"", &large), 50_000).expect("a frame");
-        assert_eq!(all, [message("L", 3, 3 * FILLING.len() + 7)]);
+        assert_eq!(all, [arrival("L", 3, 3 * FILLING.len() + 7)]);
 
         let good = body(4, 40);
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             let heard = in_pieces(&frame("M", b"h", &bad), 33).expect("a frame");
-            let [Heard::Msg(message)] = &heard[..] else {
+            let [Came::Arrival(message)] = &heard[..] else {
                 panic!("{heard:?}");
             };
             let same = message.stamp
@@ -285,11 +266,13 @@ mod tests {
     fn foreign_bodies_are_no_benchmarks_and_no_harm() {
         for body in [&b""[..], b"x", b"hello", &[0xff; 300]] {
             let heard = in_pieces(&frame("F", b"", body), 7).expect("a frame");
-            assert!(matches!(&heard[..], [Heard::Msg(message)] if message.stamp.is_none()));
+            assert!(matches!(&heard[..], [Came::Arrival(message)] if message.stamp.is_none()));
         }
         let lying = b"MSG id=A h=9 =2\nab\nPING\n";
         let heard = in_pieces(lying, 3).expect("frames");
-        assert!(matches!(&heard[..], [Heard::Msg(message), Heard::Ping] if !message.intact));
+        assert!(
+            matches!(&heard[..], [Came::Arrival(message), Came::Line(Heard::Ping)] if !message.intact)
+        );
         assert!(in_pieces(b"MSG id=A h=0 =2\nabc\n", 99).is_err());
         assert!(in_pieces(b"HTTP/1.1 400 Bad\r\n", 5).is_err());
     }

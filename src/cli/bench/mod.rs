@@ -32,10 +32,11 @@ use self::providers::{Posted, Providers, is_ok};
 use self::report::{Report, grouped};
 use self::run_state::RunState;
 use self::stamp::{BODY_BYTES_MIN, END, NOTIFICATIONS_MAX, PROBE, Stamp};
-use super::send::http::{Post, post};
-use super::send::{explain, parse_target};
+use super::send::explain;
 use super::stop::Stop;
 use super::{ConfigFile, Failure, print, say};
+use crate::client::http::Request;
+use crate::client::url::parse_target;
 
 pub const HELP: &str = "\
 Examples:
@@ -207,7 +208,7 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
         for (backend, to) in plan.tcp.iter().enumerate() {
             let id = &plan.backends[backend].0;
             let target = plan.target_of(backend);
-            let answer = post(&Post {
+            let answer = Request {
                 method: "POST",
                 place: &from.text,
                 trust: None,
@@ -215,7 +216,8 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
                 headers: &headers,
                 body: &body,
                 deadline: PROBE_DEADLINE,
-            })
+            }
+            .send()
             .map_err(|error| Failure::new(format_args!("{}: {error}", from.text)))?;
             let outcome = answer.header("x-payrelay-outcome").unwrap_or_default();
             if is_ok(outcome) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use payrelay::thread::{self, JoinOnDrop};
 
-use super::answers::{ANSWER_BYTES_MAX, Answer};
+use super::answers::{ANSWER_BYTES_MAX, RelayAnswer};
 use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
@@ -417,7 +417,7 @@ impl Crowd {
             return;
         };
         let came = std::mem::take(&mut connection.came);
-        match Answer::find(&came) {
+        match RelayAnswer::find(&came) {
             Ok(Some(answer)) => {
                 if over || answer.closes || answer.bytes < came.len() {
                     connection.socket = None;
@@ -437,7 +437,7 @@ impl Crowd {
         connection.came.clear();
     }
 
-    fn answered(&mut self, post: Post, answer: Answer<'_>, now_ns: u64) {
+    fn answered(&mut self, post: Post, answer: RelayAnswer<'_>, now_ns: u64) {
         let outcomes = &mut self.seen.outcomes;
         if let Some(count) = outcomes.get_mut(answer.outcome) {
             *count += 1;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::frames::Message;
 use super::worker::{Verdict, reason};
 use crate::cli::Failure;
-use crate::cli::send::Url;
-use crate::cli::send::http::{Post, post};
-use crate::cli::tls::{TlsArgs, Trust};
+use crate::cli::tls::TlsArgs;
+use crate::client::frames::Message;
+use crate::client::http::Request;
+use crate::client::tls::Trust;
+use crate::client::url::Url;
 
 /// How long the program may take. The relay itself waits for an ACK for `tcp.ack_timeout`, 60 s by default.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ impl Forward {
 
     /// Posts `message`: 2xx acknowledges it, everything else refuses it.
     pub fn post(&self, message: &Message) -> Verdict {
-        let answer = post(&Post {
+        let answer = Request {
             method: "POST",
             place: &self.url.place,
             trust: self.trust.as_ref(),
@@ -45,7 +46,8 @@ impl Forward {
             headers: &headers(message),
             body: &message.body,
             deadline: DEADLINE,
-        });
+        }
+        .send();
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => Verdict::Ack,
             Ok(answer) => Verdict::Nack(format!("HTTP {}", answer.status)),

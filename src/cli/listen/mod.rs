@@ -1,12 +1,10 @@
 //! `payrelay listen`: a backend in the terminal.
 //!
 //! One loop hears the relay, the worker, the clock and the signals, and is the only one to write to the socket. What the
-//! wire looks like is the business of `frames` and `link`, what is done with a notification `worker`'s.
+//! protocol looks like is the business of `client`, what is done with a notification `worker`'s.
 
 mod backoff;
 mod forward;
-mod frames;
-mod link;
 mod session;
 mod worker;
 
@@ -19,10 +17,11 @@ use self::backoff::Backoff;
 use self::forward::Forward;
 use self::session::{Ended, Session};
 use self::worker::{Handling, Worker};
-use super::send::Url;
 use super::stop::Stop;
-use super::tls::{TlsArgs, Trust};
+use super::tls::TlsArgs;
 use super::{ConfigFile, Failure, cannot_print, place, say};
+use crate::client::tls::Trust;
+use crate::client::url::Url;
 
 pub const HELP: &str = "\
 Examples:

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{select, tick};
 
 use super::backoff::Backoff;
-use super::frames::{Accepted, Heard, Message, ReadError, Refusal};
-use super::link::Link;
 use super::worker::{Done, Job, Verdict, title};
 use super::{CREDIT_MAX, Desk, Identity};
 use crate::cli::say;
 use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
+use crate::client::frames::{Accepted, Heard, Message, ReadError, Refusal};
+use crate::client::link::Link;
 
 /// How long the relay may take to answer the HELLO.
 const OK_DEADLINE: Duration = Duration::from_secs(10);

@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use payrelay::thread::{self, JoinOnDrop};
 
 use super::forward::Forward;
-use super::frames::Message;
 use crate::cli::text::{one_line, readable};
+use crate::client::frames::Message;
 
 /// A NACK's reason is cut to this many characters: even with every one escaped its line stays within the limit.
 const REASON_CHARS_MAX: usize = 80;

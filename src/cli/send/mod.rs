@@ -1,6 +1,5 @@
 //! `payrelay send`: a provider in the terminal.
 
-pub mod http;
 mod sign;
 
 use std::io::{self, IsTerminal, Read, Write};
@@ -11,10 +10,12 @@ use payrelay::config::{Config, Segment, TlsFiles};
 use payrelay::notification::BackendId;
 use payrelay::verify::Draft;
 
-use self::http::{Answer, Post, PostError, post};
 use super::text::{one_line, readable};
-use super::tls::{TlsArgs, Trust};
+use super::tls::TlsArgs;
 use super::{ConfigFile, Failure, cannot_print, place, say};
+use crate::client::http::{Answer, HttpError, Request};
+use crate::client::tls::Trust;
+use crate::client::url::{Url, parse_target};
 
 pub const HELP: &str = "\
 Examples:
@@ -77,100 +78,45 @@ pub struct Args {
     headers: Vec<(String, String)>,
 }
 
-/// `http://host:port/path?query`, cut in pieces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    /// It begins with `https`.
-    pub sealed: bool,
-    /// `host:port`
-    pub place: String,
-    /// Path and query.
-    pub target: String,
-}
-
-/// Why an argument cannot stand in a request.
+/// Why an argument cannot be a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadArgument {
-    NotHttp,
-    NoHost,
-    Target,
-    Header,
-    HeaderValue,
+enum HeaderError {
+    Name,
+    Value,
 }
 
-impl std::fmt::Display for BadArgument {
+impl std::fmt::Display for HeaderError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::NotHttp => "an address begins with http:// or https://",
-            Self::NoHost => "there is no host between http:// or https:// and the path",
-            Self::Target => "a path begins with / and has no spaces and no bytes beyond ASCII; escape them as %XX",
-            Self::Header => "a header is NAME: VALUE, and Host, Content-Length and Connection are given already",
-            Self::HeaderValue => "a header's value is visible ASCII and spaces",
+            Self::Name => {
+                "a header is NAME: VALUE, and Host, Content-Length and Connection are given already"
+            }
+            Self::Value => "a header's value is visible ASCII and spaces",
         })
     }
 }
 
-impl std::error::Error for BadArgument {}
+impl std::error::Error for HeaderError {}
 
-impl Url {
-    /// Reads `http://…` or `https://…`.
-    pub fn parse(text: &str) -> Result<Self, BadArgument> {
-        let (sealed, rest) = match text.strip_prefix("https://") {
-            Some(rest) => (true, rest),
-            None => (
-                false,
-                text.strip_prefix("http://").ok_or(BadArgument::NotHttp)?,
-            ),
-        };
-        let (host, target) = match rest.find('/') {
-            Some(at) => (&rest[..at], &rest[at..]),
-            None => (rest, "/"),
-        };
-        if host.is_empty() || host.contains(['@', ' ', '?', '#']) {
-            return Err(BadArgument::NoHost);
-        }
-        // An IPv6 address has its colons within brackets.
-        let has_port = host
-            .rsplit(']')
-            .next()
-            .is_some_and(|after| after.contains(':'));
-        Ok(Self {
-            sealed,
-            place: match (has_port, sealed) {
-                (true, _) => host.to_owned(),
-                (false, false) => format!("{host}:80"),
-                (false, true) => format!("{host}:443"),
-            },
-            target: parse_target(target)?,
-        })
-    }
-}
-
-pub fn parse_target(text: &str) -> Result<String, BadArgument> {
-    let fits = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    fits.then(|| text.to_owned()).ok_or(BadArgument::Target)
-}
-
-fn parse_header(text: &str) -> Result<(String, String), BadArgument> {
-    let (name, value) = text.split_once(':').ok_or(BadArgument::Header)?;
+fn parse_header(text: &str) -> Result<(String, String), HeaderError> {
+    let (name, value) = text.split_once(':').ok_or(HeaderError::Name)?;
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let taken = ["host", "content-length", "connection", "transfer-encoding"];
     if name.is_empty()
         || !name.bytes().all(is_token)
         || taken.contains(&name.to_ascii_lowercase().as_str())
     {
-        return Err(BadArgument::Header);
+        return Err(HeaderError::Name);
     }
     Ok((name.to_owned(), parse_header_value(value)?))
 }
 
-fn parse_header_value(text: &str) -> Result<String, BadArgument> {
+fn parse_header_value(text: &str) -> Result<String, HeaderError> {
     let value = text.trim();
     let fits = value
         .bytes()
         .all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t');
-    fits.then(|| value.to_owned())
-        .ok_or(BadArgument::HeaderValue)
+    fits.then(|| value.to_owned()).ok_or(HeaderError::Value)
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
@@ -203,7 +149,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     }
     headers.append(&mut request.headers);
     let sent = Instant::now();
-    let answer = post(&Post {
+    let answer = Request {
         method: &request.method,
         place: &url.place,
         trust: trust.as_ref(),
@@ -211,7 +157,8 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         headers: &headers,
         body: &request.body,
         deadline: DEADLINE,
-    })
+    }
+    .send()
     .map_err(|error| no_answer(&error, &url.place))?;
     show(&answer, sent.elapsed())?;
     if is_ok(&answer) {
@@ -336,9 +283,9 @@ fn show(answer: &Answer, took: Duration) -> Result<(), Failure> {
         .map_err(cannot_print)
 }
 
-fn no_answer(error: &PostError, place: &str) -> Failure {
+fn no_answer(error: &HttpError, place: &str) -> Failure {
     match error {
-        PostError::Connect(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
+        HttpError::Connect(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
             Failure::new(format_args!("{error}; is the relay running at {place}?"))
         }
         error => Failure::new(format_args!("{place}: {error}")),
@@ -386,49 +333,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_cut_at_its_path() {
-        for (text, place, target) in [
-            (
-                "http://h:8080/notify/{id}?x=1",
-                "h:8080",
-                "/notify/{id}?x=1",
-            ),
-            ("http://h", "h:80", "/"),
-            ("https://h/x", "h:443", "/x"),
-            ("https://h:8443/x", "h:8443", "/x"),
-            ("http://[::1]/x", "[::1]:80", "/x"),
-            ("http://[::1]:8080/x", "[::1]:8080", "/x"),
-        ] {
-            let url = Url::parse(text).expect(text);
-            assert_eq!(url.sealed, text.starts_with("https"));
-            assert_eq!((url.place.as_str(), url.target.as_str()), (place, target));
-        }
-        for (text, bad) in [
-            ("ftp://h/", BadArgument::NotHttp),
-            ("h:8080", BadArgument::NotHttp),
-            ("http:///x", BadArgument::NoHost),
-            ("http://u@h/x", BadArgument::NoHost),
-            ("http://h/a b", BadArgument::Target),
-            ("http://h/a\r\nb", BadArgument::Target),
-            ("http://h/\u{e9}", BadArgument::Target),
-        ] {
-            assert_eq!(Url::parse(text), Err(bad), "{text}");
-        }
-    }
-
-    #[test]
     fn headers_cannot_smuggle() {
         assert_eq!(
             parse_header("X-Sign:  a b "),
             Ok(("X-Sign".into(), "a b".into()))
         );
         for (text, bad) in [
-            ("no colon", BadArgument::Header),
-            (": v", BadArgument::Header),
-            ("a b: v", BadArgument::Header),
-            ("content-LENGTH: 3", BadArgument::Header),
-            ("a: b\r\nc: d", BadArgument::HeaderValue),
-            ("a: \u{e9}", BadArgument::HeaderValue),
+            ("no colon", HeaderError::Name),
+            (": v", HeaderError::Name),
+            ("a b: v", HeaderError::Name),
+            ("content-LENGTH: 3", HeaderError::Name),
+            ("a: b\r\nc: d", HeaderError::Value),
+            ("a: \u{e9}", HeaderError::Value),
         ] {
             assert_eq!(parse_header(text), Err(bad), "{text}");
         }
@@ -451,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_closed_port_asks_whether_the_relay_runs() {
-        let refused = PostError::Connect(io::ErrorKind::ConnectionRefused.into());
+        let refused = HttpError::Connect(io::ErrorKind::ConnectionRefused.into());
         let words = no_answer(&refused, "127.0.0.1:8080").words;
         assert!(
             words.ends_with("is the relay running at 127.0.0.1:8080?"),

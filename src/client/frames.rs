@@ -1,4 +1,4 @@
-//! What the relay says: frames out of a stream of bytes, however it is cut.
+//! What a relay says to a backend: frames out of a stream of bytes, however it is cut.
 //!
 //! No socket, no thread, and no opinion on what to do about a frame.
 
@@ -6,7 +6,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use payrelay::wire::{FrameError, Line};
+use payrelay::notification::BackendId;
+use payrelay::wire::{self, FrameError, Line};
 
 /// What a MSG may have beyond the relay's `max_body`: the forwarded head. The relay takes heads of at most 16 KiB.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -113,6 +114,15 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
+/// Writes who is here, and how many MSG may be unacknowledged.
+pub fn hello(out: &mut Vec<u8>, id: &BackendId, token: Option<&str>, max: u32) {
+    let mut line = wire::line(out, "HELLO").number(1).arg("id", id.as_str());
+    if let Some(token) = token {
+        line = line.arg("token", token);
+    }
+    line.plain("max", max).end();
+}
+
 /// Reads frames off a stream of bytes, however it is cut into pieces.
 #[derive(Debug)]
 pub struct FrameReader<R> {
@@ -165,7 +175,7 @@ impl<R: Read> FrameReader<R> {
         if line.data_bytes.is_some() && input[whole - 1] != b'\n' {
             return Err(ReadError::Frame(FrameError::UnendedData));
         }
-        let heard = heard(&line, &input[used..used + data_bytes])?;
+        let heard = Heard::of(&line, &input[used..used + data_bytes])?;
         if let (Heard::Ok(_), Some(max_body)) = (&heard, number(&line, "max_body")) {
             self.data_bytes_max = max_body.saturating_add(HEAD_BYTES_MAX);
         }
@@ -193,27 +203,33 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
-fn heard(line: &Line<'_>, data: &[u8]) -> Result<Heard, ReadError> {
-    Ok(match line.verb {
-        "OK" => Heard::Ok(Accepted {
-            node: text(line, "node"),
-            session: text(line, "session"),
-            heartbeat: seconds(line, "heartbeat"),
-        }),
-        "MSG" => Heard::Msg(Box::new(message(line, data)?)),
-        "PING" => Heard::Ping,
-        "PONG" => Heard::Pong,
-        "ERR" => Heard::Err(Refusal {
-            code: text(line, "code"),
-            msg: text(line, "msg"),
-            fatal: line.raw("fatal") == Some("1"),
-        }),
-        "BYE" => Heard::Bye {
-            reason: text(line, "reason"),
-            retry: seconds(line, "retry"),
-        },
-        other => Heard::Other(other.to_owned()),
-    })
+impl Heard {
+    /// What a line with its data says.
+    ///
+    /// # Errors
+    /// [`ReadError::BadMsg`].
+    pub fn of(line: &Line<'_>, data: &[u8]) -> Result<Self, ReadError> {
+        Ok(match line.verb {
+            "OK" => Self::Ok(Accepted {
+                node: text(line, "node"),
+                session: text(line, "session"),
+                heartbeat: seconds(line, "heartbeat"),
+            }),
+            "MSG" => Self::Msg(Box::new(message(line, data)?)),
+            "PING" => Self::Ping,
+            "PONG" => Self::Pong,
+            "ERR" => Self::Err(Refusal {
+                code: text(line, "code"),
+                msg: text(line, "msg"),
+                fatal: line.raw("fatal") == Some("1"),
+            }),
+            "BYE" => Self::Bye {
+                reason: text(line, "reason"),
+                retry: seconds(line, "retry"),
+            },
+            other => Self::Other(other.to_owned()),
+        })
+    }
 }
 
 fn message(line: &Line<'_>, data: &[u8]) -> Result<Message, ReadError> {

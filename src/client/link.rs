@@ -3,7 +3,7 @@
 //! It speaks the protocol and has no opinion: what to do about a MSG or a BYE is for whoever holds the [`Link`].
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -12,9 +12,9 @@ use payrelay::notification::BackendId;
 use payrelay::thread::{self, JoinOnDrop};
 use payrelay::wire;
 
-use crate::cli::tls::{Trust, Wire};
-
-use super::frames::{FrameReader, Heard, ReadError};
+use super::connect;
+use super::frames::{FrameReader, Heard, ReadError, hello};
+use super::tls::{Trust, Wire};
 
 /// How long connecting may take, for each address that a name stands for.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -54,17 +54,7 @@ impl Link {
     /// # Errors
     /// The name is unknown, or none of its addresses can be connected to; the last one's error. Or it is not who is believed.
     pub fn connect(place: &str, trust: Option<&Trust>) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in place.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
-                Ok(socket) => return Self::over(socket, trust),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    fn over(socket: TcpStream, trust: Option<&Trust>) -> io::Result<Self> {
+        let socket = connect(place, CONNECT_DEADLINE)?;
         socket.set_nodelay(true)?;
         let wire = Wire::over(socket, trust, CONNECT_DEADLINE)?;
         wire.socket().set_write_timeout(Some(WRITE_DEADLINE))?;
@@ -85,13 +75,7 @@ impl Link {
 
     /// Says who is here, and how many MSG may be unacknowledged.
     pub fn hello(&self, id: &BackendId, token: Option<&str>, max: u32) -> io::Result<()> {
-        self.send(|out| {
-            let mut line = wire::line(out, "HELLO").number(1).arg("id", id.as_str());
-            if let Some(token) = token {
-                line = line.arg("token", token);
-            }
-            line.plain("max", max).end();
-        })
+        self.send(|out| hello(out, id, token, max))
     }
 
     /// The notification is taken.

@@ -1,0 +1,116 @@
+//! Where something is: `http://host:port/path`.
+
+use std::fmt;
+
+/// `http://host:port/path?query`, cut in pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// It begins with `https`.
+    pub sealed: bool,
+    /// `host:port`
+    pub place: String,
+    /// Path and query.
+    pub target: String,
+}
+
+/// Why a text is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlError {
+    /// Another scheme, or none.
+    NotHttp,
+    /// Nothing before the path, or more than a host and a port.
+    NoHost,
+    /// A path that cannot stand in a request line.
+    Target,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotHttp => "an address begins with http:// or https://",
+            Self::NoHost => "there is no host between http:// or https:// and the path",
+            Self::Target => "a path begins with / and has no spaces and no bytes beyond ASCII; escape them as %XX",
+        })
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+impl Url {
+    /// Reads `http://…` or `https://…`.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let (sealed, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (
+                false,
+                text.strip_prefix("http://").ok_or(UrlError::NotHttp)?,
+            ),
+        };
+        let (host, target) = match rest.find('/') {
+            Some(at) => (&rest[..at], &rest[at..]),
+            None => (rest, "/"),
+        };
+        if host.is_empty() || host.contains(['@', ' ', '?', '#']) {
+            return Err(UrlError::NoHost);
+        }
+        // An IPv6 address has its colons within brackets.
+        let has_port = host
+            .rsplit(']')
+            .next()
+            .is_some_and(|after| after.contains(':'));
+        Ok(Self {
+            sealed,
+            place: match (has_port, sealed) {
+                (true, _) => host.to_owned(),
+                (false, false) => format!("{host}:80"),
+                (false, true) => format!("{host}:443"),
+            },
+            target: parse_target(target)?,
+        })
+    }
+}
+
+/// Reads a path, with its query if it has one.
+///
+/// # Errors
+/// It cannot stand in a request line.
+pub fn parse_target(text: &str) -> Result<String, UrlError> {
+    let fits = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    fits.then(|| text.to_owned()).ok_or(UrlError::Target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_cut_at_its_path() {
+        for (text, place, target) in [
+            (
+                "http://h:8080/notify/{id}?x=1",
+                "h:8080",
+                "/notify/{id}?x=1",
+            ),
+            ("http://h", "h:80", "/"),
+            ("https://h/x", "h:443", "/x"),
+            ("https://h:8443/x", "h:8443", "/x"),
+            ("http://[::1]/x", "[::1]:80", "/x"),
+            ("http://[::1]:8080/x", "[::1]:8080", "/x"),
+        ] {
+            let url = Url::parse(text).expect(text);
+            assert_eq!(url.sealed, text.starts_with("https"));
+            assert_eq!((url.place.as_str(), url.target.as_str()), (place, target));
+        }
+        for (text, bad) in [
+            ("ftp://h/", UrlError::NotHttp),
+            ("h:8080", UrlError::NotHttp),
+            ("http:///x", UrlError::NoHost),
+            ("http://u@h/x", UrlError::NoHost),
+            ("http://h/a b", UrlError::Target),
+            ("http://h/a\r\nb", UrlError::Target),
+            ("http://h/\u{e9}", UrlError::Target),
+        ] {
+            assert_eq!(Url::parse(text), Err(bad), "{text}");
+        }
+    }
+}
