@@ -110,6 +110,40 @@ fn a_session_takes_two_pages_of_stack_and_little_else() {
     );
 }
 
+/// What a provider's connection may take while it is idle, in bytes. Measured over 1,000 in a debug build, whose stacks
+/// are a page deeper: 26,600.
+const HTTP_CONNECTION_BYTES_MAX: usize = if cfg!(debug_assertions) {
+    32 * 1024
+} else {
+    24 * 1024
+};
+
+#[test]
+fn an_idle_http_connection_takes_little_although_it_was_used() {
+    const CROWD: usize = 1000;
+    let _alone = heavy();
+    let relay = Relay::with(NO_BODIES);
+    let mut backend = relay.backend("till-0");
+    let before = relay.process().rss_kib();
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| relay.http()).collect();
+    for connection in &mut crowd {
+        connection.send(
+            format!("POST /notify/till-0 HTTP/1.1\r\nHost: relay\r\nContent-Length: {BODY_BYTES}\r\n\r\n")
+                .as_bytes(),
+        );
+        connection.send(&[b'x'; BODY_BYTES]);
+        backend
+            .expect(&format!("MSG id=* ={BODY_BYTES}"), &[b'x'; BODY_BYTES])
+            .ack();
+        assert_eq!(connection.must_answer().told(), (200, "delivered"));
+    }
+    let each = relay.process().rss_kib().saturating_sub(before) * 1024 / CROWD;
+    eprintln!("an idle HTTP connection takes {each} bytes");
+    let open = relay.process().threads();
+    assert!(open >= CROWD, "{open} threads: not all are open any more");
+    assert!(each <= HTTP_CONNECTION_BYTES_MAX, "{each} bytes each");
+}
+
 /// The environment or the arguments of a process, as the system shows them.
 fn shown(pid: u32, what: &str) -> String {
     let path = format!("/proc/{pid}/{what}");
