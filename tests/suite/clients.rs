@@ -245,13 +245,14 @@ fn takeover(adapter: Adapter) {
 }
 
 fn slow_handler_with_touch(adapter: Adapter) {
-    // Without TOUCH the relay would forget it after 600 ms, and the ACK would be one for an unknown id.
+    // Without TOUCH the relay would forget it after 1.5 s, and the ACK would be one for an unknown id. To who sends TOUCH it
+    // sends no PING, so after 1.5 s of silence the client sends one, and has until 2.5 s to hear the PONG.
     let (relay, mut till) = pair_with(
         adapter,
-        "slow:2",
-        "[tcp]\nack_timeout = \"600ms\"\nheartbeat = \"400ms\"",
+        "slow:3",
+        "[tcp]\nack_timeout = \"1500ms\"\nheartbeat = \"1s\"",
     );
-    served(&relay, &mut till, b"takes two seconds");
+    served(&relay, &mut till, b"takes three seconds");
     assert_eq!(
         relay.metric("payrelay_receipts_total{result=\"expired\"}"),
         0.0
@@ -320,9 +321,9 @@ fn relay_draining(adapter: Adapter) {
 }
 
 fn heartbeats_while_idle(adapter: Adapter) {
-    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"400ms\"");
+    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"1s\"");
     // One who answers no PING is the clock: the relay ends it after 2.5 heartbeats.
-    for _ in 0..3 {
+    for _ in 0..2 {
         let mut silent = Backend::raw(&relay);
         silent.hello("silent", "");
         while silent
