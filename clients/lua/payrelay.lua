@@ -956,7 +956,7 @@ end
 -- and may have
 --   protected(run, …)      a pcall that its coroutines can yield through, if Lua's own is not one
 --   waiter(client)         how the calling coroutine waits: { wait =, wake = }, or nil
---   wake(session)          if only one thread may write: makes it call session:flush()
+--   wake(session)          if not every thread may write: makes one that may call session:flush()
 --   log(level, text)       where the log goes
 local function adapter(name, definition)
   definition.methods = setmetatable(definition.methods or {}, { __index = Client })
@@ -1190,6 +1190,19 @@ function copas_adapter.open(session)
 end
 
 function copas_adapter.write(session, bytes) return copas.send(session.proxy, bytes) end
+
+-- A thread that writes gives way to the others now and then, which the main program cannot: there
+-- (in tick(), or in a call of the program's own) a thread of Copas writes for it.
+function copas_adapter.wake(session)
+  if session.writing then return true end
+  local thread, main = coroutine.running()
+  if thread and not main then return session:flush() end
+  copas.addthread(function()
+    if not session.writing then session:flush() end
+  end)
+  if session.write_error then return nil, session.write_error end
+  return true
+end
 
 -- The end of the stream wakes the threads that wait for it, and they close: Copas 1 never forgets a
 -- socket closed under it.

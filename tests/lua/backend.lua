@@ -63,6 +63,9 @@ local hosts = {
   copas = function()
     local copas, socket = require("copas"), require("socket")
     local sleepers = {}
+    -- By chance, one time in ten, Copas has who has written give way to the others; here it does so every time.
+    local random = math.random
+    function math.random(...) return ... == 100 and 100 or random(...) end -- luacheck: ignore
     -- Copas 1 has no sleep: a thread waits for a datagram, which the loop sends when the time has come.
     return {
       sleep = function(seconds)
