@@ -73,26 +73,29 @@ fn stored_per_second(relay: &Relay) -> f64 {
 fn stored_answers_with_prefer_and_require_beside_off() {
     let _alone = heavy();
     let redis = lasting_redis();
-    let off = Relay::with(CONFIG);
-    let [prefer, require] = ["prefer", "require"].map(|mode| {
-        let relay = Relay::with(&sharing(mode, &redis));
-        in_redis_as_on_disk(&relay);
-        relay
-    });
+    let alone = Relay::with(CONFIG);
+    let [off, prefer, require] =
+        ["off", "prefer", "require"].map(|mode| Relay::with(&sharing(mode, &redis)));
+    in_redis_as_on_disk(&prefer);
+    in_redis_as_on_disk(&require);
     // In turns, so that what else the machine does is in each of them; in the order of their sizes, the middle one of each.
-    let mut rates: [Vec<f64>; 3] = Default::default();
+    let mut rates: [Vec<f64>; 4] = Default::default();
     for _ in 0..3 {
-        for (relay, rates) in [&off, &prefer, &require].into_iter().zip(&mut rates) {
+        for (relay, rates) in [&alone, &off, &prefer, &require]
+            .into_iter()
+            .zip(&mut rates)
+        {
             rates.push(stored_per_second(relay));
         }
     }
-    let [off, prefer, require] = rates.map(|mut rates| {
+    let [alone, off, prefer, require] = rates.map(|mut rates| {
         rates.sort_by(f64::total_cmp);
         rates[1]
     });
+    // What is asked is what the mirror costs: all three look for their backends by way of Redis, which costs too.
     let ratio = prefer / off;
     eprintln!(
-        "stored/s: {off:.0} off, {prefer:.0} prefer ({ratio:.2}), {require:.0} require ({:.2})",
+        "stored/s: {alone:.0} without [redis]; with it {off:.0} off, {prefer:.0} prefer ({ratio:.2}), {require:.0} require ({:.2})",
         require / off
     );
     assert!(ratio >= in_release(0.65), "{ratio:.2}");
