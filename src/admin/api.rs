@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::status::BusState;
+use crate::config::Route;
 use crate::outbox::Row;
 use crate::timeline::Timeline;
 use crate::trace::Record;
@@ -310,6 +311,17 @@ pub struct RefusalCount {
     pub reason: String,
     pub count: u64,
     pub last_unix_ms: u64,
+}
+
+impl RouteInfo {
+    /// Of a route of a configuration.
+    pub fn of(route: &Route) -> Self {
+        Self {
+            name: route.name.to_string(),
+            path: route.path.text.clone(),
+            checks: route.verifier.as_ref().map(|verifier| verifier.describe()),
+        }
+    }
 }
 
 impl Summary {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::api::{Health, MinuteFigures, OutboxState, RefusalCount, RouteInfo, UnknownBackend};
 use super::reply::Told;
 use super::{Admin, BusState};
-use crate::config::{Config, Route};
+use crate::config::Config;
 use crate::metrics::resident_bytes;
 use crate::notification::{Outcome, unix_ms};
 use crate::trace::Minute;
@@ -69,13 +69,7 @@ pub fn health(admin: &Admin) -> Told {
 
 /// The routes of `config`.
 pub fn routes(config: &Config) -> Vec<RouteInfo> {
-    let checks = |route: &Route| Some(route.verifier.as_ref()?.describe());
-    let routes = config.routes.iter().map(|route| RouteInfo {
-        name: route.name.to_string(),
-        path: route.path.text.clone(),
-        checks: checks(route),
-    });
-    routes.collect()
+    config.routes.iter().map(RouteInfo::of).collect()
 }
 
 fn figures(minute: &Minute) -> MinuteFigures {

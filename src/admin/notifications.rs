@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE_64;
+
 use super::Sources;
 use super::api::{Content, Counts, Listed, Summary};
-use super::query::{base64, pairs};
+use super::query::pairs;
 use super::reply::Told;
 use crate::notification::{NotificationId, Outcome};
 use crate::outbox::{Search, State};
@@ -214,7 +217,7 @@ pub fn content(sources: &Sources, id: NotificationId) -> Told {
     let mut fill = |kept: &str, head: &[u8], body: &[u8]| {
         content.kept = kept.into();
         content.head = String::from_utf8_lossy(head).into();
-        content.body_base64 = base64(body);
+        content.body_base64 = BASE_64.encode(body);
     };
     match stored {
         Err(error) => return Told::text(503, &format!("{error}\n")),

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE_64;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -10,7 +12,7 @@ use super::Sources;
 use super::api::{Changed, Forgotten, HandedOver, Imported, TraceAnswer, Traced};
 use super::auth::Caller;
 use super::changes::Changes;
-use super::query::{base64, pairs};
+use super::query::pairs;
 use super::reply::{Asked, Told};
 use crate::notification::NotificationId;
 use crate::outbox::{AskError, Exported, Filter, Order, Outbox, SPARED_MAX, State, What};
@@ -449,7 +451,7 @@ fn show(outbox: &Outbox, id: NotificationId, target: &str, caller: &Caller) -> T
         shown["damaged"] = payload.is_none().into();
         if let Some(payload) = payload {
             shown["headers"] = String::from_utf8_lossy(&payload.head).into();
-            shown["body_base64"] = base64(&payload.body).into();
+            shown["body_base64"] = BASE_64.encode(&payload.body).into();
         }
     }
     Told::json(200, &shown)

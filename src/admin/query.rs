@@ -1,4 +1,4 @@
-//! The query of a request's target, and the base 64 in which bytes stand in JSON. Pure.
+//! The query of a request's target. Pure.
 
 /// The pairs of `target`'s query, percent-decoded; what is no UTF-8 then is left out.
 pub fn pairs(target: &str) -> Vec<(String, String)> {
@@ -31,23 +31,6 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// `bytes` in base 64 (RFC 4648, with padding).
-pub fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 3];
-        group[..chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
-        for at in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * at)) as usize & 63];
-            text.push(if at > chunk.len() { '=' } else { digit as char });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,18 +43,5 @@ mod tests {
             [("a", "1"), ("b", "/n{}"), ("c", ""), ("", "d")].map(|(k, v)| (k.into(), v.into()))
         );
         assert!(of("/x").is_empty() && of("/x?a=%f").is_empty() && of("/x?a=%ff").is_empty());
-    }
-
-    #[test]
-    fn bytes_become_base_64() {
-        for (bytes, text) in [
-            (&b""[..], ""),
-            (b"f", "Zg=="),
-            (b"fo", "Zm8="),
-            (b"foo", "Zm9v"),
-            (b"\xff\xfe\xfd\xfc", "//79/A=="),
-        ] {
-            assert_eq!(base64(bytes), text);
-        }
     }
 }

@@ -1,58 +1,108 @@
 //! `payrelay check`: is this configuration one the relay would run with?
 
+use payrelay::admin::api::RouteInfo;
 use payrelay::bus::check_redis;
 use payrelay::config::{Config, Shared, Undelivered};
 use payrelay::logging;
 use payrelay::notification::unix_ms;
 use payrelay::outbox;
 use payrelay::relay::Certificates;
+use serde::Serialize;
 
-use super::{ConfigFile, Failure, print};
+use super::{ConfigFile, Failure, print, print_json};
 
 fn unix_seconds() -> i64 {
     i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX)
 }
 
 pub const HELP: &str = "\
-Example:
+Examples:
   payrelay check -c /etc/payrelay/relay.toml && systemctl reload payrelay
+  payrelay check --json | jq -r '.warnings[]'
 
 Exit 0 if the relay would run with it, warnings or not; 78 if not, with every error as FILE:LINE:COLUMN: KEY: what is
 wrong.
 What each route checks is said in words. Certificates and keys are read; the folders of log and outbox are tried, as the user
 who runs this. Ports are not opened: whether one is in use is known only at start.
 With [redis] it connects to the servers, tries what the relay does there, and warns of what is missing: a right, a primary, a
-setting that costs notifications their safety. A Redis that is away is a warning: the relay runs without it.";
+setting that costs notifications their safety. A Redis that is away is a warning: the relay runs without it.
 
-pub fn run(config: &ConfigFile) -> Result<(), Failure> {
+With --json: one object with file, ok, errors, routes (name, path, checks) and warnings, whatever the exit code.";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found, for programs.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    file: String,
+    /// A relay would run with it.
+    ok: bool,
+    /// With their places, as standard error has them.
+    errors: Vec<String>,
+    routes: Vec<RouteInfo>,
+    /// With their places.
+    warnings: Vec<String>,
+}
+
+pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
+    let file = config.path().display().to_string();
+    let found = examine(config, file.clone());
+    if args.json {
+        return match found {
+            Ok(report) => print_json(&report),
+            Err(failure) => {
+                let errors = failure.words.lines().map(str::to_owned);
+                print_json(&Report {
+                    file,
+                    errors: errors.collect(),
+                    ..Report::default()
+                })?;
+                Err(failure)
+            }
+        };
+    }
+    let report = found?;
+    print(format_args!("{file}: ok\n"))?;
+    for RouteInfo { name, checks, .. } in report.routes {
+        let checks = checks.as_deref().unwrap_or("nothing is checked");
+        print(format_args!("route {name}: {checks}\n"))?;
+    }
+    for warning in report.warnings {
+        print(format_args!("warning: {warning}\n"))?;
+    }
+    Ok(())
+}
+
+/// What there is to say of a configuration that a relay would run with.
+fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let loaded = config.load_or("")?;
-    let file = config.path().display();
     let (certificates, wrong) = tried(&loaded);
     if !wrong.is_empty() {
         let place = |words: &String| loaded.places.with_place(&file, words);
         let lines: Vec<String> = wrong.iter().map(place).collect();
         return Err(Failure::config_lines(lines.join("\n")));
     }
-    print(format_args!("{file}: ok\n"))?;
-    for route in &loaded.routes {
-        let what = route.verifier.as_ref().map(|verifier| verifier.describe());
-        let what = what.as_deref().unwrap_or("nothing is checked");
-        print(format_args!("route {}: {what}\n", route.name))?;
-    }
-    for warning in &loaded.warnings {
-        print(format_args!("warning: {warning}\n"))?; // it names its place
-    }
+    let routes = loaded.routes.iter().map(RouteInfo::of).collect();
+    let mut warnings = loaded.warnings; // each names its place
     let certificates = certificates.iter();
-    for warning in certificates.flat_map(|all| all.warnings(unix_seconds())) {
-        let warning = loaded.places.with_place(&file, &warning);
-        print(format_args!("warning: {warning}\n"))?;
-    }
+    let expiring = certificates.flat_map(|all| all.warnings(unix_seconds()));
+    warnings.extend(expiring.map(|warning| loaded.places.with_place(&file, &warning)));
     let shared = loaded.outbox.shared != Shared::Off;
     let redis = loaded.redis.iter();
-    for warning in redis.flat_map(|redis| check_redis(redis, shared)) {
-        print(format_args!("warning: redis: {warning}\n"))?;
-    }
-    Ok(())
+    let redis = redis.flat_map(|redis| check_redis(redis, shared));
+    warnings.extend(redis.map(|warning| format!("redis: {warning}")));
+    Ok(Report {
+        file,
+        ok: true,
+        errors: Vec::new(),
+        routes,
+        warnings,
+    })
 }
 
 /// The certificates, and what a start would find wrong beyond the file itself.

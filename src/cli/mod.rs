@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use payrelay::config::{Config, ConfigErrors};
+use serde::Serialize;
 
 /// The file that is read when none is named.
 const DEFAULT_CONFIG: &str = "relay.toml";
@@ -77,7 +78,7 @@ enum Command {
     Init(init::Args),
     /// Check the configuration and say everything that is wrong with it
     #[command(after_help = check::HELP)]
-    Check,
+    Check(check::Args),
     /// Print the token with which a backend connects
     #[command(after_help = token::HELP)]
     Token(token::Args),
@@ -135,7 +136,7 @@ pub fn main() -> ExitCode {
     let done = match args.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&config),
         Command::Init(args) => init::run(&config, args),
-        Command::Check => check::run(&config),
+        Command::Check(args) => check::run(&config, &args),
         Command::Token(args) => token::run(&config, &args),
         Command::Listen(args) => listen::run(&config, args),
         Command::Send(args) => send::run(&config, &args),
@@ -283,6 +284,12 @@ fn print(text: impl Display) -> Result<(), Failure> {
     write!(out, "{text}")
         .and_then(|()| out.flush())
         .map_err(cannot_print)
+}
+
+/// Writes `value` to standard output as JSON, on one line.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let line = serde_json::to_string(value).map_err(|error| cannot_print(error.into()))?;
+    print(format_args!("{line}\n"))
 }
 
 /// Says something to the person at the terminal, on standard error. With that closed there is nobody to tell.

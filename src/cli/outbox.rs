@@ -12,7 +12,7 @@ use payrelay::outbox::State;
 use serde_json::{Value, json};
 
 use super::api::{Api, Node, Where, all_answered, escaped};
-use super::{ConfigFile, Failure, print, say};
+use super::{ConfigFile, Failure, print, print_json, say};
 
 pub const HELP: &str = "\
 Examples:
@@ -246,10 +246,7 @@ fn order(
     }
     let Sum { changed, in_hand } = sum;
     if change.at.json {
-        print(format_args!(
-            "{}\n",
-            json!({ "changed": changed, "in_hand": in_hand })
-        ))?;
+        print_json(&json!({ "changed": changed, "in_hand": in_hand }))?;
     } else {
         print(format_args!("{changed} {done}\n"))?;
         if in_hand > 0 {
@@ -322,10 +319,7 @@ fn forget(config: &ConfigFile, event: &str, at: &Where) -> Result<(), Failure> {
         }
     }
     if at.json {
-        print(format_args!(
-            "{}\n",
-            json!({ "forgotten": forgotten, "nodes": asked, "silent": silent.len() })
-        ))?;
+        print_json(&json!({ "forgotten": forgotten, "nodes": asked, "silent": silent.len() }))?;
     } else if forgotten > 0 {
         print(format_args!("{forgotten} forgotten\n"))?;
     }

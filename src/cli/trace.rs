@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::api::{Api, Where, escaped, text, timeline};
 use super::text::one_line;
-use super::{ConfigFile, Failure, print};
+use super::{ConfigFile, Failure, print, print_json};
 
 pub const HELP: &str = "\
 Examples:
@@ -47,7 +47,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     for traced in &found {
         let message = serde_json::to_value(traced).map_err(Failure::new)?;
         if args.at.json {
-            print(format_args!("{message}\n"))?;
+            print_json(&message)?;
             continue;
         }
         print(format_args!(

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE_64;
 use payrelay::config::{Config, PathTemplate, Route, Segment};
-use payrelay::verify::{Request, Verifier};
+use payrelay::verify::{Refused, Request, Verifier};
+use serde_json::json;
 
-use super::{ConfigFile, Failure, print};
+use super::{ConfigFile, Failure, print, print_json};
 
 pub const HELP: &str = "\
 Examples:
@@ -16,7 +19,8 @@ Examples:
 
 The file holds the request as it was received: the request line, the headers, an empty line, and the body to its last
 byte. Exit 0 if the route believes it, 1 if not; then the reason is printed, and the text that the route built and that
-the provider should have signed, the secret left out. Compare it with what the provider's documents say.";
+the provider should have signed, the secret left out. Compare it with what the provider's documents say.
+With --json: one object with route, checks, signed_base64 (that text), genuine, reason (a word) and why (words; null: genuine).";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,6 +33,9 @@ pub struct Args {
     /// When it was received, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     at: Option<u64>,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
@@ -58,20 +65,34 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let verdict = verifier.verify(&request, args.at.unwrap_or(now));
-    print(format_args!(
-        "route {name} checks: {}\n",
-        verifier.describe()
-    ))?;
-    if let Some(text) = verifier.explain(&request) {
-        print(format_args!(
-            "the signed text, as this route reads it:\n{}\n",
-            shown(&text)
-        ))?;
+    let verdict = verifier.verify(&request, args.at.unwrap_or(now)).err();
+    let checks = verifier.describe();
+    let signed = verifier.explain(&request);
+    if args.json {
+        let signed = signed.map(|text| BASE_64.encode(text));
+        print_json(&json!({
+            "route": name,
+            "checks": checks,
+            "signed_base64": signed,
+            "genuine": verdict.is_none(),
+            "reason": verdict.as_ref().map(Refused::word),
+            "why": verdict.as_ref().map(Refused::to_string),
+        }))?;
+    } else {
+        print(format_args!("route {name} checks: {checks}\n"))?;
+        if let Some(text) = signed {
+            print(format_args!(
+                "the signed text, as this route reads it:\n{}\n",
+                shown(&text)
+            ))?;
+        }
+        if verdict.is_none() {
+            print(format_args!("genuine\n"))?;
+        }
     }
     match verdict {
-        Ok(_) => print(format_args!("genuine\n")),
-        Err(refused) => Err(Failure::new(format_args!(
+        None => Ok(()),
+        Some(refused) => Err(Failure::new(format_args!(
             "not genuine ({}): {refused}",
             refused.word()
         ))),

@@ -12,6 +12,7 @@ mod cli;
 mod cli_bench;
 mod cli_check;
 mod cli_generate;
+mod cli_json;
 mod cli_operator;
 mod clients;
 mod cluster;

@@ -16,7 +16,7 @@ use payrelay::session::token::sign;
 use self::backoff::Backoff;
 use self::forward::Forward;
 use self::session::{Ended, Session};
-use self::worker::{Handling, Worker};
+use self::worker::{Form, Handling, Worker};
 use super::stop::Stop;
 use super::tls::TlsArgs;
 use super::{ConfigFile, Failure, cannot_print, place, say};
@@ -26,6 +26,7 @@ use crate::client::url::Url;
 pub const HELP: &str = "\
 Examples:
   payrelay listen game-01                        # print and ACK what comes
+  payrelay listen game-01 --json | jq -r .event
   payrelay listen game-01 --exec ./credit.sh     # the exit code decides: 0 ACK, else NACK
   payrelay listen game-01 --forward http://127.0.0.1:3000/paid   # the status decides: 2xx ACK, else NACK
   PAYRELAY_TOKEN=… payrelay listen game-01 --connect relay.internal:7000
@@ -33,6 +34,7 @@ Examples:
 
 A command finds the body on its standard input, and PAYRELAY_ID, PAYRELAY_ROUTE, PAYRELAY_EVENT, PAYRELAY_TRY,
 PAYRELAY_VERIFIED, PAYRELAY_AT (Unix ms) and PAYRELAY_HEAD (forwarded headers) in its environment.
+With --json: id, route, verified, event, at (Unix ms), tries, head and body_base64 of each.
 It reconnects for ever. Exit 0 after Ctrl-C or --count, 1 if it is refused or another takes its id over.";
 
 /// The variable that holds the token when it is not to be seen in the process list.
@@ -78,6 +80,10 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
 
+    /// Print each as JSON, one a line
+    #[arg(long, conflicts_with_all = ["exec", "forward", "quiet"])]
+    json: bool,
+
     /// End after N notifications
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -102,7 +108,11 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         (Some(command), _) => Handling::Exec(command),
         (None, Some(url)) => Handling::Forward(Forward::to(url)?),
         (None, None) => Handling::Print {
-            quiet: args.quiet,
+            form: match (args.json, args.quiet) {
+                (true, _) => Form::Json,
+                (false, true) => Form::Body,
+                (false, false) => Form::Whole,
+            },
             nack: args.nack,
         },
     };

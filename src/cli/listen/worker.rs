@@ -6,8 +6,11 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE_64;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use payrelay::thread::{self, JoinOnDrop};
+use serde_json::json;
 
 use super::forward::Forward;
 use crate::cli::text::{one_line, readable};
@@ -21,8 +24,7 @@ const REASON_CHARS_MAX: usize = 80;
 pub enum Handling {
     /// Print it on standard output.
     Print {
-        /// Without the line about it.
-        quiet: bool,
+        form: Form,
         /// And refuse it.
         nack: bool,
     },
@@ -30,6 +32,17 @@ pub enum Handling {
     Exec(String),
     /// Post it on.
     Forward(Forward),
+}
+
+/// What is printed of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A line about it, its head for people, its body.
+    Whole,
+    /// Its body.
+    Body,
+    /// All of it as JSON, on one line.
+    Json,
 }
 
 /// One notification to handle.
@@ -111,12 +124,13 @@ impl Worker {
 impl Handling {
     fn handle(&self, message: &Message) -> io::Result<Verdict> {
         match self {
-            Self::Print { quiet, nack } => {
+            Self::Print { form, nack } => {
                 let stdout = io::stdout();
-                let shown = if stdout.is_terminal() {
-                    for_people(message, *quiet)
-                } else {
-                    for_programs(message, *quiet)
+                let quiet = *form == Form::Body;
+                let shown = match form {
+                    Form::Json => json(message),
+                    _ if stdout.is_terminal() => for_people(message, quiet),
+                    _ => for_programs(message, quiet),
                 };
                 let mut out = stdout.lock();
                 out.write_all(&shown)?;
@@ -182,6 +196,24 @@ fn for_programs(message: &Message, quiet: bool) -> Vec<u8> {
     shown.extend_from_slice(&message.body);
     shown.push(b'\n');
     shown
+}
+
+/// One line, with the names that doc/api.md has for the same.
+fn json(message: &Message) -> Vec<u8> {
+    let event = Some(&message.event).filter(|event| !event.is_empty());
+    let mut line = json!({
+        "id": message.id,
+        "route": message.route,
+        "verified": message.verified,
+        "event": event,
+        "at": message.at.parse::<u64>().ok(),
+        "tries": message.tries.parse::<u32>().ok(),
+        "head": String::from_utf8_lossy(&message.head),
+        "body_base64": BASE_64.encode(&message.body),
+    })
+    .to_string();
+    line.push('\n');
+    line.into_bytes()
 }
 
 fn execute(command: &str, message: &Message) -> Verdict {

@@ -1,11 +1,13 @@
 //! `payrelay outbox list` and `show`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE_64;
 use payrelay::notification::{NotificationId, unix_ms};
 use serde_json::json;
 
 use super::super::api::{Api, Node, Where, all_answered, text, time, timeline};
 use super::super::text::readable;
-use super::super::{ConfigFile, Failure, print, say};
+use super::super::{ConfigFile, Failure, print, print_json, say};
 use super::{COUNT_MAX, Filter};
 
 /// How many notifications the relay tells of at once.
@@ -83,7 +85,7 @@ fn list_of(
             *told += 1;
             if at.json {
                 message["node"] = json!(node.name);
-                print(format_args!("{message}\n"))?;
+                print_json(&message)?;
                 continue;
             }
             print(format_args!(
@@ -132,7 +134,7 @@ pub fn show(
         return Err(failed.unwrap_or_else(|| Failure::new("no node has it")));
     };
     if at.json {
-        return print(format_args!("{message}\n"));
+        return print_json(&message);
     }
     let mut shown = String::new();
     for key in [
@@ -150,7 +152,8 @@ pub fn show(
             Some(true) => shown.push_str("\nwhat it carries was damaged on disk\n"),
             _ => {
                 let headers = message["headers"].as_str().unwrap_or_default();
-                let body = decoded(message["body_base64"].as_str().unwrap_or_default());
+                let body = message["body_base64"].as_str().unwrap_or_default();
+                let body = BASE_64.decode(body).unwrap_or_default();
                 shown.push_str(&format!(
                     "\n{}\n",
                     readable(headers.replace('\r', "").as_bytes())
@@ -173,46 +176,6 @@ pub fn count(api: &Api, node: &Node, query: &str, mut after: i64) -> Result<u64,
         match answer["next"].as_i64() {
             Some(next) if count < COUNT_MAX => after = next,
             _ => return Ok(count),
-        }
-    }
-}
-
-/// Base 64 back to bytes; what is no digit is skipped.
-fn decoded(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for four in digits.chunks(4) {
-        let bits = four
-            .iter()
-            .fold(0u32, |bits, digit| bits << 6 | u32::from(*digit));
-        let bits = bits << (6 * (4 - four.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len().max(1)]);
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base_64_is_read_back() {
-        for (text, bytes) in [
-            ("", &b""[..]),
-            ("Zg==", b"f"),
-            ("Zm8=", b"fo"),
-            ("Zm9v", b"foo"),
-            ("//79/A==", b"\xff\xfe\xfd\xfc"),
-        ] {
-            assert_eq!(decoded(text), bytes);
         }
     }
 }

@@ -6,13 +6,16 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE_64;
 use payrelay::config::{Config, Segment, TlsFiles};
 use payrelay::notification::BackendId;
 use payrelay::verify::Draft;
+use serde_json::json;
 
 use super::text::{one_line, readable};
 use super::tls::TlsArgs;
-use super::{ConfigFile, Failure, cannot_print, place, say};
+use super::{ConfigFile, Failure, cannot_print, place, print_json, say};
 use crate::client::http::{Answer, HttpError, Request};
 use crate::client::tls::Trust;
 use crate::client::url::{Url, parse_target};
@@ -23,12 +26,14 @@ Examples:
   payrelay send game-01 --file callback.json --content-type application/json
   payrelay send game-01 --url https://pay.example.com/notify/{id} < callback.xml
   payrelay send game-01 --sign stripe
+  payrelay send game-01 --body hello --json | jq -r .outcome
   payrelay send game-01 --sign epay --body 'trade_no=7&trade_status=TRADE_SUCCESS&money=1.00'
 
 With --sign, what the provider always sends and BODY has not is filled in, the id and a new event too; then it is signed with
 the route's secret, or by a test key (payrelay keys test). What WeChat Pay v3 and Apple seal within the body is BODY.
 
-Exit 0 if the outcome is delivered, stored or duplicate, 1 if it is another or there is no answer, whatever the status.";
+Exit 0 if the outcome is delivered, stored or duplicate, 1 if it is another or there is no answer, whatever the status.
+With --json: one object with status, outcome, id, took_ms, body_base64 and why (it is no ok; else null); nothing without an answer.";
 
 /// The relay answers within `delivery.ack_deadline`, 4 s by default.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -76,6 +81,10 @@ pub struct Args {
     /// One more header; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
+
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Why an argument cannot be a header.
@@ -160,8 +169,22 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     }
     .send()
     .map_err(|error| no_answer(&error, &url.place))?;
-    show(&answer, sent.elapsed())?;
-    if is_ok(&answer) {
+    let took_ms = sent.elapsed().as_secs_f64() * 1000.0;
+    let is_ok = is_ok(&answer);
+    let why = (!is_ok).then(|| explain(&answer, &args.id, &target));
+    if args.json {
+        print_json(&json!({
+            "status": answer.status,
+            "outcome": answer.header("x-payrelay-outcome"),
+            "id": answer.header("x-payrelay-id"),
+            "took_ms": (took_ms * 10.0).round() / 10.0,
+            "body_base64": BASE_64.encode(&answer.body),
+            "why": why,
+        }))?;
+    } else {
+        show(&answer, took_ms)?;
+    }
+    if is_ok {
         if answer.header("x-payrelay-outcome") == Some("stored") {
             say(format_args!(
                 "it is in the outbox until {} has acknowledged it; look with: payrelay outbox list",
@@ -170,7 +193,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Err(Failure::new(explain(&answer, &args.id, &target)))
+    Err(Failure::new(why.unwrap_or_default()))
 }
 
 /// Whether the notification is safe. The status alone does not say: to providers that read the body, a refusal is 200 too.
@@ -256,17 +279,16 @@ fn body(args: &Args) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-fn show(answer: &Answer, took: Duration) -> Result<(), Failure> {
+fn show(answer: &Answer, took_ms: f64) -> Result<(), Failure> {
     let or_none = |name| answer.header(name).map_or("-".into(), one_line);
     let stdout = io::stdout();
     let readably = stdout.is_terminal();
     let mut shown = format!(
-        "status   {} {}\noutcome  {}\nid       {}\ntook     {:.1} ms\n\n",
+        "status   {} {}\noutcome  {}\nid       {}\ntook     {took_ms:.1} ms\n\n",
         answer.status,
         one_line(&answer.reason),
         or_none("x-payrelay-outcome"),
         or_none("x-payrelay-id"),
-        took.as_secs_f64() * 1000.0
     )
     .into_bytes();
     if readably {
