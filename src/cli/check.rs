@@ -9,6 +9,7 @@ use payrelay::outbox;
 use payrelay::relay::Certificates;
 use serde::Serialize;
 
+use super::terminal::{Tone, out};
 use super::{ConfigFile, Failure, print, print_json};
 
 fn unix_seconds() -> i64 {
@@ -67,13 +68,13 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         };
     }
     let report = found?;
-    print(format_args!("{file}: ok\n"))?;
+    print(format_args!("{file}: {}\n", out(Tone::Good, "ok")))?;
     for RouteInfo { name, checks, .. } in report.routes {
         let checks = checks.as_deref().unwrap_or("nothing is checked");
-        print(format_args!("route {name}: {checks}\n"))?;
+        print(format_args!("{}: {checks}\n", out(Tone::Head, format_args!("route {name}"))))?;
     }
     for warning in report.warnings {
-        print(format_args!("warning: {warning}\n"))?;
+        print(format_args!("{}: {warning}\n", out(Tone::Odd, "warning")))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod service;
 mod status;
 mod stop;
 mod tail;
+mod terminal;
 mod text;
 mod tls;
 mod token;
@@ -32,6 +33,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use payrelay::config::{Config, ConfigErrors};
 use serde::Serialize;
+
+use self::terminal::Tone;
 
 /// The file that is read when none is named.
 const DEFAULT_CONFIG: &str = "relay.toml";
@@ -218,8 +221,17 @@ impl Failure {
     fn tell(&self) {
         if !self.words.is_empty() {
             // With standard error closed there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "{}", self.words);
+            let lines: Vec<String> = self.words.lines().map(place_painted).collect();
+            let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
         }
+    }
+}
+
+/// The line of an error, what it begins with (the file's place, or `payrelay`) in colour.
+fn place_painted(line: &str) -> String {
+    match line.split_once(": ") {
+        Some((place, words)) => format!("{}: {words}", terminal::err(Tone::Bad, place)),
+        None => line.to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ use payrelay::outbox::State;
 use serde_json::{Value, json};
 
 use super::api::{Api, Node, Where, all_answered, escaped};
+use super::terminal::{Progress, Tone, out};
 use super::{ConfigFile, Failure, print, print_json, say};
 
 pub const HELP: &str = "\
@@ -238,17 +239,21 @@ fn order(
 ) -> Result<(), Failure> {
     let api = Api::of(config, &change.at)?;
     let (nodes, mut silent) = api.nodes()?;
-    let mut sum = Sum::default();
+    let mut sum = Sum::new(done);
     for node in &nodes {
         if let Err(failure) = order_of(&api, node, change, target, pending, &mut sum) {
             silent.push(format!("{}: {}", node.name, failure.words));
         }
     }
-    let Sum { changed, in_hand } = sum;
+    let (changed, in_hand) = sum.end();
     if change.at.json {
         print_json(&json!({ "changed": changed, "in_hand": in_hand }))?;
     } else {
-        print(format_args!("{changed} {done}\n"))?;
+        let tone = if changed > 0 { Tone::Good } else { Tone::Odd };
+        print(format_args!(
+            "{}\n",
+            out(tone, format_args!("{changed} {done}"))
+        ))?;
         if in_hand > 0 {
             print(format_args!(
                 "{in_hand} left alone: a session has them in hand just now\n"
@@ -262,11 +267,37 @@ fn order(
     }
 }
 
-/// What an order came to.
-#[derive(Default)]
-struct Sum {
+/// What an order came to so far.
+struct Sum<'a> {
     changed: u64,
     in_hand: u64,
+    /// What is done, in the past.
+    done: &'a str,
+    progress: Progress,
+}
+
+impl<'a> Sum<'a> {
+    fn new(done: &'a str) -> Self {
+        Self {
+            changed: 0,
+            in_hand: 0,
+            done,
+            progress: Progress::new(),
+        }
+    }
+
+    /// Adds what one round came to, and says so: a backlog takes many.
+    fn add(&mut self, answer: &Value) {
+        self.changed += answer["changed"].as_u64().unwrap_or(0);
+        self.in_hand += answer["in_hand"].as_u64().unwrap_or(0);
+        let Self { changed, done, .. } = self;
+        self.progress.show(format_args!("{changed} {done} so far"));
+    }
+
+    /// How many were changed, and how many a session has in hand.
+    fn end(self) -> (u64, u64) {
+        (self.changed, self.in_hand)
+    }
 }
 
 /// Has one node do it.
@@ -276,7 +307,7 @@ fn order_of(
     change: &Change,
     target: &str,
     pending: bool,
-    sum: &mut Sum,
+    sum: &mut Sum<'_>,
 ) -> Result<(), Failure> {
     let ids: Vec<String> = change.ids.iter().map(ToString::to_string).collect();
     // Without ids there is one order, which may take several rounds.
@@ -293,8 +324,7 @@ fn order_of(
             order["after"] = after.into();
             order["pending"] = pending.into();
             let answer = api.order(&node.target(target), &order)?;
-            sum.changed += answer["changed"].as_u64().unwrap_or(0);
-            sum.in_hand += answer["in_hand"].as_u64().unwrap_or(0);
+            sum.add(&answer);
             match answer["next"].as_i64() {
                 Some(next) => after = next,
                 None => break,

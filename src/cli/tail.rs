@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::api::{Api, Where, escaped, time};
+use super::terminal::{Tone, out};
 use super::text::one_line;
 use super::{ConfigFile, Failure, print, say};
 
@@ -313,9 +314,10 @@ impl Line {
                 let is_good = matches!(&*one.state, "delivered" | "done" | "duplicate");
                 let why = one.why.as_deref().filter(|_| !is_good).map(one_line);
                 let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                let state = format!("{:<10}", one_line(&one.state));
                 format!(
-                    "{at}  {:<10} {} for {} by {}{event}{took}{why}",
-                    one_line(&one.state),
+                    "{at}  {} {} for {} by {}{event}{took}{why}",
+                    out(Tone::of_state(&one.state), state),
                     one_line(&one.id),
                     one_line(&one.backend),
                     one_line(&one.route)
@@ -325,7 +327,8 @@ impl Line {
                 let route = refusal.route.as_deref().map(one_line);
                 let route = route.map_or_else(String::new, |route| format!(" by {route}"));
                 let (kind, reason) = (one_line(&refusal.kind), one_line(&refusal.reason));
-                format!("{at}  REFUSED    {kind}{route}: {reason}, {more} times")
+                let refused = out(Tone::Bad, "REFUSED   ");
+                format!("{at}  {refused} {kind}{route}: {reason}, {more} times")
             }
         }
     }

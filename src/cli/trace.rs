@@ -4,6 +4,7 @@ use payrelay::admin::api::{TraceAnswer, Traced};
 use serde::Deserialize;
 
 use super::api::{Api, Where, escaped, text, timeline};
+use super::terminal::{Tone, out};
 use super::text::one_line;
 use super::{ConfigFile, Failure, print, print_json};
 
@@ -54,7 +55,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
             "{} for {} ({}) event={}\n{}\n",
             text(&message, "id"),
             text(&message, "backend"),
-            text(&message, "state"),
+            out(Tone::of_state(&traced.state), one_line(&traced.state)),
             text(&message, "event"),
             timeline(&message),
         ))?;

@@ -17,7 +17,7 @@ mod run_state;
 mod stamp;
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ use self::run_state::RunState;
 use self::stamp::{BODY_BYTES_MIN, END, NOTIFICATIONS_MAX, PROBE, Stamp};
 use super::send::explain;
 use super::stop::Stop;
+use super::terminal::Progress;
 use super::{ConfigFile, Failure, print, say};
 use crate::client::http::Request;
 use crate::client::url::parse_target;
@@ -249,7 +250,7 @@ fn watch(
     state: &RunState,
     stop: &Stop,
 ) -> Option<(Posted, Received, bool)> {
-    let mut progress = Progress::new();
+    let mut rate = Rate::new();
     let mut received = None;
     let mut interrupted = false;
     let mut gone = backends.done().clone();
@@ -267,10 +268,10 @@ fn watch(
                 interrupted = true;
                 providers.finish();
             }
-            recv(clock) -> _ => progress.show(state),
+            recv(clock) -> _ => rate.show(state),
         }
     };
-    progress.clear();
+    drop(rate);
     let received = match received {
         Some(received) => received,
         None => {
@@ -286,47 +287,32 @@ fn watch(
     Some((posted, received, interrupted))
 }
 
-/// A line that changes, for a person at a terminal.
-struct Progress {
-    shown: bool,
+/// How far the run is, for a person at a terminal.
+struct Rate {
+    progress: Progress,
     began: Instant,
     answered: u64,
 }
 
-impl Progress {
+impl Rate {
     fn new() -> Self {
         Self {
-            shown: io::stderr().is_terminal(),
+            progress: Progress::new(),
             began: Instant::now(),
             answered: 0,
         }
     }
 
     fn show(&mut self, state: &RunState) {
-        if !self.shown {
-            return;
-        }
         let answered = state.answered.load(Ordering::Relaxed);
         let posted = state.posted.load(Ordering::Relaxed);
-        let line = format!(
-            "\r\x1b[K{:>4.0} s  {} answered  {}/s  {} on their way",
+        self.progress.show(format_args!(
+            "{:>4.0} s  {} answered  {}/s  {} on their way",
             self.began.elapsed().as_secs_f64(),
             grouped(answered),
             grouped((answered - self.answered) / PROGRESS_EVERY.as_secs()),
             posted.saturating_sub(answered)
-        );
+        ));
         self.answered = answered;
-        self.write(&line);
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            self.write("\r\x1b[K");
-        }
-    }
-
-    fn write(&self, text: &str) {
-        // With standard error closed there is nobody to tell.
-        let _ = io::stderr().write_all(text.as_bytes());
     }
 }

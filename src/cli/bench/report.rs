@@ -10,6 +10,7 @@ use super::error::BenchError;
 use super::histogram::Histogram;
 use super::plan::{Pace, Place, Plan};
 use super::providers::{Posted, is_ok};
+use crate::cli::terminal::{Tone, out};
 use crate::cli::text::one_line;
 
 /// A thread of the load generator that is this busy may be what limits the figures.
@@ -103,10 +104,10 @@ impl Report<'_> {
 
     /// A few lines for people.
     pub fn text(&self) -> String {
-        let mut out = String::new();
+        let mut text = String::new();
         // A String takes everything.
         let _ = writeln!(
-            out,
+            text,
             "posted      {:>11}  in {:.1} s{}",
             grouped(self.sent),
             self.took().as_secs_f64(),
@@ -117,42 +118,46 @@ impl Report<'_> {
             }
         );
         let _ = writeln!(
-            out,
+            text,
             "arrived     {:>11}  {}/s",
             grouped(self.arrived),
             grouped(self.per_second(self.arrived).round() as u64)
         );
         for (outcome, &count) in &self.posted.outcomes {
             let _ = writeln!(
-                out,
+                text,
                 "answered    {:>11}  {}",
                 grouped(count),
-                one_line(outcome)
+                out(Tone::of_state(outcome), one_line(outcome))
             );
         }
-        let _ = write!(out, "\nms                   ");
+        let mut head = String::from("ms                   ");
         for (name, _) in QUANTILES {
-            let _ = write!(out, "{:>9}", name.replace('_', "."));
+            let _ = write!(head, "{:>9}", name.replace('_', "."));
         }
-        let _ = writeln!(out, "{:>9}", "max");
+        let _ = write!(head, "{:>9}", "max");
+        let _ = writeln!(text, "\n{}", out(Tone::Head, head));
         for (name, latency) in self.latencies() {
-            let _ = write!(out, "{name:<21}");
+            let _ = write!(text, "{name:<21}");
             for (_, share) in QUANTILES {
-                let _ = write!(out, "{:>9}", shown(latency.quantile(share)));
+                let _ = write!(text, "{:>9}", shown(latency.quantile(share)));
             }
-            let _ = writeln!(out, "{:>9}", shown(latency.max()));
+            let _ = writeln!(text, "{:>9}", shown(latency.max()));
         }
-        out.push('\n');
+        text.push('\n');
         let counts = self.counts();
         let counts: Vec<_> = counts
             .iter()
-            .map(|(n, words)| format!("{} {words}", grouped(*n)))
+            .map(|(n, words)| match (format!("{} {words}", grouped(*n)), n) {
+                (text, 0) => text,
+                (text, _) => out(Tone::Bad, text),
+            })
             .collect();
-        let _ = writeln!(out, "{}", counts.join(", "));
+        let _ = writeln!(text, "{}", counts.join(", "));
         for note in self.notes() {
-            let _ = writeln!(out, "note: {note}");
+            let _ = writeln!(text, "{}: {note}", out(Tone::Odd, "note"));
         }
-        out
+        text
     }
 
     fn latencies(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {

@@ -6,6 +6,7 @@ use payrelay::notification::{NotificationId, unix_ms};
 use serde_json::json;
 
 use super::super::api::{Api, Node, Where, all_answered, text, time, timeline};
+use super::super::terminal::{Tone, out};
 use super::super::text::readable;
 use super::super::{ConfigFile, Failure, print, print_json, say};
 use super::{COUNT_MAX, Filter};
@@ -76,10 +77,11 @@ fn list_of(
         let answer = api.get(&node.target(&target))?;
         let messages = answer["messages"].as_array().cloned().unwrap_or_default();
         if *told == 0 && !at.json && !messages.is_empty() {
-            print(format_args!(
-                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {:<16} WHY\n",
+            let head = format!(
+                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {:<16} WHY",
                 "ID", "TAKEN", "STATE", "TRIES", "BACKEND", "EVENT", "NODE"
-            ))?;
+            );
+            print(format_args!("{}\n", out(Tone::Head, head)))?;
         }
         for mut message in messages {
             *told += 1;
@@ -88,11 +90,13 @@ fn list_of(
                 print_json(&message)?;
                 continue;
             }
+            let state = text(&message, "state");
+            let tone = Tone::of_state(&state);
             print(format_args!(
-                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {:<16} {}\n",
+                "{:<26} {:<wide$} {} {:>5} {:<16} {:<16} {:<16} {}\n",
                 text(&message, "id"),
                 time(message["at"].as_u64().unwrap_or(0)),
-                text(&message, "state"),
+                out(tone, format_args!("{state:<8}")),
                 text(&message, "tries"),
                 text(&message, "backend"),
                 text(&message, "event"),
