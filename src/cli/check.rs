@@ -71,7 +71,10 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     print(format_args!("{file}: {}\n", out(Tone::Good, "ok")))?;
     for RouteInfo { name, checks, .. } in report.routes {
         let checks = checks.as_deref().unwrap_or("nothing is checked");
-        print(format_args!("{}: {checks}\n", out(Tone::Head, format_args!("route {name}"))))?;
+        print(format_args!(
+            "{}: {checks}\n",
+            out(Tone::Head, format_args!("route {name}"))
+        ))?;
     }
     for warning in report.warnings {
         print(format_args!("{}: {warning}\n", out(Tone::Odd, "warning")))?;
@@ -82,7 +85,11 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
 /// What there is to say of a configuration that a relay would run with.
 fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let loaded = config.load_or("")?;
-    let (certificates, wrong) = tried(&loaded);
+    let (certificates, mut wrong) = tried(&loaded);
+    let shared = loaded.outbox.shared != Shared::Off;
+    let redis = loaded.redis.iter().map(|redis| check_redis(redis, shared));
+    let redis: Result<Vec<_>, _> = redis.collect();
+    let redis = redis.map_err(|error| wrong.push(error.to_string()));
     if !wrong.is_empty() {
         let place = |words: &String| loaded.places.with_place(&file, words);
         let lines: Vec<String> = wrong.iter().map(place).collect();
@@ -93,9 +100,7 @@ fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let certificates = certificates.iter();
     let expiring = certificates.flat_map(|all| all.warnings(unix_seconds()));
     warnings.extend(expiring.map(|warning| loaded.places.with_place(&file, &warning)));
-    let shared = loaded.outbox.shared != Shared::Off;
-    let redis = loaded.redis.iter();
-    let redis = redis.flat_map(|redis| check_redis(redis, shared));
+    let redis = redis.into_iter().flatten().flatten();
     warnings.extend(redis.map(|warning| format!("redis: {warning}")));
     Ok(Report {
         file,

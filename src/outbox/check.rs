@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::error::{OpenCause, OpenError};
+use super::paths::check_beside;
 
 /// What a database begins with (<https://sqlite.org/fileformat2.html#the_database_header>).
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -35,6 +36,7 @@ pub fn check_path(path: &Path) -> Result<(), OpenError> {
         return Err(directory(io::ErrorKind::NotADirectory.into()));
     }
     access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| directory(error.into()))?;
+    check_beside(path).map_err(fail)?;
     let Ok(about) = fs::metadata(path) else {
         return Ok(()); // it is made
     };

@@ -18,6 +18,8 @@ pub struct OpenError {
 pub enum OpenCause {
     /// Its directory, or its lock file, cannot be made or opened.
     Directory(io::Error),
+    /// A file that belongs to it and lies beside it is another user's.
+    Beside(PathBuf, io::Error),
     /// Another payrelay has it.
     OtherRelay,
     /// Another program holds it locked.
@@ -49,6 +51,7 @@ impl OpenError {
     pub fn needs_a_person(&self) -> bool {
         match self.cause {
             OpenCause::Directory(_)
+            | OpenCause::Beside(..)
             | OpenCause::OtherRelay
             | OpenCause::ReadOnly
             | OpenCause::NoDatabase
@@ -84,6 +87,11 @@ impl fmt::Display for OpenCause {
             OpenCause::Directory(error) => write!(
                 f,
                 "its directory cannot be used: {error}; make it, and let this user write to it"
+            ),
+            OpenCause::Beside(file, error) => write!(
+                f,
+                "{} cannot be used: {error}; give it to the relay's user (a relay that ran as another user made it)",
+                file.display()
             ),
             OpenCause::OtherRelay => {
                 write!(

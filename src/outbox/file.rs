@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::checkpoint;
 use super::clock::{Clock, Gap, Moment, System};
 use super::error::{OpenCause, OpenError};
+use super::paths::{beside, check_beside, lock_path, log_path};
 use super::rows;
 use super::watch::FileWatch;
 
@@ -81,6 +82,7 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
         cause,
     };
     make_directory(directory_of(path)).map_err(|error| fail(OpenCause::Directory(error)))?;
+    check_beside(path).map_err(&fail)?;
     let lock = lock(path).map_err(&fail)?;
     let io = |error| fail(io_cause(error));
     let real_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -169,18 +171,6 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Where SQLite has the log of the database at `path`.
-pub fn log_path(path: &Path) -> PathBuf {
-    beside(path, "-wal")
-}
-
-/// The path with `ending` after it.
-pub fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
 /// A connection that only reads what the writing one has committed.
 ///
 /// # Errors
@@ -229,14 +219,12 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// A lock of its own file: SQLite's locks on the database would be lost with any other descriptor of it that is closed.
 fn lock(path: &Path) -> Result<File, OpenCause> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .open(&name)
+        .open(lock_path(path))
         .map_err(|error| match error.kind() {
             io::ErrorKind::ReadOnlyFilesystem => OpenCause::ReadOnly,
             _ => OpenCause::Directory(error),

@@ -19,8 +19,7 @@
 //!
 //! | part | what lives there |
 //! |---|---|
-//! | `file` | opening, locking, checking, migrating |
-//! | `check` | whether it could be opened |
+//! | `file`, `check`, `paths` | opening, locking, checking, migrating; whether it could be opened; what lies beside it |
 //! | `watch` | whether the files at the path are still the ones that are written |
 //! | `rows`, `by_id`, `filter`, `newest`, `count_delta` | the statements |
 //! | `writer`, `ops`, `group`, `sweep` | the one thread that changes anything; group commit |
@@ -51,6 +50,7 @@ mod late;
 mod newest;
 mod next_state;
 mod ops;
+mod paths;
 mod queues;
 mod rate_limiter;
 mod redelivery;

@@ -17,6 +17,7 @@ use super::error::{AskError, OpenCause, OpenError};
 use super::file;
 use super::filter::Filter;
 use super::ops::ROWS_AT_ONCE;
+use super::paths;
 use super::rows::{self, HELD, Payload, Row, State};
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, unix_ms};
 
@@ -270,7 +271,7 @@ impl DatabaseCopy {
             let exists = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(fail(OpenCause::Directory(exists)));
         }
-        let part = file::beside(path, ".part");
+        let part = paths::beside(path, ".part");
         let connection = file::create(&part).map_err(fail)?;
         Ok(Self {
             connection,
@@ -302,7 +303,7 @@ impl DatabaseCopy {
     pub fn discard(self) {
         drop(self.connection);
         for ending in ["", "-wal"] {
-            let _ = fs::remove_file(file::beside(&self.part, ending)); // the log is there no more, as a rule
+            let _ = fs::remove_file(paths::beside(&self.part, ending)); // the log is there no more, as a rule
         }
     }
 

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::file::{self, LOG_HEADER_BYTES};
+use super::paths;
 
 /// The two files that hold the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +170,7 @@ impl FileWatch {
         // From now on the working directory may be renamed too.
         let database_path = std::path::absolute(path)?;
         // SQLite has the log beside the file that a link leads to.
-        let log_path = file::log_path(&fs::canonicalize(path)?);
+        let log_path = paths::log_path(&fs::canonicalize(path)?);
         let log_file = File::open(&log_path)?;
         let opened = database.metadata()?;
         let log_opened = log_file.metadata()?;

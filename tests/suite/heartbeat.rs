@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::{Backend, DEADLINE, Redis, Relay, Setup, eventually, node_toml, strace};
 
 /// With everything that has a loop.
-const ALL: &str = "[delivery]\nack_deadline = \"1s\"\nundelivered = \"store\"\n[outbox]\nretry_first = \"100ms\"\n";
+pub const ALL: &str = "[delivery]\nack_deadline = \"1s\"\nundelivered = \"store\"\n[outbox]\nretry_first = \"100ms\"\n";
 
 /// The loops whose end would be the end of the node's work.
 const VITAL: [&str; 7] = [
@@ -31,11 +31,11 @@ fn node(redis: &Redis) -> Relay {
 }
 
 /// The next turn of the loop `name` is as `fault` says: `panic`, or `hang`.
-fn set(relay: &Relay, name: &str, fault: &str) {
+pub fn set(relay: &Relay, name: &str, fault: &str) {
     fs::write(relay.path(&format!("faults/{name}.{fault}")), "").expect("a fault is set");
 }
 
-fn end_hang(relay: &Relay, name: &str) {
+pub fn end_hang(relay: &Relay, name: &str) {
     fs::remove_file(relay.path(&format!("faults/{name}.hang"))).expect("the hang is over");
 }
 
@@ -48,7 +48,7 @@ fn stir(relay: &Relay) {
 }
 
 /// What stands in `/readyz`, once that has `words`.
-fn readyz_says(relay: &Relay, words: &str) -> String {
+pub fn readyz_says(relay: &Relay, words: &str) -> String {
     let mut text = String::new();
     eventually(words, || {
         stir(relay);

@@ -11,6 +11,7 @@ mod certificates;
 mod cli;
 mod cli_bench;
 mod cli_check;
+mod cli_check_user;
 mod cli_colour;
 mod cli_generate;
 mod cli_json;

@@ -17,6 +17,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::heartbeat;
 use crate::support::{DEADLINE, Process, Setup, binary, eventually};
 
 /// The next datagram, as its lines.
@@ -93,9 +94,7 @@ fn the_watchdog_is_fed_and_the_status_follows() {
     eventually("it stands still", || {
         fs::read_to_string(&status).is_ok_and(|status| status.contains("State:\tT"))
     });
-    manager.set_nonblocking(true).expect("a switch");
-    while manager.recv(&mut [0; 512]).is_ok() {}
-    manager.set_nonblocking(false).expect("a switch");
+    drain(&manager);
     manager
         .set_read_timeout(Some(std::time::Duration::from_millis(900)))
         .expect("a timeout");
@@ -103,6 +102,46 @@ fn the_watchdog_is_fed_and_the_status_follows() {
     relay.signal(Signal::CONT);
     manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     wait_for(&manager, "WATCHDOG=1");
+}
+
+#[test]
+fn the_watchdog_is_not_fed_while_a_thread_hangs_that_only_a_restart_helps() {
+    let dir = TempDir::new().expect("a folder");
+    let path = dir.path().join("notify");
+    let manager = with_deadline(UnixDatagram::bind(&path).expect("a socket"));
+    let relay = Setup::with(heartbeat::ALL)
+        .faults()
+        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
+        .env("WATCHDOG_USEC", "300000")
+        .start();
+    // A disk that hangs is not brought back by a restart: `redelivery` waits for it, and the watchdog is fed on.
+    heartbeat::set(&relay, "redelivery", "hang");
+    heartbeat::readyz_says(&relay, "thread redelivery has hung for ");
+    drain(&manager);
+    wait_for(&manager, "WATCHDOG=1");
+
+    // While `deadlines` hangs nobody gets an answer, and a restart helps.
+    heartbeat::set(&relay, "deadlines", "hang");
+    heartbeat::readyz_says(&relay, "thread deadlines has hung for ");
+    drain(&manager);
+    let quiet = std::time::Duration::from_millis(900); // nine feeds
+    manager.set_read_timeout(Some(quiet)).expect("a timeout");
+    let mut datagram = [0; 512];
+    while let Ok(length) = manager.recv(&mut datagram) {
+        // The status may change; it is no feed.
+        let text = String::from_utf8_lossy(&datagram[..length]);
+        assert!(!text.contains("WATCHDOG=1"), "{text}");
+    }
+    heartbeat::end_hang(&relay, "deadlines");
+    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    wait_for(&manager, "WATCHDOG=1");
+}
+
+/// Reads what is there.
+fn drain(manager: &UnixDatagram) {
+    manager.set_nonblocking(true).expect("a switch");
+    while manager.recv(&mut [0; 512]).is_ok() {}
+    manager.set_nonblocking(false).expect("a switch");
 }
 
 #[test]

@@ -3,13 +3,14 @@
 
 use redis::Value;
 
+use super::StartError;
 use super::connection::Connection;
 use super::guard::Guard;
 use super::link::{self, BadConfig, Connector, LinkError, Server};
 use super::names::Names;
 use super::resp;
 use super::slots;
-use super::topology::map;
+use super::topology::{Topology, map};
 use crate::config::{Redis, RedisServers};
 
 /// The name of a node that does not exist.
@@ -20,12 +21,16 @@ const SCRIPT: &[u8] = b"return redis.call('GET', KEYS[1])";
 
 /// Looks at the servers of `config`; gives a sentence for each thing that is wrong, with what to do. `shared`: the outbox is shared
 /// through them. Waits for a few seconds at most for each server.
-pub fn check(config: &Redis, shared: bool) -> Vec<String> {
+///
+/// # Errors
+/// A relay would not start with it, whatever the servers do.
+pub fn check(config: &Redis, shared: bool) -> Result<Vec<String>, StartError> {
+    Topology::new(config)?;
     let mut found = Vec::new();
     if let Err(error) = look(config, shared, &mut found) {
         found.push(error.to_string());
     }
-    found
+    Ok(found)
 }
 
 fn look(config: &Redis, shared: bool, found: &mut Vec<String>) -> Result<(), BadConfig> {
