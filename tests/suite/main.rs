@@ -51,6 +51,7 @@ mod outbox_shared_servers;
 mod outbox_speed;
 mod outbox_transfer;
 mod page;
+mod page_pictures;
 mod peers;
 mod prometheus;
 mod protocol_doc;

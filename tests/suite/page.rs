@@ -1,7 +1,5 @@
 //! The page at the admin port, in a real browser: what somebody does with it when a customer says "I paid and got nothing".
 
-use std::fs;
-use std::path::PathBuf;
 use std::thread;
 
 use rustix::process::Signal;
@@ -16,17 +14,17 @@ const ADMIN: &str = "an-admin-token-0123456789";
 const SUPPORT: &str = "a-support-token-012345678";
 
 /// A form in GBK, as Alipay sends it: 月卡 is %D4%C2%BF%A8.
-const GBK_FORM: &[u8] = b"notify_id=2026112800&charset=gbk&out_trade_no=4711&subject=%D4%C2%BF%A8&body=%B0%CB%CA%AE%B0%CB%D4%AA";
+pub const GBK_FORM: &[u8] = b"notify_id=2026112800&charset=gbk&out_trade_no=4711&subject=%D4%C2%BF%A8&body=%B0%CB%CA%AE%B0%CB%D4%AA";
 
 const ALIPAY: &str = "[[route]]\npath = \"/alipay/{id}\"\nname = \"alipay\"\nverify = \"none\"\nevent = \"form:notify_id\"\n\
     forward_headers = [\"content-type\"]\n";
 
-fn toml() -> String {
+pub fn toml() -> String {
     config("", "") + ALIPAY
 }
 
 /// An ACK, once the provider's post has become a MSG.
-fn delivered(relay: &Relay, backend: &mut Backend, path: &str, body: &[u8]) -> String {
+pub fn delivered(relay: &Relay, backend: &mut Backend, path: &str, body: &[u8]) -> String {
     let post = relay.post_with(
         path,
         &[("Content-Type", "application/x-www-form-urlencoded")],
@@ -38,7 +36,7 @@ fn delivered(relay: &Relay, backend: &mut Backend, path: &str, body: &[u8]) -> S
 }
 
 /// A dead letter: its backend refuses it for good, and goes.
-fn dead(relay: &Relay, id: &str, path: &str, body: &[u8]) -> String {
+pub fn dead(relay: &Relay, id: &str, path: &str, body: &[u8]) -> String {
     let mut backend = relay.backend(id);
     let post = relay.post(path, body);
     backend.message().nack("delay=-1 reason=no%20such%20order");
@@ -55,6 +53,9 @@ struct Words {
     acked: &'static str,
     again: &'static str,
     done: &'static str,
+    never_here: &'static str,
+    known: &'static str,
+    never_here_n: &'static str,
     dropped: &'static str,
 }
 
@@ -65,6 +66,9 @@ const ENGLISH: Words = Words {
     acked: "Acknowledged by the backend",
     again: "Deliver again",
     done: "shop acknowledged it, after it had been stored.",
+    never_here: "pending for a backend that was never here since this node started; is the id in notify_url right?",
+    known: "game-01 is known.",
+    never_here_n: "1 for a backend that was never here",
     dropped: "It was dropped.",
 };
 
@@ -75,6 +79,9 @@ const CHINESE: Words = Words {
     acked: "后端已确认",
     again: "重新投递",
     done: "存储之后，shop 确认了它。",
+    never_here: "待投递给本节点启动以来从未连接过的后端；notify_url 里的编号对吗？",
+    known: "已知的后端有 game-01。",
+    never_here_n: "1 条的后端从未连接过",
     dropped: "已丢弃。",
 };
 
@@ -139,8 +146,16 @@ fn story(words: &Words) {
     );
     page.wait_text(words.done);
 
-    // One for a backend that does not exist is dropped, after a second look.
+    // One for a backend that does not exist is named as such on every view, with the id that may be meant.
     let typo = stored(&relay, "/notify/gmae-01", b"x");
+    page.open(relay.ready().admin, "/?view=backends");
+    page.wait_text(&format!("{} {}", words.never_here, words.known));
+    for view in ["/", "/?view=health"] {
+        page.open(relay.ready().admin, view);
+        page.wait_text(words.never_here_n);
+    }
+
+    // It is dropped, after a second look.
     page.open(relay.ready().admin, &format!("/?id={typo}"));
     page.click("#act-drop");
     page.click("#dialog-yes");
@@ -329,17 +344,13 @@ fn ten_thousand_stored_notifications_scroll_to_the_last() {
 fn backends_can_be_told_to_go_and_health_names_what_was_refused() {
     let relay = Relay::with(&toml());
     let mut game = relay.backend("game-01");
-    stored(&relay, "/notify/gmae-01", b"x");
+    drop(relay.backend("shop")); // it was here
+    stored(&relay, "/notify/shop", b"x");
     assert_eq!(relay.post("/nowhere", b"x").answer().status, 404);
     delivered(&relay, &mut game, "/notify/game-01", b"x");
     let page = Browser::start("en");
     page.open(relay.ready().admin, "/?view=backends");
     page.wait_text("waits for a backend that is not connected");
-    page.wait_text("pending for a backend that was never here since this node started; is the id in notify_url right? game-01 is known.");
-    for view in ["/", "/?view=health", "/?view=backends"] {
-        page.open(relay.ready().admin, view);
-        page.wait_text("for a backend that was never here");
-    }
     page.click("#disconnect-game-01");
     page.click("#dialog-yes");
     game.expect("BYE reason=operator retry=5", b"");
@@ -414,82 +425,4 @@ fn a_node_on_the_bus_that_cannot_be_asked_is_named() {
         "Node {} is on the bus, but none of admin.nodes leads to it",
         b.ready().instance
     ));
-}
-
-/// Pictures for doc/page.md, in the folder that `PAYRELAY_SCREENSHOTS` names.
-#[test]
-#[ignore = "makes pictures: PAYRELAY_SCREENSHOTS=doc/page cargo test --test suite -- --ignored page::pictures"]
-fn pictures() {
-    let folder =
-        std::env::var("PAYRELAY_SCREENSHOTS").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
-    let relay = Relay::with(&format!(
-        "node = \"pay-1\"\n{}[delivery]\nack_deadline = \"300ms\"\n",
-        toml()
-    ));
-    let mut game = relay.backend("game-01");
-    let _second = relay.backend("game-02");
-    for n in 0..12 {
-        let body = [GBK_FORM, format!("{n}").as_bytes()].concat();
-        let body = String::from_utf8_lossy(&body).replace("2026112800", &format!("20261128{n:04}"));
-        delivered(&relay, &mut game, "/alipay/game-01", body.as_bytes());
-        match n % 5 {
-            1 => drop(stored(
-                &relay,
-                "/event/gmae-01",
-                format!("{{\"n\": \"order-47{n}\"}}").as_bytes(),
-            )),
-            3 => drop(dead(
-                &relay,
-                "shop",
-                "/event/shop",
-                format!("{{\"n\": \"order-48{n}\"}}").as_bytes(),
-            )),
-            _ => {}
-        }
-    }
-    relay.post("/nowhere", b"x").answer();
-    let listed: Value =
-        serde_json::from_slice(&relay.admin("/notifications?limit=500").body).expect("JSON");
-    let first = |state: &str| {
-        let all = listed["notifications"].as_array().expect("a list");
-        let one = all
-            .iter()
-            .find(|one| one["state"] == state)
-            .expect("one of them");
-        one["id"].as_str().expect("an id").to_owned()
-    };
-    let views = [
-        ("list", "/".to_owned()),
-        ("delivered", format!("/?id={}", first("delivered"))),
-        ("dead", format!("/?id={}", first("dead"))),
-        ("backends", "/?view=backends".to_owned()),
-        ("health", "/?view=health".to_owned()),
-    ];
-    for (language, short) in [("en", "en"), ("zh-CN", "zh")] {
-        let page = Browser::start(language);
-        for (width, height) in [(1280, 720), (400, 800)] {
-            page.resize(width, height);
-            for (name, path) in &views {
-                page.open(relay.ready().admin, path);
-                page.wait(
-                    "it is shown",
-                    "return !!document.querySelector('a.row, #body, table, .node-card')",
-                );
-                if *name == "dead" {
-                    page.click("#act-drop");
-                }
-                let png = page.screenshot();
-                let file = folder.join(format!("{name}-{width}-{short}.png"));
-                fs::write(&file, decoded(&png))
-                    .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            }
-        }
-    }
-}
-
-/// Base 64, as WebDriver sends pictures.
-fn decoded(text: &str) -> Vec<u8> {
-    use base64::Engine;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(text);
-    decoded.expect("base 64")
 }

@@ -195,6 +195,11 @@ fn body(token: &str) -> String {
     json!({ "signedPayload": token }).to_string()
 }
 
+/// A genuine notification, as Apple posts it to [`apple_route`].
+pub(super) fn notification() -> String {
+    body(&authority().sign("leaf", &CHAIN, &payload()))
+}
+
 pub(super) fn apple_route(root: &str, more: &str) -> String {
     format!(
         "[[route]]\npath = \"/apple\"\nname = \"apple\"\nverify = \"apple\"\nkeys = {}\n\
@@ -215,7 +220,7 @@ pub(super) fn start(routes: &str) -> Relay {
 fn apples_notification_gets_in_and_no_bit_of_it_may_change() {
     let relay = start(&apple_route(&authority().pem("root"), ""));
     let mut till = relay.backend("till-7");
-    let genuine = body(&authority().sign("leaf", &CHAIN, &payload()));
+    let genuine = notification();
     let answer = relay.post("/apple", genuine.as_bytes());
     let pattern =
         "MSG id=* route=apple verified=apple event=002e14d5-51f5-4503-b5a8-c3a1af68eb20 =*";

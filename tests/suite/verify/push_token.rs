@@ -31,6 +31,13 @@ fn push_token(header: &Value, claims: &Value) -> String {
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
+/// The value of `Authorization` that Google sends to [`google_route`], and the body.
+pub(super) fn push() -> (String, &'static str) {
+    let header = json!({ "alg": "RS256", "kid": "k1", "typ": "JWT" });
+    let token = push_token(&header, &claims(now()));
+    (format!("Bearer {token}"), PUSH)
+}
+
 pub(super) fn google_route(keys: &str, more: &str) -> String {
     format!(
         "[[route]]\npath = \"/rtdn/{{id}}\"\nname = \"rtdn\"\nverify = \"google-play\"\nkeys = {}\n\
