@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::outbox::{config, stored};
 use crate::support::{DEADLINE, Process, Relay, binary};
 
-const ROUTE: &str = "delivery.ack_deadline = \"10s\"\n[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
+const ROUTE: &str =
+    "delivery.ack_deadline = \"10s\"\n[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::outbox::stored;
 use super::page::{GBK_FORM, dead, delivered, toml};
-use crate::support::{Browser, Relay};
+use crate::support::{Browser, Relay, eventually};
 
 /// Pictures for doc/page.md, in the folder that `PAYRELAY_SCREENSHOTS` names.
 #[test]
@@ -60,24 +60,34 @@ fn pictures() {
         ("backends", "/?view=backends".to_owned()),
         ("health", "/?view=health".to_owned()),
     ];
-    for (language, short) in [("en", "en"), ("zh-CN", "zh")] {
-        let page = Browser::start(language);
-        for (width, height) in [(1280, 720), (400, 800)] {
-            page.resize(width, height);
-            for (name, path) in &views {
-                page.open(relay.ready().admin, path);
-                page.wait(
-                    "it is shown",
-                    "return !!document.querySelector('a.row, #body, table, .node-card')",
-                );
-                if *name == "dead" {
-                    page.click("#act-drop");
-                }
-                let png = page.screenshot();
-                let file = folder.join(format!("{name}-{width}-{short}.png"));
-                fs::write(&file, BASE_64.decode(&png).expect("base 64"))
-                    .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    // After a start, backends have a while to come.
+    eventually("the typo is one", || {
+        relay.admin("/backends").text().contains("\"unknown\":true")
+    });
+    let take = |page: &Browser, size: (u32, u32), ending: &str| {
+        page.resize(size.0, size.1);
+        for (name, path) in &views {
+            page.open(relay.ready().admin, path);
+            page.wait(
+                "it is shown",
+                "return !!document.querySelector('a.row, #body, table, .node-card')",
+            );
+            if *name == "dead" {
+                page.click("#act-drop");
             }
+            let png = BASE_64.decode(page.screenshot()).expect("base 64");
+            let file = folder.join(format!("{name}-{}-{ending}.png", size.0));
+            fs::write(&file, png).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        }
+    };
+    for (language, ending) in [("en", "en"), ("zh-CN", "zh")] {
+        let page = Browser::start(language);
+        for size in [(1280, 720), (400, 800)] {
+            take(&page, size, ending);
+        }
+        if language == "en" {
+            page.prefer_dark();
+            take(&page, (1280, 720), "en-dark");
         }
     }
 }

@@ -87,6 +87,16 @@ impl Browser {
         );
     }
 
+    /// From now on its user prefers dark pages.
+    pub fn prefer_dark(&self) {
+        let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+        self.ask(
+            "POST",
+            "/goog/cdp/execute",
+            &json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}),
+        );
+    }
+
     /// What the script `text` returns.
     pub fn run(&self, text: &str) -> Value {
         self.ask(
