@@ -8,9 +8,10 @@ use super::{Failure, Plan, secret};
 /// Whose secret the operator invents and types into the provider's console, as doc/providers.md says.
 const CHOSEN_BY_OPERATOR: &[&str] = &["github", "razorpay", "token"];
 
-/// The port for providers, and for backends, of relay.toml's defaults.
+/// The ports for providers, backends and operators, of relay.toml's defaults.
 pub const HTTP_PORT: u16 = 8080;
 pub const TCP_PORT: u16 = 7000;
+pub const ADMIN_PORT: u16 = 9100;
 
 /// A secret that was made for a provider: to be typed into its console.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub fn write(plan: &Plan) -> Result<(String, Vec<Chosen>), Failure> {
         plan.tcp_secret
     ));
     text.push_str(&format!(
-        "\n[admin]\nlisten = \"127.0.0.1:9100\"\ntoken = \"{}\"\n",
+        "\n[admin]\nlisten = \"127.0.0.1:{ADMIN_PORT}\"\ntoken = \"{}\"\n",
         plan.admin_token
     ));
     if let Some(url) = &plan.redis {

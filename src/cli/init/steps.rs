@@ -5,7 +5,7 @@ use std::path::Path;
 use payrelay::config::{FILL_IN, Secret};
 use payrelay::session::token::sign;
 
-use super::file::{Chosen, HTTP_PORT, TCP_PORT};
+use super::file::{ADMIN_PORT, Chosen, HTTP_PORT, TCP_PORT};
 use super::{Plan, SYSTEM_CONFIG};
 
 /// The steps, for people.
@@ -54,7 +54,7 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
     steps.push(format!(
         "In the Lua backend, with payrelay.lua beside it:\n\
          \x20  local payrelay = require(\"payrelay\")\n\
-         \x20  payrelay.luasocket.connect{{\n\
+         \x20  payrelay.luasocket.new{{\n\
          \x20    host = \"{relay}\", port = {TCP_PORT}, id = \"{}\",\n\
          \x20    token = \"{token}\",\n\
          \x20    on_message = function(msg)\n\
@@ -71,6 +71,11 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
     steps.push(format!(
         "Until the backend is there, be one: payrelay listen {}{with_file}\n   Providers come to port {HTTP_PORT}; who is connected: payrelay status{with_file}\n",
         plan.backend
+    ));
+    steps.push(format!(
+        "See every payment in a browser on this machine: http://127.0.0.1:{ADMIN_PORT}/ asks for this token: {}\n   \
+         In one elsewhere, after: ssh -L {ADMIN_PORT}:127.0.0.1:{ADMIN_PORT} THIS-MACHINE\n",
+        plan.admin_token
     ));
 
     let signs = plan.providers.iter().map(|provider| {

@@ -87,6 +87,15 @@ fn for_every_provider_it_writes_what_check_takes_once_it_is_filled_in() {
     let (code, _, refused) = run(&["check", "-c", file_name]);
     assert_eq!(code, Some(0), "{refused}");
 
+    // The token of the page is that of the file.
+    let page = told
+        .split("http://127.0.0.1:9100/ asks for this token: ")
+        .nth(1);
+    let page = page.and_then(|rest| rest.lines().next()).expect("a token");
+    assert!(text.contains(&format!(
+        "[admin]\nlisten = \"127.0.0.1:9100\"\ntoken = \"{page}\""
+    )));
+
     // The token that was told is the backend's, and each provider's callback reaches it.
     let token = told
         .split("token = \"")
