@@ -10,7 +10,7 @@ use payrelay::verify::jws::key_set;
 use payrelay::verify::new_test_key;
 
 use super::tls::TlsArgs;
-use super::{Failure, print};
+use super::{Failure, print, share};
 use crate::client::http::Request;
 use crate::client::url::Url;
 
@@ -88,16 +88,21 @@ fn test(args: &Test) -> Result<(), Failure> {
     let open = || {
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        options.open(&args.out)?.write_all(key.as_bytes())
+        let mut file = options.open(&args.out)?;
+        file.write_all(key.as_bytes())?;
+        share(&file, &args.out)?;
+        // The relay's working directory is another.
+        args.out.canonicalize()
     };
-    open().map_err(|error: std::io::Error| match error.kind() {
+    let whole = open().map_err(|error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => Failure::new(format_args!(
             "{file} is there already; a relay may believe it, so it is left as it is"
         )),
         _ => Failure::new(format_args!("{file}: {error}")),
     })?;
     print(format_args!(
-        "{file}: a test key; in the route: keys = [\"file:{file}\"] and allow_test = true\n"
+        "{file}: a test key; in the route: keys = [\"file:{}\"] and allow_test = true\n",
+        whole.display()
     ))
 }
 

@@ -26,12 +26,15 @@ mod trace;
 mod verify;
 
 use std::fmt::Display;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use payrelay::config::{Config, ConfigErrors};
+use rustix::fs::{Gid, fchown};
 use serde::Serialize;
 
 use self::terminal::Tone;
@@ -287,6 +290,19 @@ impl ConfigFile {
             return Ok(None);
         }
         self.load().map(Some)
+    }
+}
+
+/// Lets the relay's group read `file`, which is new at `path`, if that is in the packages' folder: the folder's group is the relay's.
+fn share(file: &File, path: &Path) -> io::Result<()> {
+    let real_path = path.canonicalize()?;
+    match real_path.parent() {
+        Some(folder) if Some(folder) == Path::new(SYSTEM_CONFIG).parent() => {
+            let group = Gid::from_raw(fs::metadata(folder)?.gid());
+            fchown(file, None, Some(group))?;
+            file.set_permissions(Permissions::from_mode(0o640))
+        }
+        _ => Ok(()),
     }
 }
 

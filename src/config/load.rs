@@ -1,9 +1,8 @@
 //! From a file, or its text, to a [`Config`]: the order in which the sections are read, and the file itself.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -12,6 +11,7 @@ use super::address::collide;
 use super::error::{ConfigErrors, Lines};
 use super::places::Places;
 use super::reader::{Report, Section};
+use super::secret::closing;
 use super::slip;
 use super::values::{node, node_of_host};
 use super::{Config, admin, http, redis, route, sections, tcp};
@@ -53,7 +53,7 @@ impl Config {
         let name = path.display().to_string();
         let of_file = |place, problem| ConfigErrors::of_file(&name, place, problem);
         let contents = contents(path).map_err(|error| of_file(None, unreadable(error.kind())));
-        let (bytes, mode) = contents?;
+        let (bytes, metadata) = contents?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             let most = FILE_BYTES_MAX >> 20;
             let problem = format!("the file is too big; at most {most} MiB are read");
@@ -66,9 +66,9 @@ impl Config {
             of_file(Some(place), problem.to_owned())
         })?;
         let (mut config, has_secret) = Self::parse_noting_secrets(text, &name)?;
-        if has_secret && mode & 0o044 != 0 {
+        if let (true, Some(close)) = (has_secret, closing(&metadata)) {
             config.warnings.push(format!(
-                "{name}: holds secrets and other users can read it; make it yours alone with: chmod 600 {name}"
+                "{name}: holds secrets and other users can read it; close it to them with: {close} {name}"
             ));
         }
         Ok(config)
@@ -111,14 +111,14 @@ pub fn unreadable(kind: io::ErrorKind) -> String {
     }
 }
 
-/// The file's bytes, up to one more than are allowed, and its mode bits.
-fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+/// The file's bytes, up to one more than are allowed, and what there is to know of it.
+fn contents(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
     let file = File::open(path)?;
     // Of the open file, not of the path: that might be another by now.
-    let mode = file.metadata()?.mode();
+    let metadata = file.metadata()?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok((bytes, mode))
+    Ok((bytes, metadata))
 }
 
 fn read(mut root: Section<'_>) -> Config {

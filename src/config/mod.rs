@@ -48,6 +48,7 @@ pub use self::secret::Secret;
 pub use self::sections::{Delivery, Log, LogFormat, Outbox, Shared, Undelivered};
 pub use self::spelling::nearest;
 pub use self::tcp::{Tcp, TcpTls};
+pub use self::verify::meant_preset;
 pub use crate::request::Selector;
 
 /// The whole configuration.

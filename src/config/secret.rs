@@ -5,7 +5,7 @@
 
 use std::env::{self, VarError};
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -172,11 +172,11 @@ fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
     let Some(path) = given.strip_prefix("file:") else {
         return Ok((given.to_owned(), true));
     };
-    let (text, mode) = contents(path)?;
-    if kind == Kind::Secret && mode & 0o044 != 0 {
+    let (text, metadata) = contents(path)?;
+    if let (Kind::Secret, Some(close)) = (kind, closing(&metadata)) {
         let path = quoted(path);
         field.warn(format_args!(
-            "other users can read {path}; make it yours alone with: chmod 600 {path}"
+            "other users can read {path}; close it to them with: {close} {path}"
         ));
     }
     Ok((text, false))
@@ -200,10 +200,27 @@ fn credential(name: &str) -> Result<String, Problem> {
     Ok(format!("{folder}/{name}"))
 }
 
-/// The text of the file at `path` without its last line end, and its mode bits.
-fn contents(path: &str) -> Result<(String, u32), Problem> {
+/// The command that closes a file to users who should not read it, if there are such. A file of root may be its group's to read, as the
+/// packages have it for the relay's; any other user's group may have anybody in it.
+pub fn closing(file: &Metadata) -> Option<&'static str> {
+    let (closed, command) = match file.uid() {
+        0 => (0o004, "chmod o="),
+        _ => (0o044, "chmod go="),
+    };
+    (file.mode() & closed != 0).then_some(command)
+}
+
+/// The text of the file at `path` without its last line end, and what there is to know of the file.
+fn contents(path: &str) -> Result<(String, Metadata), Problem> {
     let shown = quoted(path);
-    let unreadable = |kind: io::ErrorKind| format!("the file {shown} cannot be read ({kind})");
+    let unreadable = |kind: io::ErrorKind| match kind {
+        io::ErrorKind::NotFound if !path.starts_with('/') => {
+            format!("there is no file {shown} below the folder in which payrelay is started")
+        }
+        io::ErrorKind::NotFound => format!("there is no file {shown}"),
+        io::ErrorKind::PermissionDenied => format!("this user may not read the file {shown}"),
+        kind => format!("the file {shown} cannot be read ({kind})"),
+    };
     // A name with NUL would be another to the system.
     if path.is_empty() || path.contains('\0') {
         return Err(unreadable(io::ErrorKind::InvalidInput).into());
@@ -236,5 +253,5 @@ fn contents(path: &str) -> Result<(String, u32), Problem> {
             text.pop();
         }
     }
-    Ok((text, metadata.mode()))
+    Ok((text, metadata))
 }

@@ -185,17 +185,35 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
             "weixinpay",
             "wx",
             "tenpay",
+            "微信",
+            "微信支付",
         ],
         "\"wechatpay-v3\" (JSON, with a header Wechatpay-Signature) or \"wechatpay-v2\" (XML, with an element sign)",
     ),
-    (&["ali", "zhifubao"], "\"alipay\""),
-    (&["yipay", "easypay"], "\"epay\""),
-    (&["yinlian", "chinapay"], "\"unionpay\""),
-    (&["appstore", "app-store", "ios", "iap"], "\"apple\""),
-    (&["google", "googleplay"], "\"google-play\""),
-    (&["huawei"], "\"huawei-iap\""),
+    (&["ali", "zhifubao", "支付宝"], "\"alipay\""),
+    (&["yipay", "easypay", "易支付"], "\"epay\""),
+    (&["yinlian", "chinapay", "银联", "云闪付"], "\"unionpay\""),
+    (
+        &["appstore", "app-store", "ios", "iap", "苹果"],
+        "\"apple\"",
+    ),
+    (&["google", "googleplay", "谷歌"], "\"google-play\""),
+    (&["huawei", "华为"], "\"huawei-iap\""),
+    (&["抖音"], "\"douyin\""),
+    (&["快手"], "\"kuaishou\""),
+    (&["小米"], "\"xiaomi\""),
     (&["off", "false", "no"], "\"none\""),
 ];
+
+/// The preset that is probably meant by `text`, which is none, in quotes; or the choice between two, in words.
+pub fn meant_preset(text: &str) -> Option<String> {
+    let mut others = OTHER_NAMES.iter();
+    if let Some((_, meant)) = others.find(|(others, _)| others.contains(&text)) {
+        return Some((*meant).to_owned());
+    }
+    let known: Vec<&str> = presets::all().map(|preset| preset.name).collect();
+    spelling::nearest(text, &known).map(|meant| format!("\"{meant}\""))
+}
 
 fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
     let text = field.text("a string")?;
@@ -205,12 +223,8 @@ fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
     presets::named(text).map(Some).ok_or_else(|| {
         let mut known = vec![NONE];
         known.extend(presets::all().map(|preset| preset.name));
-        let other = OTHER_NAMES
-            .iter()
-            .find(|(others, _)| others.contains(&text));
-        let other = other.map(|(_, meant)| (*meant).to_owned());
-        let nearest = || spelling::nearest(text, &known).map(|meant| format!("\"{meant}\""));
-        let meant = other.or_else(nearest);
+        let nothing = || spelling::nearest(text, &[NONE]).map(|none| format!("\"{none}\""));
+        let meant = meant_preset(text).or_else(nothing);
         let meant = meant.map(|meant| format!("did you mean {meant}? "));
         let (meant, known) = (meant.unwrap_or_default(), known.join("\", \""));
         format!("not known; {meant}allowed: \"{known}\"").into()

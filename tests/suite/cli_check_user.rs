@@ -202,7 +202,7 @@ fn what_check_accepts_starts_and_what_it_refuses_does_not_as_another_user() {
             "secret",
             0o000,
             secret,
-            "\"secret\" cannot be read (permission denied)",
+            "tcp.secrets[0]: this user may not read the file \"secret\"",
         ),
     ] {
         let before = mode_of(&home.path(closed));

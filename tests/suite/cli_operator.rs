@@ -413,6 +413,14 @@ fn tail_follows_notifications_and_refusals_as_they_come() {
             .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
         "{said}"
     );
+    let told = tail.stdout();
+    for line in [
+        format!("delivered  {later} "),
+        format!("pending    {away} "),
+        format!("done       {away} "),
+    ] {
+        assert_eq!(told.matches(&line).count(), 1, "once: {told}");
+    }
     let (code, _, words) = run(&["tail", "--connect", "127.0.0.1:1"]);
     assert_eq!(code, Some(1));
     assert!(words.contains("is the relay running"), "{words}");

@@ -8,15 +8,15 @@ mod steps;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
-use payrelay::config::{Config, FILL_IN};
+use payrelay::config::{Config, FILL_IN, meant_preset};
 use payrelay::notification::BackendId;
 use payrelay::verify::presets::{Preset, all, named};
 
-use super::{ConfigFile, DEFAULT_CONFIG, Failure, SYSTEM_CONFIG, print};
+use super::{ConfigFile, DEFAULT_CONFIG, Failure, SYSTEM_CONFIG, print, share};
 
 pub const HELP: &str = "\
 Examples:
@@ -71,9 +71,15 @@ struct Plan {
 }
 
 fn preset(name: &str) -> Result<&'static Preset, String> {
-    named(name).ok_or_else(|| {
-        let known: Vec<&str> = all().map(|preset| preset.name).collect();
-        format!("known are {}", known.join(", "))
+    named(name).ok_or_else(|| match meant_preset(name) {
+        Some(meant) => format!("no provider is called \"{name}\"; did you mean {meant}?"),
+        None => {
+            let known: Vec<&str> = all().map(|preset| preset.name).collect();
+            format!(
+                "no provider is called \"{name}\"; known are {}",
+                known.join(", ")
+            )
+        }
     })
 }
 
@@ -170,14 +176,8 @@ fn save(path: &Path, text: &str) -> io::Result<()> {
             .open(path)?,
     };
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    let folder = path.parent().filter(|_| path == Path::new(SYSTEM_CONFIG));
-    if let Some(folder) = folder {
-        // The folder's group is the relay's.
-        let group = rustix::fs::Gid::from_raw(fs::metadata(folder)?.gid());
-        rustix::fs::fchown(&file, None, Some(group))?;
-    }
-    Ok(())
+    share(&file, path)?;
+    file.sync_all()
 }
 
 /// A secret that nobody can guess, in hex.

@@ -14,6 +14,10 @@ use super::{COUNT_MAX, Filter};
 /// How many notifications the relay tells of at once.
 const PAGE: usize = 200;
 
+/// How wide a column of names is: as the longest of a page, within these limits.
+const COLUMN_MIN: usize = 7;
+const COLUMN_MAX: usize = 40;
+
 pub fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Result<(), Failure> {
     let api = Api::of(config, at)?;
     let (nodes, mut silent) = api.nodes()?;
@@ -76,9 +80,14 @@ fn list_of(
         let target = format!("/outbox?after={after}&limit={page}{}", filter.query());
         let answer = api.get(&node.target(&target))?;
         let messages = answer["messages"].as_array().cloned().unwrap_or_default();
+        let widest = |key: &str| {
+            let lengths = messages.iter().map(|one| text(one, key).chars().count());
+            lengths.max().unwrap_or(0).clamp(COLUMN_MIN, COLUMN_MAX)
+        };
+        let (backend, event) = (widest("backend"), widest("event"));
         if *told == 0 && !at.json && !messages.is_empty() {
             let head = format!(
-                "{:<26} {:<wide$} {:<8} {:>5} {:<16} {:<16} {:<16} WHY",
+                "{:<26} {:<wide$} {:<8} {:>5} {:<backend$} {:<event$} {:<16} WHY",
                 "ID", "TAKEN", "STATE", "TRIES", "BACKEND", "EVENT", "NODE"
             );
             print(format_args!("{}\n", out(Tone::Head, head)))?;
@@ -93,7 +102,7 @@ fn list_of(
             let state = text(&message, "state");
             let tone = Tone::of_state(&state);
             print(format_args!(
-                "{:<26} {:<wide$} {} {:>5} {:<16} {:<16} {:<16} {}\n",
+                "{:<26} {:<wide$} {} {:>5} {:<backend$} {:<event$} {:<16} {}\n",
                 text(&message, "id"),
                 time(message["at"].as_u64().unwrap_or(0)),
                 out(tone, format_args!("{state:<8}")),

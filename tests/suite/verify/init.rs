@@ -163,6 +163,12 @@ fn it_overwrites_nothing_and_says_what_it_needs() {
     let (code, _, said) = run(&["init", "--provider", "wxpay"]);
     assert_eq!(code, Some(2));
     assert!(said.contains("wechatpay-v3"), "{said}");
+    let (code, _, said) = run(&["init", "--provider", "支付宝"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("no provider is called \"支付宝\"; did you mean \"alipay\"?"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -183,14 +189,16 @@ fn in_a_terminal_it_asks() {
         .expect("script");
     let mut stdin = script.stdin.take().expect("piped");
     stdin
-        .write_all("wxpay\ngithub，stripe\ncash-1\nhttps://pay.example.com\nmaybe\ny\nredis://10.0.0.5:6379\n".as_bytes())
+        .write_all("wxpay\n回调\ngithub，stripe\ncash-1\nhttps://pay.example.com\nmaybe\ny\nredis://10.0.0.5:6379\n".as_bytes())
         .expect("written");
     let output = script.wait_with_output().expect("script ends");
     drop(stdin);
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{shown}");
     assert!(
-        shown.contains("known are") && shown.contains("y or n"),
+        shown.contains("did you mean \"wechatpay-v3\"")
+            && shown.contains("no provider is called \"回调\"; known are")
+            && shown.contains("y or n"),
         "{shown}"
     );
     assert!(
