@@ -126,6 +126,77 @@ fn without_keys_nothing_verifies() {
 }
 
 #[test]
+fn what_stands_for_the_secret_where_it_is_shown_signs_nothing() {
+    let route = || of_route("verify = \"kuaishou\"\nsecrets = [\"x\"]");
+    let verdict = |verifier: Verifier, text: &str| {
+        let signature = md5_hex(text);
+        let request = Request {
+            method: "POST",
+            target: "/",
+            headers: &[("kwaisign", &signature)],
+            path_id: None,
+            query: "",
+            body: b"{}",
+        };
+        verifier.verify(&request, 0)
+    };
+    assert!(verdict(route(), "{}x").is_ok());
+    for text in ["{}<secret>", "{}"] {
+        assert_eq!(verdict(route(), text), Err(Refused::Mismatch));
+        assert_eq!(
+            verdict(without_secrets(route()), text),
+            Err(Refused::Mismatch)
+        );
+    }
+}
+
+fn md5_hex(text: &str) -> String {
+    use md5::{Digest as _, Md5};
+    keys::hex_lower(&Md5::digest(text))
+}
+
+#[test]
+fn a_check_knows_the_headers_that_it_looks_at() {
+    let cert = vector("wechatpay-v3", "platform_cert_pem");
+    let google: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/data/google_vector.json")).expect("JSON");
+    let key_set = google["key_set"].as_str().expect("a text");
+    for (lines, headers) in [
+        (
+            "verify = \"signed\"\nsecrets = [\"x\"]\nsigned = { text = \"{header:X-Id?}.{timestamp}.{body}{secret}\", \
+             algorithm = \"sha256\", signature = \"header:X-Sign\", timestamp = \"header:X-Time\" }"
+                .to_owned(),
+            vec!["X-Id", "x-time", "X-SIGN"],
+        ),
+        (
+            "verify = \"token\"\nsecrets = [\"x\"]\ntoken = \"header:X-Token\"".to_owned(),
+            vec!["X-Token"],
+        ),
+        (
+            format!("verify = \"wechatpay-v3\"\nkeys = [{cert:?}]"),
+            vec![
+                "Wechatpay-Timestamp",
+                "wechatpay-nonce",
+                "Wechatpay-Serial",
+                "Wechatpay-Signature",
+            ],
+        ),
+        (
+            format!(
+                "verify = \"jws\"\nkeys = [{key_set:?}]\njws = {{ token = \"header:X-Jwt\" }}\nclaims = {{ iss = \"a\" }}"
+            ),
+            vec!["X-Jwt"],
+        ),
+    ] {
+        let verifier = of_route(&lines);
+        for name in headers {
+            assert!(verifier.reads_header(name), "{name}");
+        }
+        assert!(!verifier.reads_header("cf-ipcity"), "{lines}");
+    }
+}
+
+#[test]
 fn a_hundred_thousand_signatures_are_not_looked_at() {
     let many = format!("t=1{}", format!(",v1={TAG}").repeat(100_000));
     assert_eq!(

@@ -16,6 +16,22 @@ fn more_fields_than_anybody_sends_are_not_looked_at() {
     assert_eq!(fields(257), Err(Refused::TooMany("fields")));
 }
 
+/// The quick way of the reading's check counts beginnings, which have such names only.
+#[test]
+fn a_name_has_nothing_in_it_that_names_have_not() {
+    let named = |name: &'static str| {
+        let field = (name.as_bytes().into(), b"1".as_slice().into());
+        Fields::new(std::iter::once(Ok(field))).map(|_| ())
+    };
+    for name in ["a", "total_fee", "coupon_id_$0", "data.id", "X-1"] {
+        assert_eq!(named(name), Ok(()), "{name}");
+    }
+    for name in ["", "a b", "a&b", "a=b", "a%", "a\u{e9}", "a\0"] {
+        let refused = named(name);
+        assert!(matches!(refused, Err(Refused::Malformed(_))), "{name:?}");
+    }
+}
+
 const KNOWN: Known<'static> = Known {
     always: &["b_id", "d_amount", "f_status"],
     sometimes: &["a_note", "e_fee"],

@@ -85,8 +85,9 @@ pub enum Running {
 }
 
 impl Running {
-    /// Begins; `None`: it is RSA, or an HMAC without its key.
+    /// Begins; `None`: it is RSA, or there is no secret, without which anybody could sign.
     pub fn begin(algorithm: Algorithm, secret: Option<&MacKey>) -> Option<Self> {
+        let secret = secret?;
         let digest = |algorithm| Self::Digest(digest::Context::new(algorithm));
         Some(match algorithm {
             Algorithm::Md5 => Self::Md5(Md5::new()),
@@ -94,7 +95,7 @@ impl Running {
             Algorithm::Sha256 => digest(&digest::SHA256),
             Algorithm::Sha512 => digest(&digest::SHA512),
             Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512 => {
-                Self::Mac(secret?.begin())
+                Self::Mac(secret.begin())
             }
             Algorithm::RsaSha1 | Algorithm::RsaSha256 | Algorithm::Password => return None,
         })
