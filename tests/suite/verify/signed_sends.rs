@@ -147,20 +147,28 @@ fn every_preset_is_signed_and_believed_and_where_not_as_its_provider_would_it_is
             }
         }
     }
-    // What is signed with another secret is judged by the relay, and refused.
-    let toml = toml.replace(fresh::SECRET, "another-secret-of-nobody");
+    // What is signed with another secret or by another test key is judged by the relay, and refused.
+    let another = TestKey::new();
+    let toml = toml
+        .replace(fresh::SECRET, "another-secret-of-nobody")
+        .replace(&key.path(), &another.path());
     let other = Relay::with(&toml);
-    let url = format!("http://{}/stripe/{{id}}", relay.ready().http);
-    let mut send = beside(
-        &other,
-        &["send", "game-01", "--sign", "stripe", "--url", &url],
-    );
-    assert_eq!(send.wait_exit(DEADLINE), Some(1));
-    assert!(
-        send.stdout().contains("outcome  bad-signature"),
-        "{}",
-        send.stdout()
-    );
+    let forgers = presets::all().filter(|preset| {
+        let by_key = preset.needs().contains(&"keys");
+        by_key || preset.name == "stripe"
+    });
+    for preset in forgers {
+        let url = format!("http://{}/{}/{{id}}", relay.ready().http, preset.name);
+        let args = ["send", "game-01", "--sign", preset.name, "--url", &url];
+        let mut send = beside(&other, &args);
+        assert_eq!(send.wait_exit(DEADLINE), Some(1), "{}", preset.name);
+        assert!(
+            send.stdout().contains("outcome  bad-signature"),
+            "{}: {}",
+            preset.name,
+            send.stdout()
+        );
+    }
     game.settle();
 }
 
