@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::edge::{Reply, Responder};
+use crate::edge::{Responder, Response};
 use crate::metrics::RouteMetrics;
 use crate::notification::{NotificationId, Outcome};
 
@@ -34,11 +34,11 @@ pub struct PreparedReply {
 
 impl PreparedReply {
     /// The whole reply, with `extra` header lines.
-    pub fn with_head(&self, extra: fmt::Arguments<'_>) -> Reply {
+    pub fn with_head(&self, extra: fmt::Arguments<'_>) -> Response {
         let mut head = Vec::with_capacity(self.head.len() + 96);
         head.extend_from_slice(&self.head);
         let _ = head.write_fmt(extra); // a Vec takes everything
-        Reply {
+        Response {
             status: self.status,
             head,
             body: self.body.clone(),

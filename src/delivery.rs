@@ -22,7 +22,7 @@ use crossbeam_channel::{Sender, bounded};
 use self::conclusion::Conclusion;
 pub use self::dedupe::EVENTS_MAX;
 use self::dedupe::{Dedupe, Entered, Joined};
-use self::lease_queues::{LeaseQueues, Place};
+use self::lease_queues::{LeaseQueues, QueueEntry};
 use self::table::Wait;
 use self::waits::Waits;
 use crate::answer::Answer;
@@ -227,7 +227,7 @@ impl Delivery {
 }
 
 /// The other nodes have said whose the event of `id` is, whose envelope waits at `place`.
-fn claimed(waits: &Arc<Waits>, id: NotificationId, claim: EventLease, place: Place) {
+fn claimed(waits: &Arc<Waits>, id: NotificationId, claim: EventLease, place: QueueEntry) {
     match claim {
         // Its wait may be over by now, and then whoever ended it has stored it: it would come twice.
         EventLease::Mine | EventLease::Unknown if waits.claimed(id, claim) => place.go(),

@@ -165,6 +165,10 @@ impl Pulse {
     }
 
     /// The loop has panicked, and is about to be started again.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread that panics again and again is to do so once a second"
+    )]
     fn panicked(&self) {
         self.idle();
         let now = Instant::now();
@@ -350,6 +354,14 @@ mod faults {
     use std::time::Duration;
 
     /// Panics or hangs, if the loop `name` is to do so now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the fault that a test asks for is to hang"
+    )]
+    #[expect(
+        clippy::panic,
+        reason = "the fault that a test asks for, in builds with debug assertions"
+    )]
     pub fn inject(name: &str) {
         static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
         let folder =

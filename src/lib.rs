@@ -35,6 +35,8 @@
 //! | [`fds`] | who may open how many descriptors |
 //! | [`wire`] | the codec: lines of text and raw bytes, for backends and for the bus |
 //! | [`systemd`] | sockets from the service manager, and what it is told |
+//! | [`escape`] | bytes as hex, and as `%XX` |
+//! | [`backoff`] | waits before trying again, which double |
 //! | [`thread`] | named threads, joined |
 //! | [`heartbeat`] | whether the threads that serve everybody turn; starts again those that panic |
 //! | [`trace`] | what became of the latest notifications |
@@ -57,14 +59,29 @@
 //! - Locks are leaves: no lock is held over a blocking call, a log line or another lock. Exceptions, for writes that cannot block:
 //!   a connection's pending answer over the write of the answer, a session's link over the write of a MSG.
 
+// The library does not panic on what others cause, and says nothing but in the log.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod admin;
 pub mod answer;
+pub mod backoff;
 pub mod bus;
 pub mod config;
 pub mod delivery;
 pub mod dispatcher;
 pub mod edge;
 pub mod envelope;
+pub mod escape;
 pub mod fds;
 pub mod heartbeat;
 pub mod http;

@@ -4,6 +4,11 @@
 //! Linux lets a thread that has yielded wait until the others have had their slices, although the lock is free after microseconds. These are the standard library's locks, which spin for a moment and then sleep. A panic of their owner
 //! does not poison them, as with parking_lot.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "this is what stands in their place"
+)]
+
 use std::sync::{self, PoisonError, TryLockError};
 use std::time::Instant;
 

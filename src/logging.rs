@@ -24,10 +24,10 @@ use log::{Level, Log, Metadata, Record};
 use parking_lot::Mutex;
 use rustix::fs::Access;
 
-use self::line::Line;
+use self::line::LogLine;
 use self::output::Output;
 use self::queue::{Queue, Target};
-use self::writer::Writer;
+use self::writer::LogWriter;
 use crate::config;
 use crate::heartbeat::{self, Role};
 use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES};
@@ -117,7 +117,7 @@ impl Logging {
     ///
     /// # Errors
     /// The file cannot be opened, there is no room for a thread, or another logger was installed before.
-    pub fn start(settings: &config::Log) -> Result<Self, LoggingError> {
+    pub fn start(settings: &config::LogConfig) -> Result<Self, LoggingError> {
         let running = Running::start(settings.file.clone())?;
         let logging = running.handle(settings.file.clone());
         logging.queue.set_format(settings.format);
@@ -130,7 +130,7 @@ impl Logging {
     }
 
     /// Takes a changed level, file or format over. A file that cannot be opened is told in the log, which goes on where it was.
-    pub fn reload(&self, settings: &config::Log) {
+    pub fn reload(&self, settings: &config::LogConfig) {
         log::set_max_level(settings.level);
         self.queue.set_format(settings.format);
         let mut target = self.target.lock();
@@ -170,7 +170,7 @@ impl Drop for CloseOnDrop {
 
 impl Running {
     fn start(target: Target) -> Result<Self, LoggingError> {
-        let mut writer = Writer::new(Output::open(target)?);
+        let mut writer = LogWriter::new(Output::open(target)?);
         let queue = Arc::new(Queue::default());
         let its = Arc::clone(&queue);
         let role = Role::vital(writer::NAME, "lines of the log are lost")
@@ -211,7 +211,7 @@ impl Log for Lines {
             false => record.target(),
         };
         self.0
-            .add(Line::new(record.level(), speaker, *record.args()));
+            .add(LogLine::new(record.level(), speaker, *record.args()));
     }
 
     fn flush(&self) {

@@ -29,15 +29,15 @@ use prometheus_client::registry::Registry;
 
 use self::bus::BusGauges;
 pub use self::bus::{BusMetrics, BusReadings};
-use self::certificates::Certificates;
+use self::certificates::CertificateGauges;
 use self::labels::{
     BackendLabels, CodeLabels, OutcomeLabels, ReasonLabels, ResultLabels, RouteLabel,
     RouteReasonLabels, VersionLabels,
 };
-use self::outbox::Outbox;
+use self::outbox::OutboxMetrics;
 pub use self::outbox::{OutboxReadings, SharedReadings};
 pub use self::process::resident_bytes;
-pub use self::refusals::Refusal;
+pub use self::refusals::RefusalReason;
 use self::refusals::Refusals;
 use self::threads::Threads;
 use crate::heartbeat::ThreadReading;
@@ -73,7 +73,7 @@ pub struct Metrics {
     in_flight: Gauge,
     http_worker_requests: Counter,
     bus: BusMetrics,
-    outbox: Outbox,
+    outbox: OutboxMetrics,
     readings: ReadingGauges,
 }
 
@@ -224,7 +224,7 @@ impl Metrics {
             http_worker_requests.clone(),
         );
         let bus = BusMetrics::register(&mut registry);
-        let outbox = Outbox::register(&mut registry);
+        let outbox = OutboxMetrics::register(&mut registry);
         let readings = ReadingGauges::register(&mut registry);
         registry.register_collector(Box::new(process::Process::new()));
 
@@ -323,7 +323,7 @@ impl Metrics {
     }
 
     /// What was refused since the start, the latest first.
-    pub fn refusals(&self) -> Vec<Refusal> {
+    pub fn refusals(&self) -> Vec<RefusalReason> {
         self.refusals.latest()
     }
 
@@ -419,7 +419,7 @@ struct ReadingGauges {
     fd_budget_free: Gauge,
     fd_budget: Gauge,
     ready: Gauge,
-    certificates: Certificates,
+    certificates: CertificateGauges,
     threads: Threads,
     log_lines_lost: Counter,
     bus: BusGauges,
@@ -428,7 +428,7 @@ struct ReadingGauges {
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
         let bus = BusGauges::register(registry);
-        let certificates = Certificates::register(registry);
+        let certificates = CertificateGauges::register(registry);
         let threads = Threads::register(registry);
         let log_lines_lost = Counter::default();
         registry.register(

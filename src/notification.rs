@@ -1,6 +1,6 @@
 //! What all modules speak of: ids, the notification itself, and what can become of it.
 //!
-//! Nothing here does I/O or knows a room. Every other file speaks in these words.
+//! Nothing here does I/O or knows another module. Every other file speaks in these words.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The only file that wires rooms together: start order, stop order, reload.
 //!
 //! It starts from the inside out, so that nobody is let in before there is somebody to take care of them: bus, backends'
-//! listener, HTTP workers and lanes, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
+//! listener, HTTP workers and their link, then the providers. It stops the other way round. The fields of [`Relay`] stand in the
 //! order in which they are dropped.
 
 mod certificates;
@@ -24,10 +24,12 @@ pub use self::vitals::{Condition, Vitals};
 use crate::admin::{Admin, Sources};
 use crate::bus::Hub;
 use crate::bus::{AckTimes, Arrivals, Bus, Events, MemoryBus, RedisBus, Sessions};
-use crate::config::{Config, Undelivered};
+use crate::config::{Config, UndeliveredPolicy};
 use crate::delivery::{self, Delivery, EVENTS_MAX};
 use crate::dispatcher::Dispatcher;
-use crate::edge::{self, Entrance, HttpListener, IDLE_MAX, Limits, Peers, Watcher, adopt, listen};
+use crate::edge::{
+    self, BoundListener, HttpListener, IDLE_MAX, ListenerLimits, Peers, Watcher, adopt, listen,
+};
 use crate::fds::{FdBudget, raise_limit};
 use crate::heartbeat::{self, Heartbeat};
 use crate::http::{HandOver, LINK_FDS, Pool, RequestHandler, Routes};
@@ -38,7 +40,7 @@ use crate::notification::IdMint;
 use crate::outbox::{self, Inbox, Outbox, OutboxThreads, SharedLink};
 use crate::peers::Failures;
 use crate::session::token::Access;
-use crate::session::{BackendListener, Newcomers, Registry, SessionContext};
+use crate::session::{BackendListener, NewSessions, Registry, SessionContext};
 use crate::systemd::Sockets;
 use crate::tls::BadIdentity;
 use crate::trace::Trace;
@@ -80,7 +82,7 @@ pub struct Relay {
     providers: Arc<HttpListener>,
     backends: BackendListener,
     admin: HttpListener,
-    admin_desk: Arc<Admin>,
+    admin_handler: Arc<Admin>,
     // `None`: http.workers = 0.
     pool: Option<Pool>,
     handler: Arc<RequestHandler>,
@@ -132,13 +134,13 @@ impl Relay {
         let access = Arc::new(Access::new(&config.tcp));
         let draining = Arc::new(AtomicBool::new(false));
 
-        let opened = open_outbox(&config, inbox, &dispatcher, &metrics, random, store_link)?;
+        let opened = open_outbox(&config, inbox, &dispatcher, &metrics, store_link)?;
         let (outbox, works) = match opened {
             Some((outbox, works)) => (Some(outbox), Some(works)),
             None => (None, None),
         };
         let trace = Arc::new(Trace::new(config.admin.keep_bodies));
-        let stores = config.delivery.undelivered == Undelivered::Store;
+        let stores = config.delivery.undelivered == UndeliveredPolicy::Store;
         let delivery = Delivery::start(delivery::DeliveryOptions {
             dispatcher,
             ack_deadline: config.delivery.ack_deadline,
@@ -182,7 +184,7 @@ impl Relay {
 
         let sessions = Arc::new(SessionContext {
             registry: Arc::clone(&registry),
-            newcomers: Newcomers::default(),
+            newcomers: NewSessions::default(),
             bus: Arc::clone(&bus),
             events,
             mint: IdMint::new(random.rotate_left(32)),
@@ -200,12 +202,12 @@ impl Relay {
 
         let providers = HttpListener::start(
             "http",
-            Entrance {
+            BoundListener {
                 listener: http,
                 tls: certificates.http(),
                 peers: peers(&config),
             },
-            Limits {
+            ListenerLimits {
                 max_connections: config.http.max_connections,
                 max_body: config.http.max_body,
                 request_deadline: config.http.request_deadline,
@@ -237,7 +239,7 @@ impl Relay {
             delivery: Arc::clone(&delivery),
         };
         let hearing = Arc::clone(&bus);
-        let admin_desk = Arc::new(Admin::new(
+        let admin_handler = Arc::new(Admin::new(
             instance,
             &config,
             metrics,
@@ -263,7 +265,7 @@ impl Relay {
         let admin = HttpListener::start(
             "admin",
             admin,
-            Limits {
+            ListenerLimits {
                 max_connections: ADMIN_CONNECTIONS_MAX,
                 // An import carries bodies in base 64.
                 max_body: ADMIN_BODY_BYTES_MAX + 2 * config.http.max_body,
@@ -272,7 +274,7 @@ impl Relay {
                 idle_max: IDLE_MAX,
             },
             FdBudget::with(ADMIN_FDS),
-            Arc::clone(&admin_desk) as _,
+            Arc::clone(&admin_handler) as _,
             Arc::new(()),
         )
         .map_err(system("the admin listener"))?;
@@ -281,7 +283,7 @@ impl Relay {
             providers,
             backends,
             admin,
-            admin_desk,
+            admin_handler,
             pool,
             handler,
             sessions,
@@ -329,7 +331,7 @@ impl Relay {
         let (http, tcp) = (&config.http, &config.tcp);
         self.handler.failures.set_most(http.failures_per_minute);
         self.sessions.failures.set_most(tcp.failures_per_minute);
-        self.admin_desk.set(config);
+        self.admin_handler.set(config);
         let reloaded = self.certificates.reload(config).into_iter();
         reloaded.filter_map(Result::err).collect()
     }
@@ -436,14 +438,13 @@ fn open_outbox(
     inbox: Arc<Inbox>,
     dispatcher: &Dispatcher,
     metrics: &Arc<Metrics>,
-    random: u64,
     shared: Option<SharedLink>,
 ) -> Result<Option<(Arc<Outbox>, OutboxThreads)>, StartError> {
     match config.delivery.undelivered {
-        Undelivered::Store => {}
+        UndeliveredPolicy::Store => {}
         // They were answered ok, so they are delivered, whatever becomes of new ones.
-        Undelivered::Refuse if Outbox::is_at(&config.outbox.path) => {}
-        Undelivered::Refuse => return Ok(None),
+        UndeliveredPolicy::Refuse if Outbox::is_at(&config.outbox.path) => {}
+        UndeliveredPolicy::Refuse => return Ok(None),
     }
     let options = outbox::OutboxOptions {
         config: config.outbox.clone(),
@@ -452,7 +453,6 @@ fn open_outbox(
         inbox,
         dispatcher: dispatcher.clone(),
         metrics: Arc::clone(metrics),
-        random,
         shared,
     };
     Outbox::open(options).map(Some).map_err(StartError::Outbox)

@@ -53,23 +53,23 @@ pub fn spawn(
     Ok(JoinOnDrop(Some(handle)))
 }
 
-/// For how long a thread that gives way may work before it does so again, at most. A request takes three or four times as long.
+/// How long a thread that yields may work before it yields again, at most. A request takes three or four times as long.
 const BURST_MAX: Duration = Duration::from_micros(100);
 
-/// The manners of a thread with long work that nobody waits for.
+/// Cooperative yielding of a thread with long work that no request waits for.
 ///
-/// Linux lets who is running finish its slice, milliseconds in which a request that has just come in would wait. And who
-/// gives way too often may get nothing at all while others are busy all the time.
+/// Linux lets a running thread finish its slice: milliseconds in which a request that has just come in would wait. A thread that
+/// yields too often may get nothing at all while others are busy all the time.
 #[derive(Debug, Default)]
-pub struct Courtesy {
-    /// Until then it need not give way.
+pub struct CooperativeYield {
+    /// Until then it need not yield.
     paid_until: Option<Instant>,
 }
 
-impl Courtesy {
+impl CooperativeYield {
     /// Between two pieces of the work: lets others go first that are ready to run, if there are any. For as long as that has
     /// taken, and [`BURST_MAX`] at most, it does not do so again: a part of its share is left to it, and nobody waits for long.
-    pub fn give_way(&mut self) {
+    pub fn yield_now(&mut self) {
         let before = Instant::now();
         if self.paid_until.is_none_or(|until| until <= before) {
             std::thread::yield_now();

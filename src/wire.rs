@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::time::Duration;
 
+use crate::escape::percent_decode;
+
 /// The longest line, without its LF (and without a CR before that).
 pub const LINE_BYTES_MAX: usize = 1024;
 
@@ -178,27 +180,9 @@ impl<'a> Line<'a> {
         if !raw.contains('%') {
             return Some(Cow::Borrowed(raw));
         }
-        let mut bytes = Vec::with_capacity(raw.len());
-        let mut rest = raw.as_bytes();
-        while let [first, tail @ ..] = rest {
-            match (first, tail) {
-                (b'%', [high, low, after @ ..]) => {
-                    bytes.push(hex(*high) << 4 | hex(*low));
-                    rest = after;
-                }
-                _ => {
-                    bytes.push(*first);
-                    rest = tail;
-                }
-            }
-        }
+        let bytes = percent_decode(raw.as_bytes(), false)?; // never fails: the line was checked
         Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
     }
-}
-
-/// A checked hexadecimal digit's value.
-fn hex(digit: u8) -> u8 {
-    (digit as char).to_digit(16).unwrap_or(0) as u8
 }
 
 fn is_number(text: &str) -> bool {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::status::BusState;
-use crate::config::Route;
+use crate::config::RouteConfig;
 use crate::outbox::Row;
 use crate::timeline::Timeline;
 use crate::trace::Record;
@@ -44,12 +44,12 @@ pub struct Listed {
     /// What `before` is for the next page; `None`: there are no more.
     pub next: Option<String>,
     /// How many the outbox has; `None`: there is none.
-    pub outbox: Option<Counts>,
+    pub outbox: Option<OutboxCounts>,
 }
 
 /// How many the outbox has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct OutboxCounts {
     pub pending: u64,
     pub done: u64,
     pub dead: u64,
@@ -100,12 +100,12 @@ pub struct Traced {
     /// Why it was not delivered, the last time.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
-    pub timeline: Vec<Step>,
+    pub timeline: Vec<TraceStep>,
 }
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct TraceStep {
     /// When, in Unix milliseconds.
     pub at: u64,
     /// One word.
@@ -179,7 +179,7 @@ pub struct Imported {
 
 /// The answer to `GET /backends`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backends {
+pub struct BackendsAnswer {
     /// The node that answers.
     pub node: String,
     /// Those with a session on it, or with something in its outbox.
@@ -191,7 +191,7 @@ pub struct Backends {
 pub struct Backend {
     pub id: String,
     /// `None`: it is not connected to this node.
-    pub session: Option<Session>,
+    pub session: Option<SessionEntry>,
     /// What this node's outbox has for it.
     pub pending: u64,
     pub dead: u64,
@@ -205,7 +205,7 @@ pub struct Backend {
 
 /// A backend's session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub struct SessionEntry {
     /// As in the log and in the timelines.
     pub number: u64,
     pub since_unix_ms: u64,
@@ -221,7 +221,7 @@ pub struct Session {
 
 /// The answer to `GET /health`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Health {
+pub struct HealthAnswer {
     /// The node that answers.
     pub node: String,
     /// The relay's version.
@@ -276,12 +276,12 @@ pub struct OutboxState {
     pub unknown_backend: u64,
     /// Those backends, as far as most is pending for them.
     #[serde(default)]
-    pub unknown_backends: Vec<UnknownBackend>,
+    pub unknown_backends: Vec<UnknownBackendEntry>,
 }
 
 /// A backend of which the node has not heard since its start, with something pending.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnknownBackend {
+pub struct UnknownBackendEntry {
     pub id: String,
     pub pending: u64,
     /// One that the node has heard of and that may be meant.
@@ -315,7 +315,7 @@ pub struct RefusalCount {
 
 impl RouteInfo {
     /// Of a route of a configuration.
-    pub fn of(route: &Route) -> Self {
+    pub fn of(route: &RouteConfig) -> Self {
         Self {
             name: route.name.to_string(),
             path: route.path.text.clone(),
@@ -393,7 +393,7 @@ impl Traced {
         let mut steps = steps(&row.timeline);
         let answer = answered.map(Record::timeline).unwrap_or_default();
         let answers = answer.steps().iter().filter(|step| step.what == "answered");
-        steps.extend(answers.map(Step::of));
+        steps.extend(answers.map(TraceStep::of));
         steps.sort_by_key(|step| step.at);
         Self {
             seq: Some(row.seq),
@@ -412,7 +412,7 @@ impl Traced {
     }
 }
 
-impl Step {
+impl TraceStep {
     fn of(step: &crate::timeline::Step) -> Self {
         Self {
             at: step.at_unix_ms,
@@ -422,6 +422,6 @@ impl Step {
     }
 }
 
-fn steps(timeline: &Timeline) -> Vec<Step> {
-    timeline.steps().iter().map(Step::of).collect()
+fn steps(timeline: &Timeline) -> Vec<TraceStep> {
+    timeline.steps().iter().map(TraceStep::of).collect()
 }

@@ -84,7 +84,7 @@ pub struct Caller {
 
 /// Why a request goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum AuthError {
     /// No token, or no login that counts.
     NoToken,
     /// A token that is none.
@@ -160,18 +160,18 @@ impl Gate {
     ///
     /// # Errors
     /// Nobody who may look.
-    pub fn identify(&self, shown: &Shown<'_>) -> Result<Caller, Refused> {
+    pub fn identify(&self, shown: &Shown<'_>) -> Result<Caller, AuthError> {
         // A browser that says so is believed; one that is too old to say it does not send the cookie either.
         if shown
             .fetch_site
             .is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
         {
-            return Err(Refused::OtherSite);
+            return Err(AuthError::OtherSite);
         }
         if !self.asks() {
             // Another site's name may lead to this address: then its pages could ask as if they were this one's.
             if shown.host.is_some_and(|host| !is_an_address(host)) {
-                return Err(Refused::OtherSite);
+                return Err(AuthError::OtherSite);
             }
             return Ok(Caller {
                 name: "anybody".into(),
@@ -186,12 +186,12 @@ impl Gate {
             return Err(self.wrong(shown.peer));
         }
         let login = shown.cookie.and_then(|cookies| self.login_of(cookies));
-        let token = login.ok_or(Refused::NoToken)?;
+        let token = login.ok_or(AuthError::NoToken)?;
         self.holder(token.expose().as_bytes(), shown.peer, false)
     }
 
     /// Whose `token` is.
-    fn holder(&self, token: &[u8], peer: SocketAddr, proven: bool) -> Result<Caller, Refused> {
+    fn holder(&self, token: &[u8], peer: SocketAddr, proven: bool) -> Result<Caller, AuthError> {
         let same = |one: &Secret| verify_slices_are_equal(token, one.expose().as_bytes()).is_ok();
         let tokens = self.tokens.read();
         let caller = |name: &str, rights| Caller {
@@ -212,16 +212,16 @@ impl Gate {
         drop(tokens);
         match proven {
             true => Err(self.wrong(peer)),
-            false => Err(Refused::NoToken), // a login whose token is gone
+            false => Err(AuthError::NoToken), // a login whose token is gone
         }
     }
 
-    fn wrong(&self, peer: SocketAddr) -> Refused {
+    fn wrong(&self, peer: SocketAddr) -> AuthError {
         let ip: IpAddr = peer.ip();
         match self.failures.count(ip, Instant::now()) {
             Judged::Within => {
                 WRONG_TOKEN.warn(format_args!("admin: {ip} has shown a wrong token"));
-                Refused::WrongToken
+                AuthError::WrongToken
             }
             Judged::Beyond { first, left } => {
                 if first {
@@ -230,7 +230,7 @@ impl Gate {
                          the next are answered 429"
                     );
                 }
-                Refused::TooMany(left)
+                AuthError::TooMany(left)
             }
         }
     }
@@ -244,12 +244,12 @@ impl Gate {
         token: &str,
         peer: SocketAddr,
         secure: bool,
-    ) -> Result<(Caller, String), Refused> {
+    ) -> Result<(Caller, String), AuthError> {
         let caller = self.holder(token.as_bytes(), peer, true)?;
         let mut number = [0; 32];
         SystemRandom::new()
             .fill(&mut number)
-            .map_err(|_| Refused::NoToken)?;
+            .map_err(|_| AuthError::NoToken)?;
         let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
         let now = Instant::now();
         let mut logins = self.logins.lock();
@@ -387,9 +387,9 @@ mod tests {
             "Bearer an-admin-token-012345678",
             "Bearer an-admin-token-01234567890",
         ] {
-            assert_eq!(by(wrong), Err(Refused::WrongToken), "{wrong}");
+            assert_eq!(by(wrong), Err(AuthError::WrongToken), "{wrong}");
         }
-        assert_eq!(gate.identify(&shown(None, None)), Err(Refused::NoToken));
+        assert_eq!(gate.identify(&shown(None, None)), Err(AuthError::NoToken));
     }
 
     #[test]
@@ -409,22 +409,22 @@ mod tests {
         assert_eq!((&*known.name, known.proven), ("support", false));
         assert_eq!(
             by(&format!("{cookie}; {cookie}")),
-            Err(Refused::NoToken),
+            Err(AuthError::NoToken),
             "which of them?"
         );
-        assert_eq!(by(&format!("{cookie}0")), Err(Refused::NoToken));
+        assert_eq!(by(&format!("{cookie}0")), Err(AuthError::NoToken));
 
         gate.set(Some(Secret::new(ADMIN)), Vec::new());
-        assert_eq!(by(&cookie), Err(Refused::NoToken), "the token is gone");
+        assert_eq!(by(&cookie), Err(AuthError::NoToken), "the token is gone");
         let (_, line) = gate.log_in(ADMIN, peer, true).expect("a login");
         assert!(line.ends_with("; Secure"));
         let cookie = cookie_of(&line);
         assert!(by(&cookie).is_ok());
         assert!(gate.log_out(Some(cookie.as_bytes())).contains("Max-Age=0"));
-        assert_eq!(by(&cookie), Err(Refused::NoToken));
+        assert_eq!(by(&cookie), Err(AuthError::NoToken));
         assert_eq!(
             gate.log_in("wrong-0123456789", peer, false),
-            Err(Refused::WrongToken)
+            Err(AuthError::WrongToken)
         );
     }
 
@@ -439,14 +439,14 @@ mod tests {
         assert_eq!(gate.logins.lock().len(), LOGINS_MAX);
         assert_eq!(
             gate.identify(&shown(None, Some(&first))),
-            Err(Refused::NoToken)
+            Err(AuthError::NoToken)
         );
         for _ in 0..FAILURES_PER_MINUTE {
-            assert_eq!(gate.log_in("x", peer, false), Err(Refused::WrongToken));
+            assert_eq!(gate.log_in("x", peer, false), Err(AuthError::WrongToken));
         }
         assert!(matches!(
             gate.log_in("x", peer, false),
-            Err(Refused::TooMany(_))
+            Err(AuthError::TooMany(_))
         ));
         assert!(
             gate.log_in(ADMIN, peer, false).is_ok(),
@@ -483,15 +483,15 @@ mod tests {
             "",
             "127.0.0.1:x",
         ] {
-            assert_eq!(by(Some(host), None), Err(Refused::OtherSite), "{host}");
+            assert_eq!(by(Some(host), None), Err(AuthError::OtherSite), "{host}");
         }
         for site in ["cross-site", "same-site"] {
-            assert_eq!(by(Some("127.0.0.1"), Some(site)), Err(Refused::OtherSite));
+            assert_eq!(by(Some("127.0.0.1"), Some(site)), Err(AuthError::OtherSite));
             let shown = Shown {
                 fetch_site: Some(site.as_bytes()),
                 ..shown(Some("Bearer an-admin-token-0123456789"), None)
             };
-            assert_eq!(gate().identify(&shown), Err(Refused::OtherSite));
+            assert_eq!(gate().identify(&shown), Err(AuthError::OtherSite));
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::Sources;
-use super::api::{Backend, Backends, Session};
+use super::api::{Backend, BackendsAnswer, SessionEntry};
 use super::auth::Caller;
-use super::reply::{Asked, Told};
+use super::reply::{AdminReply, AdminRequest};
 use crate::notification::BackendId;
 
 /// The most without a session that are listed, those with most in the outbox first.
@@ -23,7 +23,7 @@ struct Which {
 }
 
 /// Every backend with a session here, or with something in the outbox.
-pub fn list(sources: &Sources, node: &str) -> Told {
+pub fn list(sources: &Sources, node: &str) -> AdminReply {
     let mut known: BTreeMap<String, Backend> = BTreeMap::new();
     let stored = match &sources.outbox {
         Some(outbox) => outbox.busiest(STORED_MAX),
@@ -31,7 +31,7 @@ pub fn list(sources: &Sources, node: &str) -> Told {
     };
     let stored = match stored {
         Ok(stored) => stored,
-        Err(error) => return Told::text(503, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(503, &format!("{error}\n")),
     };
     for (id, pending, dead) in stored {
         let one = known.entry(id.clone()).or_default();
@@ -41,7 +41,7 @@ pub fn list(sources: &Sources, node: &str) -> Told {
         let id = session.backend.as_str().to_owned();
         let one = known.entry(id.clone()).or_default();
         one.id = id;
-        one.session = Some(Session {
+        one.session = Some(SessionEntry {
             number: session.session,
             since_unix_ms: session.stamp / 1000,
             credit: session.credit,
@@ -63,22 +63,22 @@ pub fn list(sources: &Sources, node: &str) -> Told {
     let idle = |one: &Backend| one.session.is_none() && one.pending + one.dead == 0;
     let backends = known.into_values().filter(|one| !idle(one)).collect();
     let node = node.to_owned();
-    Told::json(200, &Backends { node, backends })
+    AdminReply::json(200, &BackendsAnswer { node, backends })
 }
 
 /// Ends a session.
-pub fn disconnect(sources: &Sources, asked: &Asked<'_>, caller: &Caller) -> Told {
+pub fn disconnect(sources: &Sources, asked: &AdminRequest<'_>, caller: &Caller) -> AdminReply {
     let which: Which = match serde_json::from_slice(asked.body) {
         Ok(which) => which,
-        Err(error) => return Told::text(400, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
     };
     let id = match BackendId::parse(&which.id) {
         Ok(id) => id,
-        Err(error) => return Told::text(400, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
     };
     if !sources.registry.disconnect(&id, which.since_unix_ms) {
-        return Told::text(404, "this session is not on this node any more\n");
+        return AdminReply::text(404, "this session is not on this node any more\n");
     }
     log::info!("admin: {} disconnects {id}", asked.who(caller));
-    Told::json(200, &serde_json::json!({ "disconnected": id.as_str() }))
+    AdminReply::json(200, &serde_json::json!({ "disconnected": id.as_str() }))
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-use super::api::{Step, Traced};
+use super::api::{TraceStep, Traced};
 use crate::notification::{NotificationId, unix_ms};
 use crate::outbox::Row;
 use crate::trace::Record;
@@ -32,12 +32,12 @@ enum What {
 }
 
 impl Change {
-    fn step(&self) -> Step {
+    fn step(&self) -> TraceStep {
         let what = match self.what {
             What::Dropped(_) => "dropped",
             What::Forgotten(_) => "forgotten",
         };
-        Step {
+        TraceStep {
             at: self.at_unix_ms,
             what: what.to_owned(),
             detail: format!("by {}", self.by),
@@ -97,7 +97,7 @@ impl Changes {
             }
             What::Dropped(_) => false,
         });
-        let steps: Vec<Step> = steps.map(Change::step).collect();
+        let steps: Vec<TraceStep> = steps.map(Change::step).collect();
         traced.timeline.extend(steps);
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::api::{Health, MinuteFigures, OutboxState, RefusalCount, RouteInfo, UnknownBackend};
-use super::reply::Told;
+use super::api::{
+    HealthAnswer, MinuteFigures, OutboxState, RefusalCount, RouteInfo, UnknownBackendEntry,
+};
+use super::reply::AdminReply;
 use super::{Admin, BusState};
 use crate::config::Config;
 use crate::metrics::resident_bytes;
@@ -14,22 +16,22 @@ use crate::trace::Minute;
 const REFUSALS_MAX: usize = 50;
 
 /// How `admin`'s node is.
-pub fn health(admin: &Admin) -> Told {
+pub fn health(admin: &Admin) -> AdminReply {
     let now = (admin.read_now)();
     let reasons = (admin.not_ready)();
     let minutes = admin.sources.trace.minutes(unix_ms());
     let unknown = admin.sources.outbox.iter();
     let unknown = unknown.flat_map(|outbox| outbox.unknown_backends().some);
-    let unknown = unknown.map(|one| UnknownBackend {
+    let unknown = unknown.map(|one| UnknownBackendEntry {
         id: one.id,
         pending: one.pending,
         like: one.like,
     });
     let unknown = unknown.collect();
     let refusals = admin.metrics.refusals().into_iter().take(REFUSALS_MAX);
-    Told::json(
+    AdminReply::json(
         200,
-        &Health {
+        &HealthAnswer {
             node: admin.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: admin.started.elapsed().as_millis() as u64,

@@ -36,16 +36,16 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use self::api::{RouteInfo, SessionInfo};
-use self::auth::{Caller, Gate, Refused};
+use self::auth::{AuthError, Caller, Gate};
 use self::changes::Changes;
 use self::nodes::Nodes;
 use self::outbox::NO_BODIES;
-use self::reply::{Asked, Told};
+use self::reply::{AdminReply, AdminRequest};
 use self::status::{BusState, Status};
 use crate::bus::{Bus, Presence};
 use crate::config::Config;
 use crate::delivery::Delivery;
-use crate::edge::{Handler, Reply, Request, Responder};
+use crate::edge::{Handler, HttpRequest, Responder, Response};
 use crate::heartbeat;
 use crate::metrics::{self, Metrics, Readings};
 use crate::notification::NotificationId;
@@ -217,16 +217,16 @@ impl Admin {
     }
 
     /// Answers `request`; may wait for a disk, or for another node.
-    pub fn respond(&self, request: &Request<'_>) -> Reply {
-        self.answer(&Asked::of(request)).into()
+    pub fn respond(&self, request: &HttpRequest<'_>) -> Response {
+        self.answer(&AdminRequest::of(request)).into()
     }
 
-    fn answer(&self, asked: &Asked<'_>) -> Told {
+    fn answer(&self, asked: &AdminRequest<'_>) -> AdminReply {
         let path = asked.path();
         // Probes of load balancers cannot carry a token; these tell a stranger nothing but up or down, and why. And the
         // page has nothing in it.
         let open = match path {
-            "/livez" => Some(Told::text(200, "ok")),
+            "/livez" => Some(AdminReply::text(200, "ok")),
             "/readyz" => Some(self.readyz()),
             "/login" => return self.log_in(asked),
             "/logout" => return self.log_out(asked),
@@ -235,7 +235,7 @@ impl Admin {
         if let Some(told) = open {
             return match asked.reads() {
                 true => told,
-                false => Told::not_allowed("GET, HEAD"),
+                false => AdminReply::not_allowed("GET, HEAD"),
             };
         }
         let caller = match self.gate.identify(&asked.shown) {
@@ -243,7 +243,7 @@ impl Admin {
             Err(refused) => return turned_away(refused),
         };
         let Some(wanted) = Wanted::at(path) else {
-            return Told::text(404, "no such page; doc/api.md lists what is here\n");
+            return AdminReply::text(404, "no such page; doc/api.md lists what is here\n");
         };
         if let Some(told) = may_not(asked, wanted, &caller) {
             return told;
@@ -269,12 +269,12 @@ impl Admin {
             Wanted::Content(id) => notifications::content(sources, id),
             Wanted::Outbox | Wanted::OutboxChange => {
                 outbox::answer(sources, &self.changes, &self.node, asked, &caller)
-                    .unwrap_or_else(|| Told::text(404, "the outbox has no such page\n"))
+                    .unwrap_or_else(|| AdminReply::text(404, "the outbox has no such page\n"))
             }
         }
     }
 
-    fn session(&self, caller: &Caller) -> Told {
+    fn session(&self, caller: &Caller) -> AdminReply {
         let session = SessionInfo {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -284,17 +284,17 @@ impl Admin {
             login: self.gate.asks(),
             others: self.nodes.names(),
         };
-        Told::json(200, &session)
+        AdminReply::json(200, &session)
     }
 
-    fn log_in(&self, asked: &Asked<'_>) -> Told {
+    fn log_in(&self, asked: &AdminRequest<'_>) -> AdminReply {
         if let Some(told) = no_action(asked, false) {
             return told;
         }
         let log_in: LogIn = match serde_json::from_slice(asked.body) {
             Ok(log_in) => log_in,
             // Not serde's words: they may quote the token.
-            Err(_) => return Told::text(400, "{\"token\": \"…\"} is needed\n"),
+            Err(_) => return AdminReply::text(400, "{\"token\": \"…\"} is needed\n"),
         };
         let peer = asked.peer();
         match self.gate.log_in(&log_in.token, peer, asked.was_sealed) {
@@ -306,15 +306,15 @@ impl Admin {
         }
     }
 
-    fn log_out(&self, asked: &Asked<'_>) -> Told {
+    fn log_out(&self, asked: &AdminRequest<'_>) -> AdminReply {
         if let Some(told) = no_action(asked, false) {
             return told;
         }
         let cookie = self.gate.log_out(asked.shown.cookie);
-        Told::text(200, "logged out\n").with(cookie)
+        AdminReply::text(200, "logged out\n").with(cookie)
     }
 
-    fn readyz(&self) -> Told {
+    fn readyz(&self) -> AdminReply {
         let reasons = (self.not_ready)();
         let warnings = heartbeat::ailments().into_iter();
         let warnings = warnings.filter_map(|ailment| (!ailment.is_vital).then_some(ailment.words));
@@ -329,18 +329,18 @@ impl Admin {
             warnings,
             bus: BusState::of(&*self.bus),
         };
-        Told::json(if ready { 200 } else { 503 }, &readiness)
+        AdminReply::json(if ready { 200 } else { 503 }, &readiness)
     }
 
-    fn metrics(&self) -> Told {
-        Told {
+    fn metrics(&self) -> AdminReply {
+        AdminReply {
             content_type: metrics::CONTENT_TYPE,
-            ..Told::text(200, &self.metrics.text(&(self.read_now)()))
+            ..AdminReply::text(200, &self.metrics.text(&(self.read_now)()))
         }
     }
 
     /// Which backends are connected where, as all nodes say.
-    fn status(&self) -> Told {
+    fn status(&self) -> AdminReply {
         let (tell, told) = bounded(1);
         self.bus.presence(Box::new(move |presence| {
             let _ = tell.try_send(presence); // it fails when this was given up
@@ -351,7 +351,7 @@ impl Admin {
                 trouble: Some("the bus has not answered".into()),
                 ..Presence::default()
             });
-        Told::json(
+        AdminReply::json(
             200,
             &Status {
                 node: &self.node,
@@ -363,34 +363,34 @@ impl Admin {
 }
 
 /// Why `asked` does not change anything, if so; `proven`: it shows a token.
-fn no_action(asked: &Asked<'_>, proven: bool) -> Option<Told> {
+fn no_action(asked: &AdminRequest<'_>, proven: bool) -> Option<AdminReply> {
     if asked.method != "POST" {
-        return Some(Told::not_allowed("POST"));
+        return Some(AdminReply::not_allowed("POST"));
     }
     if !proven && !asked.has_action_header {
         let words = "this changes something: the header X-Payrelay-Action: 1 is needed\n";
-        return Some(Told::text(403, words));
+        return Some(AdminReply::text(403, words));
     }
     if !asked.is_json {
         let words = "the body must be JSON, Content-Type: application/json\n";
-        return Some(Told::text(415, words));
+        return Some(AdminReply::text(415, words));
     }
     None
 }
 
 /// Why `caller` does not get what is `wanted`, if so.
-fn may_not(asked: &Asked<'_>, wanted: Wanted, caller: &Caller) -> Option<Told> {
+fn may_not(asked: &AdminRequest<'_>, wanted: Wanted, caller: &Caller) -> Option<AdminReply> {
     if wanted.acts() {
         if let Some(told) = no_action(asked, caller.proven) {
             return Some(told);
         }
         return (!caller.rights.act).then(|| {
             log::warn!("admin: {} may not change anything", asked.who(caller));
-            Told::text(403, "this token may look and change nothing\n")
+            AdminReply::text(403, "this token may look and change nothing\n")
         });
     }
     if !asked.reads() {
-        return Some(Told::not_allowed("GET, HEAD"));
+        return Some(AdminReply::not_allowed("GET, HEAD"));
     }
     // Asked of another node, it is this one that must judge: there it comes with the admin token.
     let of_content = match wanted {
@@ -401,20 +401,22 @@ fn may_not(asked: &Asked<'_>, wanted: Wanted, caller: &Caller) -> Option<Told> {
             .any(|(key, value)| key == "body" && value == "1"),
         _ => false,
     };
-    (of_content && !caller.rights.bodies).then(|| Told::text(403, NO_BODIES))
+    (of_content && !caller.rights.bodies).then(|| AdminReply::text(403, NO_BODIES))
 }
 
-fn turned_away(refused: Refused) -> Told {
+fn turned_away(refused: AuthError) -> AdminReply {
     match refused {
-        Refused::NoToken => Told::text(
+        AuthError::NoToken => AdminReply::text(
             401,
             "a token is needed: log in at /, or send Authorization: Bearer …\n",
         )
         .with(CHALLENGE),
-        Refused::WrongToken => Told::text(401, "this is no token of this relay\n").with(CHALLENGE),
-        Refused::TooMany(left) => Told::text(429, "too many wrong tokens\n")
+        AuthError::WrongToken => {
+            AdminReply::text(401, "this is no token of this relay\n").with(CHALLENGE)
+        }
+        AuthError::TooMany(left) => AdminReply::text(429, "too many wrong tokens\n")
             .with(format!("Retry-After: {}", left.as_secs().max(1))),
-        Refused::OtherSite => Told::text(
+        AuthError::OtherSite => AdminReply::text(
             403,
             "this was asked by another site's page, or by a name that is none of this relay's; without admin.token only an \
              address or localhost is answered\n",
@@ -423,7 +425,7 @@ fn turned_away(refused: Refused) -> Told {
 }
 
 impl Handler for Admin {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
         responder.answer(&self.respond(request));
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 
 use super::auth::{ACTION_HEADER, Caller, RIGHTS_HEADER};
 use super::query::pairs;
-use super::reply::{Asked, JSON, TEXT, Told};
+use super::reply::{AdminReply, AdminRequest, JSON, TEXT};
 use crate::config::Secret;
 
 /// In whose name a node asks another. Believed of one who shows the admin token, for the log alone.
@@ -63,10 +63,10 @@ impl Nodes {
     /// Puts `asked` to the node that it names; `None`: it names none.
     pub fn forward(
         &self,
-        asked: &Asked<'_>,
+        asked: &AdminRequest<'_>,
         caller: &Caller,
         token: Option<&Secret>,
-    ) -> Option<Told> {
+    ) -> Option<AdminReply> {
         let query = pairs(asked.target);
         let (_, name) = query.iter().find(|(key, _)| key == PARAMETER)?;
         // Only where the configuration says, so that nobody makes this node connect elsewhere.
@@ -77,7 +77,7 @@ impl Nodes {
             .find(|other| other.to_string() == *name);
         drop(others);
         let Some(to) = to else {
-            return Some(Told::text(404, "node: none of admin.nodes\n"));
+            return Some(AdminReply::text(404, "node: none of admin.nodes\n"));
         };
         let who = format!("{} ({}) by {}", caller.name, asked.peer().ip(), self.own);
         let rights = caller.rights.word();
@@ -89,7 +89,7 @@ impl Nodes {
         };
         Some(match exchange(to, &request, within) {
             Ok(told) => told,
-            Err(words) => Told::text(502, &format!("{to} {words}\n")),
+            Err(words) => AdminReply::text(502, &format!("{to} {words}\n")),
         })
     }
 }
@@ -107,7 +107,7 @@ fn without_node(target: &str) -> String {
     }
 }
 
-fn render(asked: &Asked<'_>, host: &str, token: Option<&Secret>, marks: &str) -> Vec<u8> {
+fn render(asked: &AdminRequest<'_>, host: &str, token: Option<&Secret>, marks: &str) -> Vec<u8> {
     let method = asked.method;
     let target = without_node(asked.target);
     let mut request =
@@ -130,7 +130,7 @@ fn render(asked: &Asked<'_>, host: &str, token: Option<&Secret>, marks: &str) ->
 }
 
 /// Sends `request` to `to` and reads the whole answer.
-fn exchange(to: SocketAddr, request: &[u8], within: Duration) -> Result<Told, String> {
+fn exchange(to: SocketAddr, request: &[u8], within: Duration) -> Result<AdminReply, String> {
     let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let mut stream =
         TcpStream::connect_timeout(&to, CONNECT_WITHIN).map_err(failed("cannot be reached"))?;
@@ -163,7 +163,7 @@ fn exchange(to: SocketAddr, request: &[u8], within: Duration) -> Result<Told, St
 }
 
 /// The answer of another relay.
-fn parse(answer: &[u8]) -> Result<Told, String> {
+fn parse(answer: &[u8]) -> Result<AdminReply, String> {
     let no_relay = || "is no relay of this version".to_owned();
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
@@ -180,7 +180,7 @@ fn parse(answer: &[u8]) -> Result<Told, String> {
     if status == 401 {
         return Err("asks for another admin.token: all nodes must have the same".into());
     }
-    Ok(Told {
+    Ok(AdminReply {
         status,
         content_type: match value("content-type") {
             Some(kind) if kind == JSON.as_bytes() => JSON,

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE_64;
 
 use super::Sources;
-use super::api::{Content, Counts, Listed, Summary};
+use super::api::{Content, Listed, OutboxCounts, Summary};
 use super::query::pairs;
-use super::reply::Told;
+use super::reply::AdminReply;
 use crate::notification::{NotificationId, Outcome};
 use crate::outbox::{Search, State};
 use crate::trace::Record;
@@ -113,10 +113,10 @@ impl Wanted {
 }
 
 /// The list that `target` asks for.
-pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> Told {
+pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> AdminReply {
     let wanted = match Wanted::of(target, bodies) {
         Ok(wanted) => wanted,
-        Err(words) => return Told::text(400, words),
+        Err(words) => return AdminReply::text(400, words),
     };
     let outbox = sources.outbox.as_ref();
     let counts = outbox.map(|outbox| outbox.counts());
@@ -136,7 +136,7 @@ pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> Told {
         node: node.to_owned(),
         unchanged: wanted.since.as_deref() == Some(&version),
         version,
-        outbox: counts.map(|[pending, done, dead]| Counts {
+        outbox: counts.map(|[pending, done, dead]| OutboxCounts {
             pending,
             done,
             dead,
@@ -152,7 +152,7 @@ pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> Told {
             Err(told) => return told,
         }
     }
-    Told::json(200, &listed)
+    AdminReply::json(200, &listed)
 }
 
 /// The notifications that are wanted, and where to go on.
@@ -160,11 +160,11 @@ fn gather(
     sources: &Sources,
     wanted: &Wanted,
     waiting: Vec<Record>,
-) -> Result<(Vec<Summary>, Option<String>), Told> {
+) -> Result<(Vec<Summary>, Option<String>), AdminReply> {
     let found = match &sources.outbox {
         Some(outbox) if wanted.outcome.is_none() => outbox
             .newest(&wanted.search, wanted.limit)
-            .map_err(|error| Told::text(503, &format!("{error}\n")))?,
+            .map_err(|error| AdminReply::text(503, &format!("{error}\n")))?,
         Some(_) | None => Default::default(),
     };
     let stored: HashSet<NotificationId> = found.rows.iter().map(|row| row.id).collect();
@@ -202,7 +202,7 @@ fn gather(
 }
 
 /// What the notification called `id` carried.
-pub fn content(sources: &Sources, id: NotificationId) -> Told {
+pub fn content(sources: &Sources, id: NotificationId) -> AdminReply {
     let stored = match &sources.outbox {
         Some(outbox) => outbox.show(id),
         None => Ok(None),
@@ -220,7 +220,7 @@ pub fn content(sources: &Sources, id: NotificationId) -> Told {
         content.body_base64 = BASE_64.encode(body);
     };
     match stored {
-        Err(error) => return Told::text(503, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(503, &format!("{error}\n")),
         Ok(Some((_, Some(payload)))) => fill("outbox", &payload.head, &payload.body),
         Ok(Some((_, None))) => {
             content.kept = "outbox".into();
@@ -232,7 +232,7 @@ pub fn content(sources: &Sources, id: NotificationId) -> Told {
             }
         }
     }
-    Told::json(200, &content)
+    AdminReply::json(200, &content)
 }
 
 /// Whether `word` is a state that a list can be filtered by.

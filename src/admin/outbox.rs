@@ -13,9 +13,9 @@ use super::api::{Changed, Forgotten, HandedOver, Imported, TraceAnswer, Traced};
 use super::auth::Caller;
 use super::changes::Changes;
 use super::query::pairs;
-use super::reply::{Asked, Told};
+use super::reply::{AdminReply, AdminRequest};
 use crate::notification::NotificationId;
-use crate::outbox::{AskError, Exported, Filter, Order, Outbox, SPARED_MAX, State, What};
+use crate::outbox::{AdminAction, AskError, Exported, Filter, Order, Outbox, SPARED_MAX, State};
 use crate::trace::Record;
 
 /// The most notifications in one answer, and how many there are if nobody says.
@@ -52,21 +52,28 @@ pub fn answer(
     sources: &Sources,
     changes: &Changes,
     node: &str,
-    asked: &Asked<'_>,
+    asked: &AdminRequest<'_>,
     caller: &Caller,
-) -> Option<Told> {
+) -> Option<AdminReply> {
     let rest = asked.path().strip_prefix("/outbox")?;
     if rest == "/forget" {
         return Some(forget(sources, changes, node, asked, caller));
     }
     let Some(outbox) = &sources.outbox else {
         let words = "this relay has no outbox: delivery.undelivered is \"refuse\"\n";
-        return Some(Told::text(404, words));
+        return Some(AdminReply::text(404, words));
     };
     match rest {
         "" => Some(list(outbox, node, asked.target)),
         "/export" => Some(export(outbox, asked.target)),
-        "/retry" => Some(change(sources, changes, outbox, asked, What::Retry, caller)),
+        "/retry" => Some(change(
+            sources,
+            changes,
+            outbox,
+            asked,
+            AdminAction::Retry,
+            caller,
+        )),
         "/import" => Some(import(sources, outbox, asked, caller)),
         "/hand-over" => Some(hand_over(outbox, node, asked, caller)),
         "/drop" => Some(change(
@@ -74,7 +81,7 @@ pub fn answer(
             changes,
             outbox,
             asked,
-            What::Drop { pending: false },
+            AdminAction::Drop { pending: false },
             caller,
         )),
         rest => {
@@ -85,11 +92,11 @@ pub fn answer(
 }
 
 /// What became of what somebody means by the `key` of `target`, as far as `node` knows.
-pub fn trace(sources: &Sources, changes: &Changes, node: &str, target: &str) -> Told {
+pub fn trace(sources: &Sources, changes: &Changes, node: &str, target: &str) -> AdminReply {
     let query = pairs(target);
     let key = query.iter().find(|(key, _)| key == "key");
     let Some((_, key)) = key else {
-        return Told::text(400, "key=ID or key=EVENT is missing\n");
+        return AdminReply::text(400, "key=ID or key=EVENT is missing\n");
     };
     let mut found: Vec<Traced> = sources
         .delivery
@@ -131,34 +138,34 @@ pub fn trace(sources: &Sources, changes: &Changes, node: &str, target: &str) -> 
         found.push(traced);
     }
     let node = node.to_owned();
-    Told::json(200, &TraceAnswer { node, found })
+    AdminReply::json(200, &TraceAnswer { node, found })
 }
 
 fn change(
     sources: &Sources,
     changes: &Changes,
     outbox: &Outbox,
-    asked: &Asked<'_>,
-    what: What,
+    asked: &AdminRequest<'_>,
+    what: AdminAction,
     caller: &Caller,
-) -> Told {
+) -> AdminReply {
     let params: FilterParams = match serde_json::from_slice(asked.body) {
         Ok(params) => params,
-        Err(error) => return Told::text(400, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
     };
     let (after, all) = (params.after, params.all);
     let what = match what {
-        What::Drop { .. } => What::Drop {
+        AdminAction::Drop { .. } => AdminAction::Drop {
             pending: params.pending,
         },
         what => what,
     };
     let filter = match params.filter() {
         Ok(filter) => filter,
-        Err(words) => return Told::text(400, words),
+        Err(words) => return AdminReply::text(400, words),
     };
     if filter == Filter::default() && !all {
-        return Told::text(
+        return AdminReply::text(
             400,
             "say which: ids, backend, state, route, event, since, or all\n",
         );
@@ -172,7 +179,7 @@ fn change(
         by: by.clone(),
     };
     match outbox.order(order) {
-        Ok(ordered) if ordered.spared > 0 => Told::text(
+        Ok(ordered) if ordered.spared > 0 => AdminReply::text(
             409,
             &format!(
                 "{}{} of these are pending: their providers were told ok and will not send them again; nothing was dropped. To \
@@ -190,16 +197,16 @@ fn change(
                 sources.delivery.forget(key);
             }
             let done = match what {
-                What::Retry => "delivers again",
-                What::Drop { .. } => "drops",
-                What::Forget => "forgets",
+                AdminAction::Retry => "delivers again",
+                AdminAction::Drop { .. } => "drops",
+                AdminAction::Forget => "forgets",
             };
             log::info!(
                 "admin: {by} {done} {} notifications: {which}",
                 ordered.changed
             );
             changes.dropped(ordered.dropped, &by);
-            Told::json(
+            AdminReply::json(
                 200,
                 &Changed {
                     changed: ordered.changed,
@@ -224,13 +231,13 @@ fn forget(
     sources: &Sources,
     changes: &Changes,
     node: &str,
-    asked: &Asked<'_>,
+    asked: &AdminRequest<'_>,
     caller: &Caller,
-) -> Told {
+) -> AdminReply {
     let by = asked.who(caller);
     let Forget { event } = match serde_json::from_slice(asked.body) {
         Ok(forget) => forget,
-        Err(error) => return Told::text(400, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
     };
     // The disk first: what is known there is known again after a restart.
     let (mut forgotten, mut after) = (HashSet::new(), Some(0));
@@ -240,7 +247,7 @@ fn forget(
             ..Filter::default()
         };
         let order = Order {
-            what: What::Forget,
+            what: AdminAction::Forget,
             filter,
             after: from,
             by: by.clone(),
@@ -269,11 +276,11 @@ fn forget(
         node: node.to_owned(),
         forgotten: forgotten.len() as u64,
     };
-    Told::json(200, &told)
+    AdminReply::json(200, &told)
 }
 
 /// Has other nodes take over everything.
-fn hand_over(outbox: &Outbox, node: &str, asked: &Asked<'_>, caller: &Caller) -> Told {
+fn hand_over(outbox: &Outbox, node: &str, asked: &AdminRequest<'_>, caller: &Caller) -> AdminReply {
     match outbox.hand_over() {
         Ok((left, damaged)) => {
             log::info!(
@@ -281,7 +288,7 @@ fn hand_over(outbox: &Outbox, node: &str, asked: &Asked<'_>, caller: &Caller) ->
                 asked.who(caller)
             );
             let node = node.to_owned();
-            Told::json(
+            AdminReply::json(
                 200,
                 &HandedOver {
                     node,
@@ -290,7 +297,7 @@ fn hand_over(outbox: &Outbox, node: &str, asked: &Asked<'_>, caller: &Caller) ->
                 },
             )
         }
-        Err(error) => Told::text(409, &format!("{error}\n")),
+        Err(error) => AdminReply::text(409, &format!("{error}\n")),
     }
 }
 
@@ -301,17 +308,22 @@ struct Import {
 }
 
 /// Adds what comes from another outbox.
-fn import(sources: &Sources, outbox: &Outbox, asked: &Asked<'_>, caller: &Caller) -> Told {
+fn import(
+    sources: &Sources,
+    outbox: &Outbox,
+    asked: &AdminRequest<'_>,
+    caller: &Caller,
+) -> AdminReply {
     let import: Import = match serde_json::from_slice(asked.body) {
         Ok(import) => import,
-        Err(error) => return Told::text(400, &format!("{error}\n")),
+        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
     };
     let mut parsed = Vec::with_capacity(import.messages.len());
     for one in import.messages {
         let id = one.id.escape_debug().to_string();
         match one.parse() {
             Ok(one) => parsed.push(one),
-            Err(bad) => return Told::text(400, &format!("{id}: {bad}\n")),
+            Err(bad) => return AdminReply::text(400, &format!("{id}: {bad}\n")),
         }
     }
     match outbox.import(parsed) {
@@ -331,7 +343,7 @@ fn import(sources: &Sources, outbox: &Outbox, asked: &Asked<'_>, caller: &Caller
                 known: done.known,
                 full: done.full,
             };
-            Told::json(200, &imported)
+            AdminReply::json(200, &imported)
         }
         Err(error) => failed(&error),
     }
@@ -379,7 +391,7 @@ impl FilterParams {
     }
 }
 
-fn list(outbox: &Outbox, node: &str, target: &str) -> Told {
+fn list(outbox: &Outbox, node: &str, target: &str) -> AdminReply {
     let mut params = FilterParams::default();
     let mut limit = LIMIT_DEFAULT;
     for (key, value) in pairs(target) {
@@ -395,21 +407,21 @@ fn list(outbox: &Outbox, node: &str, target: &str) -> Told {
             ("limit", Some(most @ 1..)) => limit = LIMIT_MAX.min(most as usize),
             _ => {
                 let words = "known: backend, state, route, event, since (Unix ms), after, limit\n";
-                return Told::text(400, words);
+                return AdminReply::text(400, words);
             }
         }
     }
     let after = params.after;
     let filter = match params.filter() {
         Ok(filter) => filter,
-        Err(words) => return Told::text(400, words),
+        Err(words) => return AdminReply::text(400, words),
     };
     match outbox.list(&filter, after, limit) {
         Ok(rows) => {
             let next = rows.last().filter(|_| rows.len() == limit);
             let next = next.map(|row| row.seq);
             let messages: Vec<Traced> = rows.iter().map(|row| Traced::of_row(row, None)).collect();
-            Told::json(
+            AdminReply::json(
                 200,
                 &json!({ "node": node, "messages": messages, "next": next, "gone": outbox.gone() }),
             )
@@ -419,31 +431,33 @@ fn list(outbox: &Outbox, node: &str, target: &str) -> Told {
 }
 
 /// Everything about what is stored, in pages.
-fn export(outbox: &Outbox, target: &str) -> Told {
+fn export(outbox: &Outbox, target: &str) -> AdminReply {
     let mut after = 0;
     for (key, value) in pairs(target) {
         match (key.as_str(), value.parse()) {
             ("after", Ok(seq)) => after = seq,
             ("node", _) => {}
-            _ => return Told::text(400, "known: after\n"),
+            _ => return AdminReply::text(400, "known: after\n"),
         }
     }
     match outbox.export(after, EXPORT_BYTES) {
-        Ok((messages, next)) => Told::json(200, &json!({ "messages": messages, "next": next })),
+        Ok((messages, next)) => {
+            AdminReply::json(200, &json!({ "messages": messages, "next": next }))
+        }
         Err(error) => failed(&error),
     }
 }
 
-fn show(outbox: &Outbox, id: NotificationId, target: &str, caller: &Caller) -> Told {
+fn show(outbox: &Outbox, id: NotificationId, target: &str, caller: &Caller) -> AdminReply {
     let with_body = pairs(target)
         .iter()
         .any(|(key, value)| key == "body" && value == "1");
     if with_body && !caller.rights.bodies {
-        return Told::text(403, NO_BODIES);
+        return AdminReply::text(403, NO_BODIES);
     }
     let (row, payload) = match outbox.show(id) {
         Ok(Some(found)) => found,
-        Ok(None) => return Told::text(404, "the outbox has no notification with this id\n"),
+        Ok(None) => return AdminReply::text(404, "the outbox has no notification with this id\n"),
         Err(error) => return failed(&error),
     };
     let mut shown = json!(Traced::of_row(&row, None));
@@ -454,13 +468,13 @@ fn show(outbox: &Outbox, id: NotificationId, target: &str, caller: &Caller) -> T
             shown["body_base64"] = BASE_64.encode(&payload.body).into();
         }
     }
-    Told::json(200, &shown)
+    AdminReply::json(200, &shown)
 }
 
 /// What one who may not see bodies is told.
 pub const NO_BODIES: &str =
     "this token may not see headers and bodies; admin.read_tokens says who may: bodies = true\n";
 
-fn failed(error: &AskError) -> Told {
-    Told::text(503, &format!("{error}\n"))
+fn failed(error: &AskError) -> AdminReply {
+    AdminReply::text(503, &format!("{error}\n"))
 }

@@ -1,7 +1,7 @@
 //! The page that people look at: files that are a part of the binary. There is no secret in them, so they are open to anybody;
 //! what they show, they ask for like everybody else.
 
-use super::reply::Told;
+use super::reply::AdminReply;
 
 /// What the page may load and ask: its own files and its own node, and nothing written into it.
 const POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -31,11 +31,11 @@ const FILES: [(&str, &str, &str); 10] = [
 ];
 
 /// The file at `path`, if there is one.
-pub fn file(path: &str) -> Option<Told> {
+pub fn file(path: &str) -> Option<AdminReply> {
     let (_, content_type, text) = FILES.iter().find(|(its, _, _)| *its == path)?;
-    let told = Told {
+    let told = AdminReply {
         content_type,
-        ..Told::text(200, text)
+        ..AdminReply::text(200, text)
     };
     Some(
         told.with(POLICY)

@@ -1,5 +1,7 @@
 //! The query of a request's target. Pure.
 
+use crate::escape::percent_decode;
+
 /// The pairs of `target`'s query, percent-decoded; what is no UTF-8 then is left out.
 pub fn pairs(target: &str) -> Vec<(String, String)> {
     let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -14,21 +16,8 @@ pub fn pairs(target: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// `text` with each `%XX` as its byte.
-pub fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        rest = others;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = rest.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        bytes.push(u8::from_str_radix(digits?, 16).ok()?);
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).ok()
+fn decode(text: &str) -> Option<String> {
+    String::from_utf8(percent_decode(text.as_bytes(), false)?.into_owned()).ok()
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::auth::{Caller, Shown};
-use crate::edge::{Reply, Request};
+use crate::edge::{HttpRequest, Response};
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const JSON: &str = "application/json";
 
 /// What is asked, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct AdminRequest<'a> {
     pub method: &'a str,
     pub target: &'a str,
     /// Whether the body says that it is JSON.
@@ -30,9 +30,9 @@ pub struct Asked<'a> {
     pub was_sealed: bool,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> AdminRequest<'a> {
     /// What `request` asks.
-    pub fn of(request: &'a Request<'_>) -> Self {
+    pub fn of(request: &'a HttpRequest<'_>) -> Self {
         let the_only = |name| the_only(request.headers, name);
         Self {
             method: request.method,
@@ -82,7 +82,7 @@ impl<'a> Asked<'a> {
 }
 
 /// Two are none, but none that can be taken for an anonymous request.
-fn first_of_only<'a>(request: &'a Request<'_>, name: &str) -> Option<&'a [u8]> {
+fn first_of_only<'a>(request: &'a HttpRequest<'_>, name: &str) -> Option<&'a [u8]> {
     let any = request
         .headers
         .iter()
@@ -103,7 +103,7 @@ pub fn the_only<'a>(headers: &'a [httparse::Header<'_>], name: &str) -> Option<&
 
 /// What is answered.
 #[derive(Debug)]
-pub struct Told {
+pub struct AdminReply {
     pub status: u16,
     pub content_type: &'static str,
     /// More header lines, without their CRLF.
@@ -111,7 +111,7 @@ pub struct Told {
     pub body: Vec<u8>,
 }
 
-impl Told {
+impl AdminReply {
     /// `value` as JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         // What is said here, texts and numbers, always becomes JSON.
@@ -163,8 +163,8 @@ impl Told {
     }
 }
 
-impl From<Told> for Reply {
-    fn from(told: Told) -> Self {
+impl From<AdminReply> for Response {
+    fn from(told: AdminReply) -> Self {
         Self {
             status: told.status,
             head: told.head(),
@@ -187,14 +187,14 @@ mod tests {
         assert_eq!(the_only(&[one(b"a"), one(b"a")], "authorization"), None);
         assert_eq!(the_only(&[], "authorization"), None);
         let two = [one(b"Bearer a"), one(b"Bearer b")];
-        let request = Request {
+        let request = HttpRequest {
             method: "GET",
             target: "/metrics?x",
             headers: &two,
             body: b"",
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         };
-        let asked = Asked::of(&request);
+        let asked = AdminRequest::of(&request);
         assert_eq!(
             asked.shown.authorization,
             Some(&b""[..]),

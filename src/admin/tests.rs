@@ -61,7 +61,13 @@ fn admin(token: Option<&str>, reasons: &'static [&'static str]) -> Admin {
     )
 }
 
-fn answer(admin: &Admin, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Told {
+fn answer(
+    admin: &Admin,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> AdminReply {
     let mut all = vec![httparse::Header {
         name: "Host",
         value: b"127.0.0.1",
@@ -70,7 +76,7 @@ fn answer(admin: &Admin, method: &str, target: &str, headers: &[(&str, &str)], b
         name,
         value: value.as_bytes(),
     }));
-    admin.answer(&Asked::of(&Request {
+    admin.answer(&AdminRequest::of(&HttpRequest {
         method,
         target,
         headers: &all,
@@ -79,16 +85,16 @@ fn answer(admin: &Admin, method: &str, target: &str, headers: &[(&str, &str)], b
     }))
 }
 
-fn ask(admin: &Admin, method: &str, target: &str, authorization: Option<&str>) -> Told {
+fn ask(admin: &Admin, method: &str, target: &str, authorization: Option<&str>) -> AdminReply {
     let header = authorization.map(|value| ("Authorization", value));
     answer(admin, method, target, header.as_slice(), "")
 }
 
-fn body(told: &Told) -> &str {
+fn body(told: &AdminReply) -> &str {
     std::str::from_utf8(&told.body).unwrap_or("not UTF-8")
 }
 
-fn head(told: &Told) -> String {
+fn head(told: &AdminReply) -> String {
     String::from_utf8(told.head()).unwrap_or_default()
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::channel::Channel;
-use super::hub::{Event, Hub, Listener, ListenerId};
+use super::hub::{Event, EventListener, Hub, ListenerId};
 use super::memory::MemoryBus;
 use super::types::{Data, OnEmitted, Reach, Ready, Stamp, Topic};
 use super::verbs::{Bus, Sessions};
@@ -115,7 +115,7 @@ impl Events {
         &self,
         channel: &Channel,
         once: bool,
-        listener: Listener,
+        listener: EventListener,
         ready: Option<Ready>,
     ) -> (ListenerId, Reach) {
         let (id, news) = self.hub.add(channel, once, listener);

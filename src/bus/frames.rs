@@ -76,7 +76,7 @@ pub enum Frame<'a> {
         backends: Vec<(BackendId, Stamp)>,
     },
     /// A node uses the primary `at`, and says so on this one.
-    Elsewhere { node: &'a str, at: Cow<'a, str> },
+    OtherPrimaries { node: &'a str, at: Cow<'a, str> },
     /// An event; the channel is Redis's.
     Event(&'a [u8]),
 }
@@ -135,7 +135,7 @@ pub fn read<'a>(message: &'a [u8], topic: Option<&BackendId>) -> Option<Frame<'a
             more: line.raw("more")? == "1",
             backends: stamps(data),
         },
-        "ELSEWHERE" => Frame::Elsewhere {
+        "ELSEWHERE" => Frame::OtherPrimaries {
             node: line.raw("node")?,
             at: line.text("at")?,
         },

@@ -12,16 +12,16 @@ use super::channel::Channel;
 
 /// What was emitted, byte for byte.
 #[derive(Clone, Copy)]
-pub struct Payload<'a>(&'a [u8]);
+pub struct EventPayload<'a>(&'a [u8]);
 
 /// Shows how many bytes, not which: they may be a payment's.
-impl fmt::Debug for Payload<'_> {
+impl fmt::Debug for EventPayload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.0.len())
     }
 }
 
-impl<'a> Payload<'a> {
+impl<'a> EventPayload<'a> {
     /// The bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.0
@@ -37,7 +37,7 @@ impl<'a> Payload<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// Somebody emitted this on the listener's channel.
-    Message(Payload<'a>),
+    Message(EventPayload<'a>),
     /// The bus has failed, and why: what others emit from now on is not heard.
     Down(&'a str),
     /// The bus is back, and the channel is heard again. What was emitted in between is lost.
@@ -45,7 +45,7 @@ pub enum Event<'a> {
 }
 
 /// What hears events. It is called on the bus's own thread: it must not wait.
-pub type Listener = Box<dyn Fn(Event<'_>) + Send + Sync>;
+pub type EventListener = Box<dyn Fn(Event<'_>) + Send + Sync>;
 
 /// Which listener; for [`Events::remove_listener`](super::Events::remove_listener).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ struct Entry {
     /// The last change of the bus that the listener knows of. Two threads may bring news at once; the lock is held over
     /// the call, for it is what keeps the older from coming last.
     knows: Mutex<u64>,
-    listener: Listener,
+    listener: EventListener,
 }
 
 impl Entry {
@@ -101,13 +101,13 @@ impl Entry {
 
 /// That the bus has failed, or is back, still to be told to listeners.
 #[must_use = "somebody wants to know"]
-pub struct News {
+pub struct StateChange {
     change: u64,
     down: Option<Arc<str>>,
     listeners: Vec<Arc<Entry>>,
 }
 
-impl News {
+impl StateChange {
     /// Tells each, unless it has heard of something later.
     pub fn tell(self) {
         let event = self.down.as_deref().map_or(Event::Up, Event::Down);
@@ -127,8 +127,8 @@ impl Hub {
         &self,
         channel: &Channel,
         once: bool,
-        listener: Listener,
-    ) -> (ListenerId, Option<News>) {
+        listener: EventListener,
+    ) -> (ListenerId, Option<StateChange>) {
         let mut table = self.table.lock();
         let number = table.next;
         table.next += 1;
@@ -140,7 +140,7 @@ impl Hub {
             knows: Mutex::new(table.changes - missed),
             listener,
         });
-        let news = table.down.clone().map(|why| News {
+        let news = table.down.clone().map(|why| StateChange {
             change: table.changes,
             down: Some(why),
             listeners: vec![Arc::clone(&entry)],
@@ -198,18 +198,18 @@ impl Hub {
             hearing
         };
         for entry in &hearing {
-            entry.call(Event::Message(Payload(payload)));
+            entry.call(Event::Message(EventPayload(payload)));
         }
         true
     }
 
     /// Notes that the bus is down and why, or up again. To be called in the order in which that happens; the news are for
     /// every listener of every channel, and told when no lock is held.
-    pub fn turn(&self, down: Option<&str>) -> News {
+    pub fn turn(&self, down: Option<&str>) -> StateChange {
         let mut table = self.table.lock();
         table.changes += 1;
         table.down = down.map(Into::into);
-        News {
+        StateChange {
             change: table.changes,
             down: table.down.clone(),
             listeners: table.by_channel.values().flatten().cloned().collect(),

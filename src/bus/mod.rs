@@ -22,12 +22,12 @@ mod verbs;
 pub use self::channel::{BadChannel, CHANNEL_BYTES_MAX, Channel};
 pub use self::events::{Events, NotEmitted};
 pub use self::frames::msg_line;
-pub use self::hub::{Event, Hub, Listener, ListenerId, News, Payload};
+pub use self::hub::{Event, EventListener, EventPayload, Hub, ListenerId, StateChange};
 pub use self::memory::MemoryBus;
 pub use self::presence::{NodePresence, OnPresence, Presence, Present};
 pub use self::redis::{
-    AckTimes, RedisBus, StartError, StoreConnection, StoreError, StoreLink, check as check_redis,
-    store_command,
+    AckTimes, BusStartError, RedisBus, StoreConnection, StoreError, StoreLink,
+    check as check_redis, store_command,
 };
 pub use self::types::{
     DATA_BYTES_MAX, Data, EventLease, LateReceipt, OnEmitted, OnLease, Reach, Ready, Stamp, Topic,

@@ -2,7 +2,7 @@
 
 use payrelay::admin::api::RouteInfo;
 use payrelay::bus::check_redis;
-use payrelay::config::{Config, Shared, Undelivered};
+use payrelay::config::{Config, SharedOutbox, UndeliveredPolicy};
 use payrelay::logging;
 use payrelay::notification::unix_ms;
 use payrelay::outbox;
@@ -86,7 +86,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
 fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let loaded = config.load_or("")?;
     let (certificates, mut wrong) = tried(&loaded);
-    let shared = loaded.outbox.shared != Shared::Off;
+    let shared = loaded.outbox.shared != SharedOutbox::Off;
     let redis = loaded.redis.iter().map(|redis| check_redis(redis, shared));
     let redis: Result<Vec<_>, _> = redis.collect();
     let redis = redis.map_err(|error| wrong.push(error.to_string()));
@@ -117,7 +117,7 @@ fn tried(config: &Config) -> (Option<Certificates>, Vec<String>) {
     let certificates = Certificates::load(config)
         .map_err(|bad| wrong.push(bad.to_string()))
         .ok();
-    if config.delivery.undelivered == Undelivered::Store
+    if config.delivery.undelivered == UndeliveredPolicy::Store
         && let Err(error) = outbox::check_path(&config.outbox.path)
     {
         wrong.push(error.to_string());

@@ -123,6 +123,10 @@ fn end_at_last() -> Option<(Sender<()>, JoinOnDrop)> {
             STOP_DEADLINE.as_secs()
         );
         log::logger().flush();
+        #[expect(
+            clippy::exit,
+            reason = "a thread that hangs would keep the process for ever"
+        )]
         std::process::exit(i32::from(EXIT_FAILURE));
     });
     Some((call_off, guard.ok()?))

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use payrelay::admin::api::Health;
+use payrelay::admin::api::HealthAnswer;
 use payrelay::bus::Presence;
 use payrelay::notification::BackendId;
 use serde::Deserialize;
@@ -48,7 +48,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let presence = Presence::deserialize(&status)
         .map_err(|_| Failure::new("this relay is of a version without GET /status"))?;
     status["health"] = api.get("/health")?;
-    let health = Health::deserialize(&status["health"])
+    let health = HealthAnswer::deserialize(&status["health"])
         .map_err(|_| Failure::new("what answers is no relay of this version"))?;
     let shown = match args.at.json {
         true => format!("{status}\n"),
@@ -71,7 +71,7 @@ fn keep_only(status: &mut Value, id: &BackendId) {
     }
 }
 
-fn for_people(status: &Value, presence: &Presence, health: &Health) -> String {
+fn for_people(status: &Value, presence: &Presence, health: &HealthAnswer) -> String {
     let bus = &status["bus"];
     let mut shown = format!(
         "node     {}\nrelay    payrelay {}, up for {}, {}\nbus      {}",
@@ -145,7 +145,7 @@ fn for_people(status: &Value, presence: &Presence, health: &Health) -> String {
 }
 
 /// Routes, outbox and refusals of the node that was asked.
-fn of_the_node(health: &Health) -> String {
+fn of_the_node(health: &HealthAnswer) -> String {
     let mut lines = Vec::new();
     for route in &health.routes {
         let checks = route.checks.as_deref();
@@ -251,7 +251,7 @@ mod tests {
         })
     }
 
-    fn health() -> Health {
+    fn health() -> HealthAnswer {
         let health = serde_json::json!({
             "node": "pay-1-0a1b2c", "version": "0.1.0", "uptime_ms": 3_725_000, "ready": true, "reasons": [],
             "bus": {"kind": "redis", "up": true, "reason": null, "canary_age_ms": 412,
@@ -263,7 +263,7 @@ mod tests {
             "refusals": [{"kind": "signature", "route": "/notify/{id}", "reason": "mismatch", "count": 7, "last_unix_ms": 0}],
             "routes": [{"name": "/notify/{id}", "path": "/notify/{id}", "checks": null}],
         });
-        Health::deserialize(&health).expect("the health")
+        HealthAnswer::deserialize(&health).expect("the health")
     }
 
     #[test]

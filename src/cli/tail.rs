@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use payrelay::admin::api::{Health, Listed, RefusalCount, Summary};
+use payrelay::admin::api::{HealthAnswer, Listed, RefusalCount, Summary};
 use payrelay::notification::BackendId;
 use serde::Deserialize;
 use serde_json::json;
@@ -87,6 +87,10 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         }
     }
     loop {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nodes are asked at intervals; a signal ends the process"
+        )]
         std::thread::sleep(EVERY);
         let mut lines = Vec::new();
         for node in &mut nodes {
@@ -230,7 +234,7 @@ impl Node {
         let of_node = self.address.as_deref().map(escaped);
         let of_node = of_node.map_or_else(String::new, |node| format!("?node={node}"));
         let health = api.get(&format!("/health{of_node}"))?;
-        let health = Health::deserialize(&health).map_err(|_| other_version())?;
+        let health = HealthAnswer::deserialize(&health).map_err(|_| other_version())?;
         let before = self.refusals.take();
         let mut now = HashMap::new();
         for refusal in health.refusals {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE_64;
-use payrelay::config::{Config, PathTemplate, Route, Segment};
+use payrelay::config::{Config, PathTemplate, RouteConfig, Segment};
 use payrelay::verify::{Refused, Request, Verifier};
 use serde_json::json;
 
@@ -100,7 +100,10 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
 }
 
 /// The route called `name`, which checks something.
-pub fn route<'c>(config: &'c Config, name: &str) -> Result<(&'c Route, &'c Verifier), Failure> {
+pub fn route<'c>(
+    config: &'c Config,
+    name: &str,
+) -> Result<(&'c RouteConfig, &'c Verifier), Failure> {
     let route = config.routes.iter().find(|route| *route.name == *name);
     let route = route.ok_or_else(|| {
         let names: Vec<&str> = config.routes.iter().map(|route| &*route.name).collect();

@@ -1,6 +1,6 @@
 //! Addresses to listen on: `ip:port`, `[v6]:port`, `localhost:port`, and who can reach them.
 //!
-//! No name is looked up here or anywhere in this room: a listener must not move because DNS did.
+//! No name is looked up here or anywhere in this module: a listener must not move because DNS did.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

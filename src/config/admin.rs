@@ -13,7 +13,7 @@ use crate::notification::BackendId;
 
 section! {
     /// `[admin]`
-    pub struct Admin in "admin" {
+    pub struct AdminConfig in "admin" {
         /// Where to listen; port 0 lets the system choose.
         listen: SocketAddr = loopback(9100), listen, restart;
         /// May see and do everything. Must be there when `listen` is not loopback.
@@ -48,8 +48,8 @@ const NODES_MAX: usize = 64;
 const SAME: &str = "each needs a token and a name of its own, and a token other than admin.token";
 
 /// Reads `[admin]`.
-pub fn admin(mut s: Section<'_>) -> Admin {
-    let admin = Admin::read(&mut s);
+pub fn admin(mut s: Section<'_>) -> AdminConfig {
+    let admin = AdminConfig::read(&mut s);
     let has_token = s.field("token").is_some();
     if let (false, Some(readers)) = (admin.read_tokens.is_empty(), s.field("read_tokens")) {
         if !has_token {

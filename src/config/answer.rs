@@ -10,11 +10,11 @@ use super::reader::{Field, Section};
 use super::verify;
 use crate::request::Selector;
 use crate::verify::Verifier;
-use crate::verify::presets::{Preset, Words};
+use crate::verify::presets::{AnswerWords, Preset};
 
 /// What a provider is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct FixedAnswer {
     /// The HTTP status, 200 to 599.
     pub status: u16,
     /// The `Content-Type`.
@@ -27,18 +27,18 @@ pub struct Answer {
 
 /// What a GET or HEAD is answered that is no notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub struct ProofConfig {
     /// The answer.
-    pub answer: Answer,
+    pub answer: FixedAnswer,
     /// What checks who asks; `None`: anybody is answered.
     pub verifier: Option<Arc<Verifier>>,
 }
 
 /// What a provider reads as ok where nothing else is said.
-const OK: Words = (200, "text/plain", "success");
+const OK: AnswerWords = (200, "text/plain", "success");
 
 /// What it reads as not ok.
-const FAIL: Words = (503, "text/plain", "fail");
+const FAIL: AnswerWords = (503, "text/plain", "fail");
 
 /// The longest body of an answer, in bytes. Providers read a word or a small document.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -47,7 +47,7 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const TYPE_BYTES_MAX: usize = 128;
 
 /// Reads a route's `ok` and `fail`, for which its preset has the defaults.
-pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer) {
+pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (FixedAnswer, FixedAnswer) {
     let (ok, fail) = preset.map_or((OK, FAIL), |preset| (preset.ok, preset.fail));
     let mut section = route.section("ok");
     let ok = one(&mut section, status_of_ok, answer(ok));
@@ -74,7 +74,7 @@ pub fn both(route: &mut Section<'_>, preset: Option<&Preset>) -> (Answer, Answer
 }
 
 /// Reads a route's `proof`; without one a GET is refused. `by_get`: notifications come by GET.
-pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Proof> {
+pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<ProofConfig> {
     let given = route.field("proof")?;
     if by_get {
         given.refuse(
@@ -99,11 +99,11 @@ pub fn proof(route: &mut Section<'_>, by_get: bool) -> Option<Proof> {
              signed = { text = \"{ordered(secret,query:timestamp,query:nonce)}\", algorithm = \"sha1\", signature = \"query:signature\" }",
         );
     }
-    Some(Proof { answer, verifier })
+    Some(ProofConfig { answer, verifier })
 }
 
-fn answer((status, content_type, body): Words) -> Answer {
-    Answer {
+fn answer((status, content_type, body): AnswerWords) -> FixedAnswer {
+    FixedAnswer {
         status,
         content_type: content_type.to_owned(),
         body: body.as_bytes().to_vec(),
@@ -132,8 +132,8 @@ fn values(body: &str) -> Vec<(Range<usize>, Selector)> {
 fn one(
     s: &mut Section<'_>,
     status: impl Fn(&Field<'_>) -> Result<u16, Problem>,
-    default: Answer,
-) -> Answer {
+    default: FixedAnswer,
+) -> FixedAnswer {
     let status = s.read("status", status).unwrap_or(default.status);
     let no_body = matches!(status, 204 | 205);
     let given = s.field("body");
@@ -143,7 +143,7 @@ fn one(
             "an answer with status {status} has no body; set body = \"\""
         ));
     }
-    Answer {
+    FixedAnswer {
         status,
         content_type: s
             .read("content_type", content_type)

@@ -12,7 +12,7 @@ pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
 impl ConfigErrors {
     /// The one error of a file that could not be taken as text at all.
-    pub(super) fn of_file(file: &str, place: Option<Place>, problem: String) -> Self {
+    pub(super) fn of_file(file: &str, place: Option<Position>, problem: String) -> Self {
         Self(vec![ConfigError {
             file: file.to_owned(),
             place,
@@ -58,7 +58,7 @@ pub struct ConfigError {
     /// The file, as the caller named it.
     pub file: String,
     /// Where in the file; `None` if the file could not be read.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// The dotted key, as in `http.max_body` or `route[2].path` (the first route is 0); empty if it concerns no key.
     pub key: String,
     /// What the file gives, on one line and cut short; `None` for secrets, arrays, tables and what is not there.
@@ -90,14 +90,14 @@ impl std::error::Error for ConfigError {}
 
 /// A line and a column, both from 1; columns in characters, a tab is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: usize,
     /// The column.
     pub column: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
     }
@@ -124,7 +124,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The place of byte `at`, or of the text's end if it is shorter.
-    pub fn place(&self, at: usize) -> Place {
+    pub fn place(&self, at: usize) -> Position {
         let at = at.min(self.text.len());
         let line = self.line(at);
         let start = self.starts[line - 1];
@@ -132,7 +132,7 @@ impl<'a> Lines<'a> {
         let before = line_on.char_indices().take_while(|(n, _)| start + n < at);
         // A byte order mark is no character of the first line to whoever looks at it in an editor.
         let shown = before.filter(|(n, c)| start + n > 0 || *c != '\u{feff}');
-        Place {
+        Position {
             line,
             column: shown.count() + 1,
         }

@@ -13,7 +13,7 @@ use crate::peers::Networks;
 
 section! {
     /// `[http]`
-    pub struct Http in "http" {
+    pub struct HttpConfig in "http" {
         /// Where to listen; port 0 lets the system choose.
         listen: SocketAddr = loopback(8080), listen, restart;
         /// Threads of the tiny_http pool, which judge requests; 0: the connections' own threads do.
@@ -51,8 +51,8 @@ pub struct TlsFiles {
 }
 
 /// Reads `[http]`; `has_redis`: there is `[redis]`.
-pub fn http(mut s: Section<'_>, has_redis: bool) -> Http {
-    let mut http = Http::read(&mut s);
+pub fn http(mut s: Section<'_>, has_redis: bool) -> HttpConfig {
+    let mut http = HttpConfig::read(&mut s);
     if s.field("workers").is_none() {
         http.workers = workers_default(has_redis);
     }

@@ -9,8 +9,8 @@ use toml::de::DeTable;
 
 use super::address::collide;
 use super::error::{ConfigErrors, Lines};
-use super::places::Places;
-use super::reader::{Report, Section};
+use super::places::KeyPositions;
+use super::reader::{Diagnostics, Section};
 use super::secret::closing;
 use super::slip;
 use super::values::{node, node_of_host};
@@ -30,7 +30,7 @@ impl Config {
 
     /// The same; says besides whether `text` itself has secrets in it.
     fn parse_noting_secrets(text: &str, name_of_file: &str) -> Result<(Self, bool), ConfigErrors> {
-        let report = Report::new(name_of_file, text);
+        let report = Diagnostics::new(name_of_file, text);
         let (document, syntax) = DeTable::parse_recoverable(text);
         if !syntax.is_empty() {
             note_syntax(&report, text, &syntax);
@@ -76,7 +76,7 @@ impl Config {
 }
 
 /// Notes the first syntax error of each line: the parser's guesses after it are seldom right.
-fn note_syntax(report: &Report<'_>, text: &str, errors: &[toml::de::Error]) {
+fn note_syntax(report: &Diagnostics<'_>, text: &str, errors: &[toml::de::Error]) {
     let place = |error: &toml::de::Error| error.span().map_or(report.end(), |span| span.start);
     let mut found: Vec<_> = errors
         .iter()
@@ -122,7 +122,7 @@ fn contents(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
 }
 
 fn read(mut root: Section<'_>) -> Config {
-    let places = Places::of(&root);
+    let places = KeyPositions::of(&root);
     let node = root.read("node", node).unwrap_or_else(node_of_host);
     let has_redis = root.find("redis").is_some();
     let http = http::http(root.section("http"), has_redis);
@@ -135,7 +135,7 @@ fn read(mut root: Section<'_>) -> Config {
     let routes = route::routes(
         &mut root,
         http.listen,
-        delivery.undelivered == super::Undelivered::Store,
+        delivery.undelivered == super::UndeliveredPolicy::Store,
     );
     let listeners = [
         ("http.listen", Some(http.listen)),

@@ -34,20 +34,22 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use self::admin::{Admin, ReadToken};
-pub use self::answer::{Answer, Proof};
-pub use self::error::{ConfigError, ConfigErrors, Place};
-pub use self::http::{Http, TlsFiles};
+pub use self::admin::{AdminConfig, ReadToken};
+pub use self::answer::{FixedAnswer, ProofConfig};
+pub use self::error::{ConfigError, ConfigErrors, Position};
+pub use self::http::{HttpConfig, TlsFiles};
 pub use self::path::{PathTemplate, Segment};
-pub use self::places::Places;
+pub use self::places::KeyPositions;
 pub use self::reader::FILL_IN;
-pub use self::redis::{Login, Redis, RedisServers};
+pub use self::redis::{Login, RedisConfig, RedisServers};
 pub use self::reload::{ReloadRefused, Reloaded};
-pub use self::route::{Methods, Route};
+pub use self::route::{Methods, RouteConfig};
 pub use self::secret::Secret;
-pub use self::sections::{Delivery, Log, LogFormat, Outbox, Shared, Undelivered};
+pub use self::sections::{
+    DeliveryConfig, LogConfig, LogFormat, OutboxConfig, SharedOutbox, UndeliveredPolicy,
+};
 pub use self::spelling::nearest;
-pub use self::tcp::{Tcp, TcpTls};
+pub use self::tcp::{TcpConfig, TcpTls};
 pub use self::verify::meant_preset;
 pub use crate::request::Selector;
 
@@ -57,23 +59,23 @@ pub struct Config {
     /// The node's name, for people; the host's name if the file says nothing.
     pub node: String,
     /// `[http]`: where providers post.
-    pub http: Http,
+    pub http: HttpConfig,
     /// `[tcp]`: where backends connect.
-    pub tcp: Tcp,
+    pub tcp: TcpConfig,
     /// `[delivery]`: how long, and what if not.
-    pub delivery: Delivery,
+    pub delivery: DeliveryConfig,
     /// `[outbox]`: where `undelivered = "store"` keeps notifications.
-    pub outbox: Outbox,
+    pub outbox: OutboxConfig,
     /// `[redis]`: several nodes; `None`: this one is alone.
-    pub redis: Option<Redis>,
+    pub redis: Option<RedisConfig>,
     /// `[admin]`: health and metrics.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// `[log]`: what is said, and where.
-    pub log: Log,
+    pub log: LogConfig,
     /// `[[route]]`, in the file's order.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteConfig>,
     /// What is allowed, and yet deserves a word at start.
     pub warnings: Vec<String>,
     /// Where the keys stand that the system has yet to judge.
-    pub places: Places,
+    pub places: KeyPositions,
 }

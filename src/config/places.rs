@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::error::Place;
+use super::error::Position;
 use super::reader::Section;
 
 /// Keys whose values only the system can judge.
@@ -25,18 +25,18 @@ const TRIED: &[&str] = &[
 
 /// The places of those keys that the file has.
 #[derive(Clone, Debug, Default)]
-pub struct Places(BTreeMap<&'static str, Place>);
+pub struct KeyPositions(BTreeMap<&'static str, Position>);
 
 /// Where something stands is no part of what it says: two files that say the same are the same configuration.
-impl PartialEq for Places {
+impl PartialEq for KeyPositions {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Places {}
+impl Eq for KeyPositions {}
 
-impl Places {
+impl KeyPositions {
     /// Those of the document `root`.
     pub(super) fn of(root: &Section<'_>) -> Self {
         let place = |key: &&'static str| Some((*key, root.find(key)?.place()));

@@ -10,7 +10,7 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Lines, Place};
+use super::error::{ConfigError, ConfigErrors, Lines, Position};
 use super::problem::Problem;
 use super::spelling;
 
@@ -18,7 +18,7 @@ use super::spelling;
 pub const FILL_IN: &str = "FILL IN";
 
 /// What was found wrong, or odd, so far.
-pub struct Report<'a> {
+pub struct Diagnostics<'a> {
     file: &'a str,
     lines: Lines<'a>,
     end: usize,
@@ -47,7 +47,7 @@ struct Finding {
     problem: String,
 }
 
-impl<'a> Report<'a> {
+impl<'a> Diagnostics<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
         Self {
             file,
@@ -118,7 +118,7 @@ impl<'a> Report<'a> {
 
 /// One table that is being read; empty if the file does not have it.
 pub struct Section<'a> {
-    report: &'a Report<'a>,
+    report: &'a Diagnostics<'a>,
     key: String,
     at: usize,
     table: Option<&'a DeTable<'a>>,
@@ -127,7 +127,7 @@ pub struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// The whole document.
-    pub fn root(report: &'a Report<'a>, table: &'a DeTable<'a>) -> Self {
+    pub fn root(report: &'a Diagnostics<'a>, table: &'a DeTable<'a>) -> Self {
         Self {
             report,
             key: String::new(),
@@ -158,6 +158,24 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&Field<'a>) -> Result<T, Problem>,
     ) -> Option<T> {
         self.field(key)?.read(read)
+    }
+
+    /// The value of `key` as `read` takes it, or `default`; `None` if it is wrong, which is noted.
+    pub fn or<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(&Field<'a>) -> Result<T, Problem>,
+    ) -> Option<T> {
+        match self.field(key) {
+            Some(field) => field.read(read),
+            None => Some(default),
+        }
+    }
+
+    /// The keys that were asked for so far, in this order.
+    pub fn asked(&self) -> &[&'static str] {
+        &self.asked
     }
 
     /// The table under `key`; an empty one if it is not there, or is no table, which is noted.
@@ -301,7 +319,7 @@ impl Unknown {
 
 /// One value, with its key and its place.
 pub struct Field<'a> {
-    report: &'a Report<'a>,
+    report: &'a Diagnostics<'a>,
     key: String,
     value: &'a Spanned<DeValue<'a>>,
     hidden: Cell<bool>,
@@ -350,7 +368,7 @@ impl<'a> Field<'a> {
     }
 
     /// Where the value begins.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Position {
         self.report.lines.place(self.at())
     }
 

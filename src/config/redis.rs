@@ -35,7 +35,7 @@ const SENTINEL_KEYS: [&str; 5] = [
 
 section! {
     /// `[redis]`
-    pub struct Redis in "redis" {
+    pub struct RedisConfig in "redis" {
         /// What the names of all channels begin with; nodes with the same prefix are one relay.
         prefix: String = "payrelay".into(), prefix, restart;
         /// How long connecting may take.
@@ -92,14 +92,14 @@ pub struct Login {
 }
 
 /// Reads `[redis]`; `None` if the file does not have it, or it names no servers, which is noted.
-pub fn redis(root: &mut Section<'_>) -> Option<Redis> {
+pub fn redis(root: &mut Section<'_>) -> Option<RedisConfig> {
     // Hidden: what stands where the section should might be a URL with a password.
     let mut s = root.field("redis")?.hide().read(Field::section)?;
     let servers = servers(&mut s);
     let is_cluster = matches!(servers, Some(RedisServers::Cluster { .. }));
     let has_servers = servers.is_some();
     let servers = servers.unwrap_or_else(|| RedisServers::One(Secret::new("")));
-    let redis = Redis::read(&mut s, servers);
+    let redis = RedisConfig::read(&mut s, servers);
     if let (true, Some(field)) = (
         is_cluster && redis.prefix.contains(['{', '}']),
         s.field("prefix"),

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::address::is_loopback;
-use super::answer::{self, Answer, Proof};
+use super::answer::{self, FixedAnswer, ProofConfig};
 use super::path::{PathTemplate, path};
 use super::problem::Problem;
 use super::reader::{Field, Section};
-use super::selectors::{Guard, deliver_opened, event, id};
+use super::selectors::{SignedScope, deliver_opened, event, id};
 use super::values::{distinct, header, list, networks, one_of};
-use super::verify::{Check, Parsed, verify};
+use super::verify::{Check, RouteCheck, verify};
 use crate::peers::Networks;
 use crate::request::Selector;
 use crate::verify::presets::Scheme;
@@ -19,7 +19,7 @@ use crate::verify::{Engine, Verifier};
 
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct RouteConfig {
     /// What it is called in MSG, metrics and logs; the path if the file gives no name.
     pub name: Arc<str>,
     /// The path, cut at its slashes.
@@ -29,7 +29,7 @@ pub struct Route {
     /// By what methods notifications come.
     pub methods: Methods,
     /// What a GET or HEAD is answered that is no notification: the provider's proof that the address is the merchant's.
-    pub proof: Option<Proof>,
+    pub proof: Option<ProofConfig>,
     /// What checks the provider's signature; `None`: nothing does.
     pub verifier: Option<Arc<Verifier>>,
     /// A bad signature is answered with `fail`, because this provider reads its body; otherwise with 401.
@@ -47,9 +47,9 @@ pub struct Route {
     /// Headers that go to the backend with the body, in lower case. Empty: not even the request line does.
     pub forward_headers: Vec<String>,
     /// What the provider reads when the notification is safe.
-    pub ok: Answer,
+    pub ok: FixedAnswer,
     /// What the provider reads when it is not.
-    pub fail: Answer,
+    pub fail: FixedAnswer,
 }
 
 /// By what methods a route's notifications come.
@@ -79,7 +79,7 @@ const ROUTES_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 64;
 
 /// Reads every route; `http_listen` is where providers will reach them, `stores` whether there is an outbox.
-pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr, stores: bool) -> Vec<Route> {
+pub fn routes(root: &mut Section<'_>, http_listen: SocketAddr, stores: bool) -> Vec<RouteConfig> {
     const WANTED: &str = "a list of tables, each headed [[route]],";
     let mut reading = Reading {
         http_listen,
@@ -117,7 +117,7 @@ struct Reading {
 
 impl Reading {
     /// One route; `None` if it has no usable path, which is noted.
-    fn route(&mut self, mut s: Section<'_>) -> Option<Route> {
+    fn route(&mut self, mut s: Section<'_>) -> Option<RouteConfig> {
         let what = "a route needs one, such as path = \"/notify/{id}\"";
         let path = s.required("path", what, path);
         let path_field = s.field("path");
@@ -134,7 +134,7 @@ impl Reading {
             );
         }
         let preset = check.preset();
-        let guard = Guard::new(&mut s, &check);
+        let guard = SignedScope::new(&mut s, &check);
         let id = id(&mut s, path_field.as_ref(), path.as_ref(), &guard);
         let id_before = s.read("id_before", id_before);
         let event = event(&mut s, &check, &guard);
@@ -160,7 +160,7 @@ impl Reading {
         let proof = answer::proof(&mut s, methods.get);
         let (ok, fail) = answer::both(&mut s, preset);
         s.close();
-        Some(Route {
+        Some(RouteConfig {
             name: name?,
             path: path?,
             verifier: check.verifier().cloned(),
@@ -227,10 +227,10 @@ impl Reading {
         let allow = s.field("allow_unverified");
         let allowed = allow.as_ref().map(|field| field.read(Field::flag));
         match &check.parsed {
-            Parsed::Nothing => {}
+            RouteCheck::Nothing => {}
             // Not yet a route that believes anybody.
-            Parsed::Wrong => return,
-            Parsed::Preset(..) => {
+            RouteCheck::Wrong => return,
+            RouteCheck::Preset(..) => {
                 if let (Some(field), Some(Some(true))) = (&allow, allowed) {
                     field.refuse(
                         "contradicts verify: this route takes no unverified callbacks; remove one of the two",

@@ -12,11 +12,11 @@ use super::values::{count, duration, file_name, one_of, size, some};
 
 section! {
     /// `[delivery]`
-    pub struct Delivery in "delivery" {
+    pub struct DeliveryConfig in "delivery" {
         /// How long the provider's answer may wait for the backend's ACK.
         ack_deadline: Duration = Duration::from_secs(4), duration(50..=MINUTE), restart;
         /// What to do with what was not acknowledged in time.
-        undelivered: Undelivered = Undelivered::Store, one_of(UNDELIVERED), restart;
+        undelivered: UndeliveredPolicy = UndeliveredPolicy::Store, one_of(UNDELIVERED), restart;
         /// How long an event that was delivered or stored is known, so that a provider's retry is answered ok at once.
         dedupe_window: Duration = Duration::from_millis(DAY), duration(MINUTE..=30 * DAY), restart;
     }
@@ -24,24 +24,24 @@ section! {
 
 /// What to do with what was not acknowledged in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Undelivered {
+pub enum UndeliveredPolicy {
     /// Keep it on disk, answer ok, deliver it later.
     Store,
     /// Answer fail: the provider keeps it and tries again.
     Refuse,
 }
 
-const UNDELIVERED: &[(&str, Undelivered)] = &[
-    ("store", Undelivered::Store),
-    ("refuse", Undelivered::Refuse),
+const UNDELIVERED: &[(&str, UndeliveredPolicy)] = &[
+    ("store", UndeliveredPolicy::Store),
+    ("refuse", UndeliveredPolicy::Refuse),
 ];
 
 /// Above this, providers such as WeChat Pay (5 s) may have given up before the answer comes.
 const ACK_DEADLINE_ADVISED: Duration = Duration::from_millis(4500);
 
 /// Reads `[delivery]`.
-pub fn delivery(mut s: Section<'_>) -> Delivery {
-    let delivery = Delivery::read(&mut s);
+pub fn delivery(mut s: Section<'_>) -> DeliveryConfig {
+    let delivery = DeliveryConfig::read(&mut s);
     let is_late = delivery.ack_deadline > ACK_DEADLINE_ADVISED;
     if let (true, Some(deadline)) = (is_late, s.field("ack_deadline")) {
         deadline.warn(
@@ -54,7 +54,7 @@ pub fn delivery(mut s: Section<'_>) -> Delivery {
 
 section! {
     /// `[outbox]`
-    pub struct Outbox in "outbox" {
+    pub struct OutboxConfig in "outbox" {
         /// The database file; relative to the working directory.
         path: PathBuf = "data/outbox.db".into(), file_name, restart;
         /// The wait before the first redelivery; it doubles with each further one.
@@ -76,7 +76,7 @@ section! {
         /// The most bytes its write-ahead log may take while a reader keeps it from being moved into the database.
         max_log_bytes: u64 = 256 * MIB, size(32 * MIB..=64 * GIB), restart;
         /// Whether it is mirrored in Redis.
-        shared: Shared = Shared::Off, one_of(SHARED), restart;
+        shared: SharedOutbox = SharedOutbox::Off, one_of(SHARED), restart;
         /// A node of which nothing was heard for so long is gone, and the other nodes take over what it had.
         inherit_after: Duration = Duration::from_millis(MINUTE), duration(2 * SECOND..=DAY), restart;
     }
@@ -84,7 +84,7 @@ section! {
 
 /// Whether what is stored is mirrored in Redis too, so that it outlives the node's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shared {
+pub enum SharedOutbox {
     /// It lies on the node's own disk alone.
     Off,
     /// In Redis too; while Redis is away, on the disk alone.
@@ -93,16 +93,16 @@ pub enum Shared {
     Require,
 }
 
-const SHARED: &[(&str, Shared)] = &[
-    ("off", Shared::Off),
-    ("prefer", Shared::Prefer),
-    ("require", Shared::Require),
+const SHARED: &[(&str, SharedOutbox)] = &[
+    ("off", SharedOutbox::Off),
+    ("prefer", SharedOutbox::Prefer),
+    ("require", SharedOutbox::Require),
 ];
 
 /// Reads `[outbox]`.
-pub fn outbox(mut s: Section<'_>, has_redis: bool) -> Outbox {
-    let outbox = Outbox::read(&mut s);
-    let is_shared = outbox.shared != Shared::Off;
+pub fn outbox(mut s: Section<'_>, has_redis: bool) -> OutboxConfig {
+    let outbox = OutboxConfig::read(&mut s);
+    let is_shared = outbox.shared != SharedOutbox::Off;
     if let (true, false, Some(field)) = (is_shared, has_redis, s.field("shared")) {
         field.refuse(
             "the outbox is shared through Redis, and there is no [redis]; add it, or leave shared out",
@@ -120,7 +120,7 @@ pub fn outbox(mut s: Section<'_>, has_redis: bool) -> Outbox {
 
 section! {
     /// `[log]`
-    pub struct Log in "log" {
+    pub struct LogConfig in "log" {
         /// The least severe level that is written.
         level: LevelFilter = LevelFilter::Info, one_of(LEVELS), live;
         /// The file to append to; `None`: standard error.
@@ -151,8 +151,8 @@ const LEVELS: &[(&str, LevelFilter)] = &[
 ];
 
 /// Reads `[log]`.
-pub fn log(mut s: Section<'_>) -> Log {
-    let log = Log::read(&mut s);
+pub fn log(mut s: Section<'_>) -> LogConfig {
+    let log = LogConfig::read(&mut s);
     s.close();
     log
 }

@@ -4,13 +4,13 @@ use super::path::{PathTemplate, Segment};
 use super::problem::Problem;
 use super::reader::{Field, Section};
 use super::values::{one_of, selector};
-use super::verify::{Check, Parsed};
+use super::verify::{Check, RouteCheck};
 use crate::request::Selector;
 use crate::verify::Verifier;
 use crate::verify::presets::Scheme;
 
 /// What a route's selectors may point at: what its signature covers, unless the route says otherwise.
-pub struct Guard<'c> {
+pub struct SignedScope<'c> {
     verifier: Option<&'c Verifier>,
     /// Something about the check is wrong, so that nothing can be said of what it covers, or opens.
     is_broken: bool,
@@ -20,7 +20,7 @@ pub struct Guard<'c> {
 const NOTHING_TO_OPEN: &str = "only the resource of WeChat Pay v3 can be opened, and a signed document in the body; \
     set verify = \"wechatpay-v3\" and api_v3_key, or verify = \"apple\"";
 
-impl<'c> Guard<'c> {
+impl<'c> SignedScope<'c> {
     /// Reads `allow_unsigned_id` beside what `check` says.
     pub fn new(s: &mut Section<'_>, check: &'c Check<'_>) -> Self {
         // If it is wrong, that is enough of an error.
@@ -28,7 +28,10 @@ impl<'c> Guard<'c> {
         let allowed = allow.map(|field| field.read(Field::flag).unwrap_or(true));
         Self {
             verifier: check.verifier().map(AsRef::as_ref),
-            is_broken: !matches!(&check.parsed, Parsed::Nothing | Parsed::Preset(_, Some(_))),
+            is_broken: !matches!(
+                &check.parsed,
+                RouteCheck::Nothing | RouteCheck::Preset(_, Some(_))
+            ),
             allow_unsigned: allowed.unwrap_or(false),
         }
     }
@@ -66,7 +69,7 @@ pub fn id(
     s: &mut Section<'_>,
     path_field: Option<&Field<'_>>,
     path: Option<&PathTemplate>,
-    guard: &Guard<'_>,
+    guard: &SignedScope<'_>,
 ) -> Selector {
     let field = s.field("id");
     let one = |field: &Field<'_>| guard.check(field, selector(field)?);
@@ -100,7 +103,7 @@ pub fn id(
 }
 
 /// Where the event key is: where the route says, or its preset.
-pub fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &Guard<'_>) -> Option<Selector> {
+pub fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &SignedScope<'_>) -> Option<Selector> {
     let own = check.preset().and_then(|preset| match preset.scheme {
         Scheme::Adyen => Some(Selector::OfSignature),
         _ => preset.event.and_then(Selector::of_preset),
@@ -142,7 +145,7 @@ fn event_selector(field: &Field<'_>) -> Result<Option<Selector>, Problem> {
 }
 
 /// Reads a `deliver` key: whether the backend gets what is sealed in the body, opened.
-pub fn deliver_opened(field: &Field<'_>, guard: &Guard<'_>) -> Result<bool, Problem> {
+pub fn deliver_opened(field: &Field<'_>, guard: &SignedScope<'_>) -> Result<bool, Problem> {
     let opened = one_of(&[("exact", false), ("opened", true)])(field)?;
     match opened && !guard.opens() {
         true => Err(NOTHING_TO_OPEN.into()),

@@ -14,7 +14,7 @@ use crate::notification::BackendId;
 
 section! {
     /// `[tcp]`
-    pub struct Tcp in "tcp" {
+    pub struct TcpConfig in "tcp" {
         /// Where to listen; port 0 lets the system choose.
         listen: SocketAddr = loopback(7000), listen, restart;
         /// The most sessions at once.
@@ -57,8 +57,8 @@ pub struct TcpTls {
 const BACKENDS_MAX: usize = 100_000;
 
 /// Reads `[tcp]`.
-pub fn tcp(mut s: Section<'_>) -> Tcp {
-    let tcp = Tcp::read(&mut s);
+pub fn tcp(mut s: Section<'_>) -> TcpConfig {
+    let tcp = TcpConfig::read(&mut s);
     // Be they right or wrong: one error is enough.
     let any_secret = s
         .field("secrets")

@@ -58,7 +58,7 @@ const KEYS: [&str; 14] = [
 ];
 
 /// What a route says of its check.
-pub enum Parsed {
+pub enum RouteCheck {
     /// `verify = "none"`, or nothing.
     Nothing,
     /// Something wrong, which is noted.
@@ -72,23 +72,23 @@ pub struct Check<'a> {
     /// The key, if the route has it.
     pub field: Option<Field<'a>>,
     /// What it says.
-    pub parsed: Parsed,
+    pub parsed: RouteCheck,
 }
 
 impl Check<'_> {
     /// The preset, if there is one.
     pub fn preset(&self) -> Option<&'static Preset> {
         match &self.parsed {
-            Parsed::Preset(preset, _) => Some(preset),
-            Parsed::Nothing | Parsed::Wrong => None,
+            RouteCheck::Preset(preset, _) => Some(preset),
+            RouteCheck::Nothing | RouteCheck::Wrong => None,
         }
     }
 
     /// The verifier, if there is one that works.
     pub fn verifier(&self) -> Option<&Arc<Verifier>> {
         match &self.parsed {
-            Parsed::Preset(_, verifier) => verifier.as_ref(),
-            Parsed::Nothing | Parsed::Wrong => None,
+            RouteCheck::Preset(_, verifier) => verifier.as_ref(),
+            RouteCheck::Nothing | RouteCheck::Wrong => None,
         }
     }
 }
@@ -105,21 +105,21 @@ pub fn verify<'a>(
     let parsed = match preset {
         None | Some(Some(None)) => {
             no_use(s, NONE, &[]);
-            Parsed::Nothing
+            RouteCheck::Nothing
         }
         Some(None) => {
             // What of it would be right depends on what is wrong.
             for key in KEYS {
                 s.field(key);
             }
-            Parsed::Wrong
+            RouteCheck::Wrong
         }
         Some(Some(Some(preset))) => {
-            let (engine, mut takes) = engine(s, preset.scheme, path);
+            let before = s.asked().len();
+            let engine = engine(s, preset.scheme, path);
             let name = preset.name;
             let verifier = engine.map(|engine| Verifier { name, engine });
-            if takes.contains(&"keys") {
-                takes.push("allow_test");
+            if s.asked().contains(&"keys") {
                 let allowed = allow_test(s, http_listen);
                 let has_test_key = verifier.as_ref().is_some_and(Verifier::has_test_key);
                 if has_test_key
@@ -129,8 +129,10 @@ pub fn verify<'a>(
                     field.hide().refuse(NOT_ALLOWED);
                 }
             }
+            // What the engine asked for is what it takes.
+            let takes = s.asked()[before..].to_vec();
             no_use(s, preset.name, &takes);
-            Parsed::Preset(preset, verifier.map(Arc::new))
+            RouteCheck::Preset(preset, verifier.map(Arc::new))
         }
     };
     Check { field, parsed }
@@ -144,8 +146,7 @@ fn allow_test(s: &mut Section<'_>, http_listen: SocketAddr) -> Option<bool> {
     let Some(field) = s.field("allow_test") else {
         return Some(false);
     };
-    let allowed = field.read(Field::flag)?;
-    if !allowed {
+    if !field.read(Field::flag)? {
         return Some(false);
     }
     if !is_loopback(http_listen) {
@@ -162,9 +163,8 @@ fn allow_test(s: &mut Section<'_>, http_listen: SocketAddr) -> Option<bool> {
 /// What a GET must be signed with before it is answered as the proof of an address; `None` if something is wrong, which is
 /// noted.
 pub fn signed_proof(s: &mut Section<'_>) -> Option<Arc<Verifier>> {
-    let (engine, _) = signed::read(s, None);
-    let name = "signed";
-    let verifier = engine.map(|engine| Verifier { name, engine })?;
+    let (name, engine) = ("signed", signed::read(s, None)?);
+    let verifier = Verifier { name, engine };
     if verifier.has_test_key() {
         if let Some(field) = s.field("keys") {
             field.hide().refuse("a test key cannot ask for a proof");
@@ -245,12 +245,8 @@ fn no_use(s: &mut Section<'_>, of: &'static str, takes: &[&'static str]) {
     }
 }
 
-/// The engine, if its keys are all right, and which keys it takes.
-fn engine(
-    s: &mut Section<'_>,
-    scheme: Scheme,
-    path: Option<&PathTemplate>,
-) -> (Option<Engine>, Vec<&'static str>) {
+/// The engine, if its keys are all right. It asks for every key that it takes, in the order in which errors list them.
+fn engine(s: &mut Section<'_>, scheme: Scheme, path: Option<&PathTemplate>) -> Option<Engine> {
     match scheme {
         Scheme::CustomHmac => custom_hmac::read(s, path),
         Scheme::Signed(preset) => signed::of_preset(s, preset, path),
@@ -259,6 +255,7 @@ fn engine(
         Scheme::CustomJws => jws::read(s),
         Scheme::Token => token::read(s),
         Scheme::Alipay => {
+            s.field("keys");
             let allows_sha1 = allow_sha1(s);
             let bits = match allows_sha1 {
                 // Whether a wrong value means it is not known, and one error is enough.
@@ -267,64 +264,43 @@ fn engine(
             };
             let keys = keys(s, RsaKey::eq, |field| rsa_keys(field, bits));
             let more_fields = more_fields(s);
-            let engine = || {
-                Some(Alipay {
-                    keys: keys?,
-                    allows_sha1: allows_sha1?,
-                    more_fields: more_fields?,
-                })
-            };
-            (
-                engine().map(Engine::Alipay),
-                vec!["keys", "allow_sha1", "more_fields"],
-            )
+            Some(Engine::Alipay(Alipay {
+                keys: keys?,
+                allows_sha1: allows_sha1?,
+                more_fields: more_fields?,
+            }))
         }
         Scheme::WechatpayV2 => {
             let keys = secrets(s, |text| MacKey::from_text(HMAC_SHA256, text));
             let more_fields = more_fields(s);
-            let engine = || {
-                Some(WechatpayV2 {
-                    keys: keys?,
-                    more_fields: more_fields?,
-                })
-            };
-            (
-                engine().map(Engine::WechatpayV2),
-                vec!["secrets", "more_fields"],
-            )
+            Some(Engine::WechatpayV2(WechatpayV2 {
+                keys: keys?,
+                more_fields: more_fields?,
+            }))
         }
         Scheme::WechatpayV3 => {
             // Requests name a key by its serial, so one serial cannot have two.
             let same = |a: &keys::Named, b: &keys::Named| a.0 == b.0;
             let keys = keys(s, same, rsa_keys_with_serial);
-            let tolerance = tolerance(s);
-            let api_v3_key = s.field("api_v3_key");
-            let api_v3_key = api_v3_key.map(|field| {
-                field.read(|field| ApiV3Key::new(&secret_text(field)?).map_err(Problem::of))
+            let api_v3_key = s.or("api_v3_key", None, |field| {
+                ApiV3Key::new(&secret_text(field)?)
+                    .map(Some)
+                    .map_err(Problem::of)
             });
-            let engine = || {
-                Some(WechatpayV3 {
-                    keys: keys?,
-                    tolerance: tolerance?,
-                    api_v3_key: api_v3_key.map_or(Some(None), |key| key.map(Some))?,
-                })
-            };
-            let takes = vec!["keys", "api_v3_key", "tolerance"];
-            (engine().map(Engine::WechatpayV3), takes)
+            let tolerance = tolerance(s);
+            Some(Engine::WechatpayV3(WechatpayV3 {
+                keys: keys?,
+                tolerance: tolerance?,
+                api_v3_key: api_v3_key?,
+            }))
         }
         Scheme::Adyen => {
             let keys = secrets(s, |text| MacKey::from_hex(HMAC_SHA256, text));
             let keeps_unsigned = keys::unsigned_items(s);
-            let engine = || {
-                Some(Adyen {
-                    keys: keys?,
-                    keeps_unsigned: keeps_unsigned?,
-                })
-            };
-            (
-                engine().map(Engine::Adyen),
-                vec!["secrets", "unsigned_items"],
-            )
+            Some(Engine::Adyen(Adyen {
+                keys: keys?,
+                keeps_unsigned: keeps_unsigned?,
+            }))
         }
     }
 }
@@ -348,18 +324,6 @@ fn required<T>(
     s.required(key, missing, |field| read(field.hide())) // somebody may have put the secret itself there
 }
 
-/// The value of `key` if it is there; `None` if it is wrong, which is noted.
-fn optional<'a, T>(
-    t: &mut Section<'a>,
-    key: &'static str,
-    read: impl Fn(&Field<'a>) -> Result<T, Problem>,
-) -> Option<Option<T>> {
-    match t.field(key) {
-        None => Some(None),
-        Some(field) => field.read(read).map(Some),
-    }
-}
-
 /// A text of a table: printable, and not empty.
 fn text(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text("a string")?;
@@ -372,10 +336,7 @@ fn text(field: &Field<'_>) -> Result<String, Problem> {
 
 /// `tolerance`, or what is usual; `None` if it is wrong.
 fn tolerance(s: &mut Section<'_>) -> Option<crate::verify::Tolerance> {
-    let Some(field) = s.field("tolerance") else {
-        return Some(Some(TOLERANCE));
-    };
-    field.read(|field| {
+    s.or("tolerance", Some(TOLERANCE), |field| {
         if let Ok("off") = field.text("a string") {
             field.warn("whoever has one genuine callback can send it again for ever");
             return Ok(None);

@@ -33,7 +33,7 @@ struct Entry {
 }
 
 /// The place of one envelope in its queue. Dropped without [`go`](Self::go), the envelope is dropped too.
-pub struct Place {
+pub struct QueueEntry {
     queues: Arc<LeaseQueues>,
     backend: BackendId,
     id: NotificationId,
@@ -70,8 +70,8 @@ impl LeaseQueues {
     }
 
     /// Gives `envelope` its place; it is dispatched when the place says so, and what was taken before is.
-    pub fn hold(self: &Arc<Self>, envelope: Box<Envelope>) -> Place {
-        let place = Place {
+    pub fn hold(self: &Arc<Self>, envelope: Box<Envelope>) -> QueueEntry {
+        let place = QueueEntry {
             queues: Arc::clone(self),
             backend: envelope.notification.backend.clone(),
             id: envelope.notification.id,
@@ -115,14 +115,14 @@ impl LeaseQueues {
     }
 }
 
-impl Place {
+impl QueueEntry {
     /// The envelope may go.
     pub fn go(mut self) {
         self.goes = true;
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         let mut queues = self.queues.queues.lock();
         let mut dropped = None;

@@ -23,7 +23,7 @@ const IDLE_SEALED_BYTES: usize = 4 * 1024;
 const SEALED_BYTES_MAX: usize = 64 * 1024;
 
 /// A peer's connection.
-pub struct Channel {
+pub struct Transport {
     stream: TcpStream,
     /// `None`: nothing is sealed.
     records: Option<Mutex<Records>>,
@@ -31,7 +31,7 @@ pub struct Channel {
 
 /// What came of sending without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendProgress {
     /// All of it is with the socket.
     Whole,
     /// So many bytes need no further care but [`Channel::send_until`], of the rest, which may be empty.
@@ -40,7 +40,7 @@ pub enum Sent {
     Gone,
 }
 
-impl Channel {
+impl Transport {
     /// Over `stream`, sealed if there are records.
     pub fn new(stream: TcpStream, records: Option<Records>) -> Self {
         Self {
@@ -50,20 +50,20 @@ impl Channel {
     }
 
     /// Sends what the socket takes now.
-    pub fn send_now(&self, bytes: &[u8]) -> Sent {
+    pub fn send_now(&self, bytes: &[u8]) -> SendProgress {
         let Some(records) = &self.records else {
             return match send_now(&self.stream, bytes) {
-                Some(sent) if sent == bytes.len() => Sent::Whole,
-                Some(sent) => Sent::Part(sent),
-                None => Sent::Gone,
+                Some(sent) if sent == bytes.len() => SendProgress::Whole,
+                Some(sent) => SendProgress::Part(sent),
+                None => SendProgress::Gone,
             };
         };
         let mut records = records.lock();
         let sealed = records.seal(&[bytes]);
         match records.flush(&self.stream) {
-            Err(_) => Sent::Gone,
-            Ok(_) if sealed == bytes.len() && records.is_flushed() => Sent::Whole,
-            Ok(_) => Sent::Part(sealed),
+            Err(_) => SendProgress::Gone,
+            Ok(_) if sealed == bytes.len() && records.is_flushed() => SendProgress::Whole,
+            Ok(_) => SendProgress::Part(sealed),
         }
     }
 
@@ -162,7 +162,7 @@ impl Channel {
     }
 }
 
-impl fmt::Debug for Channel {
+impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.records {
             None => "Channel(plain)",
@@ -173,7 +173,7 @@ impl fmt::Debug for Channel {
 
 /// The receiving end of a channel, for the connection's own thread.
 pub struct Reader<'a> {
-    channel: &'a Channel,
+    channel: &'a Transport,
     /// Received and not opened yet; without capacity if nothing is sealed.
     sealed: Vec<u8>,
     /// The socket's own receive timeout is set.
@@ -202,7 +202,7 @@ pub enum ReadError {
 
 impl<'a> Reader<'a> {
     /// Of `channel`.
-    pub fn new(channel: &'a Channel) -> Self {
+    pub fn new(channel: &'a Transport) -> Self {
         let sealed = match channel.records {
             None => Vec::new(),
             Some(_) => Vec::with_capacity(IDLE_SEALED_BYTES),

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 
-use super::channel::Channel;
+use super::channel::Transport;
 use super::refusal::Refusal;
 use super::reply::{self, ConnectionHeader};
 use super::socket::{Received, receive_now};
 use super::table::ConnectionTable;
-use super::{Handler, Limits, Peers};
+use super::{Handler, ListenerLimits, Peers};
 use crate::tls::Identity;
 
 /// The most bytes read from a connection that is refused at once, so that closing it does not destroy the answer.
@@ -18,7 +18,7 @@ const REFUSED_READ_MAX: usize = 16 * 1024;
 
 /// What every connection of a listener shares.
 pub struct EdgeContext {
-    pub limits: Limits,
+    pub limits: ListenerLimits,
     pub handler: Arc<dyn Handler>,
     pub table: Arc<ConnectionTable>,
     /// The certificate; `None`: connections are not encrypted.
@@ -34,7 +34,7 @@ impl EdgeContext {
     }
 
     /// Refuses a new connection without waiting for anything: the accept thread calls this.
-    pub fn refuse_at_once(&self, channel: &Channel, refusal: Refusal) {
+    pub fn refuse_at_once(&self, channel: &Transport, refusal: Refusal) {
         let mut buffer = self.refusal(refusal);
         channel.refuse_until(&buffer, refusal.alert(), Instant::now());
         channel.end_sending();

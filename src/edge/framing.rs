@@ -1,7 +1,7 @@
 //! HTTP/1 framing, strictly: bytes in, a head or a refusal out, and the decoder of chunked bodies.
 //!
 //! Pure: no I/O, no clock. What two parsers could read in two ways is refused here, because that is how requests are
-//! smuggled past a gatehouse.
+//! smuggled past an HTTP front end.
 
 mod chunks;
 #[cfg(test)]
@@ -115,12 +115,12 @@ pub struct Head<'a, 'h> {
     /// Every header in the order sent, values trimmed.
     pub headers: &'h [Header<'a>],
     /// What follows.
-    pub shape: Shape,
+    pub shape: Framing,
 }
 
 /// What a head says about the bytes after it, and about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct Framing {
     /// How long the body is.
     pub body: Body,
     /// HTTP/1.0, to whom keep-alive must be confirmed and 100 must not be sent.
@@ -176,7 +176,7 @@ pub fn parse_head<'a, 'h>(
         method,
         target: origin_form(method, target)?,
         headers,
-        shape: Shape {
+        shape: Framing {
             body,
             http_1_0,
             keep_alive: !facts.close && (!http_1_0 || facts.keep_alive),

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
-use super::channel::Channel;
+use super::channel::Transport;
 use super::context::EdgeContext;
 use super::refusal::Refusal;
 use super::serve::{self, serve};
 use super::table::{Admission, Connection, ConnectionGuard, ConnectionTable};
-use super::{Handler, Limits, Peers, Watcher};
+use super::{Handler, ListenerLimits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::listener::Listener;
 use crate::log_once::LogOnce;
@@ -31,7 +31,7 @@ const FIRST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
 /// Where peers connect.
 #[derive(Debug)]
-pub struct Entrance {
+pub struct BoundListener {
     /// The socket.
     pub listener: TcpListener,
     /// The certificate; `None`: connections are not encrypted.
@@ -41,7 +41,7 @@ pub struct Entrance {
 }
 
 /// Not encrypted, for every peer.
-impl From<TcpListener> for Entrance {
+impl From<TcpListener> for BoundListener {
     fn from(listener: TcpListener) -> Self {
         Self {
             listener,
@@ -68,14 +68,14 @@ impl HttpListener {
     /// The budget has too few descriptors left (EMFILE), or the system no room for two threads.
     pub fn start(
         name: &'static str,
-        entrance: impl Into<Entrance>,
-        limits: Limits,
+        entrance: impl Into<BoundListener>,
+        limits: ListenerLimits,
         fds: FdBudget,
         handler: Arc<dyn Handler>,
         watcher: Arc<dyn Watcher>,
     ) -> io::Result<Self> {
         let own = fds.try_take(OWN_FDS).ok_or(Errno::MFILE)?;
-        let Entrance {
+        let BoundListener {
             listener,
             tls,
             peers,
@@ -188,7 +188,7 @@ impl Admitter {
             log::debug!("{}: evicted {} to make room", table.name, connection.peer);
         };
         let most = context.limits.max_connections;
-        let channel = Channel::new(stream, records);
+        let channel = Transport::new(stream, records);
         match table.admit(channel, peer, most, &self.fds, evicted) {
             Admission::Admitted(guard) => self.start(guard),
             Admission::Full(channel) => {

@@ -43,9 +43,9 @@ use std::time::Duration;
 
 use crate::peers::Networks;
 
-pub use http_listener::{Entrance, HttpListener, OWN_FDS};
+pub use http_listener::{BoundListener, HttpListener, OWN_FDS};
 pub use refusal::{Malformed, Refusal};
-pub use reply::Reply;
+pub use reply::Response;
 pub use responder::Responder;
 pub use socket::{adopt, listen};
 
@@ -57,7 +57,7 @@ pub const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a listener takes.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// The most connections at once; at the limit, the one that has waited longest without a whole request is closed.
     pub max_connections: usize,
     /// The largest body, in bytes, decoded.
@@ -83,7 +83,7 @@ pub struct Peers {
 
 /// A whole request, as a handler sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct HttpRequest<'a> {
     /// The method, as sent.
     pub method: &'a str,
     /// The target in origin form: `/path?query`.
@@ -100,7 +100,7 @@ pub struct Request<'a> {
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request` by [`Responder::answer`], in this call or from another thread afterwards. Runs on the connection's own
     /// thread; must not wait for the answer, or the next request is read late.
-    fn handle(&self, request: &Request<'_>, responder: Responder);
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder);
 }
 
 /// Is told which peers are refused, for the metrics.

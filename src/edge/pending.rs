@@ -7,7 +7,7 @@
 use std::net::Shutdown;
 use std::time::Instant;
 
-use super::channel::{Channel, Sent};
+use super::channel::{SendProgress, Transport};
 use crate::lock::{Condvar, Mutex};
 
 /// Whether a connection goes on after an answer.
@@ -114,7 +114,7 @@ impl PendingAnswer {
     /// The lock is held over the write, which cannot block: the connection's thread must not write between two parts of it.
     pub fn write(
         &self,
-        channel: &Channel,
+        channel: &Transport,
         mut answer: Vec<u8>,
         persistence: Persistence,
         on_keep: impl FnOnce(Instant),
@@ -125,16 +125,16 @@ impl PendingAnswer {
         };
         *state = match channel.send_now(&answer) {
             // A read that was ended to wake the thread cannot be taken up again.
-            Sent::Part(sent) if reading => {
+            SendProgress::Part(sent) if reading => {
                 State::Unfinished(answer.split_off(sent), Persistence::Close)
             }
-            Sent::Part(sent) => State::Unfinished(answer.split_off(sent), persistence),
-            Sent::Whole if persistence == Persistence::Keep => {
+            SendProgress::Part(sent) => State::Unfinished(answer.split_off(sent), persistence),
+            SendProgress::Whole if persistence == Persistence::Keep => {
                 let now = Instant::now();
                 on_keep(now);
                 State::Answered(now)
             }
-            Sent::Whole | Sent::Gone => State::Closed,
+            SendProgress::Whole | SendProgress::Gone => State::Closed,
         };
         let goes_on = matches!(*state, State::Answered(_));
         drop(state);

@@ -19,7 +19,7 @@ const LINE_BYTES_MAX: usize = 107;
 
 /// What a whole header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ProxyHeader {
     /// Who connected to the proxy; `None`: the proxy speaks for itself.
     pub source: Option<SocketAddr>,
     /// How many bytes the header has.
@@ -31,7 +31,7 @@ pub struct Said {
 pub struct NoHeader;
 
 /// Reads the header at the beginning of `input`; `None`: more of it is to come.
-pub fn read(input: &[u8]) -> Result<Option<Said>, NoHeader> {
+pub fn read(input: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
     if input.starts_with(SIGNATURE) {
         return read_v2(input);
     }
@@ -45,7 +45,7 @@ pub fn read(input: &[u8]) -> Result<Option<Said>, NoHeader> {
     Err(NoHeader)
 }
 
-fn read_v2(input: &[u8]) -> Result<Option<Said>, NoHeader> {
+fn read_v2(input: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
     let Some([version_command, family, high, low]) = input.get(12..16) else {
         return Ok(None);
     };
@@ -82,7 +82,7 @@ fn read_v2(input: &[u8]) -> Result<Option<Said>, NoHeader> {
         // A proxy's own check, or a client on a unix socket.
         Some(_) | None => None,
     };
-    Ok(Some(Said {
+    Ok(Some(ProxyHeader {
         source: source.map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port)),
         bytes,
     }))
@@ -93,7 +93,7 @@ fn part<const N: usize>(addresses: &[u8], at: usize) -> Result<[u8; N], NoHeader
     part.try_into().map_err(|_| NoHeader)
 }
 
-fn read_v1(input: &[u8]) -> Result<Option<Said>, NoHeader> {
+fn read_v1(input: &[u8]) -> Result<Option<ProxyHeader>, NoHeader> {
     let window = &input[..input.len().min(LINE_BYTES_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
         return if window.len() < LINE_BYTES_MAX {
@@ -115,7 +115,7 @@ fn read_v1(input: &[u8]) -> Result<Option<Said>, NoHeader> {
         }
         _ => return Err(NoHeader),
     };
-    Ok(Some(Said {
+    Ok(Some(ProxyHeader {
         source,
         bytes: end + 2,
     }))

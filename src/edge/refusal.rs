@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
-use super::reply::Reply;
+use super::reply::Response;
 use crate::tls::Alert;
 
 /// Why a request is not let in.
@@ -173,7 +173,7 @@ impl Refusal {
     }
 
     /// The whole answer; `listener` is its name.
-    pub fn reply(self, listener: &str) -> Reply {
+    pub fn reply(self, listener: &str) -> Response {
         let mut head = format!(
             "Content-Type: text/plain\r\nX-Payrelay-Outcome: {}\r\n",
             self.word()
@@ -183,7 +183,7 @@ impl Refusal {
         }
         let mut body = self.sentence(listener);
         body.push('\n');
-        Reply {
+        Response {
             status: self.status(),
             head: head.into_bytes(),
             body: body.into_bytes(),

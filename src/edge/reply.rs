@@ -13,7 +13,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What a request is answered. Date, Content-Length and Connection are added when it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Response {
     /// The status, 200 to 599.
     pub status: u16,
     /// Header lines, CRLF after each; none of Content-Length, Connection, Date.
@@ -34,7 +34,7 @@ pub enum ConnectionHeader {
 }
 
 /// Puts the whole reply into `out`, replacing what is there. A HEAD's has no body, but says how long it would be.
-pub fn render(out: &mut Vec<u8>, reply: &Reply, header: ConnectionHeader, is_head: bool) {
+pub fn render(out: &mut Vec<u8>, reply: &Response, header: ConnectionHeader, is_head: bool) {
     out.clear();
     out.reserve(192 + reply.head.len() + reply.body.len());
     // What is no final status would leave the client waiting for another.
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn rendered(status: u16, header: ConnectionHeader, is_head: bool) -> String {
-        let reply = Reply {
+        let reply = Response {
             status,
             head: b"X-A: b\r\n".to_vec(),
             body: b"hello".to_vec(),

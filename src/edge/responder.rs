@@ -3,27 +3,27 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::framing::Shape;
+use super::framing::Framing;
 use super::pending::Persistence;
 use super::refusal::Refusal;
-use super::reply::{self, ConnectionHeader, Reply};
+use super::reply::{self, ConnectionHeader, Response};
 use super::table::Connection;
 
 /// The right, and the duty, to answer one request, once, from any thread. Dropped unused, it answers 503: the provider must not
 /// wait in vain.
-pub struct Responder(Option<Due>);
+pub struct Responder(Option<PendingResponse>);
 
 /// A request that has no answer yet.
-struct Due {
+struct PendingResponse {
     connection: Arc<Connection>,
-    shape: Shape,
+    shape: Framing,
 }
 
 impl Responder {
     /// Makes the answer due to the request of `shape` that came over `connection`.
-    pub(super) fn new(connection: Arc<Connection>, shape: Shape) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, shape: Framing) -> Self {
         connection.answer.begin();
-        Self(Some(Due { connection, shape }))
+        Self(Some(PendingResponse { connection, shape }))
     }
 
     /// One that has answered already.
@@ -33,7 +33,7 @@ impl Responder {
     }
 
     /// Answers. Does not wait, whatever the peer does. An answer that comes after `answer_deadline` is dropped.
-    pub fn answer(mut self, reply: &Reply) {
+    pub fn answer(mut self, reply: &Response) {
         if let Some(due) = self.0.take() {
             due.answer(reply);
         }
@@ -47,8 +47,8 @@ impl Responder {
     }
 }
 
-impl Due {
-    fn answer(&self, reply: &Reply) {
+impl PendingResponse {
+    fn answer(&self, reply: &Response) {
         let table = &self.connection.table;
         let persistence = match self.shape.keep_alive && !table.is_closing() {
             true => Persistence::Keep,

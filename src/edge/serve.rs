@@ -12,7 +12,7 @@ use httparse::EMPTY_HEADER;
 use super::channel::{ProxyHeaderError, ReadError, Reader};
 use super::context::EdgeContext;
 use super::framing::{
-    Body, Chunks, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, Shape, parse_head,
+    Body, Chunks, Framing, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, parse_head,
 };
 use super::pending::{Answered, Persistence};
 use super::proxy::forwarded_for;
@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::responder::Responder;
 use super::socket::{Received, receive_now, receive_until};
 use super::table::{Connection, ConnectionGuard};
-use super::{Peers, Request, SEND_DEADLINE, reply};
+use super::{HttpRequest, Peers, SEND_DEADLINE, reply};
 use crate::log_once::LogOnce;
 
 /// What an idle connection keeps for input, in bytes; most callbacks fit in it whole.
@@ -93,7 +93,7 @@ enum Step {
     /// It was handed over, and ended here in the input.
     HandedOver(usize),
     /// Its head says that there is more of it, of this shape.
-    BodyMissing(Shape),
+    BodyMissing(Framing),
 }
 
 impl From<Refusal> for Stop {
@@ -337,7 +337,7 @@ impl ConnectionThread<'_> {
     fn receive_body(
         &mut self,
         span: HeadSpan,
-        shape: Shape,
+        shape: Framing,
         deadline: Instant,
     ) -> Result<usize, Stop> {
         if shape.expects_continue && self.input.len() == span.end {
@@ -395,7 +395,7 @@ impl ConnectionThread<'_> {
         }
         self.answer_due = Some(Instant::now() + context.limits.answer_deadline);
         self.is_kept = true;
-        let request = Request {
+        let request = HttpRequest {
             method: head.method,
             target: &head.target,
             headers: head.headers,

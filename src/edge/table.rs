@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::Watcher;
-use super::channel::Channel;
+use super::channel::Transport;
 use super::pending::PendingAnswer;
 use crate::fds::{FdBudget, FdPermit};
 
@@ -48,7 +48,7 @@ pub struct Connection {
     /// [`BUSY`], [`GONE`], or since when it has been waiting (see [`ConnectionTable::waiting`]).
     state: AtomicU64,
     /// Closed before the permit is given back.
-    pub channel: Channel,
+    pub channel: Transport,
     /// The answer to the request that was handed over last.
     pub answer: PendingAnswer,
     /// The table that lists it.
@@ -196,7 +196,7 @@ pub enum Admission {
     /// It is in the table.
     Admitted(ConnectionGuard),
     /// There is no room, and no connection to evict.
-    Full(Channel),
+    Full(Transport),
 }
 
 impl ConnectionTable {
@@ -224,7 +224,7 @@ impl ConnectionTable {
     /// Adds the connection over `channel`; evicts the one that has waited longest if need be, and tells `evicted` of each.
     pub fn admit(
         self: &Arc<Self>,
-        channel: Channel,
+        channel: Transport,
         peer: SocketAddr,
         most: usize,
         fds: &FdBudget,
@@ -310,7 +310,7 @@ impl ConnectionTable {
 
     fn add(
         self: &Arc<Self>,
-        channel: Channel,
+        channel: Transport,
         peer: SocketAddr,
         permit: FdPermit,
     ) -> ConnectionGuard {
@@ -472,7 +472,7 @@ mod tests {
         let (stream, peer) = listener.accept()?;
         let fds = FdBudget::with(100);
         Ok((
-            table.admit(Channel::new(stream, None), peer, most, &fds, |_| ()),
+            table.admit(Transport::new(stream, None), peer, most, &fds, |_| ()),
             client,
         ))
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use log::Level;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::refusal::Refusal;
+use super::refusal::RequestRefusal;
 use super::request::RequestView;
-use super::route::{self, Found, Route, Routes};
+use super::route::{self, Route, RouteMatch, Routes};
 use crate::answer::Answer;
 use crate::delivery::Delivery;
 use crate::edge::Responder;
@@ -58,7 +58,7 @@ impl RequestHandler {
         let routes = Arc::clone(&self.routes.read());
         match self.judge(&routes, request, body) {
             Err(refusal) => {
-                if !matches!(refusal, Refusal::Proof { .. }) {
+                if !matches!(refusal, RequestRefusal::Proof { .. }) {
                     self.metrics.http_refused(refusal.word());
                     self.log_refused(&routes, request, &refusal);
                 }
@@ -78,9 +78,12 @@ impl RequestHandler {
 
     /// One line a route and reason in ten seconds, for whoever asks why a provider's callback does not arrive.
     #[cold]
-    fn log_refused(&self, routes: &Routes, request: &RequestView<'_>, refusal: &Refusal) {
+    fn log_refused(&self, routes: &Routes, request: &RequestView<'_>, refusal: &RequestRefusal) {
         // These are logged where the signature is judged.
-        if let Refusal::Forged(_) | Refusal::Probe(_) | Refusal::TooMany { .. } = refusal {
+        if let RequestRefusal::Forged(_)
+        | RequestRefusal::Probe(_)
+        | RequestRefusal::TooMany { .. } = refusal
+        {
             return;
         }
         // Without its query, which may hold a password.
@@ -120,19 +123,19 @@ impl RequestHandler {
     fn turn_to_verify(
         &self,
         request: &RequestView<'_>,
-    ) -> Result<Option<MutexGuard<'_, ()>>, Refusal> {
+    ) -> Result<Option<MutexGuard<'_, ()>>, RequestRefusal> {
         let Some(left) = request.peer.and_then(|peer| self.suspected(peer)) else {
             return Ok(None);
         };
         match self.suspect.try_lock_for(TURN_MAX) {
             Some(turn) => Ok(Some(turn)),
-            None => Err(Refusal::TooMany { left }),
+            None => Err(RequestRefusal::TooMany { left }),
         }
     }
 
     /// What a peer is answered that fails to prove who it is: 401, or, after too many times, 429.
-    fn forged(&self, route: &Arc<Route>, request: &RequestView<'_>) -> Refusal {
-        let forged = Refusal::Forged(Arc::clone(route));
+    fn forged(&self, route: &Arc<Route>, request: &RequestView<'_>) -> RequestRefusal {
+        let forged = RequestRefusal::Forged(Arc::clone(route));
         let Some(peer) = request.peer else {
             return forged;
         };
@@ -147,7 +150,7 @@ impl RequestHandler {
                         left.as_secs()
                     );
                 }
-                Refusal::TooMany { left }
+                RequestRefusal::TooMany { left }
             }
         }
     }
@@ -160,7 +163,7 @@ impl RequestHandler {
         request: &RequestView<'_>,
         signed: &verify::Request<'_>,
         at_unix_ms: u64,
-    ) -> Result<Believed, Refusal> {
+    ) -> Result<Believed, RequestRefusal> {
         let Some(verifier) = verifier else {
             return Ok(Believed::default());
         };
@@ -170,7 +173,7 @@ impl RequestHandler {
             route.bad_signature(&refused, request.peer);
             match refused {
                 // The provider's own test is no reason to slow the provider down.
-                verify::Refused::Probe => Refusal::Probe(Arc::clone(route)),
+                verify::Refused::Probe => RequestRefusal::Probe(Arc::clone(route)),
                 _ => self.forged(route, request),
             }
         })
@@ -183,14 +186,14 @@ impl RequestHandler {
         route: &Arc<Route>,
         request: &RequestView<'_>,
         signed: &verify::Request<'_>,
-    ) -> Refusal {
+    ) -> RequestRefusal {
         let (Some(proof), "GET" | "HEAD") = (&route.proof, request.method) else {
-            return Refusal::Method(Arc::clone(route));
+            return RequestRefusal::Method(Arc::clone(route));
         };
         let verifier = proof.verifier.as_deref();
         match self.verify(route, verifier, request, signed, unix_ms()) {
             Err(refusal) => refusal,
-            Ok(_) => Refusal::Proof {
+            Ok(_) => RequestRefusal::Proof {
                 route: Arc::clone(route),
                 body: proof.body_for(&signed.parts()),
             },
@@ -198,9 +201,13 @@ impl RequestHandler {
     }
 
     /// Counts a request of which nothing is signed as one that has proven nothing, so that strangers cannot fill the outbox.
-    fn count_unsigned(&self, route: &Arc<Route>, request: &RequestView<'_>) -> Result<(), Refusal> {
+    fn count_unsigned(
+        &self,
+        route: &Arc<Route>,
+        request: &RequestView<'_>,
+    ) -> Result<(), RequestRefusal> {
         match self.forged(route, request) {
-            refusal @ Refusal::TooMany { .. } => Err(refusal),
+            refusal @ RequestRefusal::TooMany { .. } => Err(refusal),
             _ => Ok(()),
         }
     }
@@ -210,12 +217,12 @@ impl RequestHandler {
         routes: &'r Routes,
         request: &RequestView<'_>,
         body: Vec<u8>,
-    ) -> Result<Taken<'r>, Refusal> {
+    ) -> Result<Taken<'r>, RequestRefusal> {
         let target = request.target;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let Found { route, id } = routes.find(path).ok_or(Refusal::NoRoute)?;
+        let RouteMatch { route, id } = routes.find(path).ok_or(RequestRefusal::NoRoute)?;
         if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
-            return Err(Refusal::Forbidden);
+            return Err(RequestRefusal::Forbidden);
         }
         let signed = verify::Request {
             method: request.method,
@@ -229,7 +236,7 @@ impl RequestHandler {
             return Err(self.prove(route, request, &signed));
         }
         if let Some(name) = route.unreadable_header(request) {
-            return Err(Refusal::NotAscii(name.to_owned()));
+            return Err(RequestRefusal::NotAscii(name.to_owned()));
         }
         let at_unix_ms = unix_ms();
         let verifier = route.verifier.as_deref();
@@ -244,7 +251,7 @@ impl RequestHandler {
         {
             // Not handed over sealed: the backend could not read it. The provider sends it again until the key is right.
             route.not_opened(why);
-            return Err(Refusal::NotOpened(why));
+            return Err(RequestRefusal::NotOpened(why));
         }
         let parts = Parts {
             opened: opened.as_ref(),
@@ -256,7 +263,7 @@ impl RequestHandler {
             found => found?,
         };
         if !unsigned && !self.access.read().allows(&backend) {
-            return Err(Refusal::NotAllowed);
+            return Err(RequestRefusal::NotAllowed);
         }
         // Anybody could have made it, and a genuine one of that event is not to be a duplicate of it.
         let event = match unsigned {
@@ -303,10 +310,10 @@ struct Taken<'r> {
 }
 
 /// The backend that the request of `parts` is for.
-fn backend(route: &Route, parts: &Parts<'_>) -> Result<BackendId, Refusal> {
-    let found = parts.select(&route.id).map_err(Refusal::NoId)?;
+fn backend(route: &Route, parts: &Parts<'_>) -> Result<BackendId, RequestRefusal> {
+    let found = parts.select(&route.id).map_err(RequestRefusal::NoId)?;
     let id = route.id_part(&found);
-    BackendId::parse(id).map_err(|bad| Refusal::BadId(bad.to_string()))
+    BackendId::parse(id).map_err(|bad| RequestRefusal::BadId(bad.to_string()))
 }
 
 /// The event key, if there is one.

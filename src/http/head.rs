@@ -8,11 +8,11 @@ use std::io::Write;
 use httparse::Header;
 
 use super::request::{NOT_ASCII_HEADER, NUMBER_HEADER, PEER_HEADER};
-use crate::edge::Request;
+use crate::edge::HttpRequest;
 use crate::edge::framing::list;
 
 /// Appends the canonical head of `request`, whose number is this, to `out`.
-pub fn write(out: &mut Vec<u8>, request: &Request<'_>, number: u64) {
+pub fn write(out: &mut Vec<u8>, request: &HttpRequest<'_>, number: u64) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.target.as_bytes());

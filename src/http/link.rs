@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::head;
 use super::request::{PROOF_HEADER, PendingRequest, PendingRequests};
-use crate::edge::Request;
+use crate::edge::HttpRequest;
 use crate::fds::{FdBudget, FdPermit};
 use crate::lock::Mutex;
 
@@ -32,7 +32,7 @@ const PROOF_MAX: Duration = Duration::from_secs(5);
 
 /// Why there is no link.
 #[derive(Debug)]
-pub enum LinkError {
+pub enum WorkerLinkError {
     /// The private directory or the socket in it could not be made.
     Socket(io::Error),
     /// tiny_http did not take the listener; its words.
@@ -48,7 +48,7 @@ pub enum LinkError {
     Unproven,
 }
 
-impl fmt::Display for LinkError {
+impl fmt::Display for WorkerLinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(error) => write!(
@@ -68,7 +68,7 @@ impl fmt::Display for LinkError {
     }
 }
 
-impl std::error::Error for LinkError {}
+impl std::error::Error for WorkerLinkError {}
 
 /// What the names of private directories begin with.
 const PREFIX: &str = "payrelay-";
@@ -92,17 +92,17 @@ impl WorkerSocket {
     ///
     /// # Errors
     /// [`LinkError::Socket`] and [`LinkError::Server`].
-    pub fn bind() -> Result<(Self, tiny_http::Server), LinkError> {
+    pub fn bind() -> Result<(Self, tiny_http::Server), WorkerLinkError> {
         remove_leftovers();
         let directory = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
-            .map_err(LinkError::Socket)?;
+            .map_err(WorkerLinkError::Socket)?;
         let path = directory.path().join(SOCKET);
-        let listener = UnixListener::bind(&path).map_err(LinkError::Socket)?;
+        let listener = UnixListener::bind(&path).map_err(WorkerLinkError::Socket)?;
         let server = tiny_http::Server::from_listener(listener, None)
-            .map_err(|error| LinkError::Server(error.to_string()))?;
+            .map_err(|error| WorkerLinkError::Server(error.to_string()))?;
         let socket = Self {
             path,
             _directory: directory,
@@ -181,7 +181,7 @@ impl WorkerLink {
         pending: Arc<PendingRequests>,
         proven: Receiver<()>,
         fds: &FdBudget,
-    ) -> Result<Self, LinkError> {
+    ) -> Result<Self, WorkerLinkError> {
         Self::open_within(PROOF_MAX, path, pending, proven, fds)
     }
 
@@ -191,10 +191,10 @@ impl WorkerLink {
         pending: Arc<PendingRequests>,
         proven: Receiver<()>,
         fds: &FdBudget,
-    ) -> Result<Self, LinkError> {
+    ) -> Result<Self, WorkerLinkError> {
         let permit = fds
             .try_take(LINK_FDS)
-            .ok_or(LinkError::Descriptors { free: fds.free() })?;
+            .ok_or(WorkerLinkError::Descriptors { free: fds.free() })?;
         let stream = connect(path, &proven, most)?;
         Ok(Self {
             queue: Mutex::new(Queue {
@@ -209,7 +209,7 @@ impl WorkerLink {
     }
 
     /// Sends the request to the workers, with its body and the right to answer.
-    pub fn send(&self, request: &Request<'_>, pending: PendingRequest) {
+    pub fn send(&self, request: &HttpRequest<'_>, pending: PendingRequest) {
         let number = self.pending.put(pending);
         let mut queue = self.queue.lock();
         head::write(&mut queue.heads, request, number);
@@ -250,18 +250,24 @@ impl fmt::Debug for WorkerLink {
 }
 
 /// Connects to the server at `path`, and waits until a worker has got the proof.
-fn connect(path: &Path, proven: &Receiver<()>, most: Duration) -> Result<UnixStream, LinkError> {
+fn connect(
+    path: &Path,
+    proven: &Receiver<()>,
+    most: Duration,
+) -> Result<UnixStream, WorkerLinkError> {
     while proven.try_recv().is_ok() {} // of a link that broke meanwhile
-    let mut stream = UnixStream::connect(path).map_err(LinkError::Connect)?;
+    let mut stream = UnixStream::connect(path).map_err(WorkerLinkError::Connect)?;
     // Nothing is to come back. If tiny_http should say something all the same, it fails there and fills no buffer here.
     stream
         .shutdown(Shutdown::Read)
-        .map_err(LinkError::Connect)?;
+        .map_err(WorkerLinkError::Connect)?;
     let proof = format!("GET / HTTP/1.1\r\nHost: link\r\n{PROOF_HEADER}: 1\r\n\r\n");
     stream
         .write_all(proof.as_bytes())
-        .map_err(LinkError::Connect)?;
-    proven.recv_timeout(most).map_err(|_| LinkError::Unproven)?;
+        .map_err(WorkerLinkError::Connect)?;
+    proven
+        .recv_timeout(most)
+        .map_err(|_| WorkerLinkError::Unproven)?;
     Ok(stream)
 }
 

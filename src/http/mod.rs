@@ -30,11 +30,11 @@ use std::sync::Arc;
 
 pub use self::handler::RequestHandler;
 pub use self::head::write as write_head;
-pub use self::link::{LINK_FDS, LinkError, WorkerLink};
+pub use self::link::{LINK_FDS, WorkerLink, WorkerLinkError};
 pub use self::pool::{Pool, PoolError};
 use self::request::{PendingRequest, RequestView};
 pub use self::route::Routes;
-use crate::edge::{Handler, Request, Responder};
+use crate::edge::{Handler, HttpRequest, Responder};
 
 /// Where a whole request is judged; chosen at start.
 pub enum HandOver {
@@ -46,7 +46,7 @@ pub enum HandOver {
 }
 
 impl Handler for HandOver {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
         let body = request.body.to_vec();
         match self {
             Self::ToWorkers(link, handler) if handler.suspected(request.peer.ip()).is_none() => {

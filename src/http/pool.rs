@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded};
 use tiny_http::{Request, Server};
 
 use super::handler::RequestHandler;
-use super::link::{LinkError, WorkerLink, WorkerSocket};
+use super::link::{WorkerLink, WorkerLinkError, WorkerSocket};
 use super::request::{NUMBER_HEADER, PEER_HEADER, PROOF_HEADER, PendingRequests, RequestView};
 use crate::fds::FdBudget;
 use crate::heartbeat::{self, Pulse, Role};
@@ -24,7 +24,7 @@ const STACK_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub enum PoolError {
     /// The link to the workers.
-    Link(LinkError),
+    Link(WorkerLinkError),
     /// The system has no room for another thread.
     Thread(io::Error),
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::route::Route;
-use crate::edge::Reply;
+use crate::edge::Response;
 use crate::request::Missing;
 
 /// Why a request made no notification.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum RequestRefusal {
     NoRoute,
     /// It does not come from where this route's requests may.
     Forbidden,
@@ -37,7 +37,7 @@ pub enum Refusal {
     NotOpened(&'static str),
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// The status.
     pub fn status(&self) -> u16 {
         match self {
@@ -99,7 +99,7 @@ impl Refusal {
     }
 
     /// The whole answer.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> Response {
         let word = self.word();
         let extra = match self {
             Self::Method(route) => &format!("Allow: {}\r\n", route.allowed()),
@@ -131,7 +131,7 @@ impl Refusal {
             Self::NotOpened(_) => "Retry-After: 1\r\n",
         };
         let head = format!("Content-Type: text/plain\r\n{extra}X-Payrelay-Outcome: {word}\r\n");
-        Reply {
+        Response {
             status: self.status(),
             head: head.into_bytes(),
             body: format!("{}\n", self.sentence()).into_bytes(),

@@ -68,7 +68,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    fn new(proof: &config::Proof) -> Self {
+    fn new(proof: &config::ProofConfig) -> Self {
         Self {
             reply: prepare(&proof.answer),
             values: proof.answer.values.clone(),
@@ -90,14 +90,14 @@ impl fmt::Debug for Route {
 
 /// A route that has the path, and the path's id segment as it stands there.
 #[derive(Debug)]
-pub struct Found<'r, 'p> {
+pub struct RouteMatch<'r, 'p> {
     pub route: &'r Arc<Route>,
     pub id: Option<&'p str>,
 }
 
 impl Routes {
     /// Prepares what the configuration says.
-    pub fn new(routes: &[config::Route], metrics: &Metrics) -> Self {
+    pub fn new(routes: &[config::RouteConfig], metrics: &Metrics) -> Self {
         Self(
             routes
                 .iter()
@@ -107,10 +107,10 @@ impl Routes {
     }
 
     /// The first route that has `path`.
-    pub fn find<'p>(&self, path: &'p str) -> Option<Found<'_, 'p>> {
+    pub fn find<'p>(&self, path: &'p str) -> Option<RouteMatch<'_, 'p>> {
         self.0.iter().find_map(|route| {
             let id = matches(&route.segments, path)?;
-            Some(Found { route, id })
+            Some(RouteMatch { route, id })
         })
     }
 }
@@ -131,7 +131,7 @@ fn matches<'p>(segments: &[Segment], path: &'p str) -> Option<Option<&'p str>> {
 }
 
 impl Route {
-    fn new(route: &config::Route, metrics: &Metrics) -> Self {
+    fn new(route: &config::RouteConfig, metrics: &Metrics) -> Self {
         Self {
             ok_values: route.ok.values.clone(),
             answers: Arc::new(AnswerForms {
@@ -304,7 +304,7 @@ fn filled(
     Some(body)
 }
 
-fn prepare(answer: &config::Answer) -> PreparedReply {
+fn prepare(answer: &config::FixedAnswer) -> PreparedReply {
     let status = answer.status;
     // 503 says when to come back; without it some clients wait for hours.
     let retry = if status == 503 {

@@ -14,7 +14,7 @@ use crate::bus::MemoryBus;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::dispatcher::Dispatcher;
-use crate::edge::Limits;
+use crate::edge::ListenerLimits;
 use crate::edge::tests::{Client, PATIENCE, Setup, limits, open_shared};
 use crate::fds::FdBudget;
 use crate::log_once::LogOncePer;
@@ -40,7 +40,7 @@ hmac = { header = "x-sign" }
 "#;
 
 /// A listener before a handler, and no backend anywhere.
-struct Front {
+struct RunningHttp {
     // Before the pool: its connections send to the workers.
     setup: Setup,
     pool: Option<Pool>,
@@ -48,7 +48,7 @@ struct Front {
     fds: FdBudget,
 }
 
-impl Front {
+impl RunningHttp {
     fn open(workers: usize) -> Self {
         let handler = handler();
         let fds = FdBudget::with(1000);
@@ -57,7 +57,7 @@ impl Front {
             None => HandOver::Inline(Arc::clone(&handler)),
             Some(pool) => HandOver::ToWorkers(Arc::clone(pool.link()), Arc::clone(&handler)),
         };
-        let limits = Limits {
+        let limits = ListenerLimits {
             max_connections: 100,
             max_body: 4 << 20,
             ..limits()
@@ -116,7 +116,7 @@ fn request(start: &str, body: &[u8]) -> Vec<u8> {
 #[test]
 fn every_refusal_has_its_status_and_word_with_and_without_workers() {
     for workers in [0, 2] {
-        let front = Front::open(workers);
+        let front = RunningHttp::open(workers);
         let mut client = front.client();
         for (start, body, status, word) in [
             ("POST /nowhere", "", 404, "no-route"),
@@ -147,7 +147,7 @@ fn every_refusal_has_its_status_and_word_with_and_without_workers() {
 
 #[test]
 fn a_peer_that_has_failed_too_often_is_verified_one_request_at_a_time() {
-    let front = Front::open(0);
+    let front = RunningHttp::open(0);
     let mut client = front.client();
     let forged = request("POST /signed/till-7", b"x");
     for word in ["bad-signature", "bad-signature", "too-many", "too-many"] {
@@ -181,7 +181,7 @@ fn a_request_goes_to_a_worker_in_canonical_form() {
         x-payrelay-REQUEST: 0\r\nAccept: \r\n\r\n";
     let mut slots = [httparse::EMPTY_HEADER; crate::edge::framing::HEADERS_MAX];
     let head = crate::edge::framing::parse_head(text.as_bytes(), &mut slots, 0).expect("a head");
-    let request = Request {
+    let request = HttpRequest {
         method: head.method,
         target: &head.target,
         headers: head.headers,
@@ -201,7 +201,7 @@ fn a_request_goes_to_a_worker_in_canonical_form() {
 
 #[test]
 fn bodies_of_every_size_and_many_at_once_are_not_mixed_up() {
-    let front = Front::open(2);
+    let front = RunningHttp::open(2);
     std::thread::scope(|scope| {
         for number in 0..8 {
             let front = &front;
@@ -231,7 +231,7 @@ fn bodies_of_every_size_and_many_at_once_are_not_mixed_up() {
 
 #[test]
 fn a_link_that_breaks_is_replaced_and_its_requests_are_answered() {
-    let front = Front::open(1);
+    let front = RunningHttp::open(1);
     let mut client = front.client();
     client.send(request("POST /nowhere", b""));
     assert_eq!(client.answer().status, 404);
@@ -261,22 +261,22 @@ fn without_workers_the_link_is_not_proven() {
         proven,
         &fds,
     );
-    assert!(matches!(opened, Err(LinkError::Unproven)));
+    assert!(matches!(opened, Err(WorkerLinkError::Unproven)));
     drop(server);
 }
 
 #[test]
 fn the_link_takes_its_descriptors_from_the_budget_and_gives_them_back() {
-    let Front {
+    let RunningHttp {
         setup, pool, fds, ..
-    } = Front::open(1);
+    } = RunningHttp::open(1);
     assert_eq!(fds.free(), 1000 - LINK_FDS);
     drop((setup, pool));
     assert_eq!(fds.free(), 1000);
     let few = FdBudget::with(LINK_FDS - 1);
     let refused = Pool::start(1, &handler(), &few);
     assert!(
-        matches!(refused, Err(PoolError::Link(LinkError::Descriptors { free })) if free == LINK_FDS - 1)
+        matches!(refused, Err(PoolError::Link(WorkerLinkError::Descriptors { free })) if free == LINK_FDS - 1)
     );
 }
 

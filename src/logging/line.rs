@@ -17,7 +17,7 @@ pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// What a thread has said.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     unix_ms: u64,
     level: Level,
     /// `(thread) message`, control characters escaped.
@@ -26,7 +26,7 @@ pub(super) struct Line {
     message_at: usize,
 }
 
-impl Line {
+impl LogLine {
     /// `message` of this thread, now. `speaker` is the dependency that speaks; empty for the relay itself.
     pub(super) fn new(level: Level, speaker: &str, message: fmt::Arguments<'_>) -> Self {
         let thread = std::thread::current();
@@ -164,14 +164,14 @@ impl Default for Formatter {
 
 impl Formatter {
     /// Adds `line` to `out`, its line feed too.
-    pub(super) fn add(&self, line: &Line, format: LogFormat, out: &mut Vec<u8>) {
+    pub(super) fn add(&self, line: &LogLine, format: LogFormat, out: &mut Vec<u8>) {
         match format {
             LogFormat::Text => self.add_text(line, out),
             LogFormat::Json => line.add_json(out),
         }
     }
 
-    fn add_text(&self, line: &Line, out: &mut Vec<u8>) {
+    fn add_text(&self, line: &LogLine, out: &mut Vec<u8>) {
         let text = &line.text;
         {
             let mut buffer = self.buffer.0.lock();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use parking_lot::{Condvar, Mutex};
 
-use super::line::Line;
+use super::line::LogLine;
 use crate::config::LogFormat;
 
 /// The most lines that wait.
@@ -61,7 +61,7 @@ struct State {
 
 #[derive(Debug)]
 struct Queued {
-    line: Line,
+    line: LogLine,
     /// Lines lost before this one.
     lost_before: u64,
 }
@@ -73,7 +73,7 @@ pub(super) type Target = Option<PathBuf>;
 #[derive(Debug)]
 pub(super) enum Task {
     /// Lines to write; [`Queue::dispose`] them then. Before the first of them so many were lost.
-    Write(Vec<Line>, u64),
+    Write(Vec<LogLine>, u64),
     /// Open this file and write to it from now on.
     Open(Target),
     /// The time that was given to [`Queue::take`] has come.
@@ -84,7 +84,7 @@ pub(super) enum Task {
 
 impl Queue {
     /// Adds `line`, or loses it.
-    pub(super) fn add(&self, line: Line) {
+    pub(super) fn add(&self, line: LogLine) {
         let (lines_max, bytes_max) = (
             share(LINES_MAX, line.level()),
             share(BYTES_MAX, line.level()),

@@ -52,7 +52,7 @@ impl OwnLog {
     }
 
     fn reload(&self, file: &Path) {
-        self.logging.reload(&config::Log {
+        self.logging.reload(&config::LogConfig {
             level: LevelFilter::Info,
             file: Some(file.to_owned()),
             format: config::LogFormat::Text,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::line::{Formatter, Line};
+use super::line::{Formatter, LogLine};
 use super::output::{Output, Stopped};
 use super::queue::{Queue, Target, Task};
 use crate::config::LogFormat;
@@ -15,7 +15,7 @@ use crate::log_once;
 pub(super) const NAME: &str = "log";
 
 /// What the thread works with.
-pub(super) struct Writer {
+pub(super) struct LogWriter {
     output: Output,
     formatter: Formatter,
     /// Lines lost since the last that could be written.
@@ -25,7 +25,7 @@ pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
-impl Writer {
+impl LogWriter {
     pub(super) fn new(output: Output) -> Self {
         Self {
             output,
@@ -58,7 +58,7 @@ impl Writer {
     }
 
     /// Writes `lines`, before them how many were lost. Whether the end has come meanwhile.
-    fn write(&mut self, queue: &Queue, lines: &[Line]) -> bool {
+    fn write(&mut self, queue: &Queue, lines: &[LogLine]) -> bool {
         let mut rest = lines;
         loop {
             let lost = self.lost;
@@ -97,12 +97,12 @@ impl Writer {
     }
 
     /// Makes bytes of `lines`, before them of how many were lost.
-    fn format(&mut self, lines: &[Line], format: LogFormat) {
+    fn format(&mut self, lines: &[LogLine], format: LogFormat) {
         self.bytes.clear();
         if self.lost > 0 {
             let (lost, reason) = (self.lost, self.reason());
             let told = format_args!("{lost} lines of the log before this one were lost: {reason}");
-            let note = Line::of(NAME, Level::Warn, "", told);
+            let note = LogLine::of(NAME, Level::Warn, "", told);
             self.formatter.add(&note, format, &mut self.bytes);
         }
         for line in lines {
@@ -117,7 +117,7 @@ impl Writer {
         }
     }
 
-    fn lose(&mut self, queue: &Queue, lines: &[Line]) {
+    fn lose(&mut self, queue: &Queue, lines: &[LogLine]) {
         self.lost += lines.len() as u64;
         queue.add_lost(lines.len() as u64);
         dispose(queue, lines);
@@ -142,6 +142,6 @@ fn tell_repeated() {
     }
 }
 
-fn dispose(queue: &Queue, lines: &[Line]) {
-    queue.dispose(lines.len(), lines.iter().map(Line::size).sum());
+fn dispose(queue: &Queue, lines: &[LogLine]) {
+    queue.dispose(lines.len(), lines.iter().map(LogLine::size).sum());
 }

@@ -11,9 +11,9 @@ struct ListenerLabels {
 }
 
 #[derive(Debug)]
-pub(super) struct Certificates(Family<ListenerLabels, Gauge>);
+pub(super) struct CertificateGauges(Family<ListenerLabels, Gauge>);
 
-impl Certificates {
+impl CertificateGauges {
     pub fn register(registry: &mut Registry) -> Self {
         let family = Family::default();
         registry.register(

@@ -52,7 +52,7 @@ pub struct SharedReadings {
     pub trouble: Option<String>,
 }
 
-pub(super) struct Outbox {
+pub(super) struct OutboxMetrics {
     messages: Family<BackendLabels, Gauge>,
     done: Gauge,
     oldest: Gauge,
@@ -68,7 +68,7 @@ pub(super) struct Outbox {
     deliveries: Family<ResultLabels, Counter>,
 }
 
-impl Outbox {
+impl OutboxMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self {
             messages: Family::default(),

@@ -10,7 +10,7 @@ use crate::notification::unix_ms;
 
 /// One reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RefusalReason {
     /// What was refused: `http` (a request), `signature` (a callback), `session` (a backend).
     pub kind: &'static str,
     /// The route, of a callback.
@@ -38,11 +38,11 @@ impl Refusals {
     }
 
     /// Those that were last given come first.
-    pub fn latest(&self) -> Vec<Refusal> {
+    pub fn latest(&self) -> Vec<RefusalReason> {
         let all = self.0.lock();
-        let mut latest: Vec<Refusal> = all
+        let mut latest: Vec<RefusalReason> = all
             .iter()
-            .map(|((kind, route, reason), (count, last))| Refusal {
+            .map(|((kind, route, reason), (count, last))| RefusalReason {
                 kind,
                 route: route.clone(),
                 reason,

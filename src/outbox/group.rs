@@ -8,7 +8,9 @@ use rusqlite::Transaction;
 use super::by_id;
 use super::count_delta::CountDelta;
 use super::error::NotStored;
-use super::ops::{Limits, Op, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, StatusUpdate, Store, What};
+use super::ops::{
+    AdminAction, Limits, Op, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, StatusUpdate, StoreRequest,
+};
 use super::rows::{self, Change, State};
 use super::stats::Stats;
 use super::transfer::{Exported, Parsed};
@@ -19,9 +21,9 @@ const ROW_BYTES: u64 = 1024;
 
 /// What is to be told once the group is on disk.
 #[derive(Default)]
-pub struct Outcome {
+pub struct GroupOutcome {
     /// Added, or not.
-    pub stored: Vec<(Box<Store>, Result<i64, NotStored>)>,
+    pub stored: Vec<(Box<StoreRequest>, Result<i64, NotStored>)>,
     /// Changed.
     pub settled: Vec<StatusUpdate>,
     /// Done for operators.
@@ -45,11 +47,11 @@ pub struct Bounds<'a> {
 }
 
 /// How much more fits in.
-pub struct Room {
+pub struct FreeSpace {
     bytes: u64,
 }
 
-impl Room {
+impl FreeSpace {
     /// What the limits leave of the file as it is.
     pub fn of(tx: &Transaction<'_>, limits: Limits) -> rusqlite::Result<Self> {
         let number = |name: &str| {
@@ -64,7 +66,7 @@ impl Room {
     }
 }
 
-impl Outcome {
+impl GroupOutcome {
     /// Takes in what was not done, to be told so.
     pub fn give_up(&mut self, group: Vec<Op>) {
         for op in group {
@@ -85,10 +87,10 @@ impl Outcome {
     pub fn store(
         &mut self,
         tx: &Transaction<'_>,
-        store: Box<Store>,
+        store: Box<StoreRequest>,
         now: i64,
         limits: Limits,
-        room: &mut Room,
+        room: &mut FreeSpace,
         stats: &Stats,
     ) -> rusqlite::Result<()> {
         let notification = Arc::clone(&store.notification);
@@ -102,7 +104,7 @@ impl Outcome {
             State::Pending => now.saturating_add(limits.expire_ms),
             State::Done | State::Dead => now,
         };
-        let new = rows::New {
+        let new = rows::NewRow {
             notification: &notification,
             key: store.key,
             state: store.state,
@@ -136,7 +138,7 @@ impl Outcome {
         tx: &Transaction<'_>,
         need: u64,
         limits: Limits,
-        room: &mut Room,
+        room: &mut FreeSpace,
         stats: &Stats,
     ) -> rusqlite::Result<bool> {
         let kept = |delta: &CountDelta| {
@@ -152,7 +154,7 @@ impl Outcome {
         for seq in rows::turned(tx, State::Done, i64::MAX, ROWS_AT_ONCE)? {
             remove(tx, seq, &mut self.delta)?;
         }
-        *room = Room::of(tx, limits)?;
+        *room = FreeSpace::of(tx, limits)?;
         Ok(kept(&self.delta) < limits.max_messages && room.bytes >= need)
     }
 
@@ -205,20 +207,20 @@ impl Outcome {
         rows::update(tx, &change, from, &standing.backend, &mut self.delta)
     }
 
-    /// Adds what comes from another outbox; `give_way` is called before each.
+    /// Adds what comes from another outbox; `yield_now` is called before each.
     pub fn import(
         &mut self,
         tx: &Transaction<'_>,
         some: &[Parsed],
         to: Sender<Result<Ordered, NotStored>>,
         bounds: Bounds<'_>,
-        room: &mut Room,
-        mut give_way: impl FnMut(),
+        room: &mut FreeSpace,
+        mut yield_now: impl FnMut(),
     ) -> rusqlite::Result<()> {
         let mut ordered = Ordered::default();
         let mut done = Ok(());
         for one in some {
-            give_way();
+            yield_now();
             done = self.import_one(tx, one, &mut ordered, bounds, room);
             if done.is_err() || ordered.full {
                 break;
@@ -234,7 +236,7 @@ impl Outcome {
         one: &Parsed,
         ordered: &mut Ordered,
         bounds: Bounds<'_>,
-        room: &mut Room,
+        room: &mut FreeSpace,
     ) -> rusqlite::Result<()> {
         let notification = &one.notification;
         if by_id::is_known(tx, notification.id)? {
@@ -283,7 +285,7 @@ impl Outcome {
         now: i64,
         limits: Limits,
     ) -> rusqlite::Result<()> {
-        if order.what == (What::Drop { pending: false }) {
+        if order.what == (AdminAction::Drop { pending: false }) {
             // Of all that follow, so that the first page is not gone when a later one has pending ones.
             ordered.spared = order.filter.count_pending(tx, order.after, SPARED_MAX)?;
             if ordered.spared > 0 {
@@ -295,7 +297,7 @@ impl Outcome {
             ordered.next = found.last().map(|row| row.seq);
         }
         for row in found {
-            if order.what == What::Forget {
+            if order.what == AdminAction::Forget {
                 // Also of what a session has in hand: it is delivered all the same.
                 if let Some(key) = row.key {
                     let mut timeline = row.timeline;
@@ -313,8 +315,8 @@ impl Outcome {
             }
             ordered.changed += 1;
             match order.what {
-                What::Forget => {} // done above
-                What::Drop { .. } => {
+                AdminAction::Forget => {} // done above
+                AdminAction::Drop { .. } => {
                     remove(tx, row.seq, &mut self.delta)?;
                     ordered.freed.extend(row.key);
                     log::warn!(
@@ -326,7 +328,7 @@ impl Outcome {
                     );
                     ordered.dropped.push(row);
                 }
-                What::Retry => {
+                AdminAction::Retry => {
                     let mut timeline = row.timeline;
                     timeline.add(unix_ms(), "retried", &format!("by {}", order.by));
                     let change = Change {

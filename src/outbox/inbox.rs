@@ -90,7 +90,7 @@ impl Names {
 #[derive(Debug, Default)]
 pub struct Inbox {
     news: Mutex<News>,
-    bell: Condvar,
+    arrived: Condvar,
     /// How many notifications are pending: with none, nobody's arrival matters.
     pending: AtomicU64,
     heard: Heard,
@@ -104,9 +104,9 @@ impl Inbox {
         let mut news = self.news.lock();
         while news.is_empty() {
             match wake {
-                None => self.bell.wait(&mut news),
+                None => self.arrived.wait(&mut news),
                 Some(wake) => {
-                    if self.bell.wait_until(&mut news, wake).timed_out() {
+                    if self.arrived.wait_until(&mut news, wake).timed_out() {
                         break;
                     }
                 }
@@ -127,7 +127,7 @@ impl Inbox {
         let wake = add(&mut news);
         drop(news);
         if wake {
-            self.bell.notify_one();
+            self.arrived.notify_one();
         }
     }
 

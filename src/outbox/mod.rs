@@ -82,7 +82,7 @@ pub use self::error::{AskError, NotStored, OpenCause, OpenError};
 pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
 pub use self::newest::{Found, Search};
-pub use self::ops::{Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered, What};
+pub use self::ops::{AdminAction, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered};
 pub use self::rows::{Payload, Row, State};
 pub use self::shared::{Gone, NoHandOver, SharedLink};
 pub use self::threads::OutboxThreads;
@@ -92,13 +92,12 @@ pub use self::unknown::{UnknownBackend, UnknownBackends};
 use self::checkpoint::Checkpoint;
 use self::clock::Clock;
 use self::file::FileGuard;
-use self::next_state::Jitter;
-use self::ops::{Limits, Op, Store};
+use self::ops::{Limits, Op, StoreRequest};
 use self::rate_limiter::RateLimiter;
 use self::redelivery::Redelivery;
 use self::shared::SharedState;
 use self::stats::Stats;
-use self::told::Told;
+use self::told::OutboxLog;
 use self::unknown::UnknownWatch;
 use self::writer::{GROUP_MAX, Writer};
 use crate::config;
@@ -131,7 +130,7 @@ pub struct Outbox {
     retry_first: Duration,
     shared: Option<Arc<SharedState>>,
     metrics: Arc<Metrics>,
-    told: Arc<Told>,
+    told: Arc<OutboxLog>,
     // Last: it must outlive every connection.
     _guard: Arc<FileGuard>,
 }
@@ -148,7 +147,7 @@ impl fmt::Debug for Outbox {
 /// What a relay tells its outbox to work with.
 pub struct OutboxOptions {
     /// `[outbox]`
-    pub config: config::Outbox,
+    pub config: config::OutboxConfig,
     /// How long a redelivery may wait for its session to take it; `tcp.ack_timeout`.
     pub patience: Duration,
     /// How many notifications may wait to be written; as many as may be in flight.
@@ -157,8 +156,6 @@ pub struct OutboxOptions {
     pub inbox: Arc<Inbox>,
     pub dispatcher: Dispatcher,
     pub metrics: Arc<Metrics>,
-    /// Bits of this process's own.
-    pub random: u64,
     /// The way to Redis, if it is to be shared.
     pub shared: Option<SharedLink>,
 }
@@ -176,7 +173,6 @@ impl Outbox {
             inbox,
             dispatcher,
             metrics,
-            random,
             shared,
         } = setting;
         let store = file::open(&config.path)?;
@@ -195,12 +191,12 @@ impl Outbox {
         );
         let (ops, asked) = bounded(queue + GROUP_MAX);
         let ms = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let shared = shared.filter(|_| config.shared != config::Shared::Off);
+        let shared = shared.filter(|_| config.shared != config::SharedOutbox::Off);
         let parts = shared.map(|link| shared::share(link, &config, &store, ops.clone()));
         let (mirror, worker) = parts.transpose().map_err(read)?.unzip();
         let (mirror, mirror_events) = mirror.unzip();
         let state = worker.as_ref().map(|worker| Arc::clone(&worker.state));
-        let told = Arc::new(Told::default());
+        let told = Arc::new(OutboxLog::default());
         let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
         let mut writer = Writer {
             connection: store.writing,
@@ -226,7 +222,7 @@ impl Outbox {
             checkpoint,
             saved: Instant::now(),
             disk_is_low: false,
-            courtesy: thread::Courtesy::default(),
+            yielding: thread::CooperativeYield::default(),
             has_run: false,
             mirror,
         };
@@ -249,9 +245,8 @@ impl Outbox {
             flights: Default::default(),
             flight_bytes: 0,
             paused: false,
-            courtesy: thread::Courtesy::default(),
+            yielding: thread::CooperativeYield::default(),
             news: Default::default(),
-            random: Jitter::new(random),
             unread: Default::default(),
             refilled: Default::default(),
             unknown: UnknownWatch::new(Instant::now()),
@@ -331,7 +326,7 @@ impl Outbox {
             self.metrics.outbox_died("given-up", 1);
             self.told.dead_on_arrival(&notification, &why);
         }
-        let store = Box::new(Store {
+        let store = Box::new(StoreRequest {
             notification,
             key,
             state,

@@ -129,7 +129,7 @@ fn newest(
 #[cfg(test)]
 mod tests {
     use super::super::count_delta::CountDelta;
-    use super::super::rows::{self, New};
+    use super::super::rows::{self, NewRow};
     use super::*;
     use crate::notification::{BackendId, IdMint, Notification};
 
@@ -152,7 +152,7 @@ mod tests {
                 head: b"POST / HTTP/1.1\r\n".to_vec(),
                 body: [b"\xff\0 no=".as_slice(), n.to_string().as_bytes(), b";"].concat(),
             };
-            let new = New {
+            let new = NewRow {
                 notification: &notification,
                 key: None,
                 state: if n % 10 == 0 {

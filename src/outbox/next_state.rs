@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::rows::State;
+use crate::backoff::doubled;
 use crate::config;
 use crate::notification::{Again, Receipt};
 
@@ -17,31 +18,13 @@ pub struct NextState {
     pub why: String,
 }
 
-/// Random bits that keep the attempts for several backends apart, and are good for nothing else.
-pub struct Jitter(u64);
-
-impl Jitter {
-    /// Begins with `random`.
-    pub fn new(random: u64) -> Self {
-        Self(random | 1)
-    }
-
-    /// The next bits (xorshift64).
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
 impl NextState {
     /// What a receipt means for what was sent for the `tries`th time; `now` is the outbox's time.
     pub fn of(
         receipt: &Receipt,
         tries: u32,
         now: i64,
-        settings: &config::Outbox,
+        settings: &config::OutboxConfig,
         random: u64,
     ) -> Self {
         let ms = |wait: Duration| now.saturating_add(wait.as_millis() as i64);
@@ -105,8 +88,7 @@ impl NextState {
 
 /// The wait before the `n`th redelivery: `first`, doubling up to `max`, less up to a quarter.
 pub fn backoff(first: Duration, max: Duration, n: u32, random: u64) -> Duration {
-    let doubled = first.saturating_mul(1 << n.saturating_sub(1).min(30));
-    let wait = doubled.min(max);
+    let wait = doubled(first, max, n);
     wait - wait.mul_f64((random % 1000) as f64 / 4000.0)
 }
 

@@ -22,7 +22,7 @@ pub const SPARED_MAX: usize = 10_000;
 /// What the thread is asked to do.
 pub enum Op {
     /// Add a notification.
-    Store(Box<Store>),
+    Store(Box<StoreRequest>),
     /// Note what came of one.
     Update(StatusUpdate),
     /// Do what an operator wants.
@@ -56,7 +56,7 @@ pub struct Undelivered {
 }
 
 /// A notification to be stored.
-pub struct Store {
+pub struct StoreRequest {
     pub notification: Arc<Notification>,
     pub key: Option<EventKey>,
     pub state: State,
@@ -68,13 +68,13 @@ pub struct Store {
     pub why: String,
     pub timeline: Timeline,
     /// Learns its number once it is on disk, or why it is not. It must not wait. `None`: it has learned it.
-    pub then: Option<Then>,
+    pub then: Option<OnStored>,
 }
 
 /// What is told of a notification that was to be stored.
-pub type Then = Box<dyn FnOnce(Result<i64, NotStored>) + Send>;
+pub type OnStored = Box<dyn FnOnce(Result<i64, NotStored>) + Send>;
 
-impl Store {
+impl StoreRequest {
     /// Tells the result.
     pub fn tell(mut self, result: Result<i64, NotStored>) {
         if let Some(then) = self.then.take() {
@@ -83,7 +83,7 @@ impl Store {
     }
 }
 
-impl Drop for Store {
+impl Drop for StoreRequest {
     /// After a panic of the writer, too, every provider must get an answer.
     fn drop(&mut self) {
         if let Some(then) = self.then.take() {
@@ -107,7 +107,7 @@ pub struct StatusUpdate {
 /// What an operator wants of the rows that a filter lets through, so many behind the row `after`.
 #[derive(Debug)]
 pub struct Order {
-    pub what: What,
+    pub what: AdminAction,
     pub filter: Filter,
     pub after: i64,
     /// Who wants it, for the timeline and the log.
@@ -116,7 +116,7 @@ pub struct Order {
 
 /// What an operator can want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum AdminAction {
     /// Deliver it again, from the first try.
     Retry,
     /// Delete it. Without `pending` nothing is deleted when something pending is among them.

@@ -13,13 +13,13 @@ use rusqlite::Connection;
 use super::batch::{Batch, Next};
 use super::clock::Clock;
 use super::inbox::{HeldReceipt, Inbox, News};
-use super::next_state::{Jitter, NextState, backoff};
+use super::next_state::{NextState, backoff};
 use super::ops::{Op, StatusUpdate};
 use super::queues::BackendQueues;
 use super::rate_limiter::RateLimiter;
 use super::rows::{self, Payload, Row, State};
 use super::stats::Stats;
-use super::told::Told;
+use super::told::OutboxLog;
 use super::unknown::UnknownWatch;
 use crate::bus::LateReceipt;
 use crate::config;
@@ -29,7 +29,7 @@ use crate::heartbeat::Pulse;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
 use crate::session::CREDIT_DEFAULT;
-use crate::thread::Courtesy;
+use crate::thread::CooperativeYield;
 
 /// The most redeliveries under way to one backend, whatever its credit.
 const WINDOW_MAX: usize = 128;
@@ -62,7 +62,7 @@ pub struct Redelivery {
     pub reading: Connection,
     pub dispatcher: Dispatcher,
     pub clock: Clock,
-    pub settings: config::Outbox,
+    pub settings: config::OutboxConfig,
     pub limiter: RateLimiter,
     /// How long a redelivery may wait for its session to take it.
     pub patience: Duration,
@@ -71,17 +71,16 @@ pub struct Redelivery {
     pub flights: HashMap<NotificationId, Flight>,
     pub flight_bytes: usize,
     pub paused: bool,
-    pub courtesy: Courtesy,
+    pub yielding: CooperativeYield,
     /// What it has been told last, as far as it is not done.
     pub news: News,
-    pub random: Jitter,
     /// Receipts whose rows could not be read: until then they wait.
     pub unread: (Option<Instant>, Vec<HeldReceipt>),
     /// The backend up to which the disk was asked for those left out.
     pub refilled: (Option<Instant>, String),
     pub unknown: UnknownWatch,
     pub stats: Arc<Stats>,
-    pub told: Arc<Told>,
+    pub told: Arc<OutboxLog>,
 }
 
 /// A redelivery under way.
@@ -167,7 +166,7 @@ impl Redelivery {
         }
         for (id, receipt) in std::mem::take(&mut self.news.receipts) {
             self.on_receipt(id, receipt);
-            self.courtesy.give_way();
+            self.yielding.yield_now();
         }
         self.take_held_receipts();
         let news = std::mem::take(&mut self.news);
@@ -297,7 +296,7 @@ impl Redelivery {
         let probe = probe.map(|(row, _)| row.id);
         for (row, payload) in found.rows {
             self.send(backend, row, payload);
-            self.courtesy.give_way();
+            self.yielding.yield_now();
         }
         // Not if it was damaged: then it has not gone anywhere.
         let probe = probe.filter(|id| self.flights.contains_key(id));
@@ -408,7 +407,7 @@ impl Redelivery {
             if receipt == Receipt::Unreachable {
                 max = max.min(BUS_DOWN_MAX);
             }
-            let random = self.random.next();
+            let random = fastrand::u64(..);
             if let Some(queue) = self.queues.get(&backend) {
                 queue.ahead = VecDeque::new(); // what has come back comes before them
             }
@@ -424,7 +423,7 @@ impl Redelivery {
     }
 
     pub(super) fn judge(&mut self, receipt: &Receipt, tries: u32) -> NextState {
-        let random = self.random.next();
+        let random = fastrand::u64(..);
         NextState::of(receipt, tries, self.clock.now_ms(), &self.settings, random)
     }
 

@@ -153,7 +153,7 @@ fn digest_of(parts: &[&[u8]]) -> [u8; 16] {
 
 /// What is added to a notification when it is stored.
 #[derive(Debug)]
-pub struct New<'a> {
+pub struct NewRow<'a> {
     pub notification: &'a Notification,
     pub key: Option<EventKey>,
     pub state: State,
@@ -166,7 +166,7 @@ pub struct New<'a> {
 }
 
 /// Adds a row; says its number.
-pub fn insert(c: &Connection, new: &New<'_>, delta: &mut CountDelta) -> rusqlite::Result<i64> {
+pub fn insert(c: &Connection, new: &NewRow<'_>, delta: &mut CountDelta) -> rusqlite::Result<i64> {
     let n = new.notification;
     let at_ms = i64::try_from(n.at_unix_ms).unwrap_or(i64::MAX);
     let bytes = n.head.len() + n.body.len();
@@ -452,7 +452,7 @@ pub fn update(
 pub fn delete(
     c: &Connection,
     seq: i64,
-    standing: &Standing,
+    standing: &RowStatus,
     delta: &mut CountDelta,
 ) -> rusqlite::Result<()> {
     c.prepare_cached("DELETE FROM payload WHERE seq = ?1")?
@@ -465,17 +465,17 @@ pub fn delete(
 
 /// Where a row stands.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct RowStatus {
     pub id: NotificationId,
     pub state: State,
     pub backend: String,
 }
 
 /// Where the row `seq` stands.
-pub fn standing(c: &Connection, seq: i64) -> rusqlite::Result<Option<Standing>> {
+pub fn standing(c: &Connection, seq: i64) -> rusqlite::Result<Option<RowStatus>> {
     c.prepare_cached("SELECT id, state, backend FROM notification WHERE seq = ?1")?
         .query_row([seq], |row| {
-            Ok(Standing {
+            Ok(RowStatus {
                 id: NotificationId::from_bytes(row.get(0)?),
                 state: State::of(row.get(1)?),
                 backend: row.get(2)?,

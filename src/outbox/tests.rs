@@ -24,7 +24,7 @@ impl Forward for Hand {
     }
 }
 
-struct House {
+struct Setup {
     // In this order: the threads end while the outbox can still be asked.
     threads: Option<OutboxThreads>,
     outbox: Arc<Outbox>,
@@ -35,23 +35,23 @@ struct House {
     _folder: Arc<tempfile::TempDir>,
 }
 
-impl House {
-    fn open(change: impl FnOnce(&mut config::Outbox)) -> Self {
+impl Setup {
+    fn open(change: impl FnOnce(&mut config::OutboxConfig)) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         Self::open_in(folder, change)
     }
 
     /// One in which nothing is tried before its backend comes.
     fn quiet() -> Self {
-        let house = Self::open(|config| {
+        let setup = Self::open(|config| {
             config.retry_first = Duration::from_secs(3600);
             config.retry_max = Duration::from_secs(3600);
         });
         // It has looked at the disk by the time that it takes this. (While nothing is pending, it is told of no arrival.)
         let nobody = BackendId::parse("nobody").expect("an id");
-        house.inbox.written(Vec::new(), &[], &[nobody]);
-        house.taken();
-        house
+        setup.inbox.written(Vec::new(), &[], &[nobody]);
+        setup.taken();
+        setup
     }
 
     fn here(&self, backend: &str) {
@@ -67,8 +67,11 @@ impl House {
         }
     }
 
-    fn open_in(folder: Arc<tempfile::TempDir>, change: impl FnOnce(&mut config::Outbox)) -> Self {
-        let mut config = config::Outbox {
+    fn open_in(
+        folder: Arc<tempfile::TempDir>,
+        change: impl FnOnce(&mut config::OutboxConfig),
+    ) -> Self {
+        let mut config = config::OutboxConfig {
             path: folder.path().join("outbox.db"),
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(1),
@@ -79,7 +82,7 @@ impl House {
             max_messages: 1000,
             max_bytes: 1 << 30,
             max_log_bytes: 256 << 20,
-            shared: config::Shared::Off,
+            shared: config::SharedOutbox::Off,
             inherit_after: Duration::from_secs(60),
         };
         change(&mut config);
@@ -93,7 +96,6 @@ impl House {
             inbox: Arc::clone(&inbox),
             dispatcher: Dispatcher::new(Arc::default(), Arc::new(Hand(put))),
             metrics: Arc::default(),
-            random: 7,
             shared: None,
         });
         let (outbox, threads) = opened.expect("an outbox");
@@ -170,42 +172,42 @@ impl House {
 #[test]
 fn a_bus_is_offered_one_and_after_its_ack_the_others() {
     // Long enough to store all of them before any is tried.
-    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let setup = Setup::open(|config| config.retry_first = Duration::from_secs(1));
     for _ in 0..5 {
-        assert!(house.store("a", false, None).is_ok());
+        assert!(setup.store("a", false, None).is_ok());
     }
     // Nobody is there: after the wait one is tried, and comes back untried.
-    let first = house.envelope();
+    let first = setup.envelope();
     assert_eq!(
         (first.notification.tries, &*first.notification.body),
         (1, &b"body"[..])
     );
     let first_id = first.notification.id;
     first.settle(Receipt::Gone);
-    let second = house.envelope();
+    let second = setup.envelope();
     assert_eq!(second.notification.id, first_id);
     assert!(
-        house.envelopes.is_empty(),
+        setup.envelopes.is_empty(),
         "nobody has said that it is there"
     );
     second.settle(Receipt::Gone);
     assert!(
-        house
+        setup
             .rows()
             .iter()
             .all(|row| row.tries == 0 && row.due == 0)
     );
     // It comes: all are delivered, in order.
-    house.here("a");
+    setup.here("a");
     let mut ids = Vec::new();
     while ids.len() < 5 {
-        let envelope = house.envelope();
+        let envelope = setup.envelope();
         let id = envelope.notification.id;
         envelope.reply.sent(Sent::now(1));
         envelope.settle(Receipt::Ack);
         ids.push(id);
     }
-    let rows = house.states(&[State::Done; 5]);
+    let rows = setup.states(&[State::Done; 5]);
     assert!(rows.iter().all(|row| row.tries == 1));
     ids.dedup();
     assert_eq!(ids, rows.iter().map(|row| row.id).collect::<Vec<_>>());
@@ -213,85 +215,85 @@ fn a_bus_is_offered_one_and_after_its_ack_the_others() {
 
 #[test]
 fn a_backend_that_comes_while_one_is_offered_gets_that_one_first() {
-    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let setup = Setup::open(|config| config.retry_first = Duration::from_secs(1));
     for _ in 0..3 {
-        assert!(house.store("a", false, None).is_ok());
+        assert!(setup.store("a", false, None).is_ok());
     }
-    let ahead = house.envelope();
+    let ahead = setup.envelope();
     let first = ahead.notification.id;
-    house.here("a");
+    setup.here("a");
     // What is for another backend shows that the first one's coming was heard of.
-    assert!(house.store("b", false, None).is_ok());
-    house.here("b");
-    let other = house.envelope();
+    assert!(setup.store("b", false, None).is_ok());
+    setup.here("b");
+    let other = setup.envelope();
     assert_eq!(other.notification.backend.as_str(), "b", "before the first");
     other.reply.sent(Sent::now(2));
     other.settle(Receipt::Ack);
     ahead.settle(Receipt::Gone);
-    let again = house.envelope();
+    let again = setup.envelope();
     assert_eq!(again.notification.id, first);
     again.reply.sent(Sent::now(1));
     again.settle(Receipt::Ack);
     for _ in 0..2 {
-        let envelope = house.envelope();
+        let envelope = setup.envelope();
         envelope.reply.sent(Sent::now(1));
         envelope.settle(Receipt::Ack);
     }
-    house.states(&[State::Done; 4]);
+    setup.states(&[State::Done; 4]);
 }
 
 #[test]
 fn a_backend_that_has_got_the_one_sent_ahead_gets_the_others_before_its_ack() {
-    let house = House::open(|config| config.retry_first = Duration::from_secs(1));
+    let setup = Setup::open(|config| config.retry_first = Duration::from_secs(1));
     for _ in 0..3 {
-        assert!(house.store("a", false, None).is_ok());
+        assert!(setup.store("a", false, None).is_ok());
     }
-    let ahead = house.envelope();
-    house.here("a");
+    let ahead = setup.envelope();
+    setup.here("a");
     ahead.reply.sent(Sent::now(1));
-    let others = [house.envelope(), house.envelope()];
+    let others = [setup.envelope(), setup.envelope()];
     ahead.settle(Receipt::Ack);
     for envelope in others {
         envelope.reply.sent(Sent::now(1));
         envelope.settle(Receipt::Ack);
     }
-    house.states(&[State::Done; 3]);
+    setup.states(&[State::Done; 3]);
 }
 
 #[test]
 fn an_ack_that_comes_while_the_file_cannot_be_read_is_noted_when_it_can() {
-    let house = House::open(|_| ());
-    let seq = house.store("a", true, None).expect("room");
-    let other = Connection::open(&house.path).expect("sqlite");
+    let setup = Setup::open(|_| ());
+    let seq = setup.store("a", true, None).expect("room");
+    let other = Connection::open(&setup.path).expect("sqlite");
     let rename = |from, to| {
         let change = format!("ALTER TABLE {from} RENAME TO {to}");
         other.execute_batch(&change).expect("renamed");
     };
     rename("notification", "elsewhere");
-    house.inbox.held(HeldReceipt {
+    setup.inbox.held(HeldReceipt {
         seq,
         receipt: Receipt::Ack,
         sent: Some(Sent::now(1)),
     });
-    house.taken();
+    setup.taken();
     // It takes this only when it has done with that.
-    house.here("b");
-    house.taken();
+    setup.here("b");
+    setup.taken();
     rename("elsewhere", "notification");
-    house.states(&[State::Done]);
-    assert!(house.envelopes.is_empty());
+    setup.states(&[State::Done]);
+    assert!(setup.envelopes.is_empty());
 }
 
 #[test]
 fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
-    let house = House::quiet();
+    let setup = Setup::quiet();
     let window = CREDIT_DEFAULT.div_ceil(2);
-    let store = || house.store("a", false, None).expect("room");
+    let store = || setup.store("a", false, None).expect("room");
     let seqs: Vec<i64> = (0..window + 3).map(|_| store()).collect();
-    house.here("a");
-    let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
+    setup.here("a");
+    let under_way: Vec<_> = (0..window).map(|_| setup.envelope()).collect();
     // Of those behind them, whose numbers are read by then, one expires and one is dropped.
-    let other = Connection::open(&house.path).expect("sqlite");
+    let other = Connection::open(&setup.path).expect("sqlite");
     for (change, seq) in [
         ("UPDATE notification SET state = 2 WHERE seq = ?1", window),
         ("DELETE FROM notification WHERE seq = ?1", window + 1),
@@ -301,25 +303,25 @@ fn what_was_read_ahead_is_looked_at_again_before_it_is_sent() {
     for envelope in under_way {
         envelope.settle(Receipt::Ack);
     }
-    let last = house.envelope();
-    let rows = house.rows();
+    let last = setup.envelope();
+    let rows = setup.rows();
     assert_eq!(rows.last().map(|row| row.id), Some(last.notification.id));
     last.settle(Receipt::Ack);
     let mut states = vec![State::Done; window + 2];
     states[window] = State::Dead;
-    house.states(&states);
-    assert!(house.envelopes.is_empty());
+    setup.states(&states);
+    assert!(setup.envelopes.is_empty());
 }
 
 #[test]
 fn what_comes_back_unsent_goes_before_what_was_read_ahead() {
-    let house = House::quiet();
+    let setup = Setup::quiet();
     let window = CREDIT_DEFAULT.div_ceil(2);
     for _ in 0..window * 2 {
-        assert!(house.store("a", false, None).is_ok());
+        assert!(setup.store("a", false, None).is_ok());
     }
-    house.here("a");
-    let first: Vec<_> = (0..window).map(|_| house.envelope()).collect();
+    setup.here("a");
+    let first: Vec<_> = (0..window).map(|_| setup.envelope()).collect();
     let ids: Vec<_> = first
         .iter()
         .map(|envelope| envelope.notification.id)
@@ -327,73 +329,73 @@ fn what_comes_back_unsent_goes_before_what_was_read_ahead() {
     for envelope in first {
         envelope.settle(Receipt::Gone);
     }
-    house.here("a");
-    assert_eq!(house.envelope().notification.id, ids[0]);
+    setup.here("a");
+    assert_eq!(setup.envelope().notification.id, ids[0]);
 }
 
 #[test]
 fn what_a_session_gives_back_unsent_goes_before_what_was_read_ahead() {
-    let house = House::quiet();
+    let setup = Setup::quiet();
     let window = CREDIT_DEFAULT.div_ceil(2);
-    let first = house.store("a", true, None).expect("room");
+    let first = setup.store("a", true, None).expect("room");
     for _ in 0..window * 2 {
-        assert!(house.store("a", false, None).is_ok());
+        assert!(setup.store("a", false, None).is_ok());
     }
-    house.here("a");
-    let under_way: Vec<_> = (0..window).map(|_| house.envelope()).collect();
-    house.outbox.on_held_receipt(HeldReceipt {
+    setup.here("a");
+    let under_way: Vec<_> = (0..window).map(|_| setup.envelope()).collect();
+    setup.outbox.on_held_receipt(HeldReceipt {
         seq: first,
         receipt: Receipt::Busy,
         sent: None,
     });
     let deadline = Instant::now() + PATIENCE;
-    while house.rows()[0].due != 0 {
+    while setup.rows()[0].due != 0 {
         assert!(Instant::now() < deadline, "nobody lets go of it");
         std::thread::yield_now();
     }
     // By the time that one more is on disk, the redelivery thread knows of the one before.
-    assert!(house.store("b", true, None).is_ok());
+    assert!(setup.store("b", true, None).is_ok());
     for envelope in under_way {
         envelope.settle(Receipt::Ack);
     }
-    assert_eq!(house.envelope().notification.id, house.rows()[0].id);
+    assert_eq!(setup.envelope().notification.id, setup.rows()[0].id);
 }
 
 /// While a try is being noted its row is not to be read; once it is noted, somebody must look again.
 #[test]
 fn what_comes_back_while_the_disk_is_slow_is_not_forgotten() {
-    let house = House::open(|_| {});
-    let here = || house.here("a");
-    assert!(house.store("a", false, None).is_ok());
+    let setup = Setup::open(|_| {});
+    let here = || setup.here("a");
+    assert!(setup.store("a", false, None).is_ok());
     here();
-    let other = Connection::open(&house.path).expect("sqlite");
-    let envelope = house.envelope();
+    let other = Connection::open(&setup.path).expect("sqlite");
+    let envelope = setup.envelope();
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
     envelope.reply.sent(Sent::now(1));
     envelope.settle(Receipt::Gone);
     // Several times `retry_first`: the redelivery thread has looked, and found nothing that it may read.
-    let early = house.envelopes.recv_timeout(Duration::from_millis(500));
+    let early = setup.envelopes.recv_timeout(Duration::from_millis(500));
     assert!(early.is_err());
     other.execute_batch("ROLLBACK").expect("free");
-    assert_eq!(house.envelope().notification.tries, 2);
+    assert_eq!(setup.envelope().notification.tries, 2);
 }
 
 #[test]
 fn what_is_held_waits_for_its_session() {
-    let house = House::open(|_| {});
-    let seq = house.store("a", true, None).expect("room");
-    house.here("a");
-    assert!(house.store("b", false, None).is_ok());
-    assert_eq!(house.envelope().notification.backend.as_str(), "b");
+    let setup = Setup::open(|_| {});
+    let seq = setup.store("a", true, None).expect("room");
+    setup.here("a");
+    assert!(setup.store("b", false, None).is_ok());
+    assert_eq!(setup.envelope().notification.backend.as_str(), "b");
     let sent = Some(Sent::now(3));
-    house.outbox.on_held_receipt(HeldReceipt {
+    setup.outbox.on_held_receipt(HeldReceipt {
         seq,
         receipt: Receipt::Expired,
         sent,
     });
-    let mut again = house.envelope();
+    let mut again = setup.envelope();
     while again.notification.backend.as_str() == "b" {
-        again = house.envelope();
+        again = setup.envelope();
     }
     assert_eq!(again.notification.tries, 2);
     again.reply.sent(Sent::now(4));
@@ -401,7 +403,7 @@ fn what_is_held_waits_for_its_session() {
         again: Again::Never,
         reason: None,
     }));
-    let rows = house.states(&[State::Dead, State::Pending]);
+    let rows = setup.states(&[State::Dead, State::Pending]);
     assert_eq!(
         (rows[0].tries, rows[0].why.as_str()),
         (2, "refused for good: no reason given")
@@ -410,83 +412,83 @@ fn what_is_held_waits_for_its_session() {
 
 #[test]
 fn what_is_too_old_dies_and_what_is_done_is_deleted() {
-    let house = House::open(|config| {
+    let setup = Setup::open(|config| {
         config.expire = Duration::from_millis(50);
         config.keep = Duration::from_millis(50);
     });
-    let seq = house.store("a", true, None).expect("room");
-    assert!(house.store("b", false, None).is_ok());
+    let seq = setup.store("a", true, None).expect("room");
+    assert!(setup.store("b", false, None).is_ok());
     // Nothing is taken out of a session's hand.
-    let rows = house.states(&[State::Pending, State::Dead]);
+    let rows = setup.states(&[State::Pending, State::Dead]);
     assert!(rows[1].why.starts_with("expired"), "{}", rows[1].why);
-    house.outbox.on_held_receipt(HeldReceipt {
+    setup.outbox.on_held_receipt(HeldReceipt {
         seq,
         receipt: Receipt::Ack,
         sent: None,
     });
-    house.states(&[State::Dead]);
-    let readings = house.outbox.readings();
+    setup.states(&[State::Dead]);
+    let readings = setup.outbox.readings();
     assert_eq!((readings.pending, readings.done, readings.dead), (0, 0, 1));
     assert_eq!(readings.backends, [("b".to_owned(), 0, 1)]);
 }
 
 #[test]
 fn what_the_disk_has_changed_is_a_dead_letter_and_not_a_payment() {
-    let house = House::open(|_| {});
-    assert!(house.store("a", true, None).is_ok());
-    let seq = house
+    let setup = Setup::open(|_| {});
+    assert!(setup.store("a", true, None).is_ok());
+    let seq = setup
         .store("a", false, Some(Again::After(PATIENCE)))
         .expect("room");
-    let other = Connection::open(&house.path).expect("sqlite");
+    let other = Connection::open(&setup.path).expect("sqlite");
     other
         .execute("UPDATE payload SET body = x'00' WHERE seq = ?1", [seq])
         .expect("changed");
     other
         .execute("UPDATE notification SET due = 0 WHERE seq = ?1", [seq])
         .expect("changed");
-    house.here("a");
-    let rows = house.states(&[State::Pending, State::Dead]);
+    setup.here("a");
+    let rows = setup.states(&[State::Pending, State::Dead]);
     assert!(rows[1].why.starts_with("damaged"), "{}", rows[1].why);
-    assert!(house.envelopes.is_empty());
+    assert!(setup.envelopes.is_empty());
 }
 
 #[test]
 fn it_goes_on_after_a_stop_where_it_was() {
-    let mut house = House::open(|_| {});
-    let seq = house.store("a", true, None).expect("room");
-    assert!(house.store("b", false, Some(Again::Never)).is_ok());
-    house.threads.take();
+    let mut setup = Setup::open(|_| {});
+    let seq = setup.store("a", true, None).expect("room");
+    assert!(setup.store("b", false, Some(Again::Never)).is_ok());
+    setup.threads.take();
     assert_eq!(
-        house.store("a", false, None),
+        setup.store("a", false, None),
         Err(NotStored::Busy),
         "it is closed"
     );
-    let folder = Arc::clone(&house._folder);
-    drop(house);
-    let house = House::open_in(folder, |_| {});
+    let folder = Arc::clone(&setup._folder);
+    drop(setup);
+    let setup = Setup::open_in(folder, |_| {});
     let mut keys = Vec::new();
-    let all = house.outbox.keys(PATIENCE, 10, |key, _, _| keys.push(key));
+    let all = setup.outbox.keys(PATIENCE, 10, |key, _, _| keys.push(key));
     assert!(all.is_ok() && keys.len() == 2);
     // Nobody has it in hand any more.
-    let envelope = house.envelope();
+    let envelope = setup.envelope();
     assert_eq!(envelope.notification.backend.as_str(), "a");
     envelope.settle(Receipt::Ack);
-    let rows = house.states(&[State::Done, State::Dead]);
+    let rows = setup.states(&[State::Done, State::Dead]);
     assert_eq!(rows[0].seq, seq);
 }
 
 #[test]
 fn orders_change_what_they_name() {
-    let house = House::open(|_| {});
-    assert!(house.store("a", true, None).is_ok());
-    assert!(house.store("a", false, Some(Again::Never)).is_ok());
-    assert!(house.store("b", false, Some(Again::Never)).is_ok());
+    let setup = Setup::open(|_| {});
+    assert!(setup.store("a", true, None).is_ok());
+    assert!(setup.store("a", false, Some(Again::Never)).is_ok());
+    assert!(setup.store("b", false, Some(Again::Never)).is_ok());
     let order = |what, backend: Option<&str>| {
         let filter = Filter {
             backend: backend.map(str::to_owned),
             ..Filter::default()
         };
-        let ordered = house.outbox.order(Order {
+        let ordered = setup.outbox.order(Order {
             what,
             filter,
             after: 0,
@@ -494,7 +496,7 @@ fn orders_change_what_they_name() {
         });
         ordered.expect("done")
     };
-    let drop = |pending| order(What::Drop { pending }, Some("a"));
+    let drop = |pending| order(AdminAction::Drop { pending }, Some("a"));
     let spared = drop(false);
     assert_eq!((spared.changed, spared.spared), (0, 1));
     let dropped = drop(true);
@@ -503,58 +505,62 @@ fn orders_change_what_they_name() {
         (1, 1, None)
     );
     assert_eq!(dropped.freed.len(), 1);
-    let retried = order(What::Retry, Some("b"));
+    let retried = order(AdminAction::Retry, Some("b"));
     assert_eq!((retried.changed, retried.freed.len()), (1, 0));
-    assert_eq!(house.envelope().notification.backend.as_str(), "b");
-    house.states(&[State::Pending, State::Pending]);
+    assert_eq!(setup.envelope().notification.backend.as_str(), "b");
+    setup.states(&[State::Pending, State::Pending]);
 }
 
 /// The files are looked at before a commit too; here they are lost while the writer is at it.
 #[test]
 fn what_is_committed_to_a_file_that_is_gone_by_then_is_not_stored() {
-    let house = House::open(|_| {});
-    assert!(house.store("a", true, None).is_ok());
-    let other = Connection::open(&house.path).expect("sqlite");
+    let setup = Setup::open(|_| {});
+    assert!(setup.store("a", true, None).is_ok());
+    let other = Connection::open(&setup.path).expect("sqlite");
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
     std::thread::scope(|scope| {
-        let storing = scope.spawn(|| house.store("a", true, None));
+        let storing = scope.spawn(|| setup.store("a", true, None));
         // By then the writer has looked at the files, and waits for the lock. Were it slower, it would refuse all the same.
-        let early = house.envelopes.recv_timeout(Duration::from_millis(200));
+        let early = setup.envelopes.recv_timeout(Duration::from_millis(200));
         assert!(early.is_err());
-        std::fs::rename(&house.path, house.path.with_extension("old")).expect("moved");
+        std::fs::rename(&setup.path, setup.path.with_extension("old")).expect("moved");
         other.execute_batch("ROLLBACK").expect("free");
         assert_eq!(storing.join().expect("an end"), Err(NotStored::File));
     });
-    let unwell = house.outbox.unwell().unwrap_or_default();
+    let unwell = setup.outbox.unwell().unwrap_or_default();
     assert!(unwell.contains("was deleted or moved away"), "{unwell}");
 }
 
 /// What the mirror's thread asks for is no commit, and leaves the writer no idle second.
 #[test]
 fn a_file_that_is_lost_while_the_mirror_is_busy_is_said_within_two_seconds() {
-    let house = House::open(|_| {});
-    assert!(house.store("a", true, None).is_ok());
-    std::fs::rename(&house.path, house.path.with_extension("old")).expect("moved");
+    let setup = Setup::open(|_| {});
+    assert!(setup.store("a", true, None).is_ok());
+    std::fs::rename(&setup.path, setup.path.with_extension("old")).expect("moved");
     let look_every = Duration::from_millis(20);
     let is_said = (0..100).any(|_| {
         let put = shared::MirrorOp::Put(Vec::new());
-        house
+        setup
             .outbox
             .ops
             .send(Op::Mirror(Box::new(put)))
             .expect("the writer works");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what is looked at gives no sign by itself"
+        )]
         std::thread::park_timeout(look_every);
-        house.outbox.unwell().is_some()
+        setup.outbox.unwell().is_some()
     });
     assert!(is_said, "nothing is said of a file that is gone");
-    let unwell = house.outbox.unwell().unwrap_or_default();
+    let unwell = setup.outbox.unwell().unwrap_or_default();
     assert!(unwell.contains("was deleted or moved away"), "{unwell}");
 }
 
 #[test]
 fn a_try_that_was_given_up_and_sent_all_the_same_is_counted() {
-    let house = House::open(|_| {});
-    assert!(house.store("a", false, None).is_ok());
+    let setup = Setup::open(|_| {});
+    assert!(setup.store("a", false, None).is_ok());
     let late = |envelope: &Envelope, receipt| LateReceipt {
         id: envelope.notification.id,
         backend: envelope.notification.backend.clone(),
@@ -563,24 +569,24 @@ fn a_try_that_was_given_up_and_sent_all_the_same_is_counted() {
         sent: Sent::now(7),
     };
     // The word comes after it was given up, and then while it is offered again.
-    let first = house.envelope();
+    let first = setup.envelope();
     let word = late(&first, Receipt::Gone);
     first.settle(Receipt::Unreachable);
-    house.inbox.late(word);
-    let second = next_with_tries(&house, 2);
-    house.inbox.late(late(&second, Receipt::Gone));
+    setup.inbox.late(word);
+    let second = next_with_tries(&setup, 2);
+    setup.inbox.late(late(&second, Receipt::Gone));
     second.settle(Receipt::Unreachable);
-    let third = next_with_tries(&house, 3);
-    house.inbox.late(late(&third, Receipt::Ack));
+    let third = next_with_tries(&setup, 3);
+    setup.inbox.late(late(&third, Receipt::Ack));
     third.settle(Receipt::Unreachable);
-    let rows = house.states(&[State::Done]);
+    let rows = setup.states(&[State::Done]);
     assert_eq!(rows[0].tries, 3);
 }
 
 /// The next envelope that is that try; those before it were offered before the word of a late receipt was on disk.
-fn next_with_tries(house: &House, tries: u32) -> Box<Envelope> {
+fn next_with_tries(setup: &Setup, tries: u32) -> Box<Envelope> {
     loop {
-        let envelope = house.envelope();
+        let envelope = setup.envelope();
         if envelope.notification.tries == tries {
             return envelope;
         }
@@ -590,30 +596,30 @@ fn next_with_tries(house: &House, tries: u32) -> Box<Envelope> {
 
 #[test]
 fn a_reader_that_does_not_end_lets_the_log_grow_to_its_bound_and_no_further() {
-    let house = House::open(|config| config.max_log_bytes = 2 << 20);
-    let reader = Connection::open(&house.path).expect("sqlite");
+    let setup = Setup::open(|config| config.max_log_bytes = 2 << 20);
+    let reader = Connection::open(&setup.path).expect("sqlite");
     let begin = "BEGIN; SELECT count(*) FROM notification";
     reader.execute_batch(begin).expect("a reader");
     let mut stored = 0;
     let refused = loop {
-        match house.store("a", true, None) {
+        match setup.store("a", true, None) {
             Ok(_) => stored += 1,
             Err(refused) => break refused,
         }
         assert!(stored < 2000, "the log has no bound");
     };
     assert_eq!(refused, NotStored::Log);
-    let log = house.path.with_extension("db-wal");
+    let log = setup.path.with_extension("db-wal");
     let bytes = std::fs::metadata(&log).expect("a log").len();
     assert!(bytes > 2 << 20 && bytes < 3 << 20, "{bytes}");
-    let unwell = house.outbox.unwell().unwrap_or_default();
+    let unwell = setup.outbox.unwell().unwrap_or_default();
     assert!(
         unwell.contains("outbox.max_log_bytes is 2 MiB") && unwell.contains("reading"),
         "{unwell}"
     );
     // When it ends, everything goes on by itself.
     reader.execute_batch("COMMIT").expect("an end");
-    assert!(house.store("a", true, None).is_ok());
-    assert_eq!(house.outbox.unwell(), None);
-    assert_eq!(house.outbox.readings().pending, stored + 1);
+    assert!(setup.store("a", true, None).is_ok());
+    assert_eq!(setup.outbox.unwell(), None);
+    assert_eq!(setup.outbox.readings().pending, stored + 1);
 }

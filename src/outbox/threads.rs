@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 use super::file::FileGuard;
 use super::inbox::Inbox;
 use super::ops::Op;
-use super::shared::Event;
+use super::shared::MirrorEvent;
 use crate::thread::JoinOnDrop;
 
 /// The threads of the writer and of the redelivery. Dropping this notes what has been told so far, ends both and gives up the file; what anybody
@@ -17,7 +17,7 @@ pub struct OutboxThreads {
     pub(super) inbox: Arc<Inbox>,
     pub(super) ops: Sender<Op>,
     /// Tells the mirror's thread to end.
-    pub(super) mirror_events: Option<Sender<Event>>,
+    pub(super) mirror_events: Option<Sender<MirrorEvent>>,
     pub(super) mirror: Option<JoinOnDrop>,
     pub(super) redelivery: Option<JoinOnDrop>,
     pub(super) writer: Option<JoinOnDrop>,
@@ -31,7 +31,7 @@ impl Drop for OutboxThreads {
         self.inbox.stop();
         self.redelivery.take();
         if let Some(events) = self.mirror_events.take() {
-            let _ = events.send(Event::Stop); // it fails when the thread has ended already
+            let _ = events.send(MirrorEvent::Stop); // it fails when the thread has ended already
         }
         self.mirror.take();
         let _ = self.ops.send(Op::Stop); // it fails when the writer has ended already

@@ -8,7 +8,7 @@ use crate::notification::{Notification, NotificationId};
 
 /// The lines of one outbox.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct OutboxLog {
     dead: LogOncePer<Cause>,
     tried: LogOncePer<Cause>,
 }
@@ -16,7 +16,7 @@ pub struct Told {
 /// A backend, and why it did not get something.
 type Cause = (Box<str>, Box<str>);
 
-impl Told {
+impl OutboxLog {
     /// One was given up as soon as it came.
     pub fn dead_on_arrival(&self, notification: &Notification, why: &str) {
         let Notification {

@@ -19,6 +19,7 @@ use super::filter::Filter;
 use super::ops::ROWS_AT_ONCE;
 use super::paths;
 use super::rows::{self, HELD, Payload, Row, State};
+use crate::escape::{hex, unhex};
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, unix_ms};
 
 /// The version of the form below. Members may be added to it; what is removed or changes its meaning makes the next one.
@@ -164,7 +165,7 @@ impl Exported {
             ..=0 => 0,
             wait => now_ms.saturating_add(wait),
         };
-        let new = rows::New {
+        let new = rows::NewRow {
             notification: &parsed.notification,
             key: parsed.key,
             state: parsed.state,
@@ -201,7 +202,11 @@ impl Exported {
     pub(super) fn with_payload(self, head: Vec<u8>, body: Vec<u8>) -> Result<Parsed, BadImport> {
         let key = match &self.event_key {
             None => None,
-            Some(digits) => Some(unhex(digits).ok_or(BadImport::Member("event_key"))?),
+            Some(digits) => Some(
+                unhex(digits)
+                    .and_then(|key| key.try_into().ok())
+                    .ok_or(BadImport::Member("event_key"))?,
+            ),
         };
         let notification = Notification {
             id: NotificationId::parse(&self.id).ok_or(BadImport::Member("id"))?,
@@ -232,21 +237,11 @@ pub struct Parsed {
     pub(super) key: Option<EventKey>,
 }
 
-/// 32 hexadecimal digits.
-pub(super) fn hex(bytes: &[u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Parsed {
     /// Its id.
     pub(super) fn id(&self) -> NotificationId {
         self.notification.id
     }
-}
-
-fn unhex(digits: &str) -> Option<[u8; 16]> {
-    let number = u128::from_str_radix(digits, 16).ok()?;
-    (digits.len() == 32).then(|| number.to_be_bytes())
 }
 
 /// A new database, which a relay can be started on once it is finished.

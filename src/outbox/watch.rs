@@ -20,7 +20,7 @@ use super::paths;
 
 /// The two files that hold the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum WatchedFile {
     /// The database at `outbox.path`.
     Database,
     /// Its write-ahead log: what was stored since the last checkpoint.
@@ -33,7 +33,7 @@ pub struct FileFault {
     /// The file at fault.
     pub path: PathBuf,
     /// Which of the two that is.
-    pub part: Part,
+    pub part: WatchedFile,
     /// What is wrong.
     pub kind: FaultKind,
 }
@@ -68,11 +68,11 @@ impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         let advice = match (&self.kind, self.part) {
-            (FaultKind::Gone | FaultKind::Replaced, Part::Database) => {
+            (FaultKind::Gone | FaultKind::Replaced, WatchedFile::Database) => {
                 "move the relay's own file back to this place; if it was deleted, save what the relay still has with `payrelay outbox \
                  rescue FILE` before it is stopped"
             }
-            (FaultKind::Gone | FaultKind::Replaced, Part::Log) => {
+            (FaultKind::Gone | FaultKind::Replaced, WatchedFile::Log) => {
                 "move it back, or restart the relay with SIGTERM (never kill -9), which saves its content in the database"
             }
             (FaultKind::Truncated | FaultKind::Overwritten | FaultKind::Touched, _) => {
@@ -194,14 +194,14 @@ impl FileWatch {
     /// Whether everything is as the writer left it.
     pub fn check(&self) -> Result<(), FileFault> {
         self.check_database()?;
-        let log = self.look(Part::Log)?;
+        let log = self.look(WatchedFile::Log)?;
         if log.size() < self.log_bytes {
-            return Err(self.fault(Part::Log, FaultKind::Truncated));
+            return Err(self.fault(WatchedFile::Log, FaultKind::Truncated));
         }
         match log_header(&self.log_file) {
             Ok(Some(header)) if header == self.log_header => Ok(()),
-            Ok(_) => Err(self.fault(Part::Log, FaultKind::Overwritten)),
-            Err(error) => Err(self.fault(Part::Log, FaultKind::NoAccess(error))),
+            Ok(_) => Err(self.fault(WatchedFile::Log, FaultKind::Overwritten)),
+            Err(error) => Err(self.fault(WatchedFile::Log, FaultKind::NoAccess(error))),
         }
     }
 
@@ -210,9 +210,9 @@ impl FileWatch {
         let directory = self.log_path.parent().unwrap_or(Path::new("."));
         let wanted = Access::READ_OK | Access::WRITE_OK;
         for (path, part, wanted) in [
-            (directory, Part::Database, wanted | Access::EXEC_OK),
-            (&*self.database_path, Part::Database, wanted),
-            (&*self.log_path, Part::Log, wanted),
+            (directory, WatchedFile::Database, wanted | Access::EXEC_OK),
+            (&*self.database_path, WatchedFile::Database, wanted),
+            (&*self.log_path, WatchedFile::Log, wanted),
         ] {
             if let Err(error) = accessat(CWD, path, wanted, AtFlags::EACCESS) {
                 return Err(FileFault {
@@ -225,27 +225,27 @@ impl FileWatch {
         // Nothing is written, and nothing changes; but a file system that has given up says so.
         match self.probe.write_at(&[], 0) {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.fault(Part::Database, kind_of(error))),
+            Err(error) => Err(self.fault(WatchedFile::Database, kind_of(error))),
         }
     }
 
     /// The writer has committed: whether that is in the log at the path. From now on the log is to stay as it is.
     pub fn committed(&mut self) -> Result<(), FileFault> {
         self.check_database()?;
-        let log = self.look(Part::Log)?;
+        let log = self.look(WatchedFile::Log)?;
         let header = match log_header(&self.log_file) {
             Ok(Some(header)) => header,
-            Ok(None) => return Err(self.fault(Part::Log, FaultKind::Overwritten)),
-            Err(error) => return Err(self.fault(Part::Log, FaultKind::NoAccess(error))),
+            Ok(None) => return Err(self.fault(WatchedFile::Log, FaultKind::Overwritten)),
+            Err(error) => return Err(self.fault(WatchedFile::Log, FaultKind::NoAccess(error))),
         };
         let before = self.log_header;
         let restarts = header.salt_1.wrapping_sub(before.salt_1);
         if header != before && !(1..=RESTARTS_MAX).contains(&restarts) {
-            return Err(self.fault(Part::Log, FaultKind::Overwritten));
+            return Err(self.fault(WatchedFile::Log, FaultKind::Overwritten));
         }
         // One that begins anew may be cut back to its usual length.
         if header == before && log.size() < self.log_bytes {
-            return Err(self.fault(Part::Log, FaultKind::Truncated));
+            return Err(self.fault(WatchedFile::Log, FaultKind::Truncated));
         }
         self.log_header = header;
         self.log_bytes = log.size();
@@ -255,26 +255,26 @@ impl FileWatch {
     /// The writer has moved the log into the database, or has checked that the database is sound. From now on it is to stay
     /// as it is.
     pub fn database_is_sound(&mut self) -> Result<(), FileFault> {
-        let database = self.look(Part::Database)?;
+        let database = self.look(WatchedFile::Database)?;
         self.database.1 = Stamp::of(&database);
         Ok(())
     }
 
     fn check_database(&self) -> Result<(), FileFault> {
-        let database = self.look(Part::Database)?;
+        let database = self.look(WatchedFile::Database)?;
         let (stamp, left) = (Stamp::of(&database), self.database.1);
         match stamp.bytes < left.bytes {
-            true => Err(self.fault(Part::Database, FaultKind::Truncated)),
-            false if stamp != left => Err(self.fault(Part::Database, FaultKind::Touched)),
+            true => Err(self.fault(WatchedFile::Database, FaultKind::Truncated)),
+            false if stamp != left => Err(self.fault(WatchedFile::Database, FaultKind::Touched)),
             false => Ok(()),
         }
     }
 
     /// The file at the path, if it is the one that is open.
-    fn look(&self, part: Part) -> Result<Metadata, FileFault> {
+    fn look(&self, part: WatchedFile) -> Result<Metadata, FileFault> {
         let (path, wanted) = match part {
-            Part::Database => (&self.database_path, self.database.0),
-            Part::Log => (&self.log_path, self.log),
+            WatchedFile::Database => (&self.database_path, self.database.0),
+            WatchedFile::Log => (&self.log_path, self.log),
         };
         match fs::metadata(path) {
             Ok(file) if Identity::of(&file) == wanted => Ok(file),
@@ -283,10 +283,10 @@ impl FileWatch {
         }
     }
 
-    fn fault(&self, part: Part, kind: FaultKind) -> FileFault {
+    fn fault(&self, part: WatchedFile, kind: FaultKind) -> FileFault {
         let path = match part {
-            Part::Database => &self.database_path,
-            Part::Log => &self.log_path,
+            WatchedFile::Database => &self.database_path,
+            WatchedFile::Log => &self.log_path,
         };
         FileFault {
             path: path.clone(),

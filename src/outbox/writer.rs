@@ -15,18 +15,18 @@ use super::checkpoint::Checkpoint;
 use super::clock::Clock;
 use super::error::NotStored;
 use super::file;
-use super::group::{Bounds, Outcome, Room, remove_all};
+use super::group::{Bounds, FreeSpace, GroupOutcome, remove_all};
 use super::inbox::{Inbox, Written};
 use super::ops::{Limits, Op, StatusUpdate};
 use super::rows::State;
 use super::shared::Mirror;
 use super::stats::Stats;
-use super::told::Told;
-use super::watch::{FaultKind, FileFault, FileWatch, Part};
+use super::told::OutboxLog;
+use super::watch::{FaultKind, FileFault, FileWatch, WatchedFile};
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
-use crate::thread::Courtesy;
+use crate::thread::CooperativeYield;
 
 /// The most changes in one commit.
 pub const GROUP_MAX: usize = 256;
@@ -53,7 +53,7 @@ pub struct Writer {
     pub metrics: Arc<Metrics>,
     /// Not taken by the disk, to be tried again. No more than is being redelivered.
     pub owed: Vec<StatusUpdate>,
-    pub told: Arc<Told>,
+    pub told: Arc<OutboxLog>,
     pub full: LogOnce,
     pub failed: LogOnce,
     /// `outbox.path`
@@ -66,7 +66,7 @@ pub struct Writer {
     pub saved: Instant,
     /// Whether the disk is known to be nearly full.
     pub disk_is_low: bool,
-    pub courtesy: Courtesy,
+    pub yielding: CooperativeYield,
     /// Whether it has run before, and panicked.
     pub has_run: bool,
     /// What is in Redis too; `None`: nothing.
@@ -156,7 +156,7 @@ impl Writer {
         }
         let database_is_there = match self.check_files() {
             // What is in the log that is open goes to the database, which lacks nothing then.
-            Err(fault) => fault.part == Part::Log && !fault.is_final(),
+            Err(fault) => fault.part == WatchedFile::Log && !fault.is_final(),
             Ok(()) => true,
         };
         if database_is_there && let Err(error) = file::close(&self.connection, self.clock.moment())
@@ -184,7 +184,7 @@ impl Writer {
 
     pub(super) fn commit(&mut self, group: Vec<Op>) {
         let began = Instant::now();
-        let mut outcome = Outcome::default();
+        let mut outcome = GroupOutcome::default();
         let owed = std::mem::take(&mut self.owed);
         let mut group: Vec<Op> = owed.into_iter().map(Op::Update).chain(group).collect();
         if self.stats.is_broken() {
@@ -360,36 +360,36 @@ impl Writer {
         }
     }
 
-    fn refuse(&mut self, outcome: Outcome, fault: &FileFault) {
+    fn refuse(&mut self, outcome: GroupOutcome, fault: &FileFault) {
         self.distrust(fault);
         self.turn_away(outcome, NotStored::File);
     }
 
     /// Writes the group and syncs it. What it came to, or was to come to, is in `outcome`.
-    fn write(&mut self, group: Vec<Op>, outcome: &mut Outcome) -> Result<(), NotWritten> {
+    fn write(&mut self, group: Vec<Op>, outcome: &mut GroupOutcome) -> Result<(), NotWritten> {
         let mut failed = None;
         let now = self.clock.now_ms();
         let (limits, stats) = (self.limits, Arc::clone(&self.stats));
         let begun = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate);
-        let (tx, mut room) = match begun.and_then(|tx| Room::of(&tx, limits).map(|room| (tx, room)))
-        {
-            Ok(begun) => begun,
-            Err(error) => {
-                // Every op must find its way into the outcome, to be told.
-                outcome.give_up(group);
-                return Err(error.into());
-            }
-        };
+        let (tx, mut room) =
+            match begun.and_then(|tx| FreeSpace::of(&tx, limits).map(|room| (tx, room))) {
+                Ok(begun) => begun,
+                Err(error) => {
+                    // Every op must find its way into the outcome, to be told.
+                    outcome.give_up(group);
+                    return Err(error.into());
+                }
+            };
         let somebody_waits = |op: &Op| matches!(op, Op::Store(_) | Op::Order(..));
-        let mut courtesy = match group.iter().any(somebody_waits) {
+        let mut yielding = match group.iter().any(somebody_waits) {
             true => None,
-            false => Some(&mut self.courtesy),
+            false => Some(&mut self.yielding),
         };
-        let mut give_way = || {
-            if let Some(courtesy) = &mut courtesy {
-                courtesy.give_way();
+        let mut yield_now = || {
+            if let Some(yielding) = &mut yielding {
+                yielding.yield_now();
             }
         };
         for op in group {
@@ -400,7 +400,7 @@ impl Writer {
             let done = match op {
                 Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &stats),
                 Op::Update(update) => {
-                    give_way();
+                    yield_now();
                     outcome.settle(&tx, update, now, limits)
                 }
                 Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
@@ -410,7 +410,7 @@ impl Writer {
                         limits,
                         stats: &stats,
                     };
-                    outcome.import(&tx, &some, to, bounds, &mut room, &mut give_way)
+                    outcome.import(&tx, &some, to, bounds, &mut room, &mut yield_now)
                 }
                 Op::Remove(ids) => remove_all(&tx, &ids, &mut outcome.delta),
                 Op::Rename => by_id::rename_store(&tx),
@@ -436,7 +436,7 @@ impl Writer {
         Ok(tx.commit()?)
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    fn tell(&mut self, outcome: GroupOutcome) {
         let written = outcome.settled.into_iter().map(|update| Written {
             seq: update.seq,
             due: (update.state == State::Pending).then_some(update.due),
@@ -458,7 +458,7 @@ impl Writer {
         }
     }
 
-    fn undo(&mut self, outcome: Outcome, error: &rusqlite::Error) {
+    fn undo(&mut self, outcome: GroupOutcome, error: &rusqlite::Error) {
         let reason = NotStored::of(error);
         let words = format!("cannot write: {error}");
         let broken = matches!(
@@ -475,7 +475,7 @@ impl Writer {
     }
 
     /// Tells everybody that it was not done. What came of stored ones is noted later.
-    fn turn_away(&mut self, outcome: Outcome, reason: NotStored) {
+    fn turn_away(&mut self, outcome: GroupOutcome, reason: NotStored) {
         for (store, _) in outcome.stored {
             self.metrics.outbox_refused(reason.as_str());
             store.tell(Err(reason));

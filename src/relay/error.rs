@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::bus;
-use crate::http::{LinkError, PoolError};
+use crate::http::{PoolError, WorkerLinkError};
 use crate::outbox::OpenError;
 use crate::tls::BadIdentity;
 
@@ -23,7 +23,7 @@ pub enum StartError {
     /// The outbox cannot be used.
     Outbox(OpenError),
     /// The bus cannot be used.
-    Bus(bus::StartError),
+    Bus(bus::BusStartError),
     /// The system has no room for a thread or a descriptor, or gives no random bytes.
     System(&'static str, io::Error),
 }
@@ -35,12 +35,12 @@ impl StartError {
             Self::Listen(..)
             | Self::NoListener(_)
             | Self::Tls(_)
-            | Self::Pool(PoolError::Link(LinkError::Descriptors { .. }))
-            | Self::Bus(bus::StartError::Config(_)) => 78,
+            | Self::Pool(PoolError::Link(WorkerLinkError::Descriptors { .. }))
+            | Self::Bus(bus::BusStartError::Config(_)) => 78,
             Self::Outbox(error) if error.needs_a_person() => 78,
             Self::Pool(_)
             | Self::Outbox(_)
-            | Self::Bus(bus::StartError::Thread(_))
+            | Self::Bus(bus::BusStartError::Thread(_))
             | Self::System(..) => 1,
         }
     }

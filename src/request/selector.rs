@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::json::Scalar;
 use super::{Missing, body_text, form, json, xml};
+use crate::escape::percent_decode;
 
 /// Where in a request a value is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +221,7 @@ impl<'a> Parts<'a> {
                 let id = self
                     .path_id
                     .ok_or_else(|| Missing::Nowhere(place(selector)))?;
-                form::percent_decode(id.as_bytes(), false)
+                percent_decode(id.as_bytes(), false)
                     .ok_or_else(|| Missing::NotText(place(selector)))
             }
             Selector::Query(name) => field(self.query.as_bytes(), name, selector),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use super::newcomers::Newcomers;
+use super::newcomers::NewSessions;
 use super::registry::Registry;
 use super::token::Access;
 use crate::bus::{Bus, Events};
@@ -19,7 +19,7 @@ pub struct SessionContext {
     /// The sessions by backend id.
     pub registry: Arc<Registry>,
     /// The connections that have not said a good HELLO.
-    pub newcomers: Newcomers,
+    pub newcomers: NewSessions,
     /// How other nodes learn which backends are here.
     pub bus: Arc<dyn Bus>,
     /// SUB and PUB.
@@ -29,7 +29,7 @@ pub struct SessionContext {
     /// Who may connect; replaced on reload.
     pub access: RwLock<Arc<Access>>,
     /// The section `[tcp]`.
-    pub tcp: config::Tcp,
+    pub tcp: config::TcpConfig,
     /// `delivery.ack_deadline`: no provider waits longer for an ACK.
     pub ack_deadline: Duration,
     /// How many HELLOs of each peer have failed.

@@ -26,7 +26,7 @@ pub struct Hello {
 
 /// A HELLO that is refused: the error code, and the text for the person at the other end.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct HelloRefusal {
     /// `bad-hello`, `bad-token` or `not-allowed`.
     pub code: &'static str,
     /// What is wrong. Never says which ids exist.
@@ -35,8 +35,8 @@ pub struct Refusal {
     pub id: Option<BackendId>,
 }
 
-fn bad_hello(words: impl Into<String>) -> Refusal {
-    Refusal {
+fn bad_hello(words: impl Into<String>) -> HelloRefusal {
+    HelloRefusal {
         code: "bad-hello",
         words: words.into(),
         id: None,
@@ -47,7 +47,7 @@ fn bad_hello(words: impl Into<String>) -> Refusal {
 ///
 /// # Errors
 /// It is no HELLO, or one that is refused. All of them end the connection.
-pub fn judge(line: &Line<'_>, access: &Arc<Access>) -> Result<Hello, Refusal> {
+pub fn judge(line: &Line<'_>, access: &Arc<Access>) -> Result<Hello, HelloRefusal> {
     if line.verb != "HELLO" {
         return Err(bad_hello("the first line must be HELLO 1 id=<backend id>"));
     }
@@ -73,14 +73,14 @@ pub fn judge(line: &Line<'_>, access: &Arc<Access>) -> Result<Hello, Refusal> {
             .ok_or_else(|| bad_hello(format!("max is a number from 0 to {CREDIT_MAX}")))?,
     };
     if !access.verifies_apart(&id, line.text("token").as_deref()) {
-        return Err(Refusal {
+        return Err(HelloRefusal {
             code: "bad-token",
             words: "the token does not fit the id; payrelay token ID prints the right one".into(),
             id: Some(id),
         });
     }
     if !access.allows(&id) {
-        return Err(Refusal {
+        return Err(HelloRefusal {
             code: "not-allowed",
             words: "this id is not in tcp.backends".into(),
             id: Some(id),

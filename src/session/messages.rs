@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::mailbox::Mailbox;
 use super::registry::NotTold;
-use super::state::{Gathering, Phase, Session, What};
+use super::state::{DataPurpose, IncomingData, Phase, Session};
 use super::subscription::{EventWriter, SubscriptionState, TokenBucket};
 use crate::bus::{Channel, Data, Event, Reach, Ready};
 use crate::envelope::{Receipts, Reply};
@@ -81,7 +81,7 @@ impl Session {
     #[inline(never)] // keeps its stack out of the frames beneath an ACK
     pub fn send(&mut self, line: &Line<'_>) {
         match line.text("to").map(|to| BackendId::parse(&to)) {
-            Some(Ok(to)) => self.begin(line, What::Send(to)),
+            Some(Ok(to)) => self.begin(line, DataPurpose::Send(to)),
             _ => self.refuse(line, "bad-frame", "SEND needs to=<backend id> and data"),
         }
     }
@@ -89,7 +89,7 @@ impl Session {
     #[inline(never)] // keeps its stack out of the frames beneath an ACK
     pub fn publish(&mut self, line: &Line<'_>) {
         match line.text("ch").map(|ch| Channel::parse(&ch)) {
-            Some(Ok(channel)) => self.begin(line, What::Pub(channel)),
+            Some(Ok(channel)) => self.begin(line, DataPurpose::Pub(channel)),
             Some(Err(bad)) => self.refuse(line, "bad-frame", &bad.to_string()),
             None => self.refuse(line, "bad-frame", "PUB needs ch=<channel> and data"),
         }
@@ -102,7 +102,7 @@ impl Session {
         self.say_error(code, about.as_slice(), words);
     }
 
-    fn begin(&mut self, line: &Line<'_>, what: What) {
+    fn begin(&mut self, line: &Line<'_>, what: DataPurpose) {
         let Some(wanted) = line.data_bytes else {
             return self.refuse(line, "bad-frame", "the data is missing");
         };
@@ -110,7 +110,7 @@ impl Session {
             return;
         }
         self.skip = 0;
-        self.gathering = Some(Box::new(Gathering {
+        self.gathering = Some(Box::new(IncomingData {
             what,
             reference: reference(line).map(|text| text.as_ref().into()),
             bytes: Vec::new(),
@@ -160,13 +160,13 @@ impl Session {
         some + 1
     }
 
-    fn pass_on(&mut self, said: Gathering) {
+    fn pass_on(&mut self, said: IncomingData) {
         let asker = self.asker(said.reference);
         let Some(from) = self.backend.clone() else {
             return;
         };
         match said.what {
-            What::Send(to) => {
+            DataPurpose::Send(to) => {
                 let data = Data {
                     from,
                     to,
@@ -179,7 +179,7 @@ impl Session {
                     Err(NotTold::Absent) => self.context.bus.carry(data, reply),
                 }
             }
-            What::Pub(channel) => {
+            DataPurpose::Pub(channel) => {
                 let fails = asker.clone();
                 let told = Box::new(move |heard: Result<u64, _>| match heard {
                     Ok(_) => asker.ok(),

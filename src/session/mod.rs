@@ -42,5 +42,5 @@ mod waker;
 pub use backend_listener::BackendListener;
 pub use context::SessionContext;
 pub use hello::{CREDIT_DEFAULT, CREDIT_MAX, PROTOCOL};
-pub use newcomers::Newcomers;
+pub use newcomers::NewSessions;
 pub use registry::{NotSent, Registry};

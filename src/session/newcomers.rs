@@ -12,9 +12,9 @@ use super::mailbox::{Command, Mailbox};
 
 /// The connections of a node that are in the phase of greeting, by their numbers, so in the order of accept.
 #[derive(Debug, Default)]
-pub struct Newcomers(Mutex<BTreeMap<u64, Arc<Mailbox>>>);
+pub struct NewSessions(Mutex<BTreeMap<u64, Arc<Mailbox>>>);
 
-impl Newcomers {
+impl NewSessions {
     /// Connection `number` was accepted.
     pub fn add(&self, number: u64, mailbox: &Arc<Mailbox>) {
         self.0.lock().insert(number, Arc::clone(mailbox));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::context::SessionContext;
 use super::end::End;
-use super::hello::Refusal;
+use super::hello::HelloRefusal;
 use super::mailbox::Mailbox;
 use super::registry::Registered;
 use super::subscription::{Subscriptions, TokenBucket};
@@ -47,9 +47,9 @@ pub struct Leaving {
 }
 
 /// Data that has not arrived whole.
-pub struct Gathering {
+pub struct IncomingData {
     /// What it is for.
-    pub what: What,
+    pub what: DataPurpose,
     /// The `ref` of its frame.
     pub reference: Option<Arc<str>>,
     /// What has arrived.
@@ -59,7 +59,7 @@ pub struct Gathering {
 }
 
 /// What data is for.
-pub enum What {
+pub enum DataPurpose {
     /// One backend.
     Send(BackendId),
     /// Everybody who listens to a channel.
@@ -87,7 +87,7 @@ pub struct Session {
     pub pings: u32,
     /// A HELLO was accepted, and the log does not say so yet.
     pub unannounced: Option<Registered>,
-    pub gathering: Option<Box<Gathering>>,
+    pub gathering: Option<Box<IncomingData>>,
     pub subscriptions: Subscriptions,
     /// For `tcp.data_rate`; `None`: nothing was said yet.
     pub bucket: Option<TokenBucket>,
@@ -185,7 +185,7 @@ impl Session {
 
     /// [`Session::break_off`] for a HELLO that is refused.
     #[cold]
-    pub fn refuse_hello(&mut self, refusal: &Refusal) {
+    pub fn refuse_hello(&mut self, refusal: &HelloRefusal) {
         self.turn_away(refusal.code, &refusal.words, refusal.id.as_ref());
     }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::hmac;
 
-use crate::config::{Secret, Tcp};
+use crate::config::{Secret, TcpConfig};
+use crate::escape::unhex;
 use crate::notification::BackendId;
 use crate::thread;
 
@@ -40,7 +41,7 @@ pub struct Access {
 
 impl Access {
     /// What `[tcp]` allows.
-    pub fn new(tcp: &Tcp) -> Self {
+    pub fn new(tcp: &TcpConfig) -> Self {
         Self {
             keys: tcp.secrets.iter().map(key).collect(),
             backends: tcp.backends.iter().cloned().collect(),
@@ -53,7 +54,10 @@ impl Access {
             return true;
         }
         // A token that is no hex costs the same work as a wrong one.
-        let tag = token.and_then(unhex).unwrap_or([0; TAG_BYTES]);
+        let tag = token
+            .and_then(unhex)
+            .and_then(|tag| tag.try_into().ok())
+            .unwrap_or([0; TAG_BYTES]);
         let mut verified = false;
         for key in &self.keys {
             verified |= hmac::verify(key, backend.as_str().as_bytes(), &tag).is_ok();
@@ -83,19 +87,6 @@ impl Access {
     pub fn allows(&self, backend: &BackendId) -> bool {
         self.backends.is_empty() || self.backends.contains(backend)
     }
-}
-
-fn unhex(text: &str) -> Option<[u8; TAG_BYTES]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * TAG_BYTES {
-        return None;
-    }
-    let mut tag = [0; TAG_BYTES];
-    for (byte, pair) in tag.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |d: u8| (d as char).to_digit(16);
-        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-    }
-    Some(tag)
 }
 
 #[cfg(test)]

@@ -38,26 +38,26 @@ pub struct Identity {
 #[derive(Debug)]
 pub enum BadIdentity {
     /// A file could not be read.
-    Unreadable(Place, io::ErrorKind),
+    Unreadable(NamedFile, io::ErrorKind),
     /// A file is longer than 1 MiB.
-    TooLong(Place),
+    TooLong(NamedFile),
     /// There is no PEM in it, or broken PEM.
-    Pem(Place, String),
+    Pem(NamedFile, String),
     /// The two are read, but do not work: they do not belong together, or are of a kind that is not known here.
-    Unfit(Place, rustls::Error),
+    Unfit(NamedFile, rustls::Error),
     /// The system gives no random bytes for the key of resumed sessions.
     Random(rustls::Error),
 }
 
 /// A file that relay.toml names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct NamedFile {
     /// `http.tls.cert`
     key: String,
     file: PathBuf,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NamedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = \"{}\"", self.key, self.file.display())
     }
@@ -143,11 +143,11 @@ fn read(
     key: &str,
     protocols: &[&[u8]],
 ) -> Result<(ServerConfig, i64), BadIdentity> {
-    let cert = Place {
+    let cert = NamedFile {
         key: format!("{key}.cert"),
         file: files.cert.clone(),
     };
-    let private = Place {
+    let private = NamedFile {
         key: format!("{key}.key"),
         file: files.key.clone(),
     };
@@ -177,7 +177,7 @@ fn read(
     Ok((config, not_after.unwrap_or(i64::MAX)))
 }
 
-fn bad_pem(place: &Place, error: pem::Error) -> BadIdentity {
+fn bad_pem(place: &NamedFile, error: pem::Error) -> BadIdentity {
     // Chosen here, not the crate's own words: those can quote the file.
     let words = match error {
         pem::Error::NoItemsFound if place.key.ends_with("key") => {
@@ -191,7 +191,7 @@ fn bad_pem(place: &Place, error: pem::Error) -> BadIdentity {
     BadIdentity::Pem(place.clone(), words.to_owned())
 }
 
-fn contents(place: &Place) -> Result<Vec<u8>, BadIdentity> {
+fn contents(place: &NamedFile) -> Result<Vec<u8>, BadIdentity> {
     let unreadable = |error: io::Error| BadIdentity::Unreadable(place.clone(), error.kind());
     let bytes = read_some(&place.file).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
@@ -200,7 +200,7 @@ fn contents(place: &Place) -> Result<Vec<u8>, BadIdentity> {
     Ok(bytes)
 }
 
-fn warn_if_others_can_read(key: &Place) {
+fn warn_if_others_can_read(key: &NamedFile) {
     let mode = std::fs::metadata(&key.file).map_or(0, |metadata| metadata.mode());
     // Not the group: systems have one for those who may read keys.
     if mode & 0o004 != 0 {

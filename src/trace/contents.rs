@@ -18,11 +18,11 @@ const OVERHEAD_BYTES: usize = 256;
 #[derive(Default)]
 pub struct Contents {
     bytes_max: usize,
-    kept: Mutex<Kept>,
+    kept: Mutex<StoredContents>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct StoredContents {
     notifications: VecDeque<Arc<Notification>>,
     bytes: usize,
 }

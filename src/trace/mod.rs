@@ -116,7 +116,7 @@ impl Record {
 
 /// A record as it is kept: 96 bytes instead of 160, of thousands of which most have nothing in `more`.
 #[derive(Debug)]
-struct Kept {
+struct StoredTrace {
     id: NotificationId,
     backend: BackendId,
     route: Arc<str>,
@@ -136,7 +136,7 @@ struct More {
     why: Option<Box<str>>,
 }
 
-impl Kept {
+impl StoredTrace {
     fn of(record: Record) -> Self {
         let more = More {
             verified: record.verified,
@@ -191,7 +191,7 @@ pub struct Trace {
 
 #[derive(Debug, Default)]
 struct Ring {
-    records: VecDeque<Kept>,
+    records: VecDeque<StoredTrace>,
     /// How many were ever added.
     added: u64,
     hour: Hour,
@@ -213,7 +213,7 @@ impl Trace {
         }
         let concluded = record.concluded;
         let sent_at = record.sent.map(|sent| sent.at_unix_ms);
-        let record = Kept::of(record);
+        let record = StoredTrace::of(record);
         let mut ring = self.ring.lock();
         let forgotten = match ring.records.len() < RECORDS_MAX {
             true => None,
@@ -289,7 +289,7 @@ impl Trace {
 
     /// Shows every record to `go_on`, newest first, until it says no. The lock is let go of now and then; what is added
     /// meanwhile is not shown.
-    fn look(&self, mut go_on: impl FnMut(&Kept) -> bool) {
+    fn look(&self, mut go_on: impl FnMut(&StoredTrace) -> bool) {
         let mut before = u64::MAX;
         loop {
             let ring = self.ring.lock();
@@ -414,7 +414,7 @@ mod tests {
             let found = trace.find(&one.id.to_string(), 1);
             assert_eq!(format!("{:?}", found[0]), format!("{one:?}"));
         }
-        assert!(size_of::<Kept>() <= 96);
+        assert!(size_of::<StoredTrace>() <= 96);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::{Believed, Refused, Request, Verifier};
+use crate::escape::percent_encoded;
 use crate::request::{Missing, Parts, Selector, place};
 
 /// A request that is not signed yet.
@@ -200,18 +201,6 @@ pub(super) fn sample(name: &str, now_unix_s: u64) -> String {
 /// The sample for where `selector` points.
 pub(super) fn sample_at(selector: &Selector, now_unix_s: u64) -> String {
     sample(&place(selector), now_unix_s)
-}
-
-/// `bytes` with all but letters, digits and `-._` as `%XX`.
-pub(super) fn percent_encoded(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        match byte {
-            b if b.is_ascii_alphanumeric() || b"-._".contains(&b) => out.push(char::from(b)),
-            b => out += &format!("%{b:02X}"),
-        }
-    }
-    out
 }
 
 /// Sets the field called `name` of a form or a query.

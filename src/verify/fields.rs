@@ -28,10 +28,10 @@ const STARTS_MAX: usize = 2 * FIELDS_MAX;
 const NAME_BYTES_SHOWN: usize = 64;
 
 /// The fields of one message, sorted by name, each there once.
-pub struct Fields<'a>(Vec<Field<'a>>);
+pub struct Fields<'a>(Vec<NameValue<'a>>);
 
 /// A name and its value, decoded.
-pub type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+pub type NameValue<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 /// What is known of a provider's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl<'a> Fields<'a> {
     /// There are too many, one is there twice, or a name is none.
     pub fn new<I>(fields: I) -> Result<Self, Refused>
     where
-        I: Iterator<Item = Result<Field<'a>, Refused>>,
+        I: Iterator<Item = Result<NameValue<'a>, Refused>>,
     {
         let mut all = Vec::with_capacity(48);
         for field in fields {
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Every field.
-    pub fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
+    pub fn iter(&self) -> impl Iterator<Item = &NameValue<'a>> {
         self.0.iter()
     }
 

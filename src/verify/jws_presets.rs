@@ -1,7 +1,7 @@
 //! The presets of the engine `jws`: Apple's notifications of the App Store, and Google's push of Pub/Sub, by which Google Play
 //! tells of purchases.
 
-use super::presets::{Preset, Scheme, Words};
+use super::presets::{AnswerWords, Preset, Scheme};
 
 /// How a provider signs its documents.
 #[derive(Debug)]
@@ -91,8 +91,8 @@ const GOOGLE_PLAY: JwsPreset = JwsPreset {
     ],
 };
 
-const SUCCESS: Words = (200, "text/plain", "success");
-const UNAVAILABLE: Words = (503, "text/plain", "fail");
+const SUCCESS: AnswerWords = (200, "text/plain", "success");
+const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
 
 /// Every preset of this engine.
 pub static JWS: &[Preset] = &[

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::der::{BIT_STRING, INTEGER, SEQUENCE, element};
+use crate::escape::{hex_upper, unhex};
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
@@ -444,34 +445,4 @@ fn certificate(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (spki, _) = element(fields, SEQUENCE)?;
     let zeros = serial.content.iter().take_while(|&&byte| byte == 0).count();
     Some((&serial.content[zeros..], spki.whole))
-}
-
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| (b as char).to_digit(16);
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some((digit(*high)? << 4 | digit(*low)?) as u8),
-            _ => None,
-        })
-        .collect()
-}
-
-/// `bytes` in lower-case hex.
-pub fn hex_lower(bytes: &[u8]) -> String {
-    hex(bytes, b"0123456789abcdef")
-}
-
-/// `bytes` in upper-case hex.
-pub fn hex_upper(bytes: &[u8]) -> String {
-    hex(bytes, b"0123456789ABCDEF")
-}
-
-fn hex(bytes: &[u8], digits: &[u8; 16]) -> String {
-    let mut out = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        out.push(char::from(digits[usize::from(byte >> 4)]));
-        out.push(char::from(digits[usize::from(byte & 15)]));
-    }
-    out
 }

@@ -18,9 +18,9 @@ pub struct Preset {
     /// The selector of the event key.
     pub event: Option<&'static str>,
     /// What the provider reads when the notification is safe.
-    pub ok: Words,
+    pub ok: AnswerWords,
     /// What the provider reads when it is not.
-    pub fail: Words,
+    pub fail: AnswerWords,
     /// Headers that go to the backend, so that it can check once more.
     pub forward_headers: &'static [&'static str],
     /// The provider reads the body of a failure, so a bad signature is answered with `fail` too, and not with 401.
@@ -49,7 +49,7 @@ impl Preset {
 }
 
 /// An answer: status, content type, body.
-pub type Words = (u16, &'static str, &'static str);
+pub type AnswerWords = (u16, &'static str, &'static str);
 
 /// The engine of a preset, and what its configuration must say.
 #[derive(Clone, Copy, Debug)]
@@ -176,9 +176,9 @@ const ADYEN_PLATFORM: SignedPreset = SignedPreset {
     ..PLAIN
 };
 
-const SUCCESS: Words = (200, "text/plain", "success");
-const UNAVAILABLE: Words = (503, "text/plain", "fail");
-const ACCEPTED: Words = (200, "text/plain", "[accepted]");
+const SUCCESS: AnswerWords = (200, "text/plain", "success");
+const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
+const ACCEPTED: AnswerWords = (200, "text/plain", "[accepted]");
 
 /// The presets with an engine of their own; [`all`] has those of `signed` too.
 pub static PRESETS: &[Preset] = &[

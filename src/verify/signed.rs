@@ -23,10 +23,11 @@ pub use self::source::{FieldSource, Shape};
 pub use self::text::{BadText, Part, Template, Url, ValueForm};
 
 use self::algorithm::Running;
-use self::built::{Built, Clock, Given};
+use self::built::{Built, Given, TimeCheck};
 use super::fields::Known;
-use super::keys::{MacKey, RsaHash, RsaKey, hex_lower, hex_upper};
+use super::keys::{MacKey, RsaHash, RsaKey};
 use super::{Refused, Request, SIGNATURES_MAX, TimeUnit, Tolerance, check_time};
+use crate::escape::{hex, hex_upper, percent_decode, unhex};
 use crate::request::{Missing, Parts, Selector, form};
 
 /// The most items of a signature header, signatures or not.
@@ -106,7 +107,7 @@ impl Signed {
         let mut clock = None;
         if let Some(time) = &self.time {
             check_time(&timestamp, time.unit, now_unix_s, time.tolerance)?;
-            clock = Some(Clock {
+            clock = Some(TimeCheck {
                 unit: time.unit,
                 now_unix_s,
                 tolerance: time.tolerance,
@@ -277,7 +278,7 @@ impl Signed {
         }
         let mut hash = digest::Context::new(&digest::SHA256);
         built.write(secret, &mut |bytes| hash.update(bytes));
-        sink(hex_lower(hash.finish().as_ref()).as_bytes());
+        sink(hex(hash.finish().as_ref()).as_bytes());
     }
 
     fn matches(
@@ -352,7 +353,7 @@ impl Signed {
     fn decode(&self, text: &str) -> Option<Vec<u8>> {
         match self.signature.encoding {
             Encoding::Base64 => super::keys::unbase64(text),
-            Encoding::Hex | Encoding::HexLower | Encoding::HexUpper => super::keys::unhex(text),
+            Encoding::Hex | Encoding::HexLower | Encoding::HexUpper => unhex(text),
         }
     }
 
@@ -389,7 +390,7 @@ impl Encoding {
     /// `bytes` written so.
     fn write(self, bytes: &[u8]) -> String {
         match self {
-            Self::Hex | Self::HexLower => hex_lower(bytes),
+            Self::Hex | Self::HexLower => hex(bytes),
             Self::HexUpper => hex_upper(bytes),
             Self::Base64 => STANDARD.encode(bytes),
         }
@@ -416,7 +417,7 @@ fn after(text: Cow<'_, str>, bytes: usize) -> Cow<'_, str> {
 }
 
 fn unescaped(text: &str) -> Option<String> {
-    let bytes = form::percent_decode(text.as_bytes(), false)?;
+    let bytes = percent_decode(text.as_bytes(), false)?;
     String::from_utf8(bytes.into_owned()).ok()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Over 500 lines because it is a table: a provider each.
 
-use super::presets::{KeyText, Preset, Scheme, Words};
+use super::presets::{AnswerWords, KeyText, Preset, Scheme};
 use super::{Algorithm, Encoding, TimeUnit};
 
 /// What a provider signs, and how, in the words of relay.toml.
@@ -411,11 +411,11 @@ const PAYPAL: SignedPreset = SignedPreset {
     ..RSA
 };
 
-const SUCCESS: Words = (200, "text/plain", "success");
-const UPPER_SUCCESS: Words = (200, "text/plain", "SUCCESS");
-const FAIL: Words = (200, "text/plain", "fail");
-const UNAVAILABLE: Words = (503, "text/plain", "fail");
-const DOUYIN_OK: Words = (
+const SUCCESS: AnswerWords = (200, "text/plain", "success");
+const UPPER_SUCCESS: AnswerWords = (200, "text/plain", "SUCCESS");
+const FAIL: AnswerWords = (200, "text/plain", "fail");
+const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
+const DOUYIN_OK: AnswerWords = (
     200,
     "application/json",
     r#"{"err_no":0,"err_tips":"success"}"#,
@@ -425,7 +425,7 @@ const fn preset(
     name: &'static str,
     scheme: &'static SignedPreset,
     event: &'static str,
-    ok: Words,
+    ok: AnswerWords,
 ) -> Preset {
     Preset {
         name,

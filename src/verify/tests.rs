@@ -152,7 +152,7 @@ fn what_stands_for_the_secret_where_it_is_shown_signs_nothing() {
 
 fn md5_hex(text: &str) -> String {
     use md5::{Digest as _, Md5};
-    keys::hex_lower(&Md5::digest(text))
+    crate::escape::hex(&Md5::digest(text))
 }
 
 #[test]

@@ -10,8 +10,9 @@ use md5::{Digest as _, Md5};
 
 use super::draft::{CannotSign, Draft, sample};
 use super::fields::{Fields, Known};
-use super::keys::{MacKey, hex_upper};
+use super::keys::MacKey;
 use super::{Refused, Request};
+use crate::escape::hex_upper;
 use crate::request::xml::{self, Leaf};
 use crate::request::{FIELDS_MAX, Selector};
 

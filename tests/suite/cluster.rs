@@ -63,7 +63,7 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
     assert_eq!(fleet.ended(), 0, "nobody was cut off");
     let heard = fleet.land();
 
-    // The Luas' own ledgers: bodies, and ids that their providers were told.
+    // The Luas' own records: bodies, and ids that their providers were told.
     let mut lua_ids = HashSet::new();
     for (lua, backend) in Lua::ALL.iter().zip(&mut luas) {
         let mut bodies: HashMap<String, usize> = HashMap::new();

@@ -89,7 +89,7 @@ fn every_failover_is_followed_and_nothing_is_lost() {
     let before = group.primary().expect("a primary");
     let began = Instant::now();
     group.servers[before].pause();
-    std::thread::park_timeout(DOWN_AFTER / 2);
+    crate::support::let_pass(DOWN_AFTER / 2);
     group.servers[before].resume();
     traffic.healed("SIGSTOP for half of down-after", began, began.elapsed());
     assert_eq!(group.primary(), Some(before));

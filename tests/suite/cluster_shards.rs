@@ -191,7 +191,7 @@ fn random_events(length: Duration) {
             }
             _ => {
                 redis.servers[victim].pause();
-                std::thread::park_timeout(Duration::from_millis(500));
+                crate::support::let_pass(Duration::from_millis(500));
                 redis.servers[victim].resume();
                 "SIGSTOP for half a second"
             }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Barrage, Cluster, DEADLINE, Fleet, REFUSE, Random, Redis, Shot, TcpProxy, Told,
+    Answered, Barrage, Cluster, DEADLINE, Fleet, REFUSE, Random, Redis, Shot, TcpProxy,
     assert_ok_means_acked, eventually, heavy,
 };
 
@@ -168,7 +168,7 @@ fn storm(faults: impl Iterator<Item = Fault>) {
             told.elapsed
         );
     }
-    let unreachable = |told: &&Told| told.outcome == "unreachable";
+    let unreachable = |told: &&Answered| told.outcome == "unreachable";
     let unreachable = everywhere.iter().filter(unreachable).count();
     eprintln!(
         "{count} faults; {} local posts; {} others, {delivered} delivered, {unreachable} unreachable",

@@ -10,20 +10,20 @@ use crate::support::run;
 
 const ROUTE: &str = "[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
 
-struct Told {
+struct ErrorOutput {
     code: Option<i32>,
     errors: String,
 }
 
 /// Runs `payrelay <verb> -c relay.toml` on this text.
-fn told(verb: &str, text: &str) -> Told {
+fn told(verb: &str, text: &str) -> ErrorOutput {
     let dir = TempDir::with_prefix("payrelay-").expect("a folder");
     let file = dir.path().join("relay.toml");
     fs::write(&file, text).expect("relay.toml is written");
     let file = file.to_str().expect("a path in UTF-8");
     let (code, stdout, stderr) = run(&[verb, "-c", file]);
     assert!(!stdout.contains("ready"), "it started");
-    Told {
+    ErrorOutput {
         code,
         errors: stderr.replace(file, "relay.toml"),
     }

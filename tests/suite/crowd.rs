@@ -15,9 +15,9 @@ fn two_thousand_at_once_to_two_hundred_backends() {
         each: 10,
         threads: 8,
     };
-    let ledger = load.run(&relay);
-    assert_eq!(ledger.posts.len(), 2000);
-    ledger.assert_each_once_none_crossed();
+    let history = load.run(&relay);
+    assert_eq!(history.posts.len(), 2000);
+    history.assert_each_once_none_crossed();
     assert_eq!(
         relay.metric("payrelay_notifications_total{outcome=\"delivered\"}"),
         2000.0

@@ -41,8 +41,8 @@ pub fn end_hang(relay: &Relay, name: &str) {
 
 /// Gives every loop something to do.
 fn stir(relay: &Relay) {
-    let mut guest = Backend::raw(relay);
-    guest.try_send(b"HELLO 1 id=guest\n");
+    let mut stranger = Backend::raw(relay);
+    stranger.try_send(b"HELLO 1 id=stranger\n");
     // Not waited for: the worker that takes it may be the one that panics.
     let _ = relay.post("/notify/till-0", b"stirred");
 }

@@ -92,7 +92,7 @@ fn rounds(count: usize, nodes: usize) {
     for round in 0..count {
         // Some while it starts, some after it has been at work.
         let lives = Duration::from_millis(30 + random.below(900) as u64);
-        thread::park_timeout(lives);
+        crate::support::let_pass(lives);
         if let Some(redis) = redis.as_mut().filter(|_| random.below(3) == 0) {
             ledger.clocks.turn(Who::Redis);
             redis.kill();
@@ -159,7 +159,7 @@ fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &Atomic
         .filter(|_| !over.load(Ordering::SeqCst))
     {
         let Some(mut connection) = RawHttp::try_connect(place.http) else {
-            thread::park_timeout(Duration::from_millis(5));
+            crate::support::let_pass(Duration::from_millis(5));
             continue;
         };
         while !over.load(Ordering::SeqCst) {
@@ -195,7 +195,7 @@ fn serve(
             return;
         };
         let Some(mut session) = FlappingSession::open(place.tcp, id) else {
-            thread::park_timeout(Duration::from_millis(5));
+            crate::support::let_pass(Duration::from_millis(5));
             continue;
         };
         let messages = random.below(60);

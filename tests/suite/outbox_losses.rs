@@ -170,7 +170,8 @@ fn rounds(count: usize, mode: &'static str) {
 
 /// One round, until everybody is back.
 fn run(site: &mut Site, plan: &Plan, random: &mut Random) {
-    let mut a_while = || thread::park_timeout(Duration::from_millis(50 + random.below(600) as u64));
+    let mut a_while =
+        || crate::support::let_pass(Duration::from_millis(50 + random.below(600) as u64));
     a_while();
     let mut trouble = plan.trouble;
     if let Some(trouble) = trouble.filter(|_| plan.trouble_is_first) {
@@ -304,11 +305,11 @@ fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &Atomic
     let is_over = || over.load(Ordering::SeqCst);
     while let Some(place) = signposts[origin].wait(over).filter(|_| !is_over()) {
         let Some(mut connection) = RawHttp::try_connect(place.http) else {
-            thread::park_timeout(Duration::from_millis(5));
+            crate::support::let_pass(Duration::from_millis(5));
             continue;
         };
         while !is_over() {
-            thread::park_timeout(POST_EVERY);
+            crate::support::let_pass(POST_EVERY);
             let _posting = ledger.posting.read();
             n += 1;
             let body = format!("{number}-{n}");
@@ -362,7 +363,7 @@ impl Backend {
                 .and_then(|place| Session::open(place.tcp, &format!("game-{}", self.number)));
             match session {
                 Some(session) => self.session(session, &mut random),
-                None => thread::park_timeout(Duration::from_millis(5)),
+                None => crate::support::let_pass(Duration::from_millis(5)),
             }
         }
     }

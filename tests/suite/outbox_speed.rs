@@ -62,7 +62,7 @@ fn stored_per_second(relay: &Relay) -> f64 {
                 }
             });
         }
-        thread::park_timeout(lasted);
+        crate::support::let_pass(lasted);
         stop.store(true, Ordering::Relaxed);
     });
     stored.load(Ordering::Relaxed) as f64 / lasted.as_secs_f64()
@@ -164,7 +164,7 @@ impl payrelay::bus::Forward for Nowhere {
 fn fill(path: std::path::PathBuf, count: usize) {
     let minute = Duration::from_secs(60);
     let opened = Outbox::open(OutboxOptions {
-        config: config::Outbox {
+        config: config::OutboxConfig {
             path,
             retry_first: minute,
             retry_max: minute,
@@ -175,7 +175,7 @@ fn fill(path: std::path::PathBuf, count: usize) {
             max_messages: 2_000_000,
             max_bytes: 64 << 30,
             max_log_bytes: 256 << 20,
-            shared: config::Shared::Off,
+            shared: config::SharedOutbox::Off,
             inherit_after: minute,
         },
         patience: minute,
@@ -183,7 +183,6 @@ fn fill(path: std::path::PathBuf, count: usize) {
         inbox: Arc::new(Inbox::default()),
         dispatcher: Dispatcher::new(Arc::default(), Arc::new(Nowhere)),
         metrics: Arc::default(),
-        random: 7,
         shared: None,
     });
     let (outbox, works) = opened.expect("an outbox");
@@ -281,7 +280,7 @@ fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + time;
     while !holds() {
         assert!(Instant::now() < until, "waited {time:?} in vain: {what}");
-        thread::park_timeout(Duration::from_millis(20));
+        crate::support::let_pass(Duration::from_millis(20));
     }
 }
 
@@ -296,10 +295,10 @@ fn a_hundred_thousand_of_a_dead_node_are_taken_over_beside_fresh_ones() {
     within(Duration::from_secs(60), "all is in Redis", || {
         dead.metric("payrelay_outbox_behind") == 0.0
     });
-    let heir = Relay::with(&sharing("prefer", &redis));
-    let steady = Steady::start_every(&heir, Duration::from_millis(1));
+    let successor = Relay::with(&sharing("prefer", &redis));
+    let steady = Steady::start_every(&successor, Duration::from_millis(1));
     let calm = p99(&steady.next_latencies(10_000));
-    let pending = || heir.metric("payrelay_outbox_messages{state=\"pending\"}");
+    let pending = || successor.metric("payrelay_outbox_messages{state=\"pending\"}");
     let meanwhile = |is_over: &dyn Fn() -> bool| {
         let mut latencies = Vec::new();
         while !is_over() {
@@ -314,7 +313,7 @@ fn a_hundred_thousand_of_a_dead_node_are_taken_over_beside_fresh_ones() {
     let (began, waited) = (Instant::now(), died.elapsed());
     let taking = meanwhile(&|| pending() >= count as f64);
     let took = began.elapsed();
-    let mut till = heir.backend_with("till-7", "max=64");
+    let mut till = successor.backend_with("till-7", "max=64");
     let (delivering, delivered) = thread::scope(|scope| {
         let all = scope.spawn(move || outbox_backlog::take_in_order(&mut till, count, providers));
         let p99 = meanwhile(&|| all.is_finished());
@@ -341,7 +340,7 @@ fn a_million_pending_start_quickly_and_stay_on_disk() {
     let pending = relay.metric("payrelay_outbox_messages{state=\"pending\"}");
     assert_eq!(pending, count as f64);
     // The redelivery thread looks at every backend once meanwhile.
-    thread::park_timeout(Duration::from_secs(5));
+    crate::support::let_pass(Duration::from_secs(5));
     let more = relay.process().rss_kib().saturating_sub(empty);
     eprintln!("{count} pending: started in {started:?}, {more} KiB more than empty ({empty} KiB)");
     assert!(started < Duration::from_secs(2), "{started:?}");

@@ -31,7 +31,8 @@ fn every_transcript_happens_as_it_is_written() {
         .into_iter()
         .filter_map(|transcript| {
             let place = format!("doc/protocol.md:{}", transcript.line);
-            let played = thread::spawn(move || Stage::set(&transcript.setting).play(&transcript));
+            let played =
+                thread::spawn(move || ExampleRun::set(&transcript.setting).play(&transcript));
             played.join().is_err().then_some(place)
         })
         .collect();
@@ -66,7 +67,7 @@ fn transcripts(text: &str) -> Vec<Transcript> {
 }
 
 /// A relay, and whoever talks to it.
-struct Stage {
+struct ExampleRun {
     relay: Relay,
     clients: HashMap<char, Client>,
     providers: HashMap<char, Pending>,
@@ -80,7 +81,7 @@ struct Client {
     frame: Option<Frame>,
 }
 
-impl Stage {
+impl ExampleRun {
     fn set(setting: &str) -> Self {
         let undelivered = match setting {
             "store" => "store",

@@ -194,7 +194,7 @@ fn what_nodes_say_of_themselves_is_read_as_it_was_written() {
     assert!(matches!(read(&bytes, None), Some(Frame::Canary(u64::MAX))));
     assert!(matches!(read(&written(wake), None), Some(Frame::Wake)));
     let bytes = written(|out| elsewhere(out, &instance(), "[::1]:6379"));
-    let Some(Frame::Elsewhere { node, at }) = read(&bytes, None) else {
+    let Some(Frame::OtherPrimaries { node, at }) = read(&bytes, None) else {
         panic!("no ELSEWHERE");
     };
     assert_eq!((node, &*at), (&*instance(), "[::1]:6379"));

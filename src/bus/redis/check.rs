@@ -3,15 +3,15 @@
 
 use redis::Value;
 
-use super::StartError;
-use super::connection::Connection;
+use super::BusStartError;
+use super::connection::RedisConnection;
 use super::guard::Guard;
 use super::link::{self, BadConfig, Connector, LinkError, Server};
-use super::names::Names;
+use super::names::KeyNames;
 use super::resp;
 use super::slots;
 use super::topology::{Topology, map};
-use crate::config::{Redis, RedisServers};
+use crate::config::{RedisConfig, RedisServers};
 
 /// The name of a node that does not exist.
 const NOBODY: &str = "payrelay-check";
@@ -24,7 +24,7 @@ const SCRIPT: &[u8] = b"return redis.call('GET', KEYS[1])";
 ///
 /// # Errors
 /// A relay would not start with it, whatever the servers do.
-pub fn check(config: &Redis, shared: bool) -> Result<Vec<String>, StartError> {
+pub fn check(config: &RedisConfig, shared: bool) -> Result<Vec<String>, BusStartError> {
     Topology::new(config)?;
     let mut found = Vec::new();
     if let Err(error) = look(config, shared, &mut found) {
@@ -33,8 +33,8 @@ pub fn check(config: &Redis, shared: bool) -> Result<Vec<String>, StartError> {
     Ok(found)
 }
 
-fn look(config: &Redis, shared: bool, found: &mut Vec<String>) -> Result<(), BadConfig> {
-    let plain = Names::plain(&config.prefix, NOBODY);
+fn look(config: &RedisConfig, shared: bool, found: &mut Vec<String>) -> Result<(), BadConfig> {
+    let plain = KeyNames::plain(&config.prefix, NOBODY);
     match &config.servers {
         RedisServers::One(url) => {
             let server = Server::at_url(config, url.expose())?;
@@ -98,7 +98,7 @@ fn look(config: &Redis, shared: bool, found: &mut Vec<String>) -> Result<(), Bad
         }
         RedisServers::Cluster { nodes, login } => {
             let connector = Connector::new(config, login)?;
-            let names = Names::sharded(&config.prefix, NOBODY);
+            let names = KeyNames::sharded(&config.prefix, NOBODY);
             look_at_cluster(nodes, &connector, &names, shared, found)?;
         }
     }
@@ -108,7 +108,7 @@ fn look(config: &Redis, shared: bool, found: &mut Vec<String>) -> Result<(), Bad
 fn look_at_cluster(
     nodes: &[String],
     connector: &Connector,
-    names: &Names,
+    names: &KeyNames,
     shared: bool,
     found: &mut Vec<String>,
 ) -> Result<(), BadConfig> {
@@ -154,7 +154,7 @@ fn look_at_cluster(
     Ok(())
 }
 
-fn connect(server: &Server, name: &str, found: &mut Vec<String>) -> Option<Connection> {
+fn connect(server: &Server, name: &str, found: &mut Vec<String>) -> Option<RedisConnection> {
     let connection = server.connect(None);
     connection
         .map_err(|why| found.push(format!("{name}: {why}")))
@@ -163,9 +163,9 @@ fn connect(server: &Server, name: &str, found: &mut Vec<String>) -> Option<Conne
 
 /// Every command that the relay uses, and what else shows. The last one subscribes, so nothing else can be asked after it.
 fn try_commands(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     name: &str,
-    names: &Names,
+    names: &KeyNames,
     bucket: usize,
     found: &mut Vec<String>,
 ) {
@@ -201,9 +201,9 @@ fn try_commands(
 
 /// What the shared outbox needs.
 fn try_store(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     name: &str,
-    names: &Names,
+    names: &KeyNames,
     bucket: usize,
     found: &mut Vec<String>,
 ) {
@@ -255,7 +255,7 @@ pub fn advice(info: &str) -> Vec<&'static str> {
 }
 
 /// Keys that are evicted cost duplicates. Seen only by a user who may ask.
-fn advise_eviction(connection: &mut Connection, name: &str, found: &mut Vec<String>) {
+fn advise_eviction(connection: &mut RedisConnection, name: &str, found: &mut Vec<String>) {
     let Some(policy) = setting(connection, b"maxmemory-policy") else {
         return;
     };
@@ -268,7 +268,7 @@ fn advise_eviction(connection: &mut Connection, name: &str, found: &mut Vec<Stri
 }
 
 /// A primary that is cut off from its replicas shall refuse the guard. Seen only by a user who may ask.
-fn advise_replicas(connection: &mut Connection, name: &str, found: &mut Vec<String>) {
+fn advise_replicas(connection: &mut RedisConnection, name: &str, found: &mut Vec<String>) {
     if setting(connection, b"min-replicas-to-write").as_deref() == Some("0") {
         found.push(format!(
             "{name}: min-replicas-to-write is 0: a primary that is cut off goes on as one; with two replicas set it to 1"
@@ -276,7 +276,7 @@ fn advise_replicas(connection: &mut Connection, name: &str, found: &mut Vec<Stri
     }
 }
 
-fn setting(connection: &mut Connection, key: &[u8]) -> Option<String> {
+fn setting(connection: &mut RedisConnection, key: &[u8]) -> Option<String> {
     let Value::Array(parts) = link::ask(connection, &[b"CONFIG", b"GET", key]).ok()? else {
         return None;
     };

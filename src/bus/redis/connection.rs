@@ -20,7 +20,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::replies::Replies;
 
 /// A connection.
-pub struct Connection {
+pub struct RedisConnection {
     stream: Stream,
     replies: Replies,
 }
@@ -31,13 +31,13 @@ enum Stream {
     Unix(UnixStream),
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection(…)")
     }
 }
 
-impl Connection {
+impl RedisConnection {
     /// Connects to `address`; `tls` is needed if it wants TLS. No single wait is longer than `within`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use redis::Value;
 
 use super::health::Health;
 use super::names::Bucket;
-use super::queue::Then;
+use super::queue::OnReply;
 use super::resp;
 use super::router::Router;
 use crate::bus::types::{EventLease, OnLease, Unreachable};
@@ -81,7 +81,7 @@ impl DedupeStore for RedisDedupe {
                 self.hold_ms.as_bytes(),
             ],
         );
-        let tell = Then::Reply(Box::new(move |reply| {
+        let tell = OnReply::Reply(Box::new(move |reply| {
             then(match reply {
                 Ok(Value::BulkString(whose)) if whose == ours.as_bytes() => EventLease::Mine,
                 Ok(Value::BulkString(whose)) if whose == KEPT => EventLease::Kept,
@@ -89,7 +89,7 @@ impl DedupeStore for RedisDedupe {
                 Ok(_) | Err(Unreachable) => EventLease::Unknown,
             });
         }));
-        if let Err(Then::Reply(tell)) = self.router.send(bucket, bytes, tell) {
+        if let Err(OnReply::Reply(tell)) = self.router.send(bucket, bytes, tell) {
             tell(Err(Unreachable));
         }
     }
@@ -101,7 +101,7 @@ impl DedupeStore for RedisDedupe {
         let parts: [&[u8]; 5] = [b"SET", name.as_bytes(), KEPT, b"PX", window_ms.as_bytes()];
         resp::command(&mut bytes, &parts);
         // Lost, a retry that arrives at another node is delivered twice.
-        let _ = self.router.send(bucket, bytes, Then::Nothing);
+        let _ = self.router.send(bucket, bytes, OnReply::Nothing);
     }
 
     fn free(&self, key: &EventKey) {
@@ -110,6 +110,6 @@ impl DedupeStore for RedisDedupe {
         let parts: [&[u8]; 5] = [b"EVAL", FREE, b"1", name.as_bytes(), self.taken.as_bytes()];
         resp::command(&mut bytes, &parts);
         // Lost, the claim expires by itself.
-        let _ = self.router.send(bucket, bytes, Then::Nothing);
+        let _ = self.router.send(bucket, bytes, OnReply::Nothing);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::health::Health;
 use super::names::{ALL, Bucket};
-use super::queue::Then;
+use super::queue::OnReply;
 use super::router::Router;
 use crate::bus::frames::{self, Frame};
 use crate::bus::hub::Hub;
@@ -60,7 +60,7 @@ impl MessageHandler {
                 self.health.joined(origin);
                 self.answer_who(n, origin);
             }
-            Frame::Elsewhere { node, at } if node != self.router.names.instance => {
+            Frame::OtherPrimaries { node, at } if node != self.router.names.instance => {
                 self.health.said_elsewhere(node, &at);
                 self.router.look_now();
             }
@@ -83,7 +83,7 @@ impl MessageHandler {
             } => self.queries.answer(n, node, more, backends),
             Frame::Who { .. }
             | Frame::Wake
-            | Frame::Elsewhere { .. }
+            | Frame::OtherPrimaries { .. }
             | Frame::Msg { .. }
             | Frame::Data { .. }
             | Frame::Event(_) => {}
@@ -229,7 +229,7 @@ impl MessageHandler {
                 frames::roll(out, n, &names.instance, part, !rest.is_empty());
             });
             // The node that asked shows this one as silent.
-            if self.router.send(ALL, bytes, Then::Nothing).is_err() || rest.is_empty() {
+            if self.router.send(ALL, bytes, OnReply::Nothing).is_err() || rest.is_empty() {
                 return;
             }
         }
@@ -277,7 +277,7 @@ impl Receipts for ReceiptSender {
         // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
         if self
             .router
-            .send(self.bucket, bytes, Then::Receipt(0))
+            .send(self.bucket, bytes, OnReply::Receipt(0))
             .is_err()
         {
             self.metrics.receipt_lost();

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 pub use self::state::LinkState;
-use self::state::{LinkHealth, State, not_yet};
+use self::state::{HealthState, LinkHealth, not_yet};
 use super::link::LinkError;
 use super::names::Bucket;
-use super::split::{Elsewhere, Split};
-use crate::bus::hub::{Hub, News};
+use super::split::{OtherPrimaries, Split};
+use crate::bus::hub::{Hub, StateChange};
 use crate::metrics::{BusMetrics, BusReadings};
 
 /// How long a subscriber may receive no canary; there is one every second.
@@ -31,7 +31,7 @@ const PROOF_AGE_MAX: Duration = Duration::from_millis(3500);
 pub struct Health {
     began: Instant,
     buckets: Vec<BucketHealth>,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     changed: Condvar,
     settle_time: Duration,
     /// Some nodes use another primary: that nobody receives a message says nothing.
@@ -79,7 +79,7 @@ impl Health {
         Self {
             began: Instant::now(),
             buckets: (0..buckets).map(|_| BucketHealth::default()).collect(),
-            state: Mutex::new(State {
+            state: Mutex::new(HealthState {
                 links: HashMap::new(),
                 owners: vec![None; buckets],
                 topology: None,
@@ -163,7 +163,7 @@ impl Health {
     }
 
     /// The nodes that this node has found on another primary.
-    pub fn found_elsewhere(&self, found: Option<Elsewhere>) {
+    pub fn found_elsewhere(&self, found: Option<OtherPrimaries>) {
         self.change(|_, state| state.split.found(found, Instant::now()));
     }
 
@@ -304,7 +304,7 @@ impl Health {
     // ---- what follows from it --------------------------------------------------------------------------------------
 
     /// Applies `change`, and tells the log and the listeners what follows.
-    fn change(&self, change: impl FnOnce(&Self, &mut State)) {
+    fn change(&self, change: impl FnOnce(&Self, &mut HealthState)) {
         let mut state = self.state.lock();
         change(self, &mut state);
         let down = self.evaluate(&mut state);
@@ -331,7 +331,12 @@ impl Health {
     }
 
     /// For the listeners. Made under the lock, since another thread may be about to say the opposite.
-    fn news(&self, state: &mut State, was_up: bool, down: Option<&Down>) -> Option<News> {
+    fn news(
+        &self,
+        state: &mut HealthState,
+        was_up: bool,
+        down: Option<&Down>,
+    ) -> Option<StateChange> {
         if was_up != down.is_none() {
             if was_up {
                 state.down_since = Instant::now();
@@ -344,7 +349,7 @@ impl Health {
     }
 
     /// Which buckets are up; what is wrong, if one is not.
-    fn evaluate(&self, state: &mut State) -> Option<Down> {
+    fn evaluate(&self, state: &mut HealthState) -> Option<Down> {
         let mut down: Option<Down> = None;
         for bucket in 0..self.buckets.len() {
             let trouble = self.trouble(state, bucket);
@@ -386,7 +391,7 @@ impl Health {
         });
     }
 
-    fn trouble(&self, state: &State, bucket: Bucket) -> Option<LinkError> {
+    fn trouble(&self, state: &HealthState, bucket: Bucket) -> Option<LinkError> {
         let Some(owner) = state.owners[bucket] else {
             return Some(state.topology.clone().unwrap_or_else(not_yet));
         };

@@ -8,9 +8,9 @@ use std::time::Duration;
 use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, Value};
 use rustls::ClientConfig;
 
-use super::connection::{self, Connection};
+use super::connection::{self, RedisConnection};
 use super::resp::command;
-use crate::config::{Login, Redis};
+use crate::config::{Login, RedisConfig};
 
 /// Why `[redis]` cannot be used.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Connector {
     ///
     /// # Errors
     /// `redis.ca` cannot be read.
-    pub fn new(config: &Redis, login: &Login) -> Result<Self, BadConfig> {
+    pub fn new(config: &RedisConfig, login: &Login) -> Result<Self, BadConfig> {
         let mut settings = RedisConnectionInfo::default().set_db(login.database);
         if let Some(user) = &login.user {
             settings = settings.set_username(user);
@@ -108,7 +108,11 @@ impl Connector {
         Self::with(config, &settings, login.tls)
     }
 
-    fn with(config: &Redis, settings: &RedisConnectionInfo, tls: bool) -> Result<Self, BadConfig> {
+    fn with(
+        config: &RedisConfig,
+        settings: &RedisConnectionInfo,
+        tls: bool,
+    ) -> Result<Self, BadConfig> {
         Ok(Self {
             login: self::login(settings),
             tls: tls.then(|| trust(config.ca.as_deref())).transpose()?,
@@ -154,7 +158,7 @@ impl Server {
     ///
     /// # Errors
     /// The URL, or the certificate beside it, cannot be used.
-    pub fn at_url(config: &Redis, url: &str) -> Result<Self, BadConfig> {
+    pub fn at_url(config: &RedisConfig, url: &str) -> Result<Self, BadConfig> {
         let words = |error: RedisError| BadConfig::Address(words(&error));
         let info = url.into_connection_info().map_err(words)?;
         let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
@@ -177,10 +181,10 @@ impl Server {
     ///
     /// # Errors
     /// Redis is not there, or refuses the login.
-    pub fn connect(&self, silence: Option<Duration>) -> Result<Connection, LinkError> {
+    pub fn connect(&self, silence: Option<Duration>) -> Result<RedisConnection, LinkError> {
         let connector = &self.connector;
         let within = connector.connect_timeout;
-        let mut connection = Connection::open(&self.address, connector.tls.as_ref(), within)?;
+        let mut connection = RedisConnection::open(&self.address, connector.tls.as_ref(), within)?;
         let timeout = connector.response_timeout;
         connection.set_timeouts(timeout, timeout)?;
         let (commands, replies) = &connector.login;
@@ -255,7 +259,7 @@ fn is_too_old(error: &RedisError) -> bool {
 ///
 /// # Errors
 /// The connection is broken, or Redis refuses.
-pub fn ask(connection: &mut Connection, parts: &[&[u8]]) -> Result<Value, RedisError> {
+pub fn ask(connection: &mut RedisConnection, parts: &[&[u8]]) -> Result<Value, RedisError> {
     let mut bytes = Vec::new();
     command(&mut bytes, parts);
     connection.send(&bytes)?;

@@ -30,7 +30,6 @@
 //! nodes come to the same decision, whatever order they hear in. A node that hears of an older session announces its own
 //! again, for the other may have heard nothing when it was announced first. So exactly one survives.
 
-mod backoff;
 mod check;
 mod connection;
 mod dedupe;
@@ -65,8 +64,8 @@ use self::dedupe::RedisDedupe;
 use self::handler::MessageHandler;
 use self::health::Health;
 use self::link::BadConfig;
-use self::names::{ALL, Names};
-use self::queue::Then;
+use self::names::{ALL, KeyNames};
+use self::queue::OnReply;
 use self::router::Router;
 use self::shard::ShardLinks;
 pub use self::store_link::{StoreConnection, StoreError, StoreLink, store_command};
@@ -78,6 +77,7 @@ use super::presence::{NodePresence, OnPresence, PresenceQueries};
 use super::remote_pending::RemotePending;
 use super::types::{Data, OnEmitted, Reach, Ready, Topic, Unreachable};
 use super::verbs::{Arrivals, Bus, DedupeStore, Forward, Sessions};
+use crate::backoff::Backoff;
 use crate::config;
 use crate::envelope::{Envelope, Reply};
 use crate::metrics::{BusMetrics, BusReadings};
@@ -93,6 +93,9 @@ fn thread_name(name: &str, link: u64) -> String {
         link => format!("{name}-{link}"),
     }
 }
+
+/// Waits before connecting again. Within 1 s of Redis's return every backend can be reached again, the resubscription included.
+const RECONNECT: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
 
 /// How long a receipt may be on its way.
 const RECEIPT_GRACE: Duration = Duration::from_secs(5);
@@ -127,14 +130,14 @@ impl fmt::Debug for RedisBus {
 
 /// Why the bus does not start. A Redis that is away is no reason: the node serves its own backends meanwhile.
 #[derive(Debug)]
-pub enum StartError {
+pub enum BusStartError {
     /// `[redis]` cannot be used.
     Config(String),
     /// The system has no room for a thread.
     Thread(io::Error),
 }
 
-impl fmt::Display for StartError {
+impl fmt::Display for BusStartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(words) => f.write_str(words),
@@ -143,9 +146,9 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for BusStartError {}
 
-impl From<BadConfig> for StartError {
+impl From<BadConfig> for BusStartError {
     fn from(error: BadConfig) -> Self {
         Self::Config(error.to_string())
     }
@@ -166,18 +169,18 @@ impl RedisBus {
     /// # Errors
     /// The configuration cannot be used, or there is no room for the threads. A Redis that is away is none.
     pub fn start(
-        config: &config::Redis,
+        config: &config::RedisConfig,
         instance: &str,
         acks: AckTimes,
         sessions: Arc<dyn Sessions>,
         hub: Arc<Hub>,
         arrivals: Arc<dyn Arrivals>,
         metrics: BusMetrics,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, BusStartError> {
         let topology = Topology::new(config)?;
         let names = match topology.is_sharded() {
-            true => Names::sharded(&config.prefix, instance),
-            false => Names::plain(&config.prefix, instance),
+            true => KeyNames::sharded(&config.prefix, instance),
+            false => KeyNames::plain(&config.prefix, instance),
         };
         let health = Health::new(
             names.buckets(),
@@ -218,7 +221,7 @@ impl RedisBus {
             Arc::clone(&health),
             looks,
         )
-        .map_err(StartError::Thread)?;
+        .map_err(BusStartError::Thread)?;
         if !health.wait_up(Instant::now() + config.connect_timeout) {
             let why = health.unwell().unwrap_or_default();
             log::warn!(
@@ -267,7 +270,7 @@ impl RedisBus {
         }
         self.metrics.forwarded();
         let bytes = names.publish_to(bucket, to, write);
-        let then = Then::Envelope(to.clone(), id);
+        let then = OnReply::Envelope(to.clone(), id);
         if self.router.send(bucket, bytes, then).is_err() {
             self.pending.fail(to, id, Receipt::Busy);
         }
@@ -314,7 +317,9 @@ impl Bus for RedisBus {
             return on_emitted(Err(Unreachable));
         }
         let bytes = names.publish(&names.topic(&topic), |out| frames::event(out, payload));
-        if let Err(Then::Count(tell)) = self.router.send(bucket, bytes, Then::Count(on_emitted)) {
+        if let Err(OnReply::Count(tell)) =
+            self.router.send(bucket, bytes, OnReply::Count(on_emitted))
+        {
             tell(Err(Unreachable));
         }
     }
@@ -374,13 +379,13 @@ impl Bus for RedisBus {
         resp::command(&mut bytes, &parts);
         let queries = Arc::clone(&self.queries);
         let cut = names.node(ALL, "");
-        let listed = Then::Reply(Box::new(move |reply| match reply {
+        let listed = OnReply::Reply(Box::new(move |reply| match reply {
             Ok(value) => queries.awaits(n, resp::names(&value, &cut)),
             Err(Unreachable) => queries.fail(n, DOWN),
         }));
         let who = names.publish(&names.all(), |out| frames::who(out, n, &names.instance));
         let sent = self.router.send(ALL, bytes, listed).is_ok();
-        if !sent || self.router.send(ALL, who, Then::Nothing).is_err() {
+        if !sent || self.router.send(ALL, who, OnReply::Nothing).is_err() {
             self.queries.fail(n, "the bus is busy");
         }
     }

@@ -17,7 +17,7 @@ pub type Bucket = usize;
 pub const ALL: Bucket = 0;
 
 /// Names of channels and keys in Redis.
-pub struct Names {
+pub struct KeyNames {
     prefix: String,
     /// The name of this node's run.
     pub instance: String,
@@ -26,7 +26,7 @@ pub struct Names {
     sharded: bool,
 }
 
-impl Names {
+impl KeyNames {
     /// For one primary.
     pub fn plain(prefix: &str, instance: &str) -> Self {
         Self {
@@ -181,7 +181,7 @@ mod tests {
     fn names_are_what_the_table_says() {
         let backend = BackendId::parse("game-01").expect("an id");
         let channel = Channel::parse("news/today").expect("a channel");
-        let one = Names::plain("p", "a-1");
+        let one = KeyNames::plain("p", "a-1");
         assert_eq!(one.topic(&Topic::Backend(backend.clone())), "p:to:game-01");
         assert_eq!(one.topic(&Topic::Event(channel)), "p:event:news/today");
         assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
             ("p:node:a-1".into(), "p:all".into())
         );
 
-        let many = Names::sharded("p", "a-1");
+        let many = KeyNames::sharded("p", "a-1");
         let bucket = many.bucket_of_backend(&backend);
         let tag = &slots::tags()[bucket];
         assert_eq!(

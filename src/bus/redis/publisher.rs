@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 
 use redis::{RedisError, Value};
 
-use super::backoff::Backoff;
-use super::connection::Connection;
+use super::RECONNECT;
+use super::connection::RedisConnection;
 use super::guard::Guard;
 use super::handler::UNASKED;
 use super::health::Health;
 use super::link::{self, LinkError, Server};
 use super::names::{ALL, Bucket};
-use super::queue::{Outgoing, PublishQueue, Then};
+use super::queue::{OnReply, PublishQueue, QueuedCommand};
 use super::resp;
 use super::router::Router;
+use crate::backoff::Backoff;
 use crate::bus::frames;
 use crate::bus::presence::PresenceQueries;
 use crate::bus::remote_pending::RemotePending;
@@ -79,7 +80,7 @@ pub fn start(
         queue,
         tools,
         connection: None,
-        backoff: Backoff::default(),
+        backoff: RECONNECT,
         retry_at: Instant::now(),
         canary_at: Instant::now(),
         is_scheduled: false,
@@ -108,7 +109,7 @@ pub fn start(
 /// A command of the present batch.
 struct Entry {
     bucket: Bucket,
-    then: Then,
+    then: OnReply,
     /// Where its bytes end in the batch's.
     end: usize,
     /// ASKING goes before it, and has a reply of its own.
@@ -119,7 +120,7 @@ struct Work {
     server: Server,
     queue: Arc<PublishQueue>,
     tools: Arc<Tools>,
-    connection: Option<Connection>,
+    connection: Option<RedisConnection>,
     backoff: Backoff,
     retry_at: Instant,
     canary_at: Instant,
@@ -137,12 +138,12 @@ struct Work {
     /// Where the subscriber is woken, even after the link has lost its last bucket.
     wake_bucket: Bucket,
     /// What was taken out of the queue and is to be sent next.
-    rest: VecDeque<Outgoing>,
+    rest: VecDeque<QueuedCommand>,
     /// What the primary has sent away since `held_since`: its slot has moved.
-    held: Vec<Outgoing>,
+    held: Vec<QueuedCommand>,
     held_since: Instant,
     /// Receipts to be published again, when there is a connection and a second has passed.
-    unheard: Vec<Outgoing>,
+    unheard: Vec<QueuedCommand>,
     batch: Vec<Entry>,
     bytes: Vec<u8>,
     replies: Vec<Result<Value, RedisError>>,
@@ -209,7 +210,7 @@ impl Work {
     fn send_rest(&mut self) {
         // The subscriber ends at its next message.
         if self.connection.is_some() {
-            self.publish_own(self.wake_bucket, Then::Nothing, frames::wake);
+            self.publish_own(self.wake_bucket, OnReply::Nothing, frames::wake);
         }
         self.collect();
         while !self.batch.is_empty() {
@@ -234,7 +235,7 @@ impl Work {
         }
     }
 
-    fn receive(&self, due: Instant) -> Option<Outgoing> {
+    fn receive(&self, due: Instant) -> Option<QueuedCommand> {
         let outgoing = self.queue.outlet().recv_deadline(due).ok()?;
         self.queue.taken(&outgoing);
         Some(outgoing)
@@ -253,13 +254,13 @@ impl Work {
         }
     }
 
-    fn add(&mut self, outgoing: Outgoing) {
+    fn add(&mut self, outgoing: QueuedCommand) {
         if outgoing.bytes.is_empty() {
             return; // only to wake this thread
         }
         if self.connection.is_none() {
             return match outgoing.then {
-                Then::Receipt(_) if self.unheard.len() < UNHEARD_KEPT_MAX => {
+                OnReply::Receipt(_) if self.unheard.len() < UNHEARD_KEPT_MAX => {
                     self.unheard.push(outgoing)
                 }
                 then => self.fail(then),
@@ -311,13 +312,13 @@ impl Work {
             let canary = self.tools.health.canary();
             for n in 0..self.buckets.len() {
                 let bucket = self.buckets[n];
-                self.publish_own(bucket, Then::Canary(canary), |out| {
+                self.publish_own(bucket, OnReply::Canary(canary), |out| {
                     frames::canary(out, canary);
                 });
             }
         }
         if self.queue.take_wake() {
-            self.publish_own(self.wake_bucket, Then::Nothing, frames::wake);
+            self.publish_own(self.wake_bucket, OnReply::Nothing, frames::wake);
         }
         if self.buckets.first() == Some(&ALL) {
             self.announce();
@@ -331,25 +332,25 @@ impl Work {
             let who = router.names.publish(&router.names.all(), |out| {
                 frames::who(out, UNASKED, node);
             });
-            self.push(ALL, Then::Nothing, &who);
+            self.push(ALL, OnReply::Nothing, &who);
         }
         let here = router.take_here(HERE_MAX);
         if !here.is_empty() {
             let here = router.names.publish(&router.names.all(), |out| {
                 frames::here(out, node, &here);
             });
-            self.push(ALL, Then::Nothing, &here);
+            self.push(ALL, OnReply::Nothing, &here);
         }
     }
 
     /// Publishes on this node's own channel.
-    fn publish_own(&mut self, bucket: Bucket, then: Then, write: impl FnOnce(&mut Vec<u8>)) {
+    fn publish_own(&mut self, bucket: Bucket, then: OnReply, write: impl FnOnce(&mut Vec<u8>)) {
         let names = &self.tools.router.names;
         let command = names.publish(&names.node(bucket, &names.instance), write);
         self.push(bucket, then, &command);
     }
 
-    fn push(&mut self, bucket: Bucket, then: Then, command: &[u8]) {
+    fn push(&mut self, bucket: Bucket, then: OnReply, command: &[u8]) {
         self.bytes.extend_from_slice(command);
         self.batch.push(Entry {
             bucket,

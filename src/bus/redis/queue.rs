@@ -22,7 +22,7 @@ const QUEUE_MAX: usize = 8192;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// What is done with Redis's reply.
-pub enum Then {
+pub enum OnReply {
     /// Nothing.
     Nothing,
     /// It is this node's own canary, with what that says.
@@ -38,11 +38,11 @@ pub enum Then {
 }
 
 /// A command on its way.
-pub struct Outgoing {
+pub struct QueuedCommand {
     /// The bucket of its channel or key.
     pub bucket: Bucket,
     pub bytes: Vec<u8>,
-    pub then: Then,
+    pub then: OnReply,
     /// The slot's owner has said that the key may be at the importing primary, which is asked with ASKING.
     pub asking: bool,
 }
@@ -56,8 +56,8 @@ pub struct PublishQueue {
     pub number: u64,
     /// The primary, for people.
     pub name: String,
-    inlet: Sender<Outgoing>,
-    outlet: Receiver<Outgoing>,
+    inlet: Sender<QueuedCommand>,
+    outlet: Receiver<QueuedCommand>,
     queued_bytes: AtomicUsize,
     /// What the subscriber shall look at.
     pub requests: Requests,
@@ -114,7 +114,7 @@ impl PublishQueue {
     }
 
     /// Puts a command into the queue. It comes back when there is no room.
-    pub fn send(&self, outgoing: Outgoing) -> Result<(), Then> {
+    pub fn send(&self, outgoing: QueuedCommand) -> Result<(), OnReply> {
         let size = outgoing.bytes.len();
         if self.queued_bytes.fetch_add(size, Ordering::Relaxed) > QUEUE_BYTES_MAX {
             self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
@@ -129,18 +129,18 @@ impl PublishQueue {
     }
 
     /// The other end, for the publisher.
-    pub fn outlet(&self) -> &Receiver<Outgoing> {
+    pub fn outlet(&self) -> &Receiver<QueuedCommand> {
         &self.outlet
     }
 
     /// `outgoing` was taken out.
-    pub fn taken(&self, outgoing: &Outgoing) {
+    pub fn taken(&self, outgoing: &QueuedCommand) {
         self.queued_bytes
             .fetch_sub(outgoing.bytes.len(), Ordering::Relaxed);
     }
 
     /// Takes out all that waits.
-    pub fn drain(&self) -> Vec<Outgoing> {
+    pub fn drain(&self) -> Vec<QueuedCommand> {
         let all: Vec<_> = self.outlet.try_iter().collect();
         all.iter().for_each(|outgoing| self.taken(outgoing));
         all
@@ -148,10 +148,10 @@ impl PublishQueue {
 
     /// Makes the publisher look. If the queue is full, it is about to.
     pub fn ring(&self) {
-        let _ = self.inlet.try_send(Outgoing {
+        let _ = self.inlet.try_send(QueuedCommand {
             bucket: 0,
             bytes: Vec::new(),
-            then: Then::Nothing,
+            then: OnReply::Nothing,
             asking: false,
         });
     }

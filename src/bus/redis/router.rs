@@ -12,14 +12,14 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
 
 use super::health::Health;
-use super::names::{ALL, Bucket, Names};
-use super::queue::{Handover, Outgoing, PublishQueue, Then};
+use super::names::{ALL, Bucket, KeyNames};
+use super::queue::{Handover, OnReply, PublishQueue, QueuedCommand};
 use crate::bus::types::{Reach, Ready, Stamp, Topic};
 use crate::notification::BackendId;
 
 /// The table of buckets, and what is published on `all`.
 pub struct Router {
-    pub names: Names,
+    pub names: KeyNames,
     owners: RwLock<Vec<Option<Arc<PublishQueue>>>>,
     /// Changes with every change of `owners`.
     version: AtomicU64,
@@ -40,7 +40,7 @@ impl fmt::Debug for Router {
 
 impl Router {
     /// No bucket has a link yet.
-    pub fn new(names: Names, look: Sender<()>, health: Arc<Health>) -> Self {
+    pub fn new(names: KeyNames, look: Sender<()>, health: Arc<Health>) -> Self {
         Self {
             owners: RwLock::new(vec![None; names.buckets()]),
             names,
@@ -53,8 +53,8 @@ impl Router {
     }
 
     /// Sends a command towards the primary of `bucket`; it comes back when there is no room, or no primary.
-    pub fn send(&self, bucket: Bucket, bytes: Vec<u8>, then: Then) -> Result<(), Then> {
-        self.send_again(Outgoing {
+    pub fn send(&self, bucket: Bucket, bytes: Vec<u8>, then: OnReply) -> Result<(), OnReply> {
+        self.send_again(QueuedCommand {
             bucket,
             bytes,
             then,
@@ -63,7 +63,7 @@ impl Router {
     }
 
     /// Sends what was sent before, to the link that its bucket belongs to now.
-    pub fn send_again(&self, outgoing: Outgoing) -> Result<(), Then> {
+    pub fn send_again(&self, outgoing: QueuedCommand) -> Result<(), OnReply> {
         match &self.owners.read()[outgoing.bucket] {
             Some(queue) => queue.send(outgoing),
             None => Err(outgoing.then),
@@ -71,11 +71,11 @@ impl Router {
     }
 
     /// Sends `outgoing` to the primary called `name`, which imports its slot, if there is a link to it.
-    pub fn send_asking(&self, name: &str, outgoing: Outgoing) -> Result<(), Then> {
+    pub fn send_asking(&self, name: &str, outgoing: QueuedCommand) -> Result<(), OnReply> {
         let owners = self.owners.read();
         let queue = owners.iter().flatten().find(|queue| queue.name == name);
         match queue {
-            Some(queue) => queue.send(Outgoing {
+            Some(queue) => queue.send(QueuedCommand {
                 asking: true,
                 ..outgoing
             }),
@@ -218,9 +218,9 @@ impl Router {
     pub fn carry_out(
         &self,
         queue: &PublishQueue,
-        held: &mut Vec<Outgoing>,
-        rest: &mut VecDeque<Outgoing>,
-    ) -> Vec<Then> {
+        held: &mut Vec<QueuedCommand>,
+        rest: &mut VecDeque<QueuedCommand>,
+    ) -> Vec<OnReply> {
         let handovers = queue.take_handovers();
         let mut failed = Vec::new();
         if handovers.is_empty() {

@@ -17,7 +17,7 @@ const JOINED_KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// Nodes that were found on another primary.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct OtherPrimaries {
     /// The primary.
     pub at: String,
     /// The nodes there.
@@ -32,7 +32,7 @@ pub struct Split {
     /// The primary that this node uses.
     present: String,
     /// What this node has found.
-    found: Option<Elsewhere>,
+    found: Option<OtherPrimaries>,
     /// Since when there are some.
     found_since: Option<Instant>,
     /// What other nodes said on this primary: which primary they use, and when they said so.
@@ -43,7 +43,7 @@ pub struct Split {
 
 impl Split {
     /// This node has looked at other primaries: what it has found.
-    pub fn found(&mut self, found: Option<Elsewhere>, now: Instant) {
+    pub fn found(&mut self, found: Option<OtherPrimaries>, now: Instant) {
         let found = found.and_then(|mut found| {
             let came = |node: &String| self.joined.get(node).is_some_and(|at| found.asked < *at);
             found.nodes.retain(|node| !came(node));
@@ -108,8 +108,8 @@ impl Split {
 mod tests {
     use super::*;
 
-    fn found(nodes: &str, asked: Instant) -> Option<Elsewhere> {
-        Some(Elsewhere {
+    fn found(nodes: &str, asked: Instant) -> Option<OtherPrimaries> {
+        Some(OtherPrimaries {
             at: "h:1".into(),
             nodes: nodes.split(' ').map(str::to_owned).collect(),
             asked,

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::check;
-use super::connection::Connection;
+use super::connection::RedisConnection;
 use super::link::{self, BadConfig, Connector, LinkError, Server};
 use super::names::ALL;
 use super::resp;
 use super::router::Router;
-use crate::config::{Redis, RedisServers};
+use crate::config::{RedisConfig, RedisServers};
 
 /// The bucket of the shared outbox.
 const BUCKET: usize = ALL;
@@ -62,7 +62,7 @@ impl From<redis::RedisError> for StoreError {
 }
 
 impl StoreLink {
-    pub(super) fn new(config: &Redis, router: Arc<Router>) -> Result<Self, BadConfig> {
+    pub(super) fn new(config: &RedisConfig, router: Arc<Router>) -> Result<Self, BadConfig> {
         let to = match &config.servers {
             RedisServers::One(url) => To::One(Box::new(Server::at_url(config, url.expose())?)),
             RedisServers::Sentinel { login, .. } | RedisServers::Cluster { login, .. } => {
@@ -126,7 +126,7 @@ impl StoreLink {
 
 /// A connection to the primary. After an error it cannot be used any more.
 pub struct StoreConnection {
-    connection: Connection,
+    connection: RedisConnection,
     primary: String,
 }
 

@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use redis::Value;
 
-use super::backoff::Backoff;
-use super::connection::Connection;
+use super::RECONNECT;
+use super::connection::RedisConnection;
 use super::handler::MessageHandler;
 use super::health::SILENCE_MAX;
 use super::link::{LinkError, Server};
 use super::names::{ALL, Bucket};
 use super::queue::PublishQueue;
 use super::resp;
-use super::subscriptions::{ByBucket, Carries, Subscriptions};
+use super::subscriptions::{ByBucket, Carries, ChannelSubscriptions};
+use crate::backoff::Backoff;
 use crate::bus::types::{Ready, Topic};
 use crate::heartbeat::{self, Pulse, Role};
 use crate::thread::JoinOnDrop;
@@ -49,7 +50,7 @@ pub fn start(
         server,
         queue,
         handler,
-        subscriptions: Subscriptions::default(),
+        subscriptions: ChannelSubscriptions::default(),
         buckets: Vec::new(),
         version: 0,
         canary_at: Instant::now(),
@@ -71,7 +72,7 @@ struct Work {
     server: Server,
     queue: Arc<PublishQueue>,
     handler: Arc<MessageHandler>,
-    subscriptions: Subscriptions,
+    subscriptions: ChannelSubscriptions,
     /// The buckets of this link, in order, as far as this thread knows.
     buckets: Vec<Bucket>,
     /// The version of the router's table that they are of.
@@ -94,7 +95,7 @@ impl Work {
         if !self.buckets.is_empty() {
             self.lose(LinkError("the thread that subscribes has panicked".into()));
         }
-        let mut backoff = Backoff::default();
+        let mut backoff = RECONNECT;
         loop {
             pulse.idle(); // while it connects, too: Redis may take its time, and the bus itself says so
             if !self.wait_for_buckets(stopped) {
@@ -105,7 +106,7 @@ impl Work {
             };
             pulse.idle();
             self.lose(why);
-            match stopped.recv_timeout(backoff.next()) {
+            match stopped.recv_timeout(backoff.next_wait()) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return,
             }
@@ -190,7 +191,7 @@ impl Work {
             }
             if !self.stands {
                 self.stands = true;
-                *backoff = Backoff::default();
+                backoff.reset();
                 health.subscriber(self.queue.number, Ok(()));
             }
         } else if self.stands && !confirmed {
@@ -229,7 +230,7 @@ impl Work {
     }
 
     /// Subscribes to what is in buckets that this link has got, and forgets those that it has lost.
-    fn follow_buckets(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+    fn follow_buckets(&mut self, connection: &mut RedisConnection) -> Result<(), LinkError> {
         let version = self.handler.router.version();
         if version == self.version {
             return Ok(());
@@ -274,7 +275,7 @@ impl Work {
         Ok(())
     }
 
-    fn answer_requests(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+    fn answer_requests(&mut self, connection: &mut RedisConnection) -> Result<(), LinkError> {
         let requests = self.queue.requests.take();
         if requests.is_empty() {
             return Ok(());
@@ -326,7 +327,7 @@ impl Work {
         Ok(())
     }
 
-    fn ask_again(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+    fn ask_again(&mut self, connection: &mut RedisConnection) -> Result<(), LinkError> {
         if !self.handler.router.names.is_sharded() || self.subscriptions.all_confirmed() {
             return Ok(());
         }
@@ -341,7 +342,7 @@ impl Work {
     /// One command for the channels of each bucket: in a cluster, one command cannot name two slots.
     fn command(
         &self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         verb: &[u8],
         names: &ByBucket,
     ) -> Result<(), LinkError> {
@@ -363,7 +364,11 @@ impl Work {
 
     // ---- what is received ------------------------------------------------------------------------------------------
 
-    fn receive(&mut self, pulse: &Pulse, connection: &mut Connection) -> Result<(), LinkError> {
+    fn receive(
+        &mut self,
+        pulse: &Pulse,
+        connection: &mut RedisConnection,
+    ) -> Result<(), LinkError> {
         pulse.idle();
         let received = connection.receive();
         pulse.busy();
@@ -409,7 +414,7 @@ impl Work {
 
     fn on_message(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         channel: &str,
         payload: &[u8],
     ) -> Result<(), LinkError> {

@@ -35,13 +35,13 @@ pub type ByBucket = HashMap<Bucket, Vec<String>>;
 
 /// All channels of one connection, by name.
 #[derive(Default)]
-pub struct Subscriptions {
+pub struct ChannelSubscriptions {
     entries: HashMap<String, Entry>,
     /// Entries that are wanted and not confirmed.
     missing: usize,
 }
 
-impl Subscriptions {
+impl ChannelSubscriptions {
     /// How many channels there are, and how many are confirmed.
     pub fn counts(&self) -> (usize, usize) {
         (

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::unbounded;
 
-use super::node::{Manners, PATIENCE, Pair, channel, eventually, id};
+use super::node::{Behavior, PATIENCE, Pair, channel, eventually, id};
 use crate::bus::{Reach, Topic};
 use crate::notification::Receipt;
 
@@ -16,14 +16,14 @@ pub fn those_who_come_and_go_at_the_same_time_leave_nothing_behind(pair: &Pair) 
                 for n in 0..3000 {
                     // All the same few, so that one's coming is looked at after another's going.
                     let (till, news) = (id(&format!("till-{}", n % 3)), channel("news"));
-                    b.lodge.seat(&till, Manners::Keeps);
+                    b.sessions.seat(&till, Behavior::Keeps);
                     b.bus.look_again(Topic::Backend(till.clone()), None);
                     let (listener, _) = b.events.add(&news, n % 2 == 0, Box::new(|_| {}), None);
                     if thread % 2 == 0 {
                         std::thread::yield_now();
                     }
                     b.events.remove_listener(listener);
-                    b.lodge.unseat(&till);
+                    b.sessions.unseat(&till);
                     b.bus.look_again(Topic::Backend(till), None);
                 }
             });
@@ -42,7 +42,7 @@ pub fn those_who_come_and_go_at_the_same_time_leave_nothing_behind(pair: &Pair) 
                 && (now.subscriptions_wanted, now.subscriptions_standing) == (own, own)
         });
     }
-    b.seat("till-0", Manners::Says(Receipt::Ack));
+    b.seat("till-0", Behavior::Says(Receipt::Ack));
     let sent = pair.a().deliver(pair.a().notification("till-0"));
     assert_eq!(pair.a().receipt(), (sent, Receipt::Ack));
 }

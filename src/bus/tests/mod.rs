@@ -11,32 +11,32 @@ pub(in crate::bus) mod server;
 
 /// Every promise, once for each kind of bus.
 macro_rules! on_every_carrier {
-    ($($room:ident :: $promise:ident,)+) => {
+    ($($module:ident :: $promise:ident,)+) => {
         mod memory {
             $(#[test]
             fn $promise() {
-                super::$room::$promise(&super::node::Pair::alone());
+                super::$module::$promise(&super::node::Pair::alone());
             })+
         }
 
         mod redis {
             $(#[test]
             fn $promise() {
-                super::$room::$promise(&super::node::Pair::over_redis());
+                super::$module::$promise(&super::node::Pair::over_redis());
             })+
         }
 
         mod sentinel {
             $(#[test]
             fn $promise() {
-                super::$room::$promise(&super::node::Pair::over_sentinel());
+                super::$module::$promise(&super::node::Pair::over_sentinel());
             })+
         }
 
         mod cluster {
             $(#[test]
             fn $promise() {
-                super::$room::$promise(&super::node::Pair::over_a_cluster());
+                super::$module::$promise(&super::node::Pair::over_a_cluster());
             })+
         }
     };

@@ -1,4 +1,4 @@
-//! Nodes without sockets: a bus, events, and sessions that answer by their manners.
+//! Nodes without sockets: a bus, events, and sessions that answer by their behavior.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +26,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A breath between two looks at something that gives no sign by itself.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is looked at gives no sign by itself"
+)]
 pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(2));
 }
@@ -48,15 +52,15 @@ pub fn channel(text: &str) -> Channel {
 
 /// What a backend does with what it gets.
 #[derive(Clone, Debug)]
-pub enum Manners {
+pub enum Behavior {
     Says(Receipt),
     /// Keeps it until the test takes it.
     Keeps,
 }
 
 /// The sessions of a node.
-pub struct Lodge {
-    seats: Mutex<Seats>,
+pub struct TestSessions {
+    seats: Mutex<BackendTable>,
     got: Sender<Box<Envelope>>,
     envelopes: Receiver<Box<Envelope>>,
     told: Sender<Data>,
@@ -64,12 +68,12 @@ pub struct Lodge {
 }
 
 #[derive(Default)]
-struct Seats {
-    by_id: HashMap<BackendId, (Stamp, Manners)>,
+struct BackendTable {
+    by_id: HashMap<BackendId, (Stamp, Behavior)>,
     newest: Stamp,
 }
 
-impl Lodge {
+impl TestSessions {
     fn new() -> Self {
         let (got, envelopes) = unbounded();
         let (told, data) = unbounded();
@@ -87,28 +91,28 @@ impl Lodge {
         self.envelopes.recv_timeout(PATIENCE).expect("an envelope")
     }
 
-    pub fn seat(&self, id: &BackendId, manners: Manners) {
+    pub fn seat(&self, id: &BackendId, behavior: Behavior) {
         let mut seats = self.seats.lock();
         seats.newest = unix_us().max(seats.newest + 1);
         let stamp = seats.newest;
-        seats.by_id.insert(id.clone(), (stamp, manners));
+        seats.by_id.insert(id.clone(), (stamp, behavior));
     }
 
     pub fn unseat(&self, id: &BackendId) {
         self.seats.lock().by_id.remove(id);
     }
 
-    fn manners(&self, id: &BackendId) -> Option<Manners> {
+    fn behavior(&self, id: &BackendId) -> Option<Behavior> {
         let seats = self.seats.lock();
-        seats.by_id.get(id).map(|(_, manners)| manners.clone())
+        seats.by_id.get(id).map(|(_, behavior)| behavior.clone())
     }
 }
 
-impl Sessions for Lodge {
+impl Sessions for TestSessions {
     fn hand_over(&self, envelope: Box<Envelope>) -> bool {
-        match self.manners(&envelope.notification.backend) {
-            Some(Manners::Says(receipt)) => envelope.settle(receipt),
-            Some(Manners::Keeps) => self.got.send(envelope).expect("the test is there"),
+        match self.behavior(&envelope.notification.backend) {
+            Some(Behavior::Says(receipt)) => envelope.settle(receipt),
+            Some(Behavior::Keeps) => self.got.send(envelope).expect("the test is there"),
             None => {
                 envelope.settle(Receipt::Gone);
                 return false;
@@ -118,7 +122,7 @@ impl Sessions for Lodge {
     }
 
     fn pass_on(&self, data: &Data, reply: Reply) -> bool {
-        let Some(manners) = self.manners(&data.to) else {
+        let Some(behavior) = self.behavior(&data.to) else {
             reply.settle(Receipt::Gone);
             return false;
         };
@@ -126,9 +130,9 @@ impl Sessions for Lodge {
         self.told
             .send(Data { from, to, bytes })
             .expect("the test is there");
-        reply.settle(match manners {
-            Manners::Says(receipt) => receipt,
-            Manners::Keeps => Receipt::Ack,
+        reply.settle(match behavior {
+            Behavior::Says(receipt) => receipt,
+            Behavior::Keeps => Receipt::Ack,
         });
         true
     }
@@ -158,9 +162,9 @@ impl Sessions for Lodge {
     }
 }
 
-struct Guestbook(Sender<BackendId>);
+struct ArrivalLog(Sender<BackendId>);
 
-impl Arrivals for Guestbook {
+impl Arrivals for ArrivalLog {
     fn here(&self, backend: &BackendId) {
         let _ = self.0.send(backend.clone()); // nobody may be there to read
     }
@@ -169,9 +173,9 @@ impl Arrivals for Guestbook {
 }
 
 /// Whoever waits for receipts.
-struct Ledger(Sender<(NotificationId, Receipt)>);
+struct ReceiptChannel(Sender<(NotificationId, Receipt)>);
 
-impl Receipts for Ledger {
+impl Receipts for ReceiptChannel {
     fn receipt(&self, id: NotificationId, receipt: Receipt) {
         let _ = self.0.send((id, receipt));
     }
@@ -182,10 +186,10 @@ pub struct Node {
     pub name: String,
     pub bus: Arc<dyn Bus>,
     pub events: Events,
-    pub lodge: Arc<Lodge>,
+    pub sessions: Arc<TestSessions>,
     pub arrivals: Receiver<BackendId>,
     mint: IdMint,
-    ledger: Arc<Ledger>,
+    receipt_channel: Arc<ReceiptChannel>,
     pub receipts: Receiver<(NotificationId, Receipt)>,
 }
 
@@ -194,24 +198,24 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 impl Node {
     fn new(
         name: &str,
-        bus: impl FnOnce(Arc<Lodge>, Arc<Hub>, Arc<Guestbook>) -> Arc<dyn Bus>,
+        bus: impl FnOnce(Arc<TestSessions>, Arc<Hub>, Arc<ArrivalLog>) -> Arc<dyn Bus>,
     ) -> Self {
-        let (lodge, hub) = (Arc::new(Lodge::new()), Arc::new(Hub::default()));
+        let (sessions, hub) = (Arc::new(TestSessions::new()), Arc::new(Hub::default()));
         let (come, arrivals) = unbounded();
         let bus = bus(
-            Arc::clone(&lodge),
+            Arc::clone(&sessions),
             Arc::clone(&hub),
-            Arc::new(Guestbook(come)),
+            Arc::new(ArrivalLog(come)),
         );
         let (told, receipts) = unbounded();
         Self {
             name: name.into(),
             events: Events::new(hub, Arc::clone(&bus), PAYLOAD_BYTES_MAX),
             bus,
-            lodge,
+            sessions,
             arrivals,
             mint: IdMint::new(name.bytes().map(u64::from).sum()),
-            ledger: Arc::new(Ledger(told)),
+            receipt_channel: Arc::new(ReceiptChannel(told)),
             receipts,
         }
     }
@@ -226,7 +230,7 @@ impl Node {
     }
 
     fn over(servers: config::RedisServers, name: &str) -> Self {
-        let config = config::Redis {
+        let config = config::RedisConfig {
             servers,
             prefix: "p".into(),
             connect_timeout: Duration::from_secs(2),
@@ -235,24 +239,24 @@ impl Node {
             ca: None,
         };
         let metrics = Metrics::new().bus();
-        Self::new(name, |lodge, hub, guests| {
+        Self::new(name, |sessions, hub, arrivals| {
             let acks = AckTimes {
                 timeout: Duration::from_secs(60),
                 deadline: Duration::from_secs(4),
             };
-            let bus = RedisBus::start(&config, name, acks, lodge, hub, guests, metrics);
+            let bus = RedisBus::start(&config, name, acks, sessions, hub, arrivals, metrics);
             Arc::new(bus.expect("a bus"))
         })
     }
 
     /// Connects a backend, and waits until other nodes reach it.
-    pub fn seat(&self, backend: &str, manners: Manners) {
-        self.lodge.seat(&id(backend), manners);
+    pub fn seat(&self, backend: &str, behavior: Behavior) {
+        self.sessions.seat(&id(backend), behavior);
         self.look_until_settled(Topic::Backend(id(backend)));
     }
 
     pub fn unseat(&self, backend: &str) {
-        self.lodge.unseat(&id(backend));
+        self.sessions.unseat(&id(backend));
         self.look_until_settled(Topic::Backend(id(backend)));
     }
 
@@ -319,12 +323,12 @@ impl Node {
         let envelope = Envelope::new(
             Arc::new(notification),
             Instant::now() + PATIENCE,
-            Arc::clone(&self.ledger) as _,
+            Arc::clone(&self.receipt_channel) as _,
         );
         let envelope = Box::new(envelope);
-        match self.lodge.manners(&envelope.notification.backend) {
+        match self.sessions.behavior(&envelope.notification.backend) {
             Some(_) => {
-                self.lodge.hand_over(envelope);
+                self.sessions.hand_over(envelope);
             }
             None => self.bus.forward(envelope),
         }
@@ -339,10 +343,10 @@ impl Node {
             bytes: bytes.to_vec(),
         };
         let data_id = self.mint.mint(unix_ms());
-        let reply = Reply::new(data_id, Arc::clone(&self.ledger) as _);
-        match self.lodge.manners(&data.to) {
+        let reply = Reply::new(data_id, Arc::clone(&self.receipt_channel) as _);
+        match self.sessions.behavior(&data.to) {
             Some(_) => {
-                self.lodge.pass_on(&data, reply);
+                self.sessions.pass_on(&data, reply);
             }
             None => self.bus.carry(data, reply),
         }
@@ -409,8 +413,8 @@ pub struct Pair {
 
 impl Pair {
     pub fn alone() -> Self {
-        let a = Node::new("a-1", |lodge, hub, guests| {
-            Arc::new(MemoryBus::new("a-1".into(), lodge, hub, guests))
+        let a = Node::new("a-1", |sessions, hub, arrivals| {
+            Arc::new(MemoryBus::new("a-1".into(), sessions, hub, arrivals))
         });
         Self {
             a,

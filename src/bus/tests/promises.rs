@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::node::{AT_ONCE, Manners, Pair, eventually, id};
+use super::node::{AT_ONCE, Behavior, Pair, eventually, id};
 use crate::notification::{Again, Nack, Notification, Receipt};
 
 /// Every byte there is, in order.
@@ -31,7 +31,7 @@ pub fn what_is_sent_is_answered_as_the_backend_did(pair: &Pair) {
     ];
     for (from, to) in [(pair.a(), pair.b()), (pair.b(), pair.a())] {
         for receipt in &receipts {
-            to.seat("till", Manners::Says(receipt.clone()));
+            to.seat("till", Behavior::Says(receipt.clone()));
             let sent = from.deliver(from.notification("till"));
             assert_eq!(from.receipt(), (sent, receipt.clone()));
         }
@@ -40,7 +40,7 @@ pub fn what_is_sent_is_answered_as_the_backend_did(pair: &Pair) {
 }
 
 pub fn a_backend_that_is_nowhere_is_told_at_once(pair: &Pair) {
-    pair.b().seat("somebody", Manners::Says(Receipt::Ack));
+    pair.b().seat("somebody", Behavior::Says(Receipt::Ack));
     for _ in 0..3 {
         let began = Instant::now();
         let sent = pair.a().deliver(pair.a().notification("nobody"));
@@ -52,7 +52,7 @@ pub fn a_backend_that_is_nowhere_is_told_at_once(pair: &Pair) {
 pub fn a_backend_is_reached_when_it_is_told_so_and_not_when_it_has_left(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());
     for round in 0..50 {
-        b.seat("till", Manners::Says(Receipt::Ack));
+        b.seat("till", Behavior::Says(Receipt::Ack));
         let sent = a.deliver(a.notification("till"));
         assert_eq!(a.receipt(), (sent, Receipt::Ack), "round {round}");
         b.unseat("till");
@@ -63,7 +63,7 @@ pub fn a_backend_is_reached_when_it_is_told_so_and_not_when_it_has_left(pair: &P
 
 pub fn a_notification_arrives_as_it_was(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());
-    b.seat("till", Manners::Keeps);
+    b.seat("till", Behavior::Keeps);
     let large: Vec<u8> = (0..1 << 20).map(|n: u32| (n >> 4) as u8).collect();
     let notification = |head: &[u8], body: &[u8], route: &str, event: Option<&str>| Notification {
         route: route.into(),
@@ -98,7 +98,7 @@ pub fn a_notification_arrives_as_it_was(pair: &Pair) {
             ..sent
         };
         a.deliver(sent);
-        let envelope = b.lodge.envelope();
+        let envelope = b.sessions.envelope();
         let got = &envelope.notification;
         assert_eq!(
             (got.id, &got.backend, &got.route, &got.verified),
@@ -118,14 +118,14 @@ pub fn a_notification_arrives_as_it_was(pair: &Pair) {
 
 pub fn notifications_arrive_in_the_order_sent(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());
-    b.seat("till", Manners::Keeps);
+    b.seat("till", Behavior::Keeps);
     let sent: Vec<_> = (0..500)
         .map(|_| a.deliver(a.notification("till")))
         .collect();
     let got: Vec<_> = sent
         .iter()
         .map(|_| {
-            let envelope = b.lodge.envelope();
+            let envelope = b.sessions.envelope();
             let id = envelope.notification.id;
             envelope.settle(Receipt::Ack);
             id
@@ -138,20 +138,20 @@ pub fn notifications_arrive_in_the_order_sent(pair: &Pair) {
 }
 
 pub fn an_envelope_that_is_dropped_says_so(pair: &Pair) {
-    pair.b().seat("till", Manners::Keeps);
+    pair.b().seat("till", Behavior::Keeps);
     let sent = pair.a().deliver(pair.a().notification("till"));
-    drop(pair.b().lodge.envelope());
+    drop(pair.b().sessions.envelope());
     assert_eq!(pair.a().receipt(), (sent, Receipt::Gone));
 }
 
 pub fn data_is_carried_as_it_is(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());
-    b.seat("till", Manners::Says(Receipt::Ack));
-    b.seat("full", Manners::Says(Receipt::Busy));
+    b.seat("till", Behavior::Says(Receipt::Ack));
+    b.seat("full", Behavior::Says(Receipt::Busy));
     let large: Vec<u8> = (0..1 << 20).map(|n: u32| (n >> 4) as u8).collect();
     for bytes in [b"".to_vec(), every_byte(), b"\n".to_vec(), large] {
         let sent = a.carry("game-01", "till", &bytes);
-        let data = b.lodge.data.recv().expect("data");
+        let data = b.sessions.data.recv().expect("data");
         assert!(data.bytes == bytes && data.from == id("game-01") && data.to == id("till"));
         assert_eq!(a.receipt(), (sent, Receipt::Ack));
     }
@@ -164,7 +164,7 @@ pub fn data_is_carried_as_it_is(pair: &Pair) {
 pub fn every_arrival_is_heard_on_every_node(pair: &Pair) {
     for (n, node) in pair.nodes().into_iter().enumerate() {
         let name = format!("till-{n}");
-        node.seat(&name, Manners::Keeps);
+        node.seat(&name, Behavior::Keeps);
         for hearing in pair.nodes() {
             // More than once is no fault: a node that has heard nothing for a while says all again.
             eventually(&format!("{} hears of {name}", hearing.name), || {
@@ -176,10 +176,10 @@ pub fn every_arrival_is_heard_on_every_node(pair: &Pair) {
 
 pub fn presence_names_everybody_once(pair: &Pair) {
     let (a, b) = (pair.a(), pair.b());
-    a.seat("a-till", Manners::Keeps);
+    a.seat("a-till", Behavior::Keeps);
     let many: Vec<String> = (0..2500).map(|n| format!("till-{n:04}")).collect();
     for name in &many {
-        b.lodge.seat(&id(name), Manners::Keeps);
+        b.sessions.seat(&id(name), Behavior::Keeps);
     }
     for node in [a, b] {
         let began = Instant::now();
@@ -216,7 +216,7 @@ pub fn a_bus_that_stands_says_nothing_is_wrong(pair: &Pair) {
         assert_eq!(node.bus.unwell(), None);
         let before = node.bus.readings();
         assert_eq!(before.subscriptions_wanted, before.subscriptions_standing);
-        node.seat("till", Manners::Keeps);
+        node.seat("till", Behavior::Keeps);
         node.listen("news", false);
         eventually("both are counted", || {
             let now = node.bus.readings();

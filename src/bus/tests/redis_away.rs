@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::node::{AT_ONCE, Carrier, Manners, Node, Pair, Word, eventually, id};
+use super::node::{AT_ONCE, Behavior, Carrier, Node, Pair, Word, eventually, id};
 use super::server::Server;
 use crate::notification::Receipt;
 
@@ -49,8 +49,8 @@ fn a_failure_reaches_every_listener_and_so_does_recovery() {
 #[test]
 fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_is_reached() {
     let mut pair = Pair::over_redis();
-    pair.b().seat("till", Manners::Says(Receipt::Ack));
-    pair.a().seat("own", Manners::Says(Receipt::Ack));
+    pair.b().seat("till", Behavior::Says(Receipt::Ack));
+    pair.a().seat("own", Behavior::Says(Receipt::Ack));
     pair.server().kill();
     eventually("both have noticed", || {
         pair.nodes().iter().all(|node| node.bus.unwell().is_some())
@@ -63,7 +63,7 @@ fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_i
     assert_eq!(a.receipt(), (sent, Receipt::Ack));
     let sent = a.carry("own", "till", b"x");
     assert_eq!(a.receipt(), (sent, Receipt::Unreachable));
-    b.seat("late", Manners::Says(Receipt::Ack)); // not kept waiting either
+    b.seat("late", Behavior::Says(Receipt::Ack)); // not kept waiting either
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     eventually("what is kept for it need not wait", || {
         b.arrivals.try_iter().any(|came| came == id("late"))
@@ -105,10 +105,10 @@ fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_i
 #[test]
 fn what_was_answered_while_redis_was_away_is_told_when_it_is_back() {
     let mut pair = Pair::over_redis();
-    pair.b().seat("till", Manners::Keeps);
+    pair.b().seat("till", Behavior::Keeps);
     let (a, b) = (pair.a(), pair.b());
     let sent: Vec<_> = (0..20).map(|_| a.deliver(a.notification("till"))).collect();
-    let envelopes: Vec<_> = sent.iter().map(|_| b.lodge.envelope()).collect();
+    let envelopes: Vec<_> = sent.iter().map(|_| b.sessions.envelope()).collect();
     pair.server().kill();
     eventually("both have noticed", || {
         pair.nodes().iter().all(|node| node.bus.unwell().is_some())
@@ -127,7 +127,7 @@ fn what_was_answered_while_redis_was_away_is_told_when_it_is_back() {
 fn a_redis_that_stands_still_keeps_nobody_waiting() {
     let pair = Pair::over_redis();
     let (a, b) = (pair.a(), pair.b());
-    b.seat("till", Manners::Says(Receipt::Ack));
+    b.seat("till", Behavior::Says(Receipt::Ack));
     let heard = b.listen("news", false);
     let Carrier::One(server) = &pair.carrier else {
         panic!("there is one server");
@@ -182,7 +182,7 @@ fn a_node_that_starts_without_redis_says_so_and_comes_in_later() {
     server.kill();
     let node = Node::on(&server, "a-1");
     assert!(node.bus.unwell().is_some());
-    node.seat("own", Manners::Says(Receipt::Ack));
+    node.seat("own", Behavior::Says(Receipt::Ack));
     let heard = node.listen("news", false);
     assert_eq!(heard.next(), Word::Down);
     server.launch();

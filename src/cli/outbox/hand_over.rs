@@ -31,6 +31,10 @@ pub fn run(config: &ConfigFile, at: &Where) -> Result<(), Failure> {
                 told = Instant::now();
                 say(format_args!("{left} are still here"));
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the relay is asked at intervals; a signal ends the process"
+            )]
             std::thread::park_timeout(ASK_EVERY);
             continue;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use payrelay::config::Route;
+use payrelay::config::RouteConfig;
 use payrelay::notification::BackendId;
 use payrelay::request::{Selector, place};
 use payrelay::verify::{CannotSign, Draft, Verifier};
@@ -54,7 +54,7 @@ pub fn sign(
 /// Fills in what the route looks for, the id `whose` and a new event among it, and signs.
 fn make(
     request: &mut Draft,
-    route: &Route,
+    route: &RouteConfig,
     verifier: &Verifier,
     whose: &str,
     now_unix_s: u64,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::super::load::unreadable;
-use super::super::{Config, Place};
+use super::super::{Config, Position};
 use super::LEAST;
 
 /// A file with `bytes` in it and `mode`, gone with its directory.
@@ -73,7 +73,7 @@ fn what_is_no_text_says_where() {
     let [error] = &errors.iter().collect::<Vec<_>>()[..] else {
         panic!("{errors}")
     };
-    assert_eq!(error.place, Some(Place { line: 2, column: 6 }));
+    assert_eq!(error.place, Some(Position { line: 2, column: 6 }));
     assert_eq!(
         file.error(),
         "FILE:2:6: the file is not UTF-8 from here on; save it as UTF-8"

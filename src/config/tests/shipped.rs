@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::super::declare::Declared;
-use super::super::{Admin, Config, Delivery, Http, Log, Outbox, Redis, RedisServers, Secret, Tcp};
+use super::super::{
+    AdminConfig, Config, DeliveryConfig, HttpConfig, LogConfig, OutboxConfig, RedisConfig,
+    RedisServers, Secret, TcpConfig,
+};
 use super::{LEAST, SHIPPED, good};
 
 #[test]
@@ -68,13 +71,13 @@ fn declared<T: Declared>() -> Vec<(&'static str, &'static str, &'static str)> {
 #[test]
 fn every_declared_key_is_shown_with_its_default() {
     let keys = [
-        declared::<Http>(),
-        declared::<Tcp>(),
-        declared::<Delivery>(),
-        declared::<Outbox>(),
-        declared::<Redis>(),
-        declared::<Admin>(),
-        declared::<Log>(),
+        declared::<HttpConfig>(),
+        declared::<TcpConfig>(),
+        declared::<DeliveryConfig>(),
+        declared::<OutboxConfig>(),
+        declared::<RedisConfig>(),
+        declared::<AdminConfig>(),
+        declared::<LogConfig>(),
     ];
     for (section, key, default) in keys.concat() {
         assert!(

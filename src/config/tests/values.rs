@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Answer, Secret, Segment, Selector, Undelivered};
+use super::super::{FixedAnswer, Secret, Segment, Selector, UndeliveredPolicy};
 use super::{LEAST, bad, good};
 use crate::notification::BackendId;
 
@@ -86,7 +86,7 @@ fn every_key_arrives() {
     assert_eq!(tcp.write_deadline, Duration::from_secs(30));
 
     assert_eq!(config.delivery.ack_deadline, Duration::from_secs(2));
-    assert_eq!(config.delivery.undelivered, Undelivered::Refuse);
+    assert_eq!(config.delivery.undelivered, UndeliveredPolicy::Refuse);
     assert_eq!(
         config.delivery.dedupe_window,
         Duration::from_secs(7 * 86_400)
@@ -141,7 +141,7 @@ fn the_defaults_are_these() {
     assert_eq!(tcp.ack_timeout, Duration::from_secs(60));
     assert_eq!(tcp.write_deadline, Duration::from_secs(10));
     assert_eq!(config.delivery.ack_deadline, Duration::from_secs(4));
-    assert_eq!(config.delivery.undelivered, Undelivered::Store);
+    assert_eq!(config.delivery.undelivered, UndeliveredPolicy::Store);
     assert_eq!(config.delivery.dedupe_window, Duration::from_secs(86_400));
     let outbox = &config.outbox;
     assert_eq!(outbox.path, Path::new("data/outbox.db"));
@@ -172,8 +172,8 @@ fn the_defaults_are_these() {
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
-fn answer(status: u16, content_type: &str, body: &str) -> Answer {
-    Answer {
+fn answer(status: u16, content_type: &str, body: &str) -> FixedAnswer {
+    FixedAnswer {
         status,
         content_type: content_type.to_owned(),
         body: body.as_bytes().to_vec(),

@@ -1,11 +1,11 @@
 //! `verify = "hmac"`: the table `hmac`, in which a route says itself what its provider signs, and how.
 
-use super::message::Message;
-use super::{optional, required, required_url, secrets, text, tolerance};
+use super::message::MessageTemplate;
+use super::{required, required_url, secrets, text, tolerance};
 use crate::config::path::PathTemplate;
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
-use crate::config::values::{header as header_name, one_of};
+use crate::config::values::{header as header_name, one_of, some};
 use crate::request::Selector;
 use crate::verify::presets::KeyText;
 use crate::verify::{Algorithm, Encoding, Engine, SignatureAt, Signed, Time, TimeUnit};
@@ -20,67 +20,55 @@ const MISSING_TIME: &str = "is missing; the message has {timestamp}, so this mus
 
 const MISSING_ID: &str = "the message has {id}, so this must name the header with the id";
 
-/// The engine, if all of it is right, and which keys of the route it takes.
-pub fn read(
-    s: &mut Section<'_>,
-    path: Option<&PathTemplate>,
-) -> (Option<Engine>, Vec<&'static str>) {
-    let mut takes = vec!["secrets", "hmac"];
+/// The engine, if all of it is right.
+pub fn read(s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Engine> {
+    s.field("secrets");
     let table = s.required("hmac", MISSING_TABLE, Field::section).map(table);
     // If the message is not known, neither is which of these belong to it.
     let message = table.as_ref().and_then(|table| table.message.as_ref());
-    let may_have = |has: Option<bool>| has.unwrap_or(true);
+    let may_have = |has: fn(&MessageTemplate) -> bool| message.is_none_or(has);
     let (mut url, mut time) = (Some(None), Some(None));
-    if may_have(message.map(Message::has_url)) {
-        takes.push("url");
+    if may_have(MessageTemplate::has_url) {
+        s.field("url");
         if message.is_some() {
             url = required_url(s, path).map(Some);
         }
     }
-    if may_have(message.map(Message::has_timestamp)) {
-        takes.push("tolerance");
+    if may_have(MessageTemplate::has_timestamp) {
         time = tolerance(s);
     }
-    let (key, digest) = table
-        .as_ref()
-        .map_or((None, None), |table| (table.key, table.digest));
-    let keys = secrets(s, |text| {
-        key.unwrap_or(KeyText::Text)
-            .read(digest.unwrap_or(Algorithm::HmacSha256).of_key(), text)
-    });
-    let engine = || {
-        let table = table?;
-        (table.key.is_some() && table.digest.is_some()).then_some(())?;
-        let (message, timestamp, unit) = (table.message?, table.timestamp?, table.unit?);
-        let tolerance = time?;
-        let has_time = message.has_timestamp();
-        Some(Signed {
-            fields: None,
-            algorithm: table.digest?,
-            hash_first: false,
-            url: url?,
-            signature: SignatureAt {
-                place: Selector::Header(vec![table.header?]),
-                separator: table.separator?,
-                prefix: table.prefix?.into(),
-                any_case: false,
-                encoding: table.encoding?,
-                unescape: false,
-            },
-            time: timestamp.filter(|_| has_time).map(|at| Time {
-                unit,
-                tolerance,
-                ..at
-            }),
-            text: message.template(table.id_header?),
-            secrets: keys?,
-            keys: Vec::new(),
-        })
-    };
-    (
-        engine().map(|engine| Engine::Signed(Box::new(engine))),
-        takes,
-    )
+    let given = table.as_ref();
+    let key = given.and_then(|table| table.key).unwrap_or(KeyText::Text);
+    let digest = given.and_then(|table| table.digest);
+    let digest = digest.unwrap_or(Algorithm::HmacSha256);
+    let keys = secrets(s, |text| key.read(digest.of_key(), text));
+    let table = table?;
+    table.key?;
+    let (message, timestamp, unit, tolerance) =
+        (table.message?, table.timestamp?, table.unit?, time?);
+    let has_time = message.has_timestamp();
+    Some(Engine::Signed(Box::new(Signed {
+        fields: None,
+        algorithm: table.digest?,
+        hash_first: false,
+        url: url?,
+        signature: SignatureAt {
+            place: Selector::Header(vec![table.header?]),
+            separator: table.separator?,
+            prefix: table.prefix?.into(),
+            any_case: false,
+            encoding: table.encoding?,
+            unescape: false,
+        },
+        time: timestamp.filter(|_| has_time).map(|at| Time {
+            unit,
+            tolerance,
+            ..at
+        }),
+        text: message.template(table.id_header?),
+        secrets: keys?,
+        keys: Vec::new(),
+    })))
 }
 
 /// The table's values; `None` is what is wrong, and noted.
@@ -89,7 +77,7 @@ struct Table {
     separator: Option<Option<char>>,
     prefix: Option<String>,
     encoding: Option<Encoding>,
-    message: Option<Message>,
+    message: Option<MessageTemplate>,
     timestamp: Option<Option<Time>>,
     unit: Option<TimeUnit>,
     id_header: Option<Option<String>>,
@@ -99,32 +87,29 @@ struct Table {
 
 fn table(mut t: Section<'_>) -> Table {
     let header = required(&mut t, "header", MISSING_HEADER, header_name);
-    let separator = optional(&mut t, "separator", separator);
-    let message = optional(&mut t, "message", |field| {
-        Ok(Message::parse(&text(field)?)?)
-    });
-    let message = message.map(|message| message.or_else(|| Message::parse("{body}").ok()));
-    let message = message.flatten();
-    let has = |what: fn(&Message) -> bool| message.as_ref().is_some_and(what);
-    let timestamp = timestamp(&mut t, separator, has(Message::has_timestamp));
-    let id_header = match has(Message::has_id) {
+    let separator = t.or("separator", None, some(separator));
+    let given = |field: &Field<'_>| Ok(MessageTemplate::parse(&text(field)?)?);
+    let message = match t.field("message") {
+        Some(field) => field.read(given),
+        None => MessageTemplate::parse("{body}").ok(),
+    };
+    let has = |what: fn(&MessageTemplate) -> bool| message.as_ref().is_some_and(what);
+    let timestamp = timestamp(&mut t, separator, has(MessageTemplate::has_timestamp));
+    let id_header = match has(MessageTemplate::has_id) {
         true => required(&mut t, "id_header", MISSING_ID, header_name).map(Some),
-        false => optional(&mut t, "id_header", header_name),
+        false => t.or("id_header", None, some(header_name)),
     };
     let table = Table {
         header,
         separator,
-        prefix: optional(&mut t, "prefix", text).map(Option::unwrap_or_default),
-        encoding: optional(&mut t, "encoding", encoding)
-            .map(|encoding| encoding.unwrap_or(Encoding::HexLower)),
+        prefix: t.or("prefix", String::new(), text),
+        encoding: t.or("encoding", Encoding::HexLower, encoding),
         message,
         timestamp,
-        unit: optional(&mut t, "timestamp_unit", unit)
-            .map(|unit| unit.unwrap_or(TimeUnit::Seconds)),
+        unit: t.or("timestamp_unit", TimeUnit::Seconds, unit),
         id_header,
-        digest: optional(&mut t, "digest", digest)
-            .map(|digest| digest.unwrap_or(Algorithm::HmacSha256)),
-        key: optional(&mut t, "key", key).map(|key| key.unwrap_or(KeyText::Text)),
+        digest: t.or("digest", Algorithm::HmacSha256, digest),
+        key: t.or("key", KeyText::Text, key),
     };
     t.close();
     table

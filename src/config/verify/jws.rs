@@ -1,7 +1,7 @@
 //! `verify = "jws"` and its presets: where a signed document stands, who may have signed it, and what it must say.
 
 use super::keys::keys;
-use super::{optional, required, tolerance};
+use super::{required, tolerance};
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::secret::public_text;
@@ -28,7 +28,7 @@ const ALLOWED_MAX: usize = 64;
 const TIME: &str = "signedDate";
 
 /// What a table or a preset says.
-struct Words {
+struct JwsTable {
     place: Selector,
     prefix: Box<str>,
     /// Identifiers of the leaf's and of its issuer's extensions, and where the time stands.
@@ -38,10 +38,15 @@ struct Words {
     fixed: Vec<Claim>,
 }
 
-const TAKES: [&str; 3] = ["keys", "claims", "tolerance"];
+/// Asks for every key that belongs to a document of any kind: what is wrong with one shall not make another unknown.
+fn ask(s: &mut Section<'_>) {
+    for key in ["keys", "claims", "tolerance"] {
+        s.field(key);
+    }
+}
 
-/// The engine of a preset, if its keys are right, and which keys of the route it takes.
-pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> (Option<Engine>, Vec<&'static str>) {
+/// The engine of a preset, if its keys are right.
+pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> Option<Engine> {
     let words = || {
         let chain = match &preset.chain {
             None => None,
@@ -54,7 +59,7 @@ pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> (Option<Engine>, Ve
             .claims
             .iter()
             .partition(|claim| claim.allowed.is_empty());
-        Some(Words {
+        Some(JwsTable {
             place: Selector::of_preset(preset.place)?,
             prefix: preset.prefix.into(),
             chain,
@@ -69,23 +74,23 @@ pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> (Option<Engine>, Ve
                 .collect(),
         })
     };
-    engine(s, words(), TAKES.to_vec())
+    engine(s, words())
 }
 
-/// The engine of the route's own table, if all is right, and which keys of the route it takes.
-pub fn read(s: &mut Section<'_>) -> (Option<Engine>, Vec<&'static str>) {
+/// The engine of the route's own table, if all is right.
+pub fn read(s: &mut Section<'_>) -> Option<Engine> {
+    ask(s);
     let table = s.required("jws", MISSING_TABLE, Field::section);
-    let takes = [&TAKES[..], &["jws"]].concat();
-    engine(s, table.and_then(self::table), takes)
+    engine(s, table.and_then(self::table))
 }
 
-fn table(mut t: Section<'_>) -> Option<Words> {
+fn table(mut t: Section<'_>) -> Option<JwsTable> {
     let place = required(&mut t, "token", MISSING_TOKEN, selector);
-    let prefix = optional(&mut t, "prefix", super::text);
-    let by_chain = optional(&mut t, "x5c", Field::flag);
+    let prefix = t.or("prefix", String::new(), super::text);
+    let by_chain = t.or("x5c", false, Field::flag);
     let mut oid_of = |key| {
-        optional(&mut t, key, |field| {
-            oid(field.text("a string")?).ok_or_else(|| {
+        t.or(key, None, |field| {
+            oid(field.text("a string")?).map(Some).ok_or_else(|| {
                 "an object identifier is needed, such as \"1.2.840.113635.100.6.11.1\"".into()
             })
         })
@@ -93,27 +98,18 @@ fn table(mut t: Section<'_>) -> Option<Words> {
     let (leaf_oid, issuer_oid) = (oid_of("leaf_oid"), oid_of("issuer_oid"));
     t.close();
     let oids = [leaf_oid?, issuer_oid?];
-    Some(Words {
+    Some(JwsTable {
         place: place?,
-        prefix: prefix?.unwrap_or_default().into(),
-        chain: by_chain?.unwrap_or(false).then_some(oids),
+        prefix: prefix?.into(),
+        chain: by_chain?.then_some(oids),
         asked: Vec::new(),
         fixed: Vec::new(),
     })
 }
 
-fn engine(
-    s: &mut Section<'_>,
-    words: Option<Words>,
-    takes: Vec<&'static str>,
-) -> (Option<Engine>, Vec<&'static str>) {
-    let Some(words) = words else {
-        // What else belongs to the table is not known.
-        for key in TAKES {
-            s.field(key);
-        }
-        return (None, takes);
-    };
+fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
+    ask(s);
+    let words = words?;
     let signer = match words.chain {
         Some([leaf_oid, issuer_oid]) => {
             let trusted = keys(s, Trusted::eq, |field| {
@@ -149,18 +145,15 @@ fn engine(
     };
     let claims = claims(s, &words.asked);
     let tolerance = tolerance(s);
-    let engine = || {
-        let mut all = words.fixed;
-        all.extend(claims?);
-        Some(Engine::Jws(Jws {
-            place: words.place,
-            prefix: words.prefix,
-            signer: signer?,
-            claims: all,
-            tolerance: tolerance?,
-        }))
-    };
-    (engine(), takes)
+    let mut all = words.fixed;
+    all.extend(claims?);
+    Some(Engine::Jws(Jws {
+        place: words.place,
+        prefix: words.prefix,
+        signer: signer?,
+        claims: all,
+        tolerance: tolerance?,
+    }))
 }
 
 const MISSING_CLAIMS: &str = "says what the signed document must say: otherwise what is signed for anybody else would be \

@@ -74,24 +74,17 @@ fn each<T>(
 
 /// `allow_sha1`, no if it is not there; `None` if it is wrong.
 pub fn allow_sha1(s: &mut Section<'_>) -> Option<bool> {
-    let Some(field) = s.field("allow_sha1") else {
-        return Some(false);
-    };
-    let allowed = field.read(Field::flag);
-    if allowed == Some(true) {
-        field.warn(
-            "SHA-1 and RSA keys of less than 2048 bits can be broken at a price; set the application to RSA2 and remove this",
-        );
-    }
-    allowed
+    const WEAK: &str = "SHA-1 and RSA keys of less than 2048 bits can be broken at a price; set the application to RSA2 and remove this";
+    s.or(
+        "allow_sha1",
+        false,
+        warned(|field: &Field<'_>| field.flag(), WEAK),
+    )
 }
 
 /// `more_fields`: names of fields that the provider sends beside those that are known; `None` if it is wrong.
 pub fn more_fields(s: &mut Section<'_>) -> Option<Vec<String>> {
-    match s.field("more_fields") {
-        None => Some(Vec::new()),
-        Some(field) => field.read(names),
-    }
+    s.or("more_fields", Vec::new(), names)
 }
 
 /// Names of fields.
@@ -102,16 +95,23 @@ pub fn names(field: &Field<'_>) -> Result<Vec<String>, Problem> {
 /// `unsigned_items`: whether items that nobody signed go to the dead letters, or are refused as any forgery; `None` if it is
 /// wrong.
 pub fn unsigned_items(s: &mut Section<'_>) -> Option<bool> {
-    let Some(field) = s.field("unsigned_items") else {
-        return Some(false);
-    };
-    let keeps = field.read(one_of(&[("refuse", false), ("dead-letter", true)]));
-    if keeps == Some(true) {
-        field.warn(
-            "whoever reaches this route can put dead letters into the outbox; let only the provider's addresses in, with allow",
-        );
+    const OPEN: &str = "whoever reaches this route can put dead letters into the outbox; let only the provider's addresses in, with allow";
+    let keeps = one_of(&[("refuse", false), ("dead-letter", true)]);
+    s.or("unsigned_items", false, warned(keeps, OPEN))
+}
+
+/// What `read` reads; says `warning` if that is yes.
+fn warned(
+    read: impl Fn(&Field<'_>) -> Result<bool, Problem>,
+    warning: &'static str,
+) -> impl Fn(&Field<'_>) -> Result<bool, Problem> {
+    move |field| {
+        read(field).inspect(|&yes| {
+            if yes {
+                field.warn(warning)
+            }
+        })
     }
-    keeps
 }
 
 pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Option<Vec<RsaKey>>, Problem> {

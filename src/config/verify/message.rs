@@ -1,11 +1,12 @@
 //! `message` of the table `hmac`: a text with `{timestamp}`, `{id}`, `{url}` and `{body}`.
 
+use super::signed::parts;
 use crate::request::Selector;
 use crate::verify::{Part, Template, ValueForm};
 
 /// A message template: literal text and placeholders. The header of `{id}` is named elsewhere in the table.
 #[derive(Debug, PartialEq)]
-pub struct Message(Vec<Part>);
+pub struct MessageTemplate(Vec<Part>);
 
 /// The id in one of these headers.
 fn id(headers: Vec<String>) -> Part {
@@ -14,38 +15,27 @@ fn id(headers: Vec<String>) -> Part {
 
 const UNKNOWN: &str = "the only braces in a message are {timestamp}, {id}, {url} and {body}";
 
-impl Message {
+impl MessageTemplate {
     /// Reads a template such as `{timestamp}.{body}`.
     ///
     /// # Errors
     /// It has no `{body}`, or could be the message of two different requests.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let at = rest.find(['{', '}']).unwrap_or(rest.len());
-            let (literal, after) = rest.split_at(at);
-            if !literal.is_empty() {
-                parts.push(Part::Literal(literal.into()));
-            }
-            rest = after;
-            if rest.is_empty() {
-                break;
-            }
-            let (name, after) = rest.split_once('}').ok_or(UNKNOWN)?;
+        let mut seen = Vec::new();
+        let parts = parts(text, UNKNOWN, |name| {
             let part = match name {
-                "{timestamp" => Part::Timestamp,
-                "{id" => id(Vec::new()),
-                "{url" => Part::Url,
-                "{body" => Part::Body,
+                "timestamp" => Part::Timestamp,
+                "id" => id(Vec::new()),
+                "url" => Part::Url,
+                "body" => Part::Body,
                 _ => return Err(UNKNOWN),
             };
-            if parts.contains(&part) {
+            if seen.iter().any(|seen| seen == name) {
                 return Err("each of {timestamp}, {id}, {url} and {body} may be there once");
             }
-            parts.push(part);
-            rest = after;
-        }
+            seen.push(name.to_owned());
+            Ok(part)
+        })?;
         if !parts.contains(&Part::Body) {
             return Err("{body} is missing, so nothing of the payment would be signed");
         }
@@ -109,7 +99,7 @@ mod tests {
             "{body}&key=x",
             "{timestamp}\n{id}\n{body}\n",
         ] {
-            assert!(Message::parse(good).is_ok(), "{good}");
+            assert!(MessageTemplate::parse(good).is_ok(), "{good}");
         }
         for (bad, why) in [
             ("", "{body}"),
@@ -128,7 +118,7 @@ mod tests {
             ("{body}0{timestamp}", "where"),
             ("{timestamp}{url}{body}", "where"),
         ] {
-            let said = Message::parse(bad).unwrap_err();
+            let said = MessageTemplate::parse(bad).unwrap_err();
             assert!(said.starts_with(why), "{bad}: {said}");
         }
     }

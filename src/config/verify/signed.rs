@@ -2,11 +2,11 @@
 //! are such tables.
 
 use super::keys::{keys, more_fields, names, rsa_keys, secrets};
-use super::{optional, required, required_url, tolerance};
+use super::{required, required_url, tolerance};
 use crate::config::path::PathTemplate;
 use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
-use crate::config::values::{one_of, selector};
+use crate::config::values::{one_of, selector, some};
 use crate::request::Selector;
 use crate::verify::presets::KeyText;
 use crate::verify::signed_presets::SignedPreset;
@@ -25,7 +25,7 @@ const MISSING_ALGORITHM: &str = "how it is signed, as in algorithm = \"hmac-sha2
 const MISSING_SIGNATURE: &str = "where the signature stands, as in signature = \"form:sign\"";
 
 /// What a table or a preset says, its words read.
-pub struct Words {
+pub struct SignedTable {
     fields: Option<FieldSource>,
     text: Template,
     algorithm: Algorithm,
@@ -37,12 +37,12 @@ pub struct Words {
     has_secret: bool,
 }
 
-/// The engine of a preset, if its keys are right, and which keys of the route it takes.
+/// The engine of a preset, if its keys are right.
 pub fn of_preset(
     s: &mut Section<'_>,
     preset: &SignedPreset,
     path: Option<&PathTemplate>,
-) -> (Option<Engine>, Vec<&'static str>) {
+) -> Option<Engine> {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let words = || {
         let fields = match preset.fields {
@@ -63,7 +63,7 @@ pub fn of_preset(
             "" => None,
             place => Some(Selector::of_preset(place)?),
         };
-        Some(Words {
+        Some(SignedTable {
             fields,
             text: template(preset.text).ok()?,
             algorithm: preset.algorithm,
@@ -87,14 +87,11 @@ pub fn of_preset(
             has_secret: preset.has_secret,
         })
     };
-    engine(s, words(), path, Vec::new())
+    engine(s, words(), path)
 }
 
-/// The engine of the route's own table, if all is right, and which keys of the route it takes.
-pub fn read(
-    s: &mut Section<'_>,
-    path: Option<&PathTemplate>,
-) -> (Option<Engine>, Vec<&'static str>) {
+/// The engine of the route's own table, if all is right.
+pub fn read(s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Engine> {
     let table = s.required("signed", MISSING_TABLE, Field::section);
     let words = table.zip(s.field("signed")).and_then(|(table, field)| {
         let words = self::table(table)?;
@@ -115,80 +112,64 @@ pub fn read(
         }
         Some(words)
     });
-    engine(s, words, path, vec!["signed"])
+    engine(s, words, path)
 }
 
 fn engine(
     s: &mut Section<'_>,
-    words: Option<Words>,
+    words: Option<SignedTable>,
     path: Option<&PathTemplate>,
-    mut takes: Vec<&'static str>,
-) -> (Option<Engine>, Vec<&'static str>) {
-    let Some(mut words) = words else {
+) -> Option<Engine> {
+    let Some(words) = words else {
         // What else belongs to the table is not known.
-        const OTHERS: [&str; 5] = ["secrets", "keys", "url", "tolerance", "more_fields"];
-        for key in OTHERS {
+        for key in ["secrets", "keys", "url", "tolerance", "more_fields"] {
             s.field(key);
         }
-        takes.extend(OTHERS);
-        return (None, takes);
+        return None;
     };
     let needs_secret = words.algorithm.rsa().is_none() || words.has_secret;
-    let secrets = needs_secret.then(|| {
-        takes.push("secrets");
-        secrets(s, |text| words.key.read(words.algorithm.of_key(), text))
-    });
-    let keys = words.algorithm.rsa().map(|_| {
-        takes.push("keys");
-        let bits = match words.algorithm {
-            Algorithm::RsaSha1 => RsaBits::Weak,
-            _ => RsaBits::Usual,
-        };
-        keys(s, RsaKey::eq, |field| rsa_keys(field, bits))
-    });
-    let url = words.text.has(&Part::Url).then(|| {
-        takes.push("url");
-        required_url(s, path)
-    });
-    let tolerance = words.is_timed.then(|| {
-        takes.push("tolerance");
-        tolerance(s)
-    });
-    let mut has_more_fields = true;
-    if let Some(fields) = words.fields.as_mut().filter(|fields| !fields.values_only) {
-        takes.push("more_fields");
-        match more_fields(s) {
-            Some(more) => fields.sometimes.extend(more),
-            None => has_more_fields = false,
-        }
-    }
-    let engine = || {
-        let mut time = words.timestamp;
-        if let (Some(time), Some(tolerance)) = (&mut time, tolerance) {
-            time.tolerance = tolerance?;
-        }
-        Some(Signed {
-            fields: words.fields,
-            text: words.text,
-            algorithm: words.algorithm,
-            hash_first: words.hash_first,
-            url: url.map_or(Some(None), |url| url.map(Some))?,
-            signature: words.signature,
-            time,
-            secrets: secrets
-                .unwrap_or(Some(Vec::new()))
-                .filter(|_| has_more_fields)?,
-            keys: keys.unwrap_or(Some(Vec::new()))?,
-        })
+    let secrets = match needs_secret {
+        true => secrets(s, |text| words.key.read(words.algorithm.of_key(), text)),
+        false => Some(Vec::new()),
     };
-    (
-        engine().map(|engine| Engine::Signed(Box::new(engine))),
-        takes,
-    )
+    let keys = match words.algorithm {
+        algorithm if algorithm.rsa().is_none() => Some(Vec::new()),
+        Algorithm::RsaSha1 => keys(s, RsaKey::eq, |field| rsa_keys(field, RsaBits::Weak)),
+        _ => keys(s, RsaKey::eq, |field| rsa_keys(field, RsaBits::Usual)),
+    };
+    let url = match words.text.has(&Part::Url) {
+        true => required_url(s, path).map(Some),
+        false => Some(None),
+    };
+    let tolerance = match words.is_timed {
+        true => tolerance(s),
+        false => Some(None),
+    };
+    let more = match &words.fields {
+        Some(fields) if !fields.values_only => more_fields(s),
+        _ => Some(Vec::new()),
+    };
+    let more = more?;
+    let fields = words.fields.map(|mut fields| {
+        fields.sometimes.extend(more);
+        fields
+    });
+    let tolerance = tolerance?;
+    Some(Engine::Signed(Box::new(Signed {
+        fields,
+        text: words.text,
+        algorithm: words.algorithm,
+        hash_first: words.hash_first,
+        url: url?,
+        signature: words.signature,
+        time: words.timestamp.map(|time| Time { tolerance, ..time }),
+        secrets: secrets?,
+        keys: keys?,
+    })))
 }
 
 /// What the table says; `None` if something is wrong, which is noted.
-fn table(mut t: Section<'_>) -> Option<Words> {
+fn table(mut t: Section<'_>) -> Option<SignedTable> {
     let algorithm = required(&mut t, "algorithm", MISSING_ALGORITHM, |field| {
         one_of(&Algorithm::ALL)(field)
     });
@@ -204,18 +185,17 @@ fn table(mut t: Section<'_>) -> Option<Words> {
     let default = if rsa { Encoding::Base64 } else { Encoding::Hex };
     let signature = SignatureAt {
         place: place?,
-        separator: optional(&mut t, "separator", super::custom_hmac::separator)?,
-        prefix: optional(&mut t, "prefix", super::text)?
-            .unwrap_or_default()
-            .into(),
+        separator: t.or("separator", None, some(super::custom_hmac::separator))?,
+        prefix: t.or("prefix", String::new(), super::text)?.into(),
         any_case: false,
-        encoding: optional(&mut t, "encoding", super::custom_hmac::encoding)?
+        encoding: t.or("encoding", default, |field| {
             // Senders of one scheme write their hex in one case or the other.
-            .map_or(default, |encoding| match encoding {
+            Ok(match super::custom_hmac::encoding(field)? {
                 Encoding::Base64 => Encoding::Base64,
                 _ => Encoding::Hex,
-            }),
-        unescape: optional(&mut t, "unescape", Field::flag)?.unwrap_or(false),
+            })
+        })?,
+        unescape: t.or("unescape", false, Field::flag)?,
     };
     let fields = fields(&mut t)?;
     let text = text?;
@@ -226,29 +206,33 @@ fn table(mut t: Section<'_>) -> Option<Words> {
         );
         return None;
     }
-    let timestamp = optional(&mut t, "timestamp", selector)?;
-    let prefix = optional(&mut t, "timestamp_prefix", super::text)?;
-    let unit = optional(&mut t, "timestamp_unit", super::custom_hmac::unit)?;
+    let timestamp = t.or("timestamp", None, some(selector))?;
+    let prefix = t.or("timestamp_prefix", None, some(super::text))?;
+    let unit = t.or(
+        "timestamp_unit",
+        TimeUnit::Seconds,
+        super::custom_hmac::unit,
+    )?;
     let has_time = text.has(&Part::Timestamp);
     if has_time && timestamp.is_none() && prefix.is_none() {
         t.refuse("timestamp", MISSING_TIME);
         return None;
     }
-    let words = Words {
+    let words = SignedTable {
         fields,
         timestamp: has_time.then(|| Time {
             place: timestamp,
             prefix: prefix.unwrap_or_default().into(),
-            unit: unit.unwrap_or(TimeUnit::Seconds),
+            unit,
             tolerance: None,
         }),
         is_timed: has_time,
         has_secret: text.has(&Part::Secret) || text.has(&Part::SecretMd5),
         text,
         algorithm: algorithm?,
-        hash_first: optional(&mut t, "hash_first", Field::flag)?.unwrap_or(false),
+        hash_first: t.or("hash_first", false, Field::flag)?,
         signature,
-        key: optional(&mut t, "key", super::custom_hmac::key)?.unwrap_or(KeyText::Text),
+        key: t.or("key", KeyText::Text, super::custom_hmac::key)?,
     };
     t.close();
     Some(words)
@@ -258,31 +242,24 @@ const MISSING_TIME: &str = "is missing; the text has {timestamp}, so this must s
     timestamp = \"header:X-Time\"; or timestamp_prefix, what the item of the signature with the time begins with";
 
 fn fields(t: &mut Section<'_>) -> Option<Option<FieldSource>> {
-    let from = optional(t, "fields", |field| {
-        shape(field.text("a string")?).ok_or_else(|| {
+    let from = t.or("fields", None, |field| {
+        shape(field.text("a string")?).map(Some).ok_or_else(|| {
             "allowed: \"query\", \"form\", \"param\" (the query if there is no body, else the form), \"xml\", \"json\", \
              \"json:/pointer\", or the place of a text that is JSON, such as \"form:data\""
                 .into()
         })
     })?;
-    let skip = optional(t, "skip", names)?.unwrap_or_default();
-    let empty = optional(t, "empty", one_of(&[("skip", true), ("keep", false)]))?;
-    let join = optional(t, "join", one_of(&[("&", "&"), ("", "")]))?;
-    let always = optional(t, "always", names)?.unwrap_or_default();
-    let free_text = optional(t, "free_text", names)?.unwrap_or_default();
-    let Some(from) = from else {
-        return Some(None);
-    };
-    Some(Some(FieldSource {
-        from,
-        skip,
-        skips_empty: empty.unwrap_or(true),
-        join: join.unwrap_or("&").into(),
+    let rest = FieldSource {
+        from: Shape::Query,
+        skip: t.or("skip", Vec::new(), names)?,
+        skips_empty: t.or("empty", true, one_of(&[("skip", true), ("keep", false)]))?,
+        join: t.or("join", "&", one_of(&[("&", "&"), ("", "")]))?.into(),
         values_only: false,
-        always,
+        always: t.or("always", Vec::new(), names)?,
         sometimes: Vec::new(),
-        free_text,
-    }))
+        free_text: t.or("free_text", Vec::new(), names)?,
+    };
+    Some(from.map(|from| FieldSource { from, ..rest }))
 }
 
 /// What `fields` says.
@@ -302,24 +279,35 @@ fn shape(text: &str) -> Option<Shape> {
 
 /// Reads a text with placeholders.
 pub fn template(text: &str) -> Result<Template, BadText> {
+    parts(text, BadText::Unknown, placeholder).map(Template)
+}
+
+/// The parts of a text, in which `placeholder` knows what stands between braces; `unknown`: a brace stands alone.
+pub fn parts<E>(
+    text: &str,
+    unknown: E,
+    mut placeholder: impl FnMut(&str) -> Result<Part, E>,
+) -> Result<Vec<Part>, E> {
     let mut parts = Vec::new();
     let mut rest = text;
-    while !rest.is_empty() {
-        let at = rest.find(['{', '}']).unwrap_or(rest.len());
+    while let Some(at) = rest.find(['{', '}']) {
         let (literal, after) = rest.split_at(at);
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.into()));
         }
-        rest = after;
-        if rest.is_empty() {
-            break;
-        }
-        let (name, after) = rest.split_once('}').ok_or(BadText::Unknown)?;
-        let name = name.strip_prefix('{').ok_or(BadText::Unknown)?;
+        let inside = after
+            .strip_prefix('{')
+            .and_then(|after| after.split_once('}'));
+        let Some((name, after)) = inside else {
+            return Err(unknown);
+        };
         parts.push(placeholder(name)?);
         rest = after;
     }
-    Ok(Template(parts))
+    if !rest.is_empty() {
+        parts.push(Part::Literal(rest.into()));
+    }
+    Ok(parts)
 }
 
 fn placeholder(name: &str) -> Result<Part, BadText> {

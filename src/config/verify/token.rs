@@ -10,26 +10,24 @@ use crate::verify::{Algorithm, Encoding, Engine, MacKey, Part, SignatureAt, Sign
 const MISSING: &str =
     "says where the token stands in the request: \"header:NAME\", \"query:NAME\" or \"basic\"";
 
-/// The engine, if all of it is right, and which keys of the route it takes.
-pub fn read(s: &mut Section<'_>) -> (Option<Engine>, Vec<&'static str>) {
+/// The engine, if all of it is right.
+pub fn read(s: &mut Section<'_>) -> Option<Engine> {
     let secrets = secrets(s, |text| MacKey::from_text(HMAC_SHA256, text));
     let signature = required(s, "token", MISSING, |field| {
         place(field.text("a string")?)
             .ok_or_else(|| "allowed: \"header:NAME\", \"query:NAME\", \"basic\"".into())
     });
-    let engine = secrets.zip(signature).map(|(secrets, signature)| Signed {
+    Some(Engine::Signed(Box::new(Signed {
         fields: None,
         text: Template(vec![Part::Secret]),
         algorithm: Algorithm::Password,
         hash_first: false,
         url: None,
-        signature,
+        signature: signature?,
         time: None,
-        secrets,
+        secrets: secrets?,
         keys: Vec::new(),
-    });
-    let engine = engine.map(|engine| Engine::Signed(Box::new(engine)));
-    (engine, vec!["secrets", "token"])
+    })))
 }
 
 fn place(text: &str) -> Option<SignatureAt> {

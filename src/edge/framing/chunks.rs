@@ -13,7 +13,7 @@ const CHUNK_SIZE_DIGITS_MAX: u32 = 8;
 /// Decodes a chunked body in place, piece by piece as it comes in.
 #[derive(Debug)]
 pub struct Chunks {
-    place: Place,
+    place: ChunkState,
     body_max: usize,
     decoded: usize,
     trailer_bytes: usize,
@@ -21,7 +21,7 @@ pub struct Chunks {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum ChunkState {
     Size { digits: u32, size: u64 },
     Extension { size: u64, bytes: usize },
     SizeLf { size: u64 },
@@ -50,7 +50,7 @@ impl Chunks {
     /// A decoder for one body of at most `body_max` bytes.
     pub fn new(body_max: usize) -> Self {
         Self {
-            place: Place::Size { digits: 0, size: 0 },
+            place: ChunkState::Size { digits: 0, size: 0 },
             body_max,
             decoded: 0,
             trailer_bytes: 0,
@@ -66,14 +66,14 @@ impl Chunks {
         let mut at = 0;
         let mut kept = 0;
         while at < piece.len() {
-            if let Place::Data { left } = self.place {
+            if let ChunkState::Data { left } = self.place {
                 let run = left.min(piece.len() - at);
                 piece.copy_within(at..at + run, kept);
                 at += run;
                 kept += run;
                 self.place = match left - run {
-                    0 => Place::DataCr,
-                    left => Place::Data { left },
+                    0 => ChunkState::DataCr,
+                    left => ChunkState::Data { left },
                 };
                 continue;
             }
@@ -98,77 +98,79 @@ impl Chunks {
     }
 
     /// Takes one byte that is not data; `None`: it was the last.
-    fn step(&mut self, byte: u8) -> Result<Option<Place>, Refusal> {
+    fn step(&mut self, byte: u8) -> Result<Option<ChunkState>, Refusal> {
         let bad = || Err(Refusal::from(Malformed::Chunk));
         let next = match self.place {
-            Place::Size { digits, size } => match (char::from(byte).to_digit(16), byte) {
+            ChunkState::Size { digits, size } => match (char::from(byte).to_digit(16), byte) {
                 (Some(_), _) if digits == CHUNK_SIZE_DIGITS_MAX => return bad(),
-                (Some(digit), _) => Place::Size {
+                (Some(digit), _) => ChunkState::Size {
                     digits: digits + 1,
                     size: size * 16 + u64::from(digit),
                 },
-                (None, b';') if digits > 0 => Place::Extension { size, bytes: 1 },
-                (None, b'\r') if digits > 0 => Place::SizeLf { size },
+                (None, b';') if digits > 0 => ChunkState::Extension { size, bytes: 1 },
+                (None, b'\r') if digits > 0 => ChunkState::SizeLf { size },
                 (None, _) => return bad(),
             },
-            Place::Extension { size, bytes } => match byte {
-                b'\r' => Place::SizeLf { size },
-                b'\t' | b' '..=b'~' if bytes < CHUNK_EXTENSION_BYTES_MAX => Place::Extension {
+            ChunkState::Extension { size, bytes } => match byte {
+                b'\r' => ChunkState::SizeLf { size },
+                b'\t' | b' '..=b'~' if bytes < CHUNK_EXTENSION_BYTES_MAX => ChunkState::Extension {
                     size,
                     bytes: bytes + 1,
                 },
                 _ => return bad(),
             },
-            Place::SizeLf { size } if byte == b'\n' => self.begin(size)?,
-            Place::DataCr if byte == b'\r' => Place::DataLf,
-            Place::DataLf if byte == b'\n' => Place::Size { digits: 0, size: 0 },
-            Place::TrailerStart if byte == b'\r' => Place::EndLf,
-            Place::TrailerStart | Place::TrailerName => {
+            ChunkState::SizeLf { size } if byte == b'\n' => self.begin(size)?,
+            ChunkState::DataCr if byte == b'\r' => ChunkState::DataLf,
+            ChunkState::DataLf if byte == b'\n' => ChunkState::Size { digits: 0, size: 0 },
+            ChunkState::TrailerStart if byte == b'\r' => ChunkState::EndLf,
+            ChunkState::TrailerStart | ChunkState::TrailerName => {
                 self.count_trailer_byte()?;
                 match byte {
-                    b':' if matches!(self.place, Place::TrailerName) => Place::TrailerValue,
-                    _ if is_token(byte) => Place::TrailerName,
+                    b':' if matches!(self.place, ChunkState::TrailerName) => {
+                        ChunkState::TrailerValue
+                    }
+                    _ if is_token(byte) => ChunkState::TrailerName,
                     _ => return bad(),
                 }
             }
-            Place::TrailerValue => {
+            ChunkState::TrailerValue => {
                 self.count_trailer_byte()?;
                 match byte {
-                    b'\r' => Place::TrailerLf,
-                    b'\t' | b' '..=b'~' => Place::TrailerValue,
+                    b'\r' => ChunkState::TrailerLf,
+                    b'\t' | b' '..=b'~' => ChunkState::TrailerValue,
                     _ => return bad(),
                 }
             }
-            Place::TrailerLf if byte == b'\n' => {
+            ChunkState::TrailerLf if byte == b'\n' => {
                 self.trailers += 1;
                 if self.trailers > TRAILERS_MAX {
                     return Err(Refusal::TooManyTrailers);
                 }
-                Place::TrailerStart
+                ChunkState::TrailerStart
             }
-            Place::EndLf if byte == b'\n' => return Ok(None),
-            Place::SizeLf { .. }
-            | Place::Data { .. }
-            | Place::DataCr
-            | Place::DataLf
-            | Place::TrailerLf
-            | Place::EndLf => return bad(),
+            ChunkState::EndLf if byte == b'\n' => return Ok(None),
+            ChunkState::SizeLf { .. }
+            | ChunkState::Data { .. }
+            | ChunkState::DataCr
+            | ChunkState::DataLf
+            | ChunkState::TrailerLf
+            | ChunkState::EndLf => return bad(),
         };
         Ok(Some(next))
     }
 
-    fn begin(&mut self, size: u64) -> Result<Place, Refusal> {
+    fn begin(&mut self, size: u64) -> Result<ChunkState, Refusal> {
         let Ok(size) = usize::try_from(size) else {
             return Err(self.too_long());
         };
         if size == 0 {
-            return Ok(Place::TrailerStart);
+            return Ok(ChunkState::TrailerStart);
         }
         self.decoded = self.decoded.saturating_add(size);
         if self.decoded > self.body_max {
             return Err(self.too_long());
         }
-        Ok(Place::Data { left: size })
+        Ok(ChunkState::Data { left: size })
     }
 
     fn too_long(&self) -> Refusal {

@@ -14,7 +14,7 @@ struct Read {
     method: String,
     target: String,
     headers: Vec<(String, Vec<u8>)>,
-    shape: Shape,
+    shape: Framing,
     body: Vec<u8>,
     left: usize,
 }
@@ -101,7 +101,7 @@ fn a_plain_request_is_read() {
     assert_eq!(read.left, 3);
     assert_eq!(
         read.shape,
-        Shape {
+        Framing {
             body: Body::Length(3),
             http_1_0: false,
             keep_alive: true,
@@ -657,7 +657,7 @@ impl Dice {
     }
 }
 
-/// The head as the gatehouse understood it, written anew.
+/// The head as the HTTP front end understood it, written anew.
 fn rewritten(read: &Read) -> Vec<u8> {
     let minor = if read.shape.http_1_0 { 0 } else { 1 };
     let mut text = format!("{} {} HTTP/1.{minor}\r\n", read.method, read.target).into_bytes();

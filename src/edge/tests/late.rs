@@ -9,13 +9,13 @@ const LARGE_BYTES: usize = 24 * 1024 * 1024;
 struct Hand(Sender<(String, Responder)>);
 
 impl Handler for Hand {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
         let body = String::from_utf8_lossy(request.body).into_owned();
         let _ = self.0.send((body, responder));
     }
 }
 
-fn open_hand(limits: Limits) -> (Setup, Receiver<(String, Responder)>) {
+fn open_hand(limits: ListenerLimits) -> (Setup, Receiver<(String, Responder)>) {
     let (hand, responders) = unbounded();
     (open(limits, 20, Hand(hand)), responders)
 }
@@ -24,8 +24,8 @@ fn next(responders: &Receiver<(String, Responder)>) -> (String, Responder) {
     responders.recv_timeout(PATIENCE).expect("a request")
 }
 
-fn reply(body: impl Into<Vec<u8>>) -> Reply {
-    Reply {
+fn reply(body: impl Into<Vec<u8>>) -> Response {
+    Response {
         status: 200,
         head: Vec::new(),
         body: body.into(),
@@ -171,7 +171,7 @@ fn a_peer_that_resets_before_its_answer_leaves_nothing_behind() {
 
 #[test]
 fn an_answer_that_never_comes_is_given_once_and_the_late_one_is_harmless() {
-    let (setup, responders) = open_hand(Limits {
+    let (setup, responders) = open_hand(ListenerLimits {
         answer_deadline: Duration::from_millis(100),
         ..limits()
     });
@@ -214,7 +214,7 @@ fn closing_waits_for_an_owed_answer_which_says_so() {
 fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_it() {
     struct Large(Vec<u8>);
     impl Handler for Large {
-        fn handle(&self, _: &Request<'_>, responder: Responder) {
+        fn handle(&self, _: &HttpRequest<'_>, responder: Responder) {
             responder.answer(&reply(self.0.clone()));
         }
     }
@@ -240,7 +240,7 @@ fn closing_while_the_rest_of_an_answer_is_on_its_way_ends_the_connection_after_i
 #[test]
 fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
     let (hand, responders) = unbounded();
-    let limits = Limits {
+    let limits = ListenerLimits {
         answer_deadline: 3 * PATIENCE,
         idle_max: Duration::from_millis(100),
         ..limits()
@@ -257,7 +257,7 @@ fn who_was_answered_late_may_be_idle_for_so_long_and_no_longer() {
 
 #[test]
 fn whoever_is_owed_an_answer_is_never_evicted() {
-    let (setup, responders) = open_hand(Limits {
+    let (setup, responders) = open_hand(ListenerLimits {
         max_connections: 2,
         ..limits()
     });

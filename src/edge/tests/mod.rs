@@ -26,10 +26,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 struct Echo;
 
 impl Echo {
-    fn reply(request: &Request<'_>) -> Reply {
+    fn reply(request: &HttpRequest<'_>) -> Response {
         let mut body = format!("{} {} ", request.method, request.target).into_bytes();
         body.extend_from_slice(request.body);
-        Reply {
+        Response {
             status: 200,
             head: b"Content-Type: text/plain\r\n".to_vec(),
             body,
@@ -38,16 +38,16 @@ impl Echo {
 }
 
 impl Handler for Echo {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
         responder.answer(&Self::reply(request));
     }
 }
 
 /// Panics at `/fall`, and echoes the rest.
-struct Clumsy;
+struct PanickingHandler;
 
-impl Handler for Clumsy {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
+impl Handler for PanickingHandler {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
         assert_ne!(request.target, "/fall");
         Echo.handle(request, responder);
     }
@@ -56,12 +56,12 @@ impl Handler for Clumsy {
 /// Says when it is asked, and answers from another thread when it is told to.
 struct Gate {
     asked: Sender<()>,
-    held: Sender<(Reply, Responder)>,
+    held: Sender<(Response, Responder)>,
     _answerer: JoinOnDrop,
 }
 
 impl Handler for Gate {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
         let _ = self.held.send((Echo::reply(request), responder));
         let _ = self.asked.send(());
     }
@@ -70,7 +70,7 @@ impl Handler for Gate {
 fn gate() -> (Gate, Receiver<()>, Sender<()>) {
     let (asked, was_asked) = unbounded();
     let (tell, told) = unbounded();
-    let (held, holding) = unbounded::<(Reply, Responder)>();
+    let (held, holding) = unbounded::<(Response, Responder)>();
     let answerer = spawn("answerer", SMALL_STACK_BYTES, move || {
         for (reply, responder) in holding {
             let _ = told.recv_timeout(PATIENCE);
@@ -94,8 +94,8 @@ impl Watcher for Words {
     }
 }
 
-pub(crate) fn limits() -> Limits {
-    Limits {
+pub(crate) fn limits() -> ListenerLimits {
+    ListenerLimits {
         max_connections: 10,
         max_body: 100_000,
         request_deadline: PATIENCE,
@@ -110,11 +110,11 @@ pub(crate) struct Setup {
     words: Receiver<&'static str>,
 }
 
-fn open(limits: Limits, fds: usize, handler: impl Handler) -> Setup {
+fn open(limits: ListenerLimits, fds: usize, handler: impl Handler) -> Setup {
     open_shared(limits, fds, Arc::new(handler))
 }
 
-pub(crate) fn open_shared(limits: Limits, fds: usize, handler: Arc<dyn Handler>) -> Setup {
+pub(crate) fn open_shared(limits: ListenerLimits, fds: usize, handler: Arc<dyn Handler>) -> Setup {
     let (say, words) = unbounded();
     // The tests' figures leave out what wakes the accept thread.
     let fds = FdBudget::with(fds + OWN_FDS - 2);
@@ -139,7 +139,7 @@ pub(crate) fn open_shared(limits: Limits, fds: usize, handler: Arc<dyn Handler>)
 pub(crate) fn handed_over() -> (Responder, Client) {
     struct Hand(Sender<Responder>);
     impl Handler for Hand {
-        fn handle(&self, _: &Request<'_>, responder: Responder) {
+        fn handle(&self, _: &HttpRequest<'_>, responder: Responder) {
             let _ = self.0.send(responder);
         }
     }
@@ -147,7 +147,7 @@ pub(crate) fn handed_over() -> (Responder, Client) {
     static SHARED: std::sync::LazyLock<Mutex<(Setup, Receiver<Responder>)>> =
         std::sync::LazyLock::new(|| {
             let (hand, handed) = unbounded();
-            let limits = Limits {
+            let limits = ListenerLimits {
                 max_connections: 4096,
                 ..limits()
             };

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn at_the_cap_the_longest_waiting_makes_room() {
     let setup = open(
-        Limits {
+        ListenerLimits {
             max_connections: 2,
             ..limits()
         },
@@ -28,7 +28,7 @@ fn at_the_cap_the_longest_waiting_makes_room() {
 #[test]
 fn a_request_that_is_not_whole_does_not_protect_its_connection() {
     let setup = open(
-        Limits {
+        ListenerLimits {
             max_connections: 1,
             ..limits()
         },
@@ -51,7 +51,7 @@ fn a_request_that_is_not_whole_does_not_protect_its_connection() {
 fn at_the_cap_with_everybody_at_work_newcomers_are_told_to_come_again() {
     let (gate, asked, tell) = gate();
     let setup = open(
-        Limits {
+        ListenerLimits {
             max_connections: 2,
             ..limits()
         },
@@ -94,7 +94,7 @@ fn without_a_descriptor_somebody_makes_room_too() {
 #[test]
 fn a_flood_of_idle_connections_locks_nobody_out() {
     let setup = open(
-        Limits {
+        ListenerLimits {
             max_connections: 8,
             ..limits()
         },
@@ -113,7 +113,7 @@ fn a_flood_of_idle_connections_locks_nobody_out() {
 
 #[test]
 fn a_handler_that_panics_costs_its_own_connection_only() {
-    let setup = open(limits(), 10, Clumsy);
+    let setup = open(limits(), 10, PanickingHandler);
     let mut unlucky = setup.client();
     unlucky.send("GET /fall HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(unlucky.answer().status, 503);
@@ -199,7 +199,7 @@ fn dropping_the_front_cuts_whoever_is_left() {
 #[test]
 fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
     let idle_max = Duration::from_millis(100);
-    let limits = Limits {
+    let limits = ListenerLimits {
         idle_max,
         ..limits()
     };
@@ -222,7 +222,7 @@ fn no_descriptor_and_no_thread_stays_behind() {
             let count = || (entries("/proc/self/fd"), entries("/proc/self/task"));
             let before = count();
             let setup = open(
-                Limits {
+                ListenerLimits {
                     max_connections: 20,
                     ..limits()
                 },

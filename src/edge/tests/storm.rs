@@ -23,17 +23,17 @@ impl Random {
 }
 
 /// Answers at once, or hands the responder to one of some answerers, who are now quick and now slow.
-struct Moody {
-    answerers: Vec<Sender<(Reply, Responder)>>,
+struct RandomHandler {
+    answerers: Vec<Sender<(Response, Responder)>>,
     asked: AtomicUsize,
     /// The bodies of all that it was asked, if anybody wants to know.
     heard: Option<Sender<Vec<u8>>>,
     _threads: Vec<JoinOnDrop>,
 }
 
-impl Handler for Moody {
-    fn handle(&self, request: &Request<'_>, responder: Responder) {
-        let reply = Reply {
+impl Handler for RandomHandler {
+    fn handle(&self, request: &HttpRequest<'_>, responder: Responder) {
+        let reply = Response {
             status: 200,
             head: Vec::new(),
             body: request.body.to_vec(),
@@ -51,10 +51,10 @@ impl Handler for Moody {
     }
 }
 
-fn moody(seed: u64, heard: Option<Sender<Vec<u8>>>) -> Moody {
+fn random_handler(seed: u64, heard: Option<Sender<Vec<u8>>>) -> RandomHandler {
     let (mut answerers, mut threads) = (Vec::new(), Vec::new());
     for n in 0..3 {
-        let (pay, owed) = unbounded::<(Reply, Responder)>();
+        let (pay, owed) = unbounded::<(Response, Responder)>();
         answerers.push(pay);
         let mut random = Random(seed ^ (n + 1));
         let work = move || {
@@ -67,7 +67,7 @@ fn moody(seed: u64, heard: Option<Sender<Vec<u8>>>) -> Moody {
         };
         threads.push(spawn("answerer", SMALL_STACK_BYTES, work).expect("a thread"));
     }
-    Moody {
+    RandomHandler {
         answerers,
         asked: AtomicUsize::new(0),
         heard,
@@ -159,12 +159,12 @@ fn seed() -> u64 {
 fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
     let seed = seed();
     let setup = open(
-        Limits {
+        ListenerLimits {
             max_connections: 2 * PEERS,
             ..limits()
         },
         100,
-        moody(seed, None),
+        random_handler(seed, None),
     );
     let to = setup.listener.addr();
     for round in 0..4 {
@@ -242,12 +242,12 @@ fn closing_in_a_storm_leaves_nobody_unanswered_who_was_heard() {
     for round in 0..8 {
         let (hear, heard) = unbounded();
         let setup = open(
-            Limits {
+            ListenerLimits {
                 max_connections: PEERS / 2,
                 ..limits()
             },
             100,
-            moody(seed, Some(hear)),
+            random_handler(seed, Some(hear)),
         );
         let to = setup.listener.addr();
         let peers: Vec<_> = (0..PEERS)

@@ -245,7 +245,7 @@ fn drip(setup: &Setup, start: &str) -> Answer {
 fn a_drip_is_ended_by_the_total_deadline() {
     let request_deadline = Duration::from_millis(200);
     let setup = open(
-        Limits {
+        ListenerLimits {
             request_deadline,
             ..limits()
         },
@@ -279,7 +279,7 @@ fn a_drip_is_ended_by_the_total_deadline() {
 #[test]
 fn a_silent_connection_is_closed_in_time_and_one_that_stops_within_a_request_is_told() {
     let setup = open(
-        Limits {
+        ListenerLimits {
             request_deadline: Duration::from_millis(200),
             ..limits()
         },

@@ -12,7 +12,7 @@ use crate::notification::NotificationId;
 use crate::outbox::by_id;
 use crate::outbox::rows::State;
 use crate::outbox::transfer::Parsed;
-use crate::thread::Courtesy;
+use crate::thread::CooperativeYield;
 
 /// How many ids are looked at at once.
 const PAGE: usize = 500;
@@ -173,12 +173,12 @@ impl Worker {
         let Value::Array(values) = link.ask(&parts)? else {
             return Err(Interrupted::Lost("Redis gives a strange reply".into()));
         };
-        let (mut found, mut courtesy) = (Vec::new(), Courtesy::default());
+        let (mut found, mut yielding) = (Vec::new(), CooperativeYield::default());
         for (id, value) in some.iter().zip(values) {
             let Value::BulkString(value) = value else {
                 continue;
             };
-            courtesy.give_way();
+            yielding.yield_now();
             match record::parse(*id, &value, self.expire_ms) {
                 Some(parsed) => found.push((*id, parsed)),
                 None => log::error!(

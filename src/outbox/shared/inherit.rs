@@ -14,7 +14,7 @@ use crate::heartbeat::Pulse;
 use crate::notification::NotificationId;
 
 /// How long one node alone takes over from another. It says so anew with each page.
-const HEIR_FOR: Duration = Duration::from_secs(10);
+const TAKEOVER_FOR: Duration = Duration::from_secs(10);
 
 /// The most that are taken over in one go.
 const IDS_MAX: usize = 4_000_000;
@@ -86,7 +86,7 @@ impl Worker {
             self.silent.remove(store);
             return Ok(());
         }
-        if !self.is_heir(link, store, HEIR_FOR)? {
+        if !self.takes_over_alone(link, store, TAKEOVER_FOR)? {
             return Ok(());
         }
         let mut ids = Vec::new();
@@ -109,7 +109,7 @@ impl Worker {
         );
         let taken = self.take_over(link, pulse, store, &ids)?;
         log::warn!("took over {taken} notifications of the node {name}");
-        self.is_heir(link, store, Duration::ZERO)?;
+        self.takes_over_alone(link, store, Duration::ZERO)?;
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Worker {
         let (mut rest, mut taken) = (ids, 0);
         while !rest.is_empty() {
             self.may_go_on(pulse)?;
-            if !self.is_heir(link, store, HEIR_FOR)? {
+            if !self.takes_over_alone(link, store, TAKEOVER_FOR)? {
                 break;
             }
             let (found, read) = self.records(link, store, rest)?;
@@ -151,16 +151,16 @@ impl Worker {
     }
 
     /// Whether this node alone takes over from `store`, for so long from now on.
-    fn is_heir(
+    fn takes_over_alone(
         &self,
         link: &mut StoreConnection,
         store: &str,
         time: Duration,
     ) -> Result<bool, Interrupted> {
-        let heir = self.keys.heir(store);
+        let key = self.keys.takeover(store);
         let own = self.shared.link.instance();
         let ms = time.as_millis().to_string();
-        let reply = self.script(link, keys::HEIR, &[&heir], &[own, &ms])?;
+        let reply = self.script(link, keys::TAKEOVER, &[&key], &[own, &ms])?;
         Ok(reply == Value::Int(1))
     }
 }

@@ -6,7 +6,7 @@
 //! | `lease:<store>` | the instance that has the file open; runs out when that node is gone |
 //! | `out:<store>` | a hash: for each pending notification and each dead letter its record |
 //! | `moved:<store>` | a hash: what other nodes have taken over, until its node has been told |
-//! | `heir:<store>` | the instance that is taking over |
+//! | `takeover:<store>` | the instance that is taking over |
 
 use crate::bus::store_command;
 use crate::notification::NotificationId;
@@ -33,10 +33,10 @@ pub const IDS: &[u8] = b"local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COU
     for i = 1, #page[2], 2 do ids[#ids + 1] = page[2][i] end \
     return {page[1], ids}";
 
-/// Says for a while that this node alone takes over, unless another one does; 0 milliseconds: it has ended. KEYS heir; ARGV instance,
+/// Says for a while that this node alone takes over, unless another one does; 0 milliseconds: it has ended. KEYS takeover; ARGV instance,
 /// milliseconds.
-pub const HEIR: &[u8] = b"local heir = redis.call('GET', KEYS[1]) \
-    if heir and heir ~= ARGV[1] then return 0 end \
+pub const TAKEOVER: &[u8] = b"local holder = redis.call('GET', KEYS[1]) \
+    if holder and holder ~= ARGV[1] then return 0 end \
     if ARGV[2] == '0' then redis.call('DEL', KEYS[1]) \
     else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end \
     return 1";
@@ -91,8 +91,8 @@ impl Keys {
         format!("{}lease:{store}", self.prefix)
     }
 
-    pub fn heir(&self, store: &str) -> String {
-        format!("{}heir:{store}", self.prefix)
+    pub fn takeover(&self, store: &str) -> String {
+        format!("{}takeover:{store}", self.prefix)
     }
 }
 

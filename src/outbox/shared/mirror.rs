@@ -16,16 +16,16 @@ use super::keys::{self, Keys};
 use super::ops::{Beat, Counts};
 use super::record::{self, New};
 use super::state::SharedState;
-use super::{Event, MOVED_KEPT, SharedLink};
+use super::{MOVED_KEPT, MirrorEvent, SharedLink};
 use crate::bus::{StoreConnection, StoreError, store_command};
-use crate::config::Shared;
+use crate::config::SharedOutbox;
 use crate::log_once::LogOnce;
 use crate::notification::NotificationId;
 use crate::outbox::by_id;
 use crate::outbox::error::NotStored;
-use crate::outbox::ops::Store;
+use crate::outbox::ops::StoreRequest;
 use crate::outbox::rows::{self, State};
-use crate::thread::Courtesy;
+use crate::thread::CooperativeYield;
 
 /// One command carries as many records as have so many bytes, and one more.
 const COMMAND_BYTES: usize = 1 << 20;
@@ -43,7 +43,7 @@ pub struct Mirror {
     lease_ms: String,
     wait_ms: String,
     state: Arc<SharedState>,
-    events: Sender<Event>,
+    events: Sender<MirrorEvent>,
     /// It had the lease at the last look.
     held: bool,
     gone: HashSet<NotificationId>,
@@ -61,7 +61,7 @@ impl Mirror {
         shared: &SharedLink,
         lease: Duration,
         state: Arc<SharedState>,
-        events: Sender<Event>,
+        events: Sender<MirrorEvent>,
     ) -> Self {
         Self {
             keys,
@@ -95,7 +95,7 @@ impl Mirror {
         if self.state.set_down(why.to_owned()) {
             log::warn!("the outbox is not mirrored in Redis: {why}");
         }
-        let _ = self.events.try_send(Event::Look); // full: the thread looks all the same
+        let _ = self.events.try_send(MirrorEvent::Look); // full: the thread looks all the same
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -114,11 +114,11 @@ impl Mirror {
 
     /// Whether the commit waits for the mirror.
     pub fn is_required(&self) -> bool {
-        self.state.mode == Shared::Require
+        self.state.mode == SharedOutbox::Require
     }
 
     /// Sends those of `stored` that the disk is about to take.
-    pub fn begin(&mut self, stored: &[(Box<Store>, Result<i64, NotStored>)]) {
+    pub fn begin(&mut self, stored: &[(Box<StoreRequest>, Result<i64, NotStored>)]) {
         self.stored.clear();
         let mut records = Vec::new();
         for (store, result) in stored {
@@ -198,14 +198,14 @@ impl Mirror {
         ids: &[NotificationId],
         removed: &mut Vec<NotificationId>,
     ) -> Vec<(String, Vec<u8>)> {
-        let (mut records, mut courtesy) = (Vec::new(), Courtesy::default());
+        let (mut records, mut yielding) = (Vec::new(), CooperativeYield::default());
         for id in ids {
             if self.link.is_none() {
                 break;
             }
             // Unless providers wait for this group.
             if self.stored.is_empty() {
-                courtesy.give_way();
+                yielding.yield_now();
             }
             let row = match by_id::row_by_id(file, *id) {
                 Ok(row) => row,
@@ -391,7 +391,7 @@ impl Mirror {
         let expected = kept.saturating_sub(self.damaged.len() as u64);
         if lost || (self.state.is_complete() && count != expected) {
             self.state.set_complete(false);
-            let _ = self.events.try_send(Event::Look); // full: it looks all the same
+            let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
         }
         Beat::Done
     }
@@ -407,7 +407,7 @@ impl Mirror {
         if self.ask(&command).is_some() {
             self.state.set_released();
             log::warn!("the outbox is handed over: other nodes take over what is in it");
-            let _ = self.events.try_send(Event::Look); // full: it looks all the same
+            let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
         }
     }
 
@@ -417,7 +417,7 @@ impl Mirror {
         self.keys.store = store;
         self.held = false;
         self.state.set_complete(false);
-        let _ = self.events.try_send(Event::Look); // full: it looks all the same
+        let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
     }
 
     /// How many are in Redis, and how many should be.

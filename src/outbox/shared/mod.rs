@@ -51,7 +51,7 @@ pub struct SharedLink {
 
 /// What the mirror's thread is told.
 #[derive(Debug)]
-pub enum Event {
+pub enum MirrorEvent {
     /// There may be something to be done: the state says what.
     Look,
     /// End.
@@ -61,10 +61,10 @@ pub enum Event {
 /// What mirrors `store` in Redis: for the writer, with what tells the thread to end, and for the thread.
 pub fn share(
     shared: SharedLink,
-    config: &config::Outbox,
+    config: &config::OutboxConfig,
     store: &file::Store,
     ops: Sender<Op>,
-) -> rusqlite::Result<((Mirror, Sender<Event>), Worker)> {
+) -> rusqlite::Result<((Mirror, Sender<MirrorEvent>), Worker)> {
     let keys = Keys::new(shared.link.prefix(), by_id::store_id(&store.writing)?);
     let state = Arc::new(SharedState::new(config.shared, &keys.store));
     let (tell, events) = bounded(64);

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::hex;
 use crate::notification::{EventKey, Notification, NotificationId};
 use crate::outbox::rows::{Payload, Row, State};
-use crate::outbox::transfer::{Exported, FORMAT, Parsed, hex};
+use crate::outbox::transfer::{Exported, FORMAT, Parsed};
 
 /// The version of the form. Members may be added to it; what is removed or changes its meaning makes the next one.
 const VERSION: u32 = 1;

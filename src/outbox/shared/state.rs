@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::config::Shared;
+use crate::config::SharedOutbox;
 use crate::metrics::SharedReadings;
 
 /// Why other nodes cannot take over what this one has.
@@ -49,7 +49,7 @@ pub struct Gone {
 /// How the mirror is.
 #[derive(Debug)]
 pub struct SharedState {
-    pub mode: Shared,
+    pub mode: SharedOutbox,
     /// The writer has a connection.
     up: AtomicBool,
     /// All of the file is in Redis, and nothing else of it.
@@ -76,7 +76,7 @@ pub struct SharedState {
 }
 
 impl SharedState {
-    pub fn new(mode: Shared, store: &str) -> Self {
+    pub fn new(mode: SharedOutbox, store: &str) -> Self {
         Self {
             mode,
             up: AtomicBool::new(false),
@@ -241,7 +241,7 @@ impl SharedState {
                 "stores nothing: it is handed over to other nodes, until a restart".into(),
             );
         }
-        if self.mode != Shared::Require {
+        if self.mode != SharedOutbox::Require {
             return None;
         }
         let trouble = self.trouble.lock().clone()?;
@@ -252,7 +252,7 @@ impl SharedState {
 
     /// Why what is stored is on the disk alone just now, if so; `kept` pending ones and dead letters are on disk.
     pub fn warning(&self, kept: u64) -> Option<String> {
-        if self.mode != Shared::Prefer {
+        if self.mode != SharedOutbox::Prefer {
             return None;
         }
         let trouble = self.trouble.lock().clone()?;

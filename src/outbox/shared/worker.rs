@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::keys::{self, Keys};
 use super::ops::MirrorOp;
 use super::state::SharedState;
-use super::{Event, SharedLink};
+use super::{MirrorEvent, SharedLink};
 use crate::bus::{StoreConnection, StoreError};
 use crate::heartbeat::Pulse;
 use crate::outbox::ops::Op;
@@ -38,7 +38,7 @@ pub struct Worker {
     pub keys: Keys,
     pub state: Arc<SharedState>,
     pub ops: Sender<Op>,
-    pub events: Receiver<Event>,
+    pub events: Receiver<MirrorEvent>,
     pub reading: Connection,
     pub inherit_after: Duration,
     pub expire_ms: i64,
@@ -89,8 +89,8 @@ impl Worker {
             let until = Instant::now() + AGAIN_AFTER;
             loop {
                 match self.events.recv_deadline(until) {
-                    Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Event::Look) => {}
+                    Ok(MirrorEvent::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(MirrorEvent::Look) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                 }
             }
@@ -129,10 +129,10 @@ impl Worker {
             }
             pulse.idle();
             match self.events.recv_timeout(look_every) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(MirrorEvent::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(Interrupted::Stop);
                 }
-                Ok(Event::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(MirrorEvent::Look) | Err(RecvTimeoutError::Timeout) => {}
             }
             self.may_go_on(pulse)?;
         }
@@ -141,7 +141,7 @@ impl Worker {
     /// Between two pages of long work: goes on, unless there is something more important.
     pub(super) fn may_go_on(&self, pulse: &Pulse) -> Result<(), Interrupted> {
         pulse.busy();
-        if let Ok(Event::Stop) = self.events.try_recv() {
+        if let Ok(MirrorEvent::Stop) = self.events.try_recv() {
             return Err(Interrupted::Stop);
         }
         if !self.state.is_up() {

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use crate::peers::Failures;
 use crate::session::token::Access;
-use crate::session::{BackendListener, Newcomers, Registry, SessionContext};
+use crate::session::{BackendListener, NewSessions, Registry, SessionContext};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,9 +36,9 @@ impl Setup {
     }
 
     /// A setup with the defaults, changed by `change`.
-    pub fn with(change: impl FnOnce(&mut config::Tcp)) -> Self {
+    pub fn with(change: impl FnOnce(&mut config::TcpConfig)) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut tcp = config::Tcp {
+        let mut tcp = config::TcpConfig {
             listen: loopback,
             max_connections: 10_000,
             secrets: Vec::new(),
@@ -65,7 +65,7 @@ impl Setup {
         let context = Arc::new(SessionContext {
             failures: Failures::new(60),
             registry: Arc::clone(&registry),
-            newcomers: Newcomers::default(),
+            newcomers: NewSessions::default(),
             bus: Arc::clone(&bus),
             events: Events::new(hub, bus, 1 << 20),
             mint: IdMint::new(8),

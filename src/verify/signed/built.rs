@@ -7,9 +7,10 @@ use md5::{Digest as _, Md5};
 
 use super::text::{Part, Template};
 use super::{Url, crc32, missing};
+use crate::escape::hex;
 use crate::request::{Missing, Parts, Selector};
 use crate::verify::fields::Text;
-use crate::verify::keys::{MacKey, hex_lower};
+use crate::verify::keys::MacKey;
 use crate::verify::{Refused, Request, TimeUnit, Tolerance, check_time};
 
 /// The signed text up to the secret, which differs from key to key.
@@ -40,7 +41,7 @@ pub struct Given<'a> {
 
 /// When a time is believed.
 #[derive(Clone, Copy)]
-pub struct Clock {
+pub struct TimeCheck {
     pub unit: TimeUnit,
     pub now_unix_s: u64,
     pub tolerance: Tolerance,
@@ -78,7 +79,11 @@ impl<'a> Built<'a> {
 
     /// Refuses values with which the text could be cut into other values than these, where the provider leaves that to be
     /// told: by a text that follows a value, or digits of a time beside a body. `clock`: which times would be believed.
-    pub fn check_seams(&self, template: &Template, clock: Option<Clock>) -> Result<(), Refused> {
+    pub fn check_seams(
+        &self,
+        template: &Template,
+        clock: Option<TimeCheck>,
+    ) -> Result<(), Refused> {
         const SEAM: Refused =
             Refused::Malformed("where one signed part ends and the next begins cannot be told");
         let parts = &template.0[..];
@@ -120,7 +125,13 @@ impl<'a> Built<'a> {
     }
 
     /// Whether the value at `at` might end earlier, or begin later, and leave the text as it is.
-    fn value_is_open(&self, parts: &[Part], at: usize, value: &[u8], clock: Option<Clock>) -> bool {
+    fn value_is_open(
+        &self,
+        parts: &[Part],
+        at: usize,
+        value: &[u8],
+        clock: Option<TimeCheck>,
+    ) -> bool {
         let has = |text: &str| has_before_its_end(value, text.as_bytes());
         // What stands before it is as long as it is, unless a body or an address is among it.
         let is_of_any_length = |part: &Part| matches!(part, Part::Body | Part::Url);
@@ -219,7 +230,7 @@ impl Piece<'_> {
             (Self::Url(url, id), _) => url.write(id, sink),
             (Self::Secret, Some(secret)) => sink(secret.secret()),
             (Self::SecretMd5, Some(secret)) => {
-                sink(hex_lower(&Md5::digest(secret.secret())).as_bytes());
+                sink(hex(&Md5::digest(secret.secret())).as_bytes());
             }
             (Self::Secret, None) => sink(b"<secret>"),
             (Self::SecretMd5, None) => sink(b"<md5 of the secret>"),

@@ -2,7 +2,8 @@
 
 use super::built::Built;
 use super::{Algorithm, Encoding, Part, Running, Signed, TimeUnit};
-use crate::verify::draft::{CannotSign, Draft, percent_encoded, sample, sample_at};
+use crate::escape::percent_encoded;
+use crate::verify::draft::{CannotSign, Draft, sample, sample_at};
 use crate::verify::keys::RsaHash;
 
 impl Signed {

@@ -6,7 +6,7 @@ use super::missing;
 use crate::request::json::Scalar;
 use crate::request::{FIELDS_MAX, Missing, Parts, Selector, form, json, xml};
 use crate::verify::Refused;
-use crate::verify::fields::{Field, Fields, Text};
+use crate::verify::fields::{Fields, NameValue, Text};
 
 /// Where the fields of `{fields}` are, and how they are written in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ pub fn borrowed(names: &[String]) -> Vec<&str> {
 }
 
 /// A name and its value, if they can be read.
-type OneField<'r> = Result<Field<'r>, Refused>;
+type OneField<'r> = Result<NameValue<'r>, Refused>;
 
 fn decoded(form: &[u8]) -> impl Iterator<Item = OneField<'_>> {
     const BAD_ESCAPE: Refused = Refused::Malformed("a field has a % without two digits");

@@ -17,7 +17,7 @@ use payrelay::metrics::Metrics;
 use payrelay::notification::{BackendId, IdMint, Notification, NotificationId, Receipt};
 use payrelay::peers::Failures;
 use payrelay::session::token::Access;
-use payrelay::session::{BackendListener, Newcomers, Registry, SessionContext};
+use payrelay::session::{BackendListener, NewSessions, Registry, SessionContext};
 
 use super::{Count, Work};
 
@@ -43,9 +43,9 @@ pub const WORK: [Work; 3] = [
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Tells a receipt through a socket: waiting on one takes the same instructions each time, as channels that spin do not.
-struct Ledger(UnixStream);
+struct ReceiptSocket(UnixStream);
 
-impl Receipts for Ledger {
+impl Receipts for ReceiptSocket {
     fn receipt(&self, _id: NotificationId, receipt: Receipt) {
         let byte = u8::from(receipt == Receipt::Ack);
         (&self.0).write_all(&[byte]).expect("somebody waits");
@@ -65,7 +65,7 @@ fn round_trip(body_bytes: usize) -> Box<dyn FnMut()> {
     assert!(ok[..read].starts_with(b"OK "));
 
     let (told, mut receipt) = UnixStream::pair().expect("sockets");
-    let receipts: Arc<dyn Receipts> = Arc::new(Ledger(told));
+    let receipts: Arc<dyn Receipts> = Arc::new(ReceiptSocket(told));
     let notification = notification("game-01", body_bytes);
     let ack = format!("ACK id={}\n", notification.id);
     // The line, its data, and the LF behind them.
@@ -121,7 +121,7 @@ fn listener(registry: &Arc<Registry>) -> BackendListener {
     ));
     let context = SessionContext {
         registry: Arc::clone(registry),
-        newcomers: Newcomers::default(),
+        newcomers: NewSessions::default(),
         bus: Arc::clone(&bus),
         events: Events::new(hub, bus, config.http.max_body),
         mint: IdMint::new(8),

@@ -1,4 +1,4 @@
-//! The gatehouse's framing, beside tiny_http: whatever is let in must be the same request to both, and end at the same byte.
+//! The HTTP front end's framing, beside tiny_http: whatever is let in must be the same request to both, and end at the same byte.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use httparse::EMPTY_HEADER;
-use payrelay::edge::Request;
+use payrelay::edge::HttpRequest;
 use payrelay::edge::framing::{Body, Chunks, HEADERS_MAX, HeadScan, parse_head};
 use payrelay::http::write_head;
 
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     assert!(body.len() <= BODY_BYTES_MAX);
-    let request = Request {
+    let request = HttpRequest {
         method: head.method,
         target: &head.target,
         headers: head.headers,
@@ -107,7 +107,7 @@ impl Tiny {
     }
 
     /// tiny_http takes `canonical` for `request`, and what follows it for the next.
-    fn reads(&mut self, request: &Request<'_>, canonical: &[u8]) {
+    fn reads(&mut self, request: &HttpRequest<'_>, canonical: &[u8]) {
         const NEXT: &[u8] = b"POST /the-next HTTP/1.1\r\nHost: link\r\n\r\n";
         self.link
             .write_all(&[canonical, NEXT].concat())

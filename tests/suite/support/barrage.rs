@@ -21,7 +21,7 @@ pub struct Shot {
 
 /// What its provider was told.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Answered {
     pub to: String,
     pub body: Vec<u8>,
     pub status: u16,
@@ -35,7 +35,7 @@ pub struct Told {
 /// Posts going out.
 pub struct Barrage {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Vec<Told>>>,
+    threads: Vec<JoinHandle<Vec<Answered>>>,
 }
 
 #[derive(Default)]
@@ -72,14 +72,14 @@ impl Barrage {
     }
 
     /// Waits until all guns have given everything, and gives what was told.
-    pub fn finish(mut self) -> Vec<Told> {
+    pub fn finish(mut self) -> Vec<Answered> {
         let threads = std::mem::take(&mut self.threads).into_iter();
         let shares = threads.map(|thread| thread.join().expect("a provider failed"));
         shares.flatten().collect()
     }
 
     /// Posts nothing new, and gives what was told.
-    pub fn end(self) -> Vec<Told> {
+    pub fn end(self) -> Vec<Answered> {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.finish()
     }
@@ -94,7 +94,7 @@ impl Drop for Barrage {
     }
 }
 
-fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Told> {
+fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Answered> {
     let mut connection: Option<(SocketAddr, RawHttp)> = None;
     let mut told = Vec::new();
     while !shared.stop.load(Ordering::SeqCst)
@@ -106,7 +106,7 @@ fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Told> {
         let posted = Instant::now();
         let answer = raw.exchange(&request);
         let answer = answer.unwrap_or_else(|e| panic!("a notification to {}: {e}", shot.to));
-        told.push(Told {
+        told.push(Answered {
             to: shot.to,
             body: shot.body,
             status: answer.status,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Barrage, Heard, Redis, Relay, Setup, Shot, Told, eventually};
+use super::{Answered, Barrage, Heard, Redis, Relay, Setup, Shot, eventually};
 
 /// Nodes of one cluster. Indexed like a slice.
 pub struct Cluster {
@@ -55,7 +55,7 @@ impl Cluster {
     }
 
     /// Posts to every one of `backends` through every node; each must be acknowledged at the first try.
-    pub fn all_reach_all(&self, backends: &[String]) -> Vec<Told> {
+    pub fn all_reach_all(&self, backends: &[String]) -> Vec<Answered> {
         let told = self.all_try_all(backends);
         for told in &told {
             let outcome = (told.status, told.outcome.as_str());
@@ -65,7 +65,7 @@ impl Cluster {
     }
 
     /// Posts to every one of `backends` through every node, and gives what came of it.
-    pub fn all_try_all(&self, backends: &[String]) -> Vec<Told> {
+    pub fn all_try_all(&self, backends: &[String]) -> Vec<Answered> {
         let guns = self.nodes.iter().map(|node| {
             let http = node.ready().http;
             let shots = backends.iter().cloned().map(move |to| Shot {
@@ -100,7 +100,7 @@ impl Relay {
 
 /// Ok is no lie: whatever was answered as delivered was acknowledged, by the backend it was for, under that id, and with
 /// its own body. Says how many were.
-pub fn assert_ok_means_acked(told: &[Told], heard: &[Heard]) -> usize {
+pub fn assert_ok_means_acked(told: &[Answered], heard: &[Heard]) -> usize {
     let mut acked: HashMap<&str, &Heard> = HashMap::new();
     for heard in heard.iter().filter(|heard| heard.acked) {
         acked.insert(&heard.id, heard);

@@ -1,4 +1,4 @@
-//! Many backends in few threads: each acknowledges at once what it gets, or refuses what says so, and keeps a ledger.
+//! Many backends in few threads: each acknowledges at once what it gets, or refuses what says so, and keeps a history.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -92,7 +92,7 @@ impl Fleet {
         self.shared.ended.load(Ordering::SeqCst)
     }
 
-    /// Leaves, and gives the ledger.
+    /// Leaves, and gives the history.
     pub fn land(mut self) -> Vec<Heard> {
         self.shared.stop.store(true, Ordering::SeqCst);
         let threads = std::mem::take(&mut self.threads).into_iter();
@@ -112,7 +112,7 @@ impl Drop for Fleet {
 
 fn serve(berths: Vec<(String, SocketAddr)>, shared: &Shared) -> Vec<Heard> {
     let mut ships: Vec<Ship> = berths.into_iter().map(Ship::put_to_sea).collect();
-    let mut ledger = Vec::new();
+    let mut history = Vec::new();
     while !shared.stop.load(Ordering::SeqCst) {
         let mut fds: Vec<_> = ships
             .iter()
@@ -125,14 +125,14 @@ fn serve(berths: Vec<(String, SocketAddr)>, shared: &Shared) -> Vec<Heard> {
         let awake: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut awake = awake.into_iter();
         ships.retain_mut(|ship| {
-            let sails = !awake.next().unwrap_or(false) || ship.hear(shared, &mut ledger);
+            let sails = !awake.next().unwrap_or(false) || ship.hear(shared, &mut history);
             if !sails {
                 shared.ended.fetch_add(1, Ordering::SeqCst);
             }
             sails
         });
     }
-    ledger
+    history
 }
 
 impl Ship {
@@ -152,7 +152,7 @@ impl Ship {
     }
 
     /// Reads what there is and replies; `false` if the connection is over.
-    fn hear(&mut self, shared: &Shared, ledger: &mut Vec<Heard>) -> bool {
+    fn hear(&mut self, shared: &Shared, history: &mut Vec<Heard>) -> bool {
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) | Err(_) => return false,
@@ -176,7 +176,7 @@ impl Ship {
                     let refuse = String::from_utf8_lossy(&body).contains(REFUSE);
                     let verb = if refuse { "NACK" } else { "ACK" };
                     self.reply(&format!("{verb} id={id}\n"));
-                    ledger.push(Heard {
+                    history.push(Heard {
                         backend: self.name.clone(),
                         id,
                         body,

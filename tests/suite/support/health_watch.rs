@@ -37,7 +37,7 @@ impl HealthWatch {
                         false => red.extend(since.take().map(|since| (since, asked))),
                         true => drop(since.get_or_insert(asked)),
                     }
-                    thread::park_timeout(ASK_EVERY);
+                    super::let_pass(ASK_EVERY);
                 }
                 red.extend(since.map(|since| (since, Instant::now())));
                 red

@@ -1,4 +1,4 @@
-//! Many providers and many backends at once, in few threads, with a ledger of who got what.
+//! Many providers and many backends at once, in few threads, with a history of who got what.
 
 use std::collections::HashMap;
 use std::thread;
@@ -20,13 +20,13 @@ pub struct Load {
 
 /// What was posted and what was received.
 #[derive(Default)]
-pub struct Ledger {
-    pub posts: Vec<Post>,
+pub struct LoadRecord {
+    pub posts: Vec<PostRecord>,
     pub deliveries: Vec<Delivery>,
 }
 
 /// One notification as its provider saw it.
-pub struct Post {
+pub struct PostRecord {
     pub backend: String,
     pub body: Vec<u8>,
     pub answer: Result<Answer, String>,
@@ -43,7 +43,7 @@ pub struct Delivery {
 
 impl Load {
     /// Runs it against `relay`, whose routes must have `/notify/{id}`.
-    pub fn run(&self, relay: &Relay) -> Ledger {
+    pub fn run(&self, relay: &Relay) -> LoadRecord {
         let names: Vec<String> = (0..self.backends).map(|n| format!("crowd-{n}")).collect();
         let backends: Vec<_> = names
             .iter()
@@ -53,7 +53,7 @@ impl Load {
         let (tell_received, received) = bounded::<()>(self.threads);
         let (open_gate, gate) = bounded::<()>(0);
 
-        let mut ledger = Ledger::default();
+        let mut history = LoadRecord::default();
         thread::scope(|scope| {
             let receivers: Vec<_> = shares(backends, self.threads)
                 .into_iter()
@@ -72,17 +72,17 @@ impl Load {
             }
             drop(open_gate);
             for receiver in receivers {
-                ledger
+                history
                     .deliveries
                     .extend(receiver.join().expect("a backend failed"));
             }
             for poster in posters {
-                ledger
+                history
                     .posts
                     .extend(poster.join().expect("a provider failed"));
             }
         });
-        ledger
+        history
     }
 
     /// Bodies that no two notifications share, in an order that spreads every backend over the whole run.
@@ -131,7 +131,7 @@ fn receive(
     deliveries
 }
 
-fn post(share: Vec<(String, Vec<u8>)>, relay: &Relay) -> Vec<Post> {
+fn post(share: Vec<(String, Vec<u8>)>, relay: &Relay) -> Vec<PostRecord> {
     let sent: Vec<_> = share
         .into_iter()
         .map(|(backend, body)| {
@@ -150,7 +150,7 @@ fn post(share: Vec<(String, Vec<u8>)>, relay: &Relay) -> Vec<Post> {
             .answer()
             .and_then(|a| a.ok_or_else(|| "closed without an answer".to_owned()));
         let ended = matches!(connection.answer(), Ok(None));
-        Post {
+        PostRecord {
             backend,
             body,
             answer,
@@ -169,7 +169,7 @@ fn shares<T>(all: Vec<T>, hands: usize) -> Vec<Vec<T>> {
     shares
 }
 
-impl Ledger {
+impl LoadRecord {
     /// Every notification was answered once with 200, delivered once, to the backend it was for, unchanged, and under
     /// the id that its provider was told.
     pub fn assert_each_once_none_crossed(&self) {

@@ -226,6 +226,7 @@ fn interpreter() {
     let args: Vec<String> = args.collect();
     if let Err(error) = run(&program, &args) {
         eprintln!("{error}");
+        #[expect(clippy::exit, reason = "this is the program itself")]
         std::process::exit(1);
     }
 }

@@ -39,7 +39,7 @@ pub use self::redis::Redis;
 pub use self::redis_group::{RedisCluster, SentinelGroup};
 pub use self::traffic::Traffic;
 pub use backend::Backend;
-pub use barrage::{Barrage, Shot, Told};
+pub use barrage::{Answered, Barrage, Shot};
 pub use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
 pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
 pub use flapping::{FlappingSession, Next, Place, Signpost};
@@ -101,7 +101,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A breath between two looks at something that gives no sign by itself.
 pub fn pause() {
-    thread::park_timeout(Duration::from_millis(5));
+    let_pass(Duration::from_millis(5));
 }
 
 /// Keeps the heavy tests apart: each holds this for as long as it runs.
@@ -118,6 +118,15 @@ pub fn token(secret: &str, id: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// Lets `time` pass, in which load goes on, a fault lasts, or something is looked at that gives no sign by itself.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where tests let time pass; for all else they wait for an event"
+)]
+pub fn let_pass(time: Duration) {
+    thread::park_timeout(time);
 }
 
 /// Random numbers for tests (splitmix64); the seed is printed, and `PAYRELAY_SEED` sets it.

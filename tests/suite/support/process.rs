@@ -24,12 +24,12 @@ pub struct Process {
 
 #[derive(Default)]
 struct Lines {
-    said: Mutex<Said>,
+    said: Mutex<CapturedLines>,
     more: Condvar,
 }
 
 #[derive(Default)]
-struct Said {
+struct CapturedLines {
     lines: Vec<String>,
     over: bool,
 }

@@ -18,14 +18,14 @@ const TRIES: usize = 20;
 /// A running `redis-server`, which keeps nothing on disk. Dropping it ends the process.
 pub struct Redis {
     process: Process,
-    place: Place,
+    place: RedisAddress,
     options: Vec<String>,
     still: AtomicBool,
     dir: TempDir,
 }
 
 #[derive(Clone)]
-enum Place {
+enum RedisAddress {
     Tcp(SocketAddr),
     Tls(SocketAddr),
     Unix(PathBuf),
@@ -39,7 +39,7 @@ impl Redis {
 
     /// The same, with further options, such as `["--requirepass", "x"]`.
     pub fn with(options: &[&str]) -> Self {
-        Self::on_a_free_port(options, Place::Tcp)
+        Self::on_a_free_port(options, RedisAddress::Tcp)
     }
 
     /// With TLS only, with a certificate for localhost and 127.0.0.1 of the tests' own authority.
@@ -47,13 +47,13 @@ impl Redis {
         let tls = tls_options();
         let tls = tls.iter().map(String::as_str);
         let options: Vec<&str> = tls.chain(options.iter().copied()).collect();
-        Self::on_a_free_port(&options, Place::Tls)
+        Self::on_a_free_port(&options, RedisAddress::Tls)
     }
 
     /// On a unix socket only.
     pub fn on_a_unix_socket() -> Self {
         let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
-        let place = Place::Unix(dir.path().join("redis.sock"));
+        let place = RedisAddress::Unix(dir.path().join("redis.sock"));
         let process = launch(dir.path(), &place, &[]).expect("Redis starts");
         Self {
             process,
@@ -66,7 +66,11 @@ impl Redis {
 
     /// A sentinel that watches `primary` as mymaster, with two others.
     pub fn sentinel(primary: SocketAddr) -> Self {
-        Self::in_dir(sentinel_dir(primary), vec!["--sentinel".into()], Place::Tcp)
+        Self::in_dir(
+            sentinel_dir(primary),
+            vec!["--sentinel".into()],
+            RedisAddress::Tcp,
+        )
     }
 
     /// The same with TLS only, to both sides.
@@ -74,16 +78,20 @@ impl Redis {
         let dir = sentinel_dir(primary);
         let mut options = tls_options();
         options.push("--sentinel".into());
-        Self::in_dir(dir, options, Place::Tls)
+        Self::in_dir(dir, options, RedisAddress::Tls)
     }
 
-    fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> Place) -> Self {
+    fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> RedisAddress) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
         Self::in_dir(dir, options, place)
     }
 
-    fn in_dir(dir: TempDir, options: Vec<String>, place: impl Fn(SocketAddr) -> Place) -> Self {
+    fn in_dir(
+        dir: TempDir,
+        options: Vec<String>,
+        place: impl Fn(SocketAddr) -> RedisAddress,
+    ) -> Self {
         // Redis cannot be given port 0. One of the system's choosing would be among those that it gives to clients, and while
         // Redis is away one of them, trying to connect, would get that port for its own end, and talk to itself.
         let mut random = Random::new();
@@ -121,17 +129,17 @@ impl Redis {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         match self.place {
-            Place::Tcp(addr) | Place::Tls(addr) => addr,
-            Place::Unix(_) => panic!("this Redis has no port"),
+            RedisAddress::Tcp(addr) | RedisAddress::Tls(addr) => addr,
+            RedisAddress::Unix(_) => panic!("this Redis has no port"),
         }
     }
 
     /// Its URL, with `login` such as `user:password@` before the host.
     pub fn url_with(&self, login: &str) -> String {
         match &self.place {
-            Place::Tcp(addr) => format!("redis://{login}{addr}"),
-            Place::Tls(addr) => format!("rediss://{login}localhost:{}", addr.port()),
-            Place::Unix(path) => format!("unix://{}", path.display()),
+            RedisAddress::Tcp(addr) => format!("redis://{login}{addr}"),
+            RedisAddress::Tls(addr) => format!("rediss://{login}localhost:{}", addr.port()),
+            RedisAddress::Unix(path) => format!("unix://{}", path.display()),
         }
     }
 
@@ -181,14 +189,14 @@ impl Redis {
     fn client_with(&self, login: &str) -> redis::RedisResult<redis::Client> {
         let url = self.url_with(login);
         match self.place {
-            Place::Tls(_) => redis::Client::build_with_tls(
+            RedisAddress::Tls(_) => redis::Client::build_with_tls(
                 url,
                 redis::TlsCertificates {
                     client_tls: None,
                     root_cert: std::fs::read(Authority::get().file()).ok(),
                 },
             ),
-            Place::Tcp(_) | Place::Unix(_) => redis::Client::open(url),
+            RedisAddress::Tcp(_) | RedisAddress::Unix(_) => redis::Client::open(url),
         }
     }
 
@@ -300,7 +308,7 @@ pub fn free_addr(random: &mut Random) -> Option<SocketAddr> {
 }
 
 /// A Redis that answers; `None` if it ends, because its port is taken.
-fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
+fn launch(dir: &Path, place: &RedisAddress, options: &[String]) -> Option<Process> {
     let mut command = Command::new(program());
     command.current_dir(dir);
     // A sentinel keeps what it knows in its file, and has no data.
@@ -312,15 +320,15 @@ fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
     command.args(["--bind", "127.0.0.1"]);
     let port;
     match place {
-        Place::Tcp(addr) => {
+        RedisAddress::Tcp(addr) => {
             port = addr.port().to_string();
             command.args(["--port", &port]);
         }
-        Place::Tls(addr) => {
+        RedisAddress::Tls(addr) => {
             port = addr.port().to_string();
             command.args(["--port", "0", "--tls-port", &port]);
         }
-        Place::Unix(path) => {
+        RedisAddress::Unix(path) => {
             command.args(["--port", "0", "--unixsocket"]).arg(path);
         }
     }
@@ -332,7 +340,7 @@ fn launch(dir: &Path, place: &Place, options: &[String]) -> Option<Process> {
         let started = ["eady to accept connections", "+monitor master mymaster"];
         ended || started.iter().any(|words| process.stdout().contains(words))
     });
-    if let Place::Tcp(addr) | Place::Tls(addr) = place
+    if let RedisAddress::Tcp(addr) | RedisAddress::Tls(addr) = place
         && !ended
     {
         eventually("Redis can be connected to", || {

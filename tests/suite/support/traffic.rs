@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{
-    Barrage, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Random, Relay, SentinelGroup,
-    Setup, Shot, SwitchWatch, Told, eventually,
+    Answered, Barrage, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Random, Relay,
+    SentinelGroup, Setup, Shot, SwitchWatch, eventually,
 };
 
 /// The longest that a provider waits for an ACK.
@@ -28,7 +28,7 @@ pub struct Traffic {
     fleet: Fleet,
     local: Barrage,
     everywhere: Barrage,
-    probes: Vec<Told>,
+    probes: Vec<Answered>,
     watch: HealthWatch,
     switches: Option<SwitchWatch>,
     events: Vec<Event>,
@@ -154,7 +154,7 @@ impl Traffic {
         let reached = loop {
             let began = since.elapsed();
             let told = self.cluster.all_try_all(&self.names);
-            let is_missed = |told: &&Told| told.outcome != "delivered";
+            let is_missed = |told: &&Answered| told.outcome != "delivered";
             let missed = told.iter().filter(is_missed).count();
             let last = told.iter().filter(is_missed).map(|told| told.posted).max();
             self.probes.extend(told);
@@ -222,7 +222,7 @@ impl Traffic {
             let outcome = &told.outcome;
             assert_eq!(outcome, "delivered", "{} is on the node itself", told.to);
         }
-        let posts: Vec<Told> = [local, everywhere, self.probes].concat();
+        let posts: Vec<Answered> = [local, everywhere, self.probes].concat();
         let copies = assert_none_is_lost(&posts, &heard);
         print_table(&self.events, &red, &posts, &copies);
         let slowest = posts.iter().map(|told| told.elapsed).max();
@@ -231,7 +231,7 @@ impl Traffic {
 }
 
 /// Nothing answered ok is lost or has another's body, and no backend was called offline. Gives how often each id was acknowledged.
-fn assert_none_is_lost<'a>(posts: &[Told], heard: &'a [Heard]) -> HashMap<&'a str, usize> {
+fn assert_none_is_lost<'a>(posts: &[Answered], heard: &'a [Heard]) -> HashMap<&'a str, usize> {
     let mut copies: HashMap<&str, usize> = HashMap::new();
     for heard in heard.iter().filter(|heard| heard.acked) {
         *copies.entry(&heard.id).or_default() += 1;
@@ -266,7 +266,7 @@ fn assert_none_is_lost<'a>(posts: &[Told], heard: &'a [Heard]) -> HashMap<&'a st
 fn print_table(
     events: &[Event],
     red: &[Vec<Interval>],
-    posts: &[Told],
+    posts: &[Answered],
     copies: &HashMap<&str, usize>,
 ) {
     eprintln!(
@@ -286,8 +286,8 @@ fn print_table(
         };
         let of_node = |red: &Vec<Interval>| red.iter().map(part).sum::<Duration>();
         let longest = red.iter().map(of_node).max().unwrap_or_default();
-        let posts: Vec<&Told> = posts.iter().filter(|told| within(told.posted)).collect();
-        let twice = |told: &&&Told| copies.get(&*told.id).is_some_and(|copies| *copies > 1);
+        let posts: Vec<&Answered> = posts.iter().filter(|told| within(told.posted)).collect();
+        let twice = |told: &&&Answered| copies.get(&*told.id).is_some_and(|copies| *copies > 1);
         let slowest = posts.iter().map(|told| told.elapsed).max();
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         let (whole, reached) = event.healed.unzip();
@@ -308,7 +308,7 @@ fn print_table(
 }
 
 /// Until the next event, which begins at `until`, no node is red for this one, and nothing misses its backend.
-fn assert_over(event: &Event, until: Instant, red: &[Vec<Interval>], posts: &[Told]) {
+fn assert_over(event: &Event, until: Instant, red: &[Vec<Interval>], posts: &[Answered]) {
     let (what, over) = (&event.what, event.over());
     for (n, red) in red.iter().enumerate() {
         let mut late = red.iter().filter(|(from, to)| *from < until && *to > over);

@@ -13,7 +13,7 @@ const LOGGED_MAX: usize = 8;
 pub type LinkState = Result<(), LinkError>;
 
 /// What was reported; the lock is around it.
-pub struct State {
+pub struct HealthState {
     pub links: HashMap<u64, LinkHealth>,
     pub owners: Vec<Option<u64>>,
     /// Why the topology is not known, if it is not.
@@ -43,7 +43,7 @@ pub fn not_yet() -> LinkError {
     LinkError("not connected yet".into())
 }
 
-impl State {
+impl HealthState {
     /// Whether the log has not said it yet. The same reason is said once, and another that follows it, too: what was a Redis
     /// that is gone may have become a password that is wrong.
     pub fn is_news(&mut self, why: &LinkError) -> bool {

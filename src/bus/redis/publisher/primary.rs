@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use super::{CANARY_EVERY, GUARD_AGAIN_AFTER, Work};
 use crate::bus::frames;
-use crate::bus::redis::backoff::Backoff;
-use crate::bus::redis::connection::Connection;
+use crate::bus::redis::connection::RedisConnection;
 use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::{self, LinkError};
 use crate::bus::redis::names::{ALL, Bucket};
@@ -25,7 +24,7 @@ impl Work {
                 *self.queue.peer.lock() = connection.peer();
                 self.connection = Some(connection);
                 self.queue.connected.store(true, Ordering::SeqCst);
-                self.backoff = Backoff::default();
+                self.backoff.reset();
                 self.uncounted = 0;
                 self.canary_at = now;
                 if first == ALL {
@@ -39,7 +38,7 @@ impl Work {
     }
 
     /// A connection to a server that proves to be the primary.
-    fn connect_guarded(&mut self, bucket: Bucket) -> Result<Connection, LinkError> {
+    fn connect_guarded(&mut self, bucket: Bucket) -> Result<RedisConnection, LinkError> {
         let mut connection = self.server.connect(None)?;
         let key = self.tools.router.names.guard(bucket);
         let reply = link::ask(&mut connection, &[b"DEL", key.as_bytes()]);
@@ -80,7 +79,7 @@ impl Work {
         self.connection = None;
         self.guard_at = None;
         self.queue.connected.store(false, Ordering::SeqCst);
-        self.retry_at = Instant::now() + self.backoff.next();
+        self.retry_at = Instant::now() + self.backoff.next_wait();
         self.tools.health.publisher(self.queue.number, Err(why));
         self.tools.router.look_now();
     }

@@ -8,7 +8,7 @@ use super::{BATCH_BYTES_MAX, Entry, GUARD_AGAIN_AFTER, UNHEARD_KEPT_MAX, Work};
 use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::LinkError;
 use crate::bus::redis::names::Bucket;
-use crate::bus::redis::queue::{Outgoing, Then};
+use crate::bus::redis::queue::{OnReply, QueuedCommand};
 use crate::bus::redis::resp;
 use crate::bus::types::Unreachable;
 use crate::notification::Receipt;
@@ -47,7 +47,7 @@ impl Work {
             start = entry.end;
             match replies.next() {
                 Some(Ok(value)) => {
-                    if let Then::Canary(_) = entry.then {
+                    if let OnReply::Canary(_) = entry.then {
                         standing.get_or_insert(Ok(()));
                         let counted = !proven || resp::count(&value) > 0;
                         uncounted = Some(uncounted.unwrap_or(false) || !counted);
@@ -97,15 +97,15 @@ impl Work {
     fn replied(&mut self, entry: Entry, value: Value, proven: bool, command: &[u8]) {
         let tools = &self.tools;
         match entry.then {
-            Then::Nothing => {}
-            Then::Canary(canary) => {
+            OnReply::Nothing => {}
+            OnReply::Canary(canary) => {
                 if proven && resp::count(&value) > 0 {
                     tools.health.counted(entry.bucket, canary);
                 }
             }
-            Then::Receipt(_) if proven && resp::count(&value) > 0 => {}
-            then @ Then::Receipt(_) => self.keep_copy(entry.bucket, then, command),
-            Then::Envelope(backend, id) => match (proven, resp::count(&value)) {
+            OnReply::Receipt(_) if proven && resp::count(&value) > 0 => {}
+            then @ OnReply::Receipt(_) => self.keep_copy(entry.bucket, then, command),
+            OnReply::Envelope(backend, id) => match (proven, resp::count(&value)) {
                 (true, 0) if tools.health.is_settled(entry.bucket) => {
                     tools.pending.counted(&backend, id, 0);
                 }
@@ -114,14 +114,14 @@ impl Work {
                 (true, nodes) => tools.pending.counted(&backend, id, nodes),
                 (false, _) => tools.pending.unproven(&backend, id, Instant::now()),
             },
-            Then::Count(tell) => tell(proven.then(|| resp::count(&value)).ok_or(Unreachable)),
-            Then::Reply(tell) => tell(Ok(value)),
+            OnReply::Count(tell) => tell(proven.then(|| resp::count(&value)).ok_or(Unreachable)),
+            OnReply::Reply(tell) => tell(Ok(value)),
         }
     }
 
     /// Redis refuses a command. For a canary that says something of the connection, which is given back.
     fn refused(&mut self, entry: Entry, error: &RedisError, command: &[u8]) -> Option<LinkError> {
-        let is_canary = matches!(entry.then, Then::Canary(_));
+        let is_canary = matches!(entry.then, OnReply::Canary(_));
         match error.code() {
             // It went with ASKING, and the slot has moved again: not a third time.
             _ if entry.asking => self.tools.router.look_now(),
@@ -149,7 +149,7 @@ impl Work {
         if self.held.is_empty() {
             self.held_since = Instant::now();
         }
-        self.held.push(Outgoing {
+        self.held.push(QueuedCommand {
             bucket: entry.bucket,
             bytes: command.to_vec(),
             then: entry.then,
@@ -159,7 +159,7 @@ impl Work {
 
     /// The slot is being handed over, and its key may be at the new primary already.
     fn ask_elsewhere(&mut self, entry: Entry, error: &RedisError, command: &[u8]) {
-        let outgoing = Outgoing {
+        let outgoing = QueuedCommand {
             bucket: entry.bucket,
             bytes: command.to_vec(),
             then: entry.then,
@@ -176,13 +176,13 @@ impl Work {
 
     fn unanswered(&mut self, entry: Entry, command: &[u8]) {
         match entry.then {
-            then @ Then::Receipt(_) => self.keep_copy(entry.bucket, then, command),
+            then @ OnReply::Receipt(_) => self.keep_copy(entry.bucket, then, command),
             then => self.fail(then),
         }
     }
 
-    fn keep_copy(&mut self, bucket: Bucket, then: Then, command: &[u8]) {
-        self.keep(Outgoing {
+    fn keep_copy(&mut self, bucket: Bucket, then: OnReply, command: &[u8]) {
+        self.keep(QueuedCommand {
             bucket,
             bytes: command.to_vec(),
             then,
@@ -191,8 +191,8 @@ impl Work {
     }
 
     /// Keeps a receipt for later. One that comes twice, or late, harms nobody.
-    fn keep(&mut self, mut receipt: Outgoing) {
-        let Then::Receipt(unheard) = &mut receipt.then else {
+    fn keep(&mut self, mut receipt: QueuedCommand) {
+        let OnReply::Receipt(unheard) = &mut receipt.then else {
             return;
         };
         *unheard += 1;
@@ -203,15 +203,15 @@ impl Work {
     }
 
     /// A command was not carried out, or nothing is known of that.
-    pub(super) fn fail(&self, then: Then) {
+    pub(super) fn fail(&self, then: OnReply) {
         match then {
-            Then::Nothing | Then::Canary(_) => {}
-            Then::Receipt(_) => self.tools.metrics.receipt_lost(),
-            Then::Envelope(backend, id) => {
+            OnReply::Nothing | OnReply::Canary(_) => {}
+            OnReply::Receipt(_) => self.tools.metrics.receipt_lost(),
+            OnReply::Envelope(backend, id) => {
                 self.tools.pending.fail(&backend, id, Receipt::Unreachable);
             }
-            Then::Count(tell) => tell(Err(Unreachable)),
-            Then::Reply(tell) => tell(Err(Unreachable)),
+            OnReply::Count(tell) => tell(Err(Unreachable)),
+            OnReply::Reply(tell) => tell(Err(Unreachable)),
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::bus::frames;
 use crate::bus::redis::guard::Guard;
 use crate::bus::redis::health::Health;
 use crate::bus::redis::link::{self, LinkError, Server};
-use crate::bus::redis::names::{ALL, Names};
-use crate::bus::redis::queue::{PublishQueue, Then};
+use crate::bus::redis::names::{ALL, KeyNames};
+use crate::bus::redis::queue::{OnReply, PublishQueue};
 use crate::bus::redis::router::Router;
 
 /// How long each step of a look may take. The end of the relay waits for it.
@@ -90,7 +90,7 @@ impl Address {
         stands().then_some((link, seen))
     }
 
-    fn ask(&self, names: &Names) -> Result<Seen, LinkError> {
+    fn ask(&self, names: &KeyNames) -> Result<Seen, LinkError> {
         let mut connection = self.looking.connect(None)?;
         let reply = link::ask(&mut connection, &[b"DEL", names.guard(ALL).as_bytes()]);
         if let Guard::Wait(why) | Guard::Leave(why) = Guard::of(&reply) {
@@ -115,7 +115,7 @@ impl Address {
             frames::elsewhere(out, &names.instance, at);
         });
         // If the queue is full, they find out by themselves.
-        let _ = router.send(ALL, told, Then::Nothing);
+        let _ = router.send(ALL, told, OnReply::Nothing);
         if let Some(before) = link.peer.lock().as_deref().filter(|before| *before != at) {
             self.others.add(before, Instant::now());
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::map::{self, SlotMap};
 use super::{ANSWER_WITHIN, Primaries};
-use crate::bus::redis::connection::Connection;
+use crate::bus::redis::connection::RedisConnection;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError};
 use crate::bus::redis::resp;
 use crate::bus::redis::slots;
@@ -30,7 +30,7 @@ pub struct Cluster {
 
 struct Node {
     name: String,
-    connection: Option<Connection>,
+    connection: Option<RedisConnection>,
     /// It is not asked before.
     not_before: Option<Instant>,
 }

@@ -21,7 +21,7 @@ use super::health::Health;
 use super::link::{BadConfig, Connector, LinkError, Server};
 use super::router::Router;
 use super::shard::ShardLinks;
-use crate::config::{Redis, RedisServers};
+use crate::config::{RedisConfig, RedisServers};
 use crate::heartbeat::{self, Pulse, Role};
 use crate::thread::JoinOnDrop;
 
@@ -75,7 +75,7 @@ impl Topology {
     ///
     /// # Errors
     /// A URL, an address or a certificate cannot be used.
-    pub fn new(config: &Redis) -> Result<Self, BadConfig> {
+    pub fn new(config: &RedisConfig) -> Result<Self, BadConfig> {
         Ok(match &config.servers {
             RedisServers::One(url) => {
                 let server = Server::at_url(config, url.expose())?;

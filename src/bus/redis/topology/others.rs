@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use crate::bus::frames;
-use crate::bus::redis::connection::Connection;
+use crate::bus::redis::connection::RedisConnection;
 use crate::bus::redis::guard::Guard;
 use crate::bus::redis::link::{self, Connector, LinkError};
-use crate::bus::redis::names::{ALL, Names};
+use crate::bus::redis::names::{ALL, KeyNames};
 use crate::bus::redis::resp;
-use crate::bus::redis::split::Elsewhere;
+use crate::bus::redis::split::OtherPrimaries;
 
 /// Servers that are looked at, at most.
 const OTHERS_MAX: usize = 4;
@@ -31,7 +31,7 @@ pub struct Others {
 
 struct Other {
     name: String,
-    connection: Option<Connection>,
+    connection: Option<RedisConnection>,
     /// It is not asked before.
     not_before: Option<Instant>,
     until: Instant,
@@ -67,7 +67,12 @@ impl Others {
     }
 
     /// Looks at each but `present`, which this node uses; says where it has found nodes, and tells them.
-    pub fn look(&mut self, present: &str, names: &Names, now: Instant) -> Option<Elsewhere> {
+    pub fn look(
+        &mut self,
+        present: &str,
+        names: &KeyNames,
+        now: Instant,
+    ) -> Option<OtherPrimaries> {
         self.servers
             .retain(|other| other.name != present && now < other.until);
         let mut found = None;
@@ -76,7 +81,7 @@ impl Others {
                 other.look(names, &self.connector, present, now);
             }
             if !other.last.is_empty() {
-                found = Some(Elsewhere {
+                found = Some(OtherPrimaries {
                     at: other.name.clone(),
                     nodes: other.last.clone(),
                     asked: other.asked,
@@ -88,7 +93,7 @@ impl Others {
 }
 
 impl Other {
-    fn look(&mut self, names: &Names, connector: &Connector, present: &str, now: Instant) {
+    fn look(&mut self, names: &KeyNames, connector: &Connector, present: &str, now: Instant) {
         match self.nodes(names, connector, present) {
             Ok(nodes) => {
                 (self.last, self.asked) = (nodes, now);
@@ -107,7 +112,7 @@ impl Other {
     /// The nodes that use it, if it is a primary. They are told that this node uses `present`.
     fn nodes(
         &mut self,
-        names: &Names,
+        names: &KeyNames,
         connector: &Connector,
         present: &str,
     ) -> Result<Vec<String>, LinkError> {
@@ -147,7 +152,10 @@ impl Other {
 }
 
 /// The other nodes that are subscribed at the server at the other end of `connection`.
-fn subscribed(connection: &mut Connection, names: &Names) -> Result<Vec<String>, LinkError> {
+fn subscribed(
+    connection: &mut RedisConnection,
+    names: &KeyNames,
+) -> Result<Vec<String>, LinkError> {
     let pattern = names.node(ALL, "*");
     let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
     let channels = link::ask(connection, &parts)?;
@@ -172,7 +180,7 @@ mod tests {
         let mut node = client.as_pubsub();
         node.subscribe("p:node:b-1").expect("a subscription");
         let wait = Duration::from_millis(300);
-        let config = config::Redis {
+        let config = config::RedisConfig {
             servers: config::RedisServers::One(config::Secret::new(&server.url())),
             prefix: "p".into(),
             connect_timeout: wait,
@@ -181,12 +189,12 @@ mod tests {
             ca: None,
         };
         let connector = Connector::new(&config, &config::Login::default()).expect("a connector");
-        let names = Names::plain("p", "a-1");
+        let names = KeyNames::plain("p", "a-1");
         let mut others = Others::new(connector);
         let began = Instant::now();
         others.add(&server.address(), began);
         let mut look = |after: Duration| others.look("elsewhere", &names, began + after);
-        let found = Some(Elsewhere {
+        let found = Some(OtherPrimaries {
             at: server.address(),
             nodes: vec!["b-1".into()],
             asked: began,

@@ -7,10 +7,10 @@ use redis::Value;
 use super::others::Others;
 use super::vote::{Vote, vote};
 use super::{ANSWER_WITHIN, Primaries};
-use crate::bus::redis::connection::Connection;
+use crate::bus::redis::connection::RedisConnection;
 use crate::bus::redis::health::Health;
 use crate::bus::redis::link::{self, BadConfig, Connector, LinkError, Server};
-use crate::bus::redis::names::{ALL, Names};
+use crate::bus::redis::names::{ALL, KeyNames};
 use crate::bus::redis::resp;
 
 /// The sentinels, and what they said last.
@@ -28,7 +28,7 @@ pub struct Sentinels {
 struct Sentinel {
     name: String,
     server: Server,
-    connection: Option<Connection>,
+    connection: Option<RedisConnection>,
 }
 
 impl Sentinels {
@@ -65,7 +65,7 @@ impl Sentinels {
     }
 
     /// Asks every sentinel; then looks for nodes that use another primary.
-    pub fn look(&mut self, health: &Health, names: &Names) -> Primaries {
+    pub fn look(&mut self, health: &Health, names: &KeyNames) -> Primaries {
         let mut answers = Vec::with_capacity(self.sentinels.len());
         let mut trouble = None;
         for sentinel in &mut self.sentinels {
@@ -161,7 +161,7 @@ impl Sentinel {
 ///
 /// # Errors
 /// It does not answer, lacks a right, or knows no such primary.
-pub fn named_primary(connection: &mut Connection, master: &str) -> Result<String, LinkError> {
+pub fn named_primary(connection: &mut RedisConnection, master: &str) -> Result<String, LinkError> {
     let command = [
         &b"SENTINEL"[..],
         b"GET-MASTER-ADDR-BY-NAME",
