@@ -22,7 +22,7 @@ fn in_terminal(dir: &Path, args: &str, term: &str, variables: &[(&str, &str)]) -
     let run = format!("{} {args}", binary().get_program().display());
     let mut script = Command::new("script");
     script.args(["-qefc", &run, "/dev/null"]).current_dir(dir);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
         script.env_remove(name);
     }
     script.env("TERM", term).envs(variables.iter().copied());
