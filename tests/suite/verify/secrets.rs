@@ -235,7 +235,7 @@ fn secrets_in_a_file_that_others_can_read_are_warned_of_at_start() {
         "{line}"
     );
     let line = relay.log_contains("route[1].secrets[0]: other users can read");
-    assert!(line.contains("chmod 600"), "{line}");
+    assert!(line.contains("chmod o= "), "{line}");
 }
 
 #[test]
