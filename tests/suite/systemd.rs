@@ -334,6 +334,21 @@ fn packaging(name: &str) -> String {
 }
 
 #[test]
+fn the_unit_needs_no_program_that_a_small_system_lacks() {
+    let unit = fs::read_to_string(packaging("payrelay.service")).expect("the unit");
+    let run = unit.lines().filter_map(|line| line.strip_prefix("Exec"));
+    let run = run.filter_map(|line| line.split_once('=')?.1.split(' ').next());
+    let programs: Vec<&str> = run.collect();
+    assert!(programs.len() >= 3, "{programs:?}");
+    for program in programs {
+        assert!(
+            ["/usr/bin/payrelay", "/bin/sh"].contains(&program),
+            "{program}"
+        );
+    }
+}
+
+#[test]
 fn the_unit_is_as_closed_as_it_can_be() {
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", "--threshold=20"])
