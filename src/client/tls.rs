@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct,
+    RootCertStore, SignatureScheme, WantsVerifier,
 };
 
 /// Where systems keep the certificates of the authorities they trust.
@@ -103,20 +103,10 @@ impl Trust {
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .map_err(TrustError::Tls)?;
         let builder = match roots {
-            Roots::Exactly(file) => {
-                let certificate = certificates(file)?.into_iter().next();
-                let certificate = certificate.ok_or_else(|| none_in(file))?;
-                let exactly = Exactly {
-                    certificate,
-                    provider,
-                };
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(exactly))
+            Roots::Exactly(file) => believing(builder, GivenVerifier::exactly(file, provider)?),
+            Roots::File(file) => {
+                believing(builder, GivenVerifier::authority_or_self(file, provider)?)
             }
-            Roots::File(file) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AuthorityOrSelf::of(file, provider)?)),
             Roots::System => {
                 let mut files = SYSTEM_AUTHORITIES.iter().map(Path::new);
                 let file = files.find(|file| file.exists());
@@ -128,6 +118,14 @@ impl Trust {
             name: server,
         })
     }
+}
+
+fn believing(
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    verifier: GivenVerifier,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let builder = builder.dangerous();
+    builder.with_custom_certificate_verifier(Arc::new(verifier))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
@@ -151,25 +149,39 @@ fn authorities(file: &Path) -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// Believes certificates that lead to one of a file, and those that are in the file themselves: a self-signed one is both.
+/// Believes the certificates that it was given, and with `authorities` those that lead to one of theirs.
 #[derive(Debug)]
-struct AuthorityOrSelf {
-    authorities: Arc<WebPkiServerVerifier>,
+struct GivenVerifier {
     given: Vec<CertificateDer<'static>>,
+    /// `None`: a given one is believed whatever names are in it.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
 }
 
-impl AuthorityOrSelf {
-    fn of(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, TrustError> {
-        let authorities =
-            WebPkiServerVerifier::builder_with_provider(authorities(file)?.into(), provider);
+impl GivenVerifier {
+    /// The first certificate in `file` and no other.
+    fn exactly(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, TrustError> {
+        let first = certificates(file)?.into_iter().next();
         Ok(Self {
-            authorities: authorities.build().map_err(|_| none_in(file))?,
+            given: vec![first.ok_or_else(|| none_in(file))?],
+            authorities: None,
+            provider,
+        })
+    }
+
+    /// Certificates that lead to one in `file`, and those in it: a self-signed one is both.
+    fn authority_or_self(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, TrustError> {
+        let roots = authorities(file)?.into();
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        Ok(Self {
             given: certificates(file)?,
+            authorities: Some(verifier.build().map_err(|_| none_in(file))?),
+            provider,
         })
     }
 }
 
-impl ServerCertVerifier for AuthorityOrSelf {
+impl ServerCertVerifier for GivenVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -178,68 +190,28 @@ impl ServerCertVerifier for AuthorityOrSelf {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if !self.given.contains(end_entity) {
-            return self.authorities.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            );
+        match (self.given.contains(end_entity), &self.authorities) {
+            (true, None) => {}
+            (false, None) => return Err(CertificateError::ApplicationVerificationFailure.into()),
+            (false, Some(authorities)) => {
+                return authorities.verify_server_cert(
+                    end_entity,
+                    intermediates,
+                    server_name,
+                    ocsp_response,
+                    now,
+                );
+            }
+            // webpki lets no authority's certificate be a server's, which a self-signed one usually is.
+            (true, Some(_)) => {
+                let ends = payrelay::tls::not_after(end_entity).unwrap_or(0);
+                if i64::try_from(now.as_secs()).is_ok_and(|now| now > ends) {
+                    return Err(CertificateError::Expired.into());
+                }
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
         }
-        // webpki lets no authority's certificate be a server's, which a self-signed one usually is.
-        let ends = payrelay::tls::not_after(end_entity).unwrap_or(0);
-        if i64::try_from(now.as_secs()).is_ok_and(|now| now > ends) {
-            return Err(CertificateError::Expired.into());
-        }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
-    }
-}
-
-/// Believes one certificate, whatever names are in it.
-#[derive(Debug)]
-struct Exactly {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Exactly {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.certificate {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
     }
 
     fn verify_tls12_signature(
