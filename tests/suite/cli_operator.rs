@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -27,33 +28,31 @@ fn send_fails_when_the_outcome_is_a_refusal_whatever_the_status() {
     assert!(send.stderr().contains("no backend \"nobody\" is connected"));
 }
 
+fn openssl(dir: &Path, arguments: &str) {
+    let mut openssl = Command::new("openssl");
+    openssl.args(arguments.split(' ')).current_dir(dir);
+    let made = openssl.output().expect("openssl");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+}
+
+fn self_signed(dir: &Path, key: &str, certificate: &str) {
+    let names = "-subj /CN=relay -addext subjectAltName=IP:127.0.0.1";
+    openssl(
+        dir,
+        &format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 5 {names} -keyout {key} -out {certificate}"
+        ),
+    );
+}
+
 #[test]
 fn a_self_signed_certificate_is_believed_if_ca_names_it() {
     let dir = TempDir::new().expect("a folder");
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "5",
-            "-subj",
-            "/CN=relay",
-        ])
-        .args([
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ])
-        .current_dir(dir.path())
-        .output()
-        .expect("openssl");
-    assert!(made.status.success());
+    self_signed(dir.path(), "key.pem", "cert.pem");
     let file = |name: &str| dir.path().join(name).display().to_string();
     let (cert, key) = (file("cert.pem"), file("key.pem"));
     let relay = Setup::with(&format!(
@@ -80,30 +79,7 @@ fn a_self_signed_certificate_is_believed_if_ca_names_it() {
         "other",
     ]);
     assert!(said.is_empty() && words.contains("TLS"), "{said}{words}");
-    let again = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "5",
-            "-subj",
-            "/CN=relay",
-        ])
-        .args([
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            "k2.pem",
-            "-out",
-            "other.pem",
-        ])
-        .current_dir(dir.path())
-        .output()
-        .expect("openssl");
-    assert!(again.status.success());
+    self_signed(dir.path(), "k2.pem", "other.pem");
     let (_, said, words) = run(&[
         "send",
         "nobody",
@@ -115,6 +91,26 @@ fn a_self_signed_certificate_is_believed_if_ca_names_it() {
         &file("other.pem"),
     ]);
     assert!(said.is_empty() && words.contains("TLS"), "{said}{words}");
+}
+
+#[test]
+fn a_self_signed_certificate_that_has_ended_is_believed_no_more() {
+    let dir = TempDir::new().expect("a folder");
+    self_signed(dir.path(), "key.pem", "cert.pem");
+    openssl(
+        dir.path(),
+        "x509 -in cert.pem -signkey key.pem -days -1 -out ended.pem",
+    );
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (cert, key) = (file("ended.pem"), file("key.pem"));
+    let tls = format!("[http]\ntls = {{ cert = \"{cert}\", key = \"{key}\" }}");
+    let relay = Setup::with(&tls).start();
+    let url = format!("https://{}/notify/{{id}}", relay.ready().http);
+    let (code, said, words) = run(&[
+        "send", "nobody", "--body", "x", "--url", &url, "--ca", &cert,
+    ]);
+    assert_eq!(code, Some(1));
+    assert!(said.is_empty() && words.contains("xpired"), "{said}{words}");
 }
 
 #[test]
