@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::api::{Api, Where};
-use super::super::{ConfigFile, Failure, print, say};
+use super::super::{ConfigFile, Failure, print, print_json, say};
 
 /// How often the relay is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ pub fn run(config: &ConfigFile, at: &Where) -> Result<(), Failure> {
             continue;
         }
         if at.json {
-            print(format_args!("{answer}\n"))?;
+            print_json(&answer)?;
         }
         if damaged > 0 {
             return Err(Failure::new(format_args!(
