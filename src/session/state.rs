@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::registry::Registered;
 use super::subscription::{Subscriptions, TokenBucket};
 use crate::bus::{Channel, Topic};
-use crate::notification::BackendId;
+use crate::notification::{BackendId, Receipt};
 use crate::peers::Judged;
 use crate::wire::{self, FrameError};
 
@@ -261,6 +261,17 @@ impl Session {
         // taken out what waited. Without one, dropping it tells the senders.
         self.mailbox.shut_and_take_all().for_each(drop);
     }
+
+    /// What the senders of all that is in flight hear now that the connection ends.
+    fn receipt_of_lost(&self) -> Receipt {
+        match self.phase {
+            // It had as long as any provider waits: it was there, and did not answer in time.
+            Phase::Leaving(leaving) if self.end == End::Takeover && self.now >= leaving.until => {
+                Receipt::Expired
+            }
+            _ => Receipt::Gone,
+        }
+    }
 }
 
 /// Also when a panic ends the thread: no sender may wait for a session that has ended.
@@ -274,6 +285,10 @@ impl Drop for Session {
         if let Some(id) = &self.backend {
             self.context.metrics.session_closed(end.word());
             log::info!("{id} gone ({}), {} in flight", end.word(), lost.len());
+        }
+        let receipt = self.receipt_of_lost();
+        for flying in lost {
+            flying.reply.settle(receipt.clone());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::setup::{Heard, PATIENCE, Setup};
 use crate::envelope::Receipts;
@@ -141,6 +141,19 @@ fn what_waits_for_a_backend_that_says_bye_is_told_so() {
     client.say(&format!("ACK id={flying}"));
     assert_eq!(setup.sender.receipt(), (flying, Receipt::Ack));
     client.expect_closed();
+}
+
+/// Its provider hears so at the same moment, and it hears the same from whoever is first.
+#[test]
+fn what_a_session_that_was_taken_over_does_not_answer_in_time_was_not_away() {
+    let setup = Setup::with_ack_deadline(Duration::from_millis(50));
+    let mut old = setup.backend("HELLO 1 id=a");
+    let flying = setup.sender.send("a", b"x");
+    old.msg();
+    let _new = setup.backend("HELLO 1 id=a");
+    assert_eq!(setup.sender.receipt(), (flying, Receipt::Expired));
+    assert_eq!(old.line(), "BYE reason=takeover retry=5");
+    old.expect_closed();
 }
 
 #[test]

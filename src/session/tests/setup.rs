@@ -37,6 +37,15 @@ impl Setup {
 
     /// A setup with the defaults, changed by `change`.
     pub fn with(change: impl FnOnce(&mut config::TcpConfig)) -> Self {
+        Self::of(PATIENCE, change)
+    }
+
+    /// A setup whose providers wait so long.
+    pub fn with_ack_deadline(ack_deadline: Duration) -> Self {
+        Self::of(ack_deadline, |_| {})
+    }
+
+    fn of(ack_deadline: Duration, change: impl FnOnce(&mut config::TcpConfig)) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut tcp = config::TcpConfig {
             listen: loopback,
@@ -71,7 +80,7 @@ impl Setup {
             mint: IdMint::new(8),
             access: RwLock::new(Arc::new(Access::new(&tcp))),
             tcp,
-            ack_deadline: PATIENCE,
+            ack_deadline,
             max_body: 1 << 20,
             instance: "pay-1-0a1b2c".into(),
             metrics: Arc::new(Metrics::new()),
