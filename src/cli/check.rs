@@ -7,10 +7,11 @@ use payrelay::logging;
 use payrelay::notification::unix_ms;
 use payrelay::outbox;
 use payrelay::relay::Certificates;
+use rustix::process::geteuid;
 use serde::Serialize;
 
 use super::terminal::{Tone, out};
-use super::{ConfigFile, Failure, print, print_json};
+use super::{ConfigFile, Failure, print, print_json, system_folder_of, user};
 
 fn unix_seconds() -> i64 {
     i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX)
@@ -19,12 +20,13 @@ fn unix_seconds() -> i64 {
 pub const HELP: &str = "\
 Examples:
   payrelay check -c /etc/payrelay/relay.toml && systemctl reload payrelay
+  sudo payrelay check --user payrelay     # before a start of the service: root reads what its user may not
   payrelay check --json | jq -r '.warnings[]'
 
 Exit 0 if the relay would run with it, warnings or not; 78 if not, with every error as FILE:LINE:COLUMN: KEY: what is
 wrong.
 What each route checks is said in words. Certificates and keys are read; the folders of log and outbox are tried, as the user
-who runs this. Ports are not opened: whether one is in use is known only at start.
+who runs this, or with --user (as root) as that user and in its home directory, as the packages' unit runs the relay. Ports are not opened: whether one is in use is known only at start.
 With [redis] it connects to the servers, tries what the relay does there, and warns of what is missing: a right, a primary, a
 setting that costs notifications their safety. A Redis that is away is a warning: the relay runs without it.
 
@@ -35,6 +37,10 @@ pub struct Args {
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
+
+    /// As root: look as this user, in its home directory
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 }
 
 /// What was found, for programs.
@@ -51,6 +57,10 @@ struct Report {
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
+    let config = match &args.user {
+        Some(name) => &as_user(config, name)?,
+        None => config,
+    };
     let file = config.path().display().to_string();
     let found = examine(config, file.clone());
     if args.json {
@@ -82,6 +92,16 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The same file, from now on read as the user `name`.
+fn as_user(config: &ConfigFile, name: &str) -> Result<ConfigFile, Failure> {
+    let path = std::path::absolute(config.path()).map_err(Failure::new)?;
+    user::switch_to(name)?;
+    Ok(ConfigFile {
+        path,
+        named: config.named,
+    })
+}
+
 /// What there is to say of a configuration that a relay would run with.
 fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let loaded = config.load_or("")?;
@@ -100,6 +120,12 @@ fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let certificates = certificates.iter();
     let expiring = certificates.flat_map(|all| all.warnings(unix_seconds()));
     warnings.extend(expiring.map(|warning| loaded.places.with_place(&file, &warning)));
+    if geteuid().is_root() && system_folder_of(config.path()).is_some() {
+        warnings.push(
+            "root reads every file, and the user of the service may not: payrelay check --user payrelay looks as that user"
+                .to_owned(),
+        );
+    }
     let redis = redis.into_iter().flatten().flatten();
     warnings.extend(redis.map(|warning| format!("redis: {warning}")));
     Ok(Report {

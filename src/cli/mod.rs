@@ -23,6 +23,7 @@ mod text;
 mod tls;
 mod token;
 mod trace;
+mod user;
 mod verify;
 
 use std::fmt::Display;
@@ -293,17 +294,23 @@ impl ConfigFile {
     }
 }
 
-/// Lets the relay's group read `file`, which is new at `path`, if that is in the packages' folder: the folder's group is the relay's.
+/// The packages' folder for the configuration, if the file at `path` is in it; its group is the relay's.
+fn system_folder_of(path: &Path) -> Option<&'static Path> {
+    let folder = Path::new(SYSTEM_CONFIG).parent();
+    folder.filter(|_| {
+        path.canonicalize()
+            .is_ok_and(|path| path.parent() == folder)
+    })
+}
+
+/// Lets the relay's group read `file`, which is new at `path`, if that is in the packages' folder.
 fn share(file: &File, path: &Path) -> io::Result<()> {
-    let real_path = path.canonicalize()?;
-    match real_path.parent() {
-        Some(folder) if Some(folder) == Path::new(SYSTEM_CONFIG).parent() => {
-            let group = Gid::from_raw(fs::metadata(folder)?.gid());
-            fchown(file, None, Some(group))?;
-            file.set_permissions(Permissions::from_mode(0o640))
-        }
-        _ => Ok(()),
-    }
+    let Some(folder) = system_folder_of(path) else {
+        return Ok(());
+    };
+    let group = Gid::from_raw(fs::metadata(folder)?.gid());
+    fchown(file, None, Some(group))?;
+    file.set_permissions(Permissions::from_mode(0o640))
 }
 
 /// Writes `text` to standard output, now.

@@ -228,6 +228,102 @@ fn what_check_accepts_starts_and_what_it_refuses_does_not_as_another_user() {
     }
 }
 
+/// A user of every Debian, other than root, whose home directory is not its own.
+const DAEMON: &str = "daemon";
+
+/// A configuration and a secret in a folder that everybody may enter.
+struct Shared(TempDir);
+
+impl Shared {
+    fn new() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("a mode");
+        fs::write(dir.path().join("secret"), "a-secret-of-enough-length-0123").expect("a file");
+        Self(dir)
+    }
+
+    fn configure(&self, lines: &str) {
+        let text = format!("{PORTS}{lines}\n{ROUTE}");
+        fs::write(self.0.path().join("relay.toml"), text).expect("a file");
+    }
+
+    /// Root's, and the group may read it.
+    fn for_group(&self, name: &str, group: u32) {
+        let path = self.0.path().join(name);
+        chown(&path, Some(0), Some(group)).expect("root gives files away");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
+    }
+
+    /// The exit code of `check`, and all that it says.
+    fn check(&self, more: &[&str]) -> (Option<i32>, String) {
+        let mut check = binary();
+        check.args(["check", "-c", "relay.toml"]).args(more);
+        let output = check.current_dir(self.0.path()).output().expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (output.status.code(), text)
+    }
+
+    fn says(&self, user: &str, code: i32, words: &str) {
+        let (exit, text) = self.check(&["--user", user]);
+        assert_eq!(exit, Some(code), "{text}");
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+}
+
+#[test]
+fn root_can_check_as_the_user_of_the_service() {
+    let shared = Shared::new();
+    shared.configure("");
+    if !geteuid().is_root() {
+        shared.says(DAEMON, 2, "only root can look as another user");
+        return;
+    }
+    let secret = shared.0.path().join("secret");
+    let outbox = "outbox.path = \"/tmp/no-such-folder-of-payrelay/outbox.db\"";
+    shared.configure(&format!(
+        "tcp.secrets = [\"file:{}\"]\n{outbox}",
+        secret.display()
+    ));
+    let group = fs::read_to_string("/etc/group").expect("the groups");
+    let group = group
+        .lines()
+        .find_map(|line| line.strip_prefix("daemon:x:")?.split(':').next());
+    let group: u32 = group.expect("its group").parse().expect("a number");
+
+    shared.for_group("relay.toml", group);
+    shared.for_group("secret", 0);
+    assert_eq!(shared.check(&[]).0, Some(0), "root reads every file");
+    shared.says(
+        DAEMON,
+        78,
+        "tcp.secrets[0]: this user may not read the file \"",
+    );
+    shared.says(DAEMON, 78, "/relay.toml:4:16: tcp.secrets");
+    // Its group is enough, for the configuration too.
+    shared.for_group("secret", group);
+    shared.says(DAEMON, 0, "ok");
+    shared.for_group("relay.toml", 0);
+    shared.says(DAEMON, 78, "relay.toml: this user may not read the file");
+
+    // A relative path begins at the home directory, as in the unit.
+    shared.configure("outbox.path = \"box.db\"");
+    shared.for_group("relay.toml", group);
+    assert_eq!(shared.check(&[]).0, Some(0), "this folder is root's");
+    shared.says(
+        DAEMON,
+        78,
+        "its directory cannot be used: Permission denied",
+    );
+
+    shared.says("nobody-of-that-name", 2, "there is no such user");
+    shared.says(
+        "nobody",
+        1,
+        "its home directory /nonexistent, where the relay runs, cannot be entered",
+    );
+}
+
 fn mode_of(path: &Path) -> u32 {
     path.metadata().expect("it is there").permissions().mode()
 }

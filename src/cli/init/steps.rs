@@ -28,9 +28,10 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
             "Replace what is marked FILL IN. Instead of a secret you can write env:NAME, file:PATH or credential:NAME.\n{marked}"
         ));
     }
-    steps.push(format!(
-        "See that all is right: payrelay check{with_file}\n"
-    ));
+    steps.push(match is_system {
+        true => "See that all is right: payrelay check --user payrelay\n".to_owned(),
+        false => format!("See that all is right: payrelay check{with_file}\n"),
+    });
 
     let host = match plan.public.as_deref() {
         Some(public) if !public.is_empty() => public.to_owned(),
