@@ -195,7 +195,7 @@ impl RequestHandler {
             Err(refusal) => refusal,
             Ok(_) => RequestRefusal::Proof {
                 route: Arc::clone(route),
-                body: proof.body_for(&signed.parts()),
+                body: route.proof_body_for(proof, &signed.parts()),
             },
         }
     }

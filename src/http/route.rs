@@ -15,7 +15,7 @@ use crate::config::{self, Methods, Segment};
 use crate::log_once::{LogOnce, LogOncePer};
 use crate::metrics::Metrics;
 use crate::peers::Networks;
-use crate::request::{Missing, Parts, Selector};
+use crate::request::{Missing, Parts, Selector, place};
 use crate::verify::{self, Refused, Verifier};
 
 /// The longest event key that goes on the wire as it is, in bytes; a longer one goes as its SHA-256, so that a line
@@ -48,6 +48,8 @@ pub struct Route {
     bad_signatures: LogOncePer<&'static str>,
     no_event_key: LogOnce,
     not_opened: LogOnce,
+    /// By the value's place and the reason.
+    values_left_out: LogOncePer<(String, &'static str)>,
     pub id: Selector,
     id_before: Option<String>,
     pub event: Option<Selector>,
@@ -67,6 +69,39 @@ pub struct Proof {
     pub verifier: Option<Arc<Verifier>>,
 }
 
+/// Why a value of a request is not in the answer that should give it back. Never says the value.
+enum LeftOut {
+    Missing(Missing),
+    TooLong(usize),
+    NotPlain,
+}
+
+impl LeftOut {
+    /// The word by which the log's lines of one cause are counted.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::TooLong(_) => "too-long",
+            Self::NotPlain => "not-plain",
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(missing) => missing.fmt(f),
+            Self::TooLong(length) => write!(
+                f,
+                "it has {length} bytes, and at most {VALUE_BYTES_MAX} are given back"
+            ),
+            Self::NotPlain => f.write_str(
+                "it has a character that is not given back: one outside printable ASCII, or one of \" \\ < > &",
+            ),
+        }
+    }
+}
+
 impl Proof {
     fn new(proof: &config::ProofConfig) -> Self {
         Self {
@@ -74,11 +109,6 @@ impl Proof {
             values: proof.answer.values.clone(),
             verifier: proof.verifier.clone(),
         }
-    }
-
-    /// The body of the answer to the request of `parts`, if it has values of it.
-    pub fn body_for(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
-        filled(&self.reply.body, &self.values, parts)
     }
 }
 
@@ -149,6 +179,7 @@ impl Route {
             bad_signatures: LogOncePer::default(),
             no_event_key: LogOnce::new(),
             not_opened: LogOnce::new(),
+            values_left_out: LogOncePer::default(),
             id: route.id.clone(),
             id_before: route.id_before.clone(),
             event: route.event.clone(),
@@ -190,7 +221,50 @@ impl Route {
 
     /// The body of `ok` for the request of `parts`, if it has values of it.
     pub fn ok_body_for(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
-        filled(&self.answers.ok.body, &self.ok_values, parts)
+        self.filled(&self.answers.ok.body, &self.ok_values, parts)
+    }
+
+    /// The body of the answer of `proof` to the request of `parts`, if it has values of it.
+    pub fn proof_body_for(&self, proof: &Proof, parts: &Parts<'_>) -> Option<Vec<u8>> {
+        self.filled(&proof.reply.body, &proof.values, parts)
+    }
+
+    /// `template` with the values of the request of `parts`; `None` if there are none in it.
+    ///
+    /// A value that could be more than a value there (a quote, markup) is left out, and so is one that is not found. The
+    /// provider may not take such an answer, so the log says it.
+    fn filled(
+        &self,
+        template: &[u8],
+        values: &[(Range<usize>, Selector)],
+        parts: &Parts<'_>,
+    ) -> Option<Vec<u8>> {
+        if values.is_empty() {
+            return None;
+        }
+        let mut body = Vec::with_capacity(template.len());
+        let mut from = 0;
+        for (range, selector) in values {
+            body.extend_from_slice(&template[from..range.start]);
+            match given_back(selector, parts) {
+                Ok(value) => body.extend_from_slice(&value),
+                Err(why) => self.left_out(selector, &why),
+            }
+            from = range.end;
+        }
+        body.extend_from_slice(&template[from..]);
+        Some(body)
+    }
+
+    /// Logs now and then that an answer lacks a value which it should give back.
+    #[cold]
+    fn left_out(&self, selector: &Selector, why: &LeftOut) {
+        let (name, place) = (&self.answers.route, place(selector));
+        let line = format_args!(
+            "route {name}: {place} is left out of the answer that should give it back: {why}"
+        );
+        let cause = (place.clone(), why.word());
+        self.values_left_out.log(Level::Warn, &cause, line);
     }
 
     /// What is allowed, as the header Allow has it.
@@ -278,30 +352,17 @@ impl Route {
     }
 }
 
-/// `template` with the values of the request of `parts`; `None` if there are none in it.
-///
-/// A value that could be more than a value there (a quote, markup) is left out, and so is one that is not found.
-fn filled(
-    template: &[u8],
-    values: &[(Range<usize>, Selector)],
-    parts: &Parts<'_>,
-) -> Option<Vec<u8>> {
-    if values.is_empty() {
-        return None;
+/// The value of the request of `parts` as an answer gives it back.
+fn given_back<'r>(selector: &Selector, parts: &Parts<'r>) -> Result<Cow<'r, [u8]>, LeftOut> {
+    let value = parts.value(selector).map_err(LeftOut::Missing)?;
+    let is_plain = |b: &u8| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b);
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(LeftOut::TooLong(value.len()));
     }
-    let mut body = Vec::with_capacity(template.len());
-    let mut from = 0;
-    for (range, selector) in values {
-        body.extend_from_slice(&template[from..range.start]);
-        let value = parts.value(selector).unwrap_or_default();
-        let is_plain = |b: &u8| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b);
-        if value.len() <= VALUE_BYTES_MAX && value.iter().all(is_plain) {
-            body.extend_from_slice(&value);
-        }
-        from = range.end;
+    match value.iter().all(is_plain) {
+        true => Ok(value),
+        false => Err(LeftOut::NotPlain),
     }
-    body.extend_from_slice(&template[from..]);
-    Some(body)
 }
 
 fn prepare(answer: &config::FixedAnswer) -> PreparedReply {

@@ -92,6 +92,26 @@ fn strangers_do_not_fill_the_outbox_with_what_nobody_signed() {
     relay.log_contains("for unsigned by /adyen is a dead letter");
 }
 
+/// A relay that gives `echostr` back to who signs the question, and a query so signed.
+fn douyin() -> (Relay, String) {
+    let relay = Relay::with(
+        "[http]\nfailures_per_minute = 1000\n[[route]]\npath = \"/dy/{id}\"\nname = \"dy\"\nverify = \"douyin-sha1\"\nsecrets = [\"dyToken\"]\n\
+         proof = { body = \"{query:echostr}\", secrets = [\"dyToken\"], signed = { text = \"{ordered(secret,query:timestamp,query:nonce,query:msg?)}\", \
+         algorithm = \"sha1\", signature = \"query:signature\" } }\n\
+         [[route]]\npath = \"/ks/{id}\"\nname = \"ks\"\nok = { body = \"id={json:/message_id}.\" }\n",
+    );
+    (relay, question(""))
+}
+
+/// As WeChat and Douyin sign it: three texts in the order of their bytes, or four with Douyin's `msg`.
+fn question(msg: &str) -> String {
+    let mut texts = ["dyToken", "1795855399", "797", msg];
+    texts.sort_unstable();
+    let signature = digest(&SHA1_FOR_LEGACY_USE_ONLY, texts.concat().as_bytes());
+    let signature = fresh::hex(signature.as_ref());
+    format!("signature={signature}&timestamp=1795855399&nonce=797&echostr=6312041983")
+}
+
 fn proof(relay: &Relay, method: &str, query: &str) -> Answer {
     let request =
         format!("{method} /dy/till-7?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -100,21 +120,8 @@ fn proof(relay: &Relay, method: &str, query: &str) -> Answer {
 
 #[test]
 fn a_parameter_is_given_back_to_who_signs_the_question() {
-    let relay = Relay::with(
-        "[http]\nfailures_per_minute = 1000\n[[route]]\npath = \"/dy/{id}\"\nverify = \"douyin-sha1\"\nsecrets = [\"dyToken\"]\n\
-         proof = { body = \"{query:echostr}\", secrets = [\"dyToken\"], signed = { text = \"{ordered(secret,query:timestamp,query:nonce,query:msg?)}\", \
-         algorithm = \"sha1\", signature = \"query:signature\" } }\n",
-    );
-    // As WeChat and Douyin sign it: three texts in the order of their bytes, or four with Douyin's msg.
-    let signed = |msg: &str| {
-        let mut texts = ["dyToken", "1795855399", "797", msg];
-        texts.sort_unstable();
-        let signature = digest(&SHA1_FOR_LEGACY_USE_ONLY, texts.concat().as_bytes());
-        let signature = fresh::hex(signature.as_ref());
-        format!("signature={signature}&timestamp=1795855399&nonce=797&echostr=6312041983")
-    };
-    let query = signed("");
-    let with_msg = format!("{}&msg=m-1", signed("m-1"));
+    let (relay, query) = douyin();
+    let with_msg = format!("{}&msg=m-1", question("m-1"));
     for query in [&query, &with_msg] {
         let answer = proof(&relay, "GET", query);
         assert_eq!(answer.told(), (200, "proof"));
@@ -135,4 +142,52 @@ fn a_parameter_is_given_back_to_who_signs_the_question() {
     let answer = proof(&relay, "GET", &query.replace("6312041983", "%3Cscript%3E"));
     assert_eq!((answer.status, answer.text().as_str()), (200, ""));
     assert_eq!(relay.metric("payrelay_signature_refusals_total"), 5.0);
+}
+
+#[test]
+fn a_value_that_is_not_given_back_is_said_without_the_value() {
+    let (relay, query) = douyin();
+    let mut till = relay.backend("till-7");
+    let long = "7".repeat(257);
+    let not_plain = "it has a character that is not given back: one outside printable ASCII, or one of \" \\ < > &";
+    let too_long = "it has 257 bytes, and at most 256 are given back";
+    for (echostr, why) in [
+        ("echostr=%3Chidden%3E", not_plain),
+        (&format!("echostr={long}"), too_long),
+        ("echo=1", "there is no echostr in the query"),
+    ] {
+        let query = query.replace("echostr=6312041983", echostr);
+        let answer = proof(&relay, "GET", &query);
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""));
+        let line = relay.log_contains(why);
+        let says = format!(
+            "route dy: echostr in the query is left out of the answer that should give it back: {why}"
+        );
+        assert!(line.contains("[WARN]") && line.ends_with(&says), "{line}");
+    }
+    let mut notify = |message_id: &str| {
+        let body = format!("{{\"message_id\":\"{message_id}\"}}");
+        let answer = relay.post("/ks/till-7", body.as_bytes());
+        till.message().ack();
+        answer.answer().text()
+    };
+    // At the limit, and with nothing in it, a value is given back and nothing is said.
+    assert_eq!(notify(&long[1..]), format!("id={}.", &long[1..]));
+    assert_eq!(notify(""), "id=.");
+    assert_eq!(notify("caf\u{e9}-hidden"), "id=.");
+    relay.log_contains("route ks: /message_id in the JSON body is left out of the answer");
+    // Counted, and said again after ten seconds only.
+    assert_eq!(notify("caf\u{e9}-hidden"), "id=.");
+    assert_eq!(notify(&long), "id=.");
+    relay.log_contains("route ks: /message_id in the JSON body is left out of the answer that should give it back: it has 257");
+    let log = relay.log();
+    assert_eq!(
+        log.matches(" is left out of the answer").count(),
+        5,
+        "{log}"
+    );
+    assert!(
+        !log.contains("hidden") && !log.contains(&long[..20]),
+        "{log}"
+    );
 }
