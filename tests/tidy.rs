@@ -3,54 +3,15 @@
 //! It reads the sources as text. A rule that has exceptions lists them, each with its reason, at the top. What clippy can see, it is
 //! told in Cargo.toml, src/lib.rs and clippy.toml; the rules here are about words, or about the sources without their tests.
 
+#[path = "tidy/imports.rs"]
+mod imports;
 #[path = "tidy/lua.rs"]
 mod lua;
 #[path = "tidy/names.rs"]
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Imports point one way (the map in src/lib.rs): each module with the modules it may use, those below it first.
-///
-/// `relay` wires all modules together and nobody uses it; the binary (`main`, `cli`, `client`) uses the library by its name.
-#[rustfmt::skip]
-const MAY_USE: &[(&str, &[&str])] = &[
-    ("notification", &[]),
-    ("peers", &[]),
-    ("thread", &[]),
-    ("log_once", &[]),
-    ("backoff", &[]),
-    ("escape", &[]),
-    ("heartbeat", &["thread"]),
-    ("fds", &[]),
-    ("lock", &[]),
-    ("timeline", &[]),
-    ("wire", &["escape"]),
-    ("systemd", &[]),
-    ("envelope", &["notification"]),
-    ("trace", &["notification", "envelope", "timeline"]),
-    ("metrics", &["notification", "heartbeat"]),
-    ("request", &["escape"]),
-    ("verify", &["escape", "request"]),
-    ("config", &["notification", "peers", "request", "verify"]),
-    ("logging", &["notification", "thread", "log_once", "heartbeat", "config"]),
-    ("tls", &["config"]),
-    ("listener", &["thread", "log_once", "heartbeat"]),
-    ("edge", &["peers", "thread", "lock", "fds", "listener", "log_once", "tls"]),
-    ("answer", &["notification", "metrics", "edge"]),
-    ("bus", &["notification", "thread", "backoff", "heartbeat", "wire", "envelope", "metrics", "config"]),
-    ("session", &["notification", "escape", "peers", "thread", "lock", "fds", "wire", "envelope", "metrics", "config", "tls", "listener", "log_once", "bus"]),
-    ("dispatcher", &["notification", "envelope", "bus", "session"]),
-    ("outbox", &["notification", "escape", "thread", "log_once", "backoff", "heartbeat", "timeline", "envelope", "metrics", "config", "bus", "session", "dispatcher"]),
-    ("delivery", &["notification", "thread", "lock", "log_once", "heartbeat", "envelope", "trace", "metrics", "answer", "bus", "session", "dispatcher", "outbox"]),
-    ("http", &["notification", "peers", "thread", "lock", "fds", "log_once", "heartbeat", "metrics", "request", "verify", "config", "edge", "answer", "session", "delivery"]),
-    ("admin", &["notification", "escape", "heartbeat", "peers", "log_once", "timeline", "trace", "metrics", "config", "bus", "session", "outbox", "delivery", "edge"]),
-];
-
-/// Files that stand above all modules.
-const ABOVE: &[&str] = &["lib", "main", "relay", "cli", "client"];
 
 /// Where a channel without a bound is right, and why.
 const MAY_BE_UNBOUNDED: &[(&str, &str)] = &[
@@ -63,9 +24,6 @@ const MAY_BE_UNBOUNDED: &[(&str, &str)] = &[
         "a counter bounds it, so that an idle session has no slots; its tests fill it",
     ),
 ];
-
-/// Modules whose files are checked too: each file may use others of its module, but never in a circle.
-const FILES_WITHOUT_CIRCLES: &[&str] = &["bus", "config", "edge", "http", "session"];
 
 /// The most lines of a file, its unit tests not counted.
 const LINES_MAX: usize = 500;
@@ -103,13 +61,6 @@ impl Source {
     fn code_text(&self) -> String {
         let lines = self.statements();
         lines.map(|(_, line)| format!("{line}\n")).collect()
-    }
-
-    /// `src/session/wire.rs` belongs to `session`.
-    fn module(&self) -> &str {
-        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
-        let first = inside.split('/').next().unwrap_or(inside);
-        first.strip_suffix(".rs").unwrap_or(first)
     }
 }
 
@@ -329,135 +280,4 @@ fn errors_are_enums() {
     let all = sources();
     let lines = statements_of(&all, &[]);
     none(&having(lines, &needles), "errors of the library are enums");
-}
-
-#[test]
-fn imports_point_one_way() {
-    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
-    let mut offences = Vec::new();
-    for source in sources() {
-        let module = source.module();
-        if ABOVE.contains(&module) {
-            continue;
-        }
-        let Some(may_use) = allowed.get(module) else {
-            offences.push(format!(
-                "{}: the module {module} has no line in MAY_USE",
-                source.path
-            ));
-            continue;
-        };
-        let code = source.code_text();
-        for used in used_modules(&code) {
-            if used != module && !may_use.contains(&used.as_str()) {
-                offences.push(format!("{}: {module} uses {used}", source.path));
-            }
-        }
-    }
-    none(&offences, "against the direction of the map in src/lib.rs");
-}
-
-#[test]
-fn the_table_of_imports_has_no_circle_and_no_module_that_is_gone() {
-    let modules: BTreeSet<String> = sources()
-        .iter()
-        .map(|source| source.module().to_owned())
-        .collect();
-    let mut below = BTreeSet::new();
-    for (module, may_use) in MAY_USE {
-        assert!(
-            modules.contains(*module),
-            "{module} is gone; take it out of MAY_USE"
-        );
-        for used in *may_use {
-            assert!(
-                below.contains(used),
-                "{module} may use {used}, which does not stand above it in MAY_USE"
-            );
-        }
-        below.insert(module);
-    }
-}
-
-#[test]
-fn files_of_a_module_do_not_use_each_other_in_a_circle() {
-    let all = sources();
-    for module in FILES_WITHOUT_CIRCLES {
-        let folder = format!("src/{module}/");
-        let mut uses = BTreeMap::new();
-        for source in &all {
-            let Some(file) = source.path.strip_prefix(&folder) else {
-                continue;
-            };
-            let Some(name) = file.strip_suffix(".rs").filter(|name| !name.contains('/')) else {
-                continue; // a folder of a file
-            };
-            if matches!(name, "mod" | "tests") {
-                continue;
-            }
-            let code = source.code_text();
-            let mut used = used_files(&code, &format!("crate::{module}::"));
-            used.extend(used_files(&code, "super::"));
-            uses.insert(name.to_owned(), used);
-        }
-        assert!(uses.len() > 1, "{module} has no files");
-        // Takes away, again and again, the files that use none of those that are left.
-        while !uses.is_empty() {
-            let left: BTreeSet<String> = uses.keys().cloned().collect();
-            uses.retain(|name, used| used.iter().any(|file| file != name && left.contains(file)));
-            assert!(
-                uses.len() < left.len(),
-                "files of {module} that use each other in a circle, or a circle: {uses:?}"
-            );
-        }
-    }
-}
-
-/// The files named by `super::file` or `crate::module::file`; the first word of each path.
-fn used_files(code: &str, prefix: &str) -> BTreeSet<String> {
-    let found = code.match_indices(prefix);
-    found
-        .map(|(at, _)| word(&code[at + prefix.len()..]))
-        .collect()
-}
-
-/// The modules named by `crate::module` and `crate::{module, module::Thing}`.
-fn used_modules(code: &str) -> BTreeSet<String> {
-    let mut modules = BTreeSet::new();
-    for (at, found) in code.match_indices("crate::") {
-        let rest = &code[at + found.len()..];
-        let Some(group) = rest.strip_prefix('{') else {
-            modules.insert(word(rest));
-            continue;
-        };
-        let mut depth = 0;
-        let mut begins = true;
-        for (at, char) in group.char_indices() {
-            match char {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => begins = true,
-                _ if begins && !char.is_whitespace() => {
-                    modules.insert(word(&group[at..]));
-                    begins = false;
-                }
-                _ => {}
-            }
-        }
-    }
-    modules
-}
-
-fn word(text: &str) -> String {
-    text.chars()
-        .take_while(|char| char.is_alphanumeric() || *char == '_')
-        .collect()
-}
-
-#[test]
-fn the_reader_of_imports_finds_them_all() {
-    let code = "use crate::a::X;\nuse crate::{b, c::{Y, d::Z}, e};\nlet x = crate::f::g();\n";
-    let modules: Vec<String> = used_modules(code).into_iter().collect();
-    assert_eq!(modules, ["a", "b", "c", "e", "f"]);
 }

@@ -42,6 +42,9 @@ pub struct Rights {
     pub act: bool,
 }
 
+/// In whose name a node asks another. Believed of one who shows the admin token, for the log alone.
+pub const ON_BEHALF_HEADER: &str = "x-payrelay-for";
+
 /// With which rights a node asks another one for somebody: with no more than that one has.
 pub const RIGHTS_HEADER: &str = "x-payrelay-rights";
 

@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
-use super::auth::{ACTION_HEADER, Caller, RIGHTS_HEADER};
+use super::auth::{ACTION_HEADER, Caller, ON_BEHALF_HEADER, RIGHTS_HEADER};
 use super::query::pairs;
 use super::reply::{AdminReply, AdminRequest, JSON, TEXT};
 use crate::config::Secret;
-
-/// In whose name a node asks another. Believed of one who shows the admin token, for the log alone.
-pub const ON_BEHALF_HEADER: &str = "x-payrelay-for";
 
 /// The parameter that names the node to be asked.
 const PARAMETER: &str = "node";

@@ -50,7 +50,7 @@ impl<'a> AdminRequest<'a> {
                 peer: request.peer,
             },
             has_action_header: the_only(super::auth::ACTION_HEADER).is_some(),
-            on_behalf_of: the_only(super::nodes::ON_BEHALF_HEADER),
+            on_behalf_of: the_only(super::auth::ON_BEHALF_HEADER),
             rights: the_only(super::auth::RIGHTS_HEADER),
             was_sealed: the_only("x-forwarded-proto") == Some(b"https"),
         }

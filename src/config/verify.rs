@@ -2,6 +2,7 @@
 //!
 //! Keys are read and prepared here, so that what is wrong with one is said with its line, and a request finds it ready.
 
+mod braces;
 mod custom_hmac;
 mod jws;
 mod keys;

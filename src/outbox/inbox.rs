@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::unknown::Heard;
+use super::store::unknown::Heard;
 use crate::bus::{Arrivals, LateReceipt};
 use crate::envelope::{Receipts, Sent};
 use crate::notification::{BackendId, NotificationId, Receipt};

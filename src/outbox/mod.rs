@@ -19,53 +19,26 @@
 //!
 //! | part | what lives there |
 //! |---|---|
-//! | `file`, `check`, `paths` | opening, locking, checking, migrating; whether it could be opened; what lies beside it |
-//! | `watch` | whether the files at the path are still the ones that are written |
-//! | `rows`, `by_id`, `filter`, `newest`, `count_delta` | the statements |
-//! | `writer`, `ops`, `group`, `sweep` | the one thread that changes anything; group commit |
-//! | `redelivery`, `queues`, `batch`, `inbox` | the one thread that delivers; which backend is due when; what is read for it; its inbox |
-//! | `rate_limiter`, `next_state` | how many it sends a second; what a receipt means |
-//! | `told` | what the log says of what is not delivered |
-//! | `stats` | counts, and the disk's health |
-//! | `unknown` | for which backends something is pending that were never here |
-//! | `checkpoint` | when the log goes to the database, and its bound |
-//! | `clock` | time that the relay has lived through |
-//! | `transfer` | notifications on their way to another file or machine |
-//! | `shared` | the mirror in Redis, and what becomes of a node's when it is gone |
+//! | `store/` | the database: its files, its rows and the statements, counts, time; no threads |
+//! | `ops`, `writer/` | what the one thread that changes the database is asked to do, and that thread; group commit |
+//! | `inbox`, `redelivery/` | what the one thread that delivers is told, and that thread; which backend is due when |
+//! | `shared/` | the mirror in Redis, and what becomes of a node's when it is gone |
+//! | `queries` | what is asked and changes nothing |
+//! | `outbox_log` | what the log says of what is not delivered |
+//! | `threads` | the threads, and the order in which they end |
 //!
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
 
-mod batch;
-mod by_id;
-mod check;
-mod checkpoint;
-mod clock;
-mod count_delta;
-mod error;
-mod file;
-mod filter;
-mod group;
 mod inbox;
-mod late;
-mod newest;
-mod next_state;
 mod ops;
-mod paths;
-mod queues;
-mod rate_limiter;
+mod outbox_log;
+mod queries;
 mod redelivery;
-mod refill;
-mod rows;
 mod shared;
-mod stats;
-mod sweep;
+mod store;
 #[cfg(test)]
 mod tests;
 mod threads;
-mod told;
-mod transfer;
-mod unknown;
-mod watch;
 mod writer;
 
 use std::fmt;
@@ -77,45 +50,37 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-pub use self::check::check_path;
-pub use self::error::{AskError, NotStored, OpenCause, OpenError};
-pub use self::filter::Filter;
 pub use self::inbox::{HeldReceipt, Inbox};
-pub use self::newest::{Found, Search};
 pub use self::ops::{AdminAction, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered};
-pub use self::rows::{Payload, Row, State};
 pub use self::shared::{Gone, NoHandOver, SharedLink};
+pub use self::store::check::check_path;
+pub use self::store::copy::DatabaseCopy;
+pub use self::store::error::{AskError, NotStored, OpenCause, OpenError};
+pub use self::store::exported::{BadImport, Exported, Parsed};
+pub use self::store::filter::Filter;
+pub use self::store::newest::{Found, Search};
+pub use self::store::row::{Payload, Row, State};
+pub use self::store::unknown::{UnknownBackend, UnknownBackends};
 pub use self::threads::OutboxThreads;
-pub use self::transfer::{BadImport, DatabaseCopy, Exported, Parsed};
-pub use self::unknown::{UnknownBackend, UnknownBackends};
 
-use self::checkpoint::Checkpoint;
-use self::clock::Clock;
-use self::file::FileGuard;
 use self::ops::{Limits, Op, StoreRequest};
-use self::rate_limiter::RateLimiter;
+use self::outbox_log::OutboxLog;
 use self::redelivery::Redelivery;
+use self::redelivery::rate_limiter::RateLimiter;
 use self::shared::SharedState;
-use self::stats::Stats;
-use self::told::OutboxLog;
-use self::unknown::UnknownWatch;
+use self::store::checkpoint::Checkpoint;
+use self::store::clock::Clock;
+use self::store::file::FileGuard;
+use self::store::stats::Stats;
+use self::store::unknown::UnknownWatch;
+use self::store::{file, row, rows};
 use self::writer::{GROUP_MAX, Writer};
 use crate::config;
 use crate::dispatcher::Dispatcher;
-use crate::heartbeat::{self, Role};
 use crate::log_once::LogOnce;
-use crate::metrics::{Metrics, OutboxReadings};
-use crate::notification::{Again, EventKey, NotificationId, unix_ms};
+use crate::metrics::Metrics;
+use crate::notification::{Again, unix_ms};
 use crate::thread;
-
-/// What to do when a thread of the outbox hangs.
-const ADVICE: &str = "look at the disk of outbox.path";
-
-/// SQLite's own calls are deep; measured at under 40 KiB, and a debug build takes more.
-const STACK_BYTES: usize = 512 * 1024;
-
-/// The most backends that have a metric of their own.
-const BACKENDS_SHOWN: usize = 50;
 
 /// How long whoever asks for a change waits for the disk.
 const ORDER_PATIENCE: Duration = Duration::from_secs(30);
@@ -198,7 +163,7 @@ impl Outbox {
         let state = worker.as_ref().map(|worker| Arc::clone(&worker.state));
         let told = Arc::new(OutboxLog::default());
         let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
-        let mut writer = Writer {
+        let writer = Writer {
             connection: store.writing,
             ops: asked,
             inbox: Arc::clone(&inbox),
@@ -227,11 +192,9 @@ impl Outbox {
             mirror,
         };
         let started = |error| fail(OpenCause::Thread(error));
-        let role = Role::vital("outbox-writer", "nothing can be stored").advice(ADVICE);
-        let writer = heartbeat::supervise(role, STACK_BYTES, move |pulse| writer.run(pulse))
-            .map_err(started)?;
+        let writer = threads::start_writer(writer).map_err(started)?;
         let retry_first = config.retry_first;
-        let mut redelivery = Redelivery {
+        let redelivery = Redelivery {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
             reading: redelivering,
@@ -253,15 +216,16 @@ impl Outbox {
             stats: Arc::clone(&stats),
             told: Arc::clone(&told),
         };
-        let role = Role::vital("redelivery", "what is stored is not delivered").advice(ADVICE);
-        let thread = heartbeat::supervise(role, STACK_BYTES, move |pulse| redelivery.run(pulse))
-            .map_err(started)?;
+        let redelivery = threads::start_redelivery(redelivery).map_err(started)?;
         let threads = OutboxThreads {
             inbox: Arc::clone(&inbox),
             ops: ops.clone(),
             mirror_events,
-            mirror: worker.map(shared::start).transpose().map_err(started)?,
-            redelivery: Some(thread),
+            mirror: worker
+                .map(threads::start_mirror)
+                .transpose()
+                .map_err(started)?,
+            redelivery: Some(redelivery),
             writer: Some(writer),
             _guard: Arc::clone(&store.guard),
         };
@@ -314,7 +278,7 @@ impl Outbox {
         let now = self.clock.now_ms();
         let ms = |wait: Duration| now.saturating_add(wait.as_millis() as i64);
         let (state, due) = match again {
-            _ if held => (State::Pending, rows::HELD),
+            _ if held => (State::Pending, row::HELD),
             None => (State::Pending, 0),
             Some(Again::Whenever) => (State::Pending, ms(self.retry_first)),
             Some(Again::After(wait)) => (State::Pending, ms(wait)),
@@ -388,62 +352,6 @@ impl Outbox {
             .map_or(Some(Vec::new()), |shared| shared.gone())
     }
 
-    /// How many are to be delivered.
-    pub fn pending(&self) -> u64 {
-        self.stats.pending()
-    }
-
-    /// What the metrics show: all of it as of one moment on disk.
-    pub fn readings(&self) -> OutboxReadings {
-        let read = rows::at_once(&self.reading.lock(), |c| {
-            let oldest = rows::oldest_pending(c)?;
-            Ok((rows::totals(c)?, oldest, rows::busiest(c, BACKENDS_SHOWN)?))
-        });
-        let (totals, oldest, backends) =
-            read.unwrap_or_else(|_| (self.stats.totals(), None, Vec::new()));
-        let [pending, done, dead] = totals;
-        let age = oldest.map_or(0, |stored| (self.clock.now_ms() - stored).max(0));
-        OutboxReadings {
-            pending,
-            done,
-            dead,
-            oldest: Duration::from_millis(age.unsigned_abs()),
-            backends,
-            disk_free_bytes: self.stats.disk_free_bytes(),
-            log_bytes: self.stats.log_bytes(),
-            unknown_backends: self.stats.unknown().pending,
-            shared: self
-                .shared
-                .as_ref()
-                .map(|shared| shared.readings(pending + dead)),
-        }
-    }
-
-    /// Rows behind the row `after`, oldest first, `limit` at most.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn list(&self, filter: &Filter, after: i64, limit: usize) -> Result<Vec<Row>, AskError> {
-        Ok(filter.rows(&self.reading.lock(), after, limit)?)
-    }
-
-    /// The notification called `id`, and what it carries, unless that was damaged on disk.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn show(&self, id: NotificationId) -> Result<Option<(Row, Option<Payload>)>, AskError> {
-        let filter = Filter {
-            ids: vec![id],
-            ..Filter::default()
-        };
-        let reading = self.reading.lock();
-        let Some(row) = filter.rows(&reading, 0, 1)?.pop() else {
-            return Ok(None);
-        };
-        let payload = rows::payload(&reading, &row)?;
-        Ok(Some((row, payload)))
-    }
-
     /// Has an operator's order done, [`ROWS_AT_ONCE`] rows at most. Waits for the disk.
     ///
     /// # Errors
@@ -473,23 +381,5 @@ impl Outbox {
             Ok(ordered) => ordered.map_err(AskError::Write),
             Err(_) => Err(busy),
         }
-    }
-
-    /// Tells `take` the events stored within `window` and how long ago that was, the oldest first; of the latest `limit`
-    /// notifications only.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn keys(
-        &self,
-        window: Duration,
-        limit: usize,
-        mut take: impl FnMut(EventKey, &str, Duration),
-    ) -> Result<(), AskError> {
-        let now = self.clock.now_ms();
-        let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
-        let age = |stored: i64| Duration::from_millis((now - stored).max(0).unsigned_abs());
-        let take = |key, name: &str, stored| take(key, name, age(stored));
-        Ok(rows::keys(&self.reading.lock(), since, limit, take)?)
     }
 }

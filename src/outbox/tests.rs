@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::bus::{Arrivals, Forward, LateReceipt};
 use crate::envelope::{Envelope, Sent};
-use crate::notification::{BackendId, IdMint, Nack, Notification, Receipt};
+use crate::notification::{BackendId, EventKey, IdMint, Nack, Notification, Receipt};
 use crate::session::CREDIT_DEFAULT;
 use crate::timeline::Timeline;
 
@@ -539,7 +539,7 @@ fn a_file_that_is_lost_while_the_mirror_is_busy_is_said_within_two_seconds() {
     std::fs::rename(&setup.path, setup.path.with_extension("old")).expect("moved");
     let look_every = Duration::from_millis(20);
     let is_said = (0..100).any(|_| {
-        let put = shared::MirrorOp::Put(Vec::new());
+        let put = ops::MirrorOp::Put(Vec::new());
         setup
             .outbox
             .ops

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::worker::{Verdict, reason};
+use super::acknowledgement::Acknowledgement;
 use crate::cli::Failure;
 use crate::cli::tls::TlsArgs;
 use crate::client::frames::Message;
@@ -37,7 +37,7 @@ impl Forward {
     }
 
     /// Posts `message`: 2xx acknowledges it, everything else refuses it.
-    pub fn post(&self, message: &Message) -> Verdict {
+    pub fn post(&self, message: &Message) -> Acknowledgement {
         let answer = Request {
             method: "POST",
             place: &self.url.place,
@@ -49,9 +49,9 @@ impl Forward {
         }
         .send();
         match answer {
-            Ok(answer) if (200..300).contains(&answer.status) => Verdict::Ack,
-            Ok(answer) => Verdict::Nack(format!("HTTP {}", answer.status)),
-            Err(error) => Verdict::Nack(reason(&error.to_string())),
+            Ok(answer) if (200..300).contains(&answer.status) => Acknowledgement::Ack,
+            Ok(answer) => Acknowledgement::Nack(format!("HTTP {}", answer.status)),
+            Err(error) => Acknowledgement::refused(&error.to_string()),
         }
     }
 }

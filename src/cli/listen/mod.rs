@@ -3,6 +3,7 @@
 //! One loop hears the relay, the worker, the clock and the signals, and is the only one to write to the socket. What the
 //! protocol looks like is the business of `client`, what is done with a notification `worker`'s.
 
+mod acknowledgement;
 mod backoff;
 mod forward;
 mod session;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{select, tick};
 
+use super::acknowledgement::Acknowledgement;
 use super::backoff::Backoff;
-use super::worker::{Done, Job, Verdict, title};
+use super::worker::{Done, Job, title};
 use super::{CREDIT_MAX, Desk, Identity};
 use crate::cli::say;
 use crate::cli::stop::Stop;
@@ -278,10 +279,10 @@ impl<'a> Session<'a> {
 
     fn on_done(&mut self, done: Done) -> Result<(), Ended> {
         self.desk.working = None;
-        let verdict = done.verdict.map_err(Ended::CannotPrint)?;
+        let acknowledgement = done.acknowledgement.map_err(Ended::CannotPrint)?;
         if done.connection == self.desk.connections {
             self.in_hand = None;
-            self.conclude(&done.id, &verdict)?;
+            self.conclude(&done.id, &acknowledgement)?;
         } else {
             self.tell(format_args!(
                 "{} was handled too late, the connection it came by is gone; it may come again",
@@ -292,14 +293,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Tells the relay the verdict, and with `--count` that this was the last.
-    fn conclude(&mut self, id: &str, verdict: &Verdict) -> Result<(), Ended> {
+    /// Tells the relay what came of it, and with `--count` that this was the last.
+    fn conclude(&mut self, id: &str, acknowledgement: &Acknowledgement) -> Result<(), Ended> {
         let last = match &mut self.desk.left {
             Some(left) => {
                 *left = left.saturating_sub(1);
                 let left = *left;
                 if left < u64::from(self.credit) {
-                    // Before the verdict, which would bring one more than is wanted.
+                    // Before the acknowledgement, which would bring one more than is wanted.
                     self.credit = u32::try_from(left).unwrap_or(self.credit);
                     self.link.ready(self.credit)?;
                 }
@@ -307,9 +308,9 @@ impl<'a> Session<'a> {
             }
             None => false,
         };
-        match verdict {
-            Verdict::Ack => self.link.ack(id)?,
-            Verdict::Nack(reason) => {
+        match acknowledgement {
+            Acknowledgement::Ack => self.link.ack(id)?,
+            Acknowledgement::Nack(reason) => {
                 self.link.nack(id, reason)?;
                 self.tell(format_args!("{} NACK: {reason}", one_line(id)));
             }

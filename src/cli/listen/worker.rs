@@ -1,6 +1,6 @@
 //! What is done with a notification: printing it, or a command. One at a time, on a thread of its own.
 //!
-//! Nothing here knows the connection: a verdict goes back to whoever handed the job over.
+//! Nothing here knows the connection: an acknowledgement goes back to whoever handed the job over.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -12,12 +12,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use payrelay::thread::{self, JoinOnDrop};
 use serde_json::json;
 
+use super::acknowledgement::Acknowledgement;
 use super::forward::Forward;
 use crate::cli::text::{one_line, readable};
 use crate::client::frames::Message;
-
-/// A NACK's reason is cut to this many characters: even with every one escaped its line stays within the limit.
-const REASON_CHARS_MAX: usize = 80;
 
 /// How notifications are handled.
 #[derive(Clone, Debug)]
@@ -62,16 +60,7 @@ pub struct Done {
     /// The notification's id.
     pub id: String,
     /// What to tell the relay; an error: standard output is gone, and nothing should be told.
-    pub verdict: io::Result<Verdict>,
-}
-
-/// What to tell the relay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is taken.
-    Ack,
-    /// It is refused, because.
-    Nack(String),
+    pub acknowledgement: io::Result<Acknowledgement>,
 }
 
 /// The thread that handles notifications. It takes one job at a time; dropping it waits for the one it has.
@@ -90,11 +79,11 @@ impl Worker {
         let (tell, done) = bounded(1);
         let thread = thread::spawn("worker", thread::SMALL_STACK_BYTES, move || {
             for job in inbox {
-                let verdict = handling.handle(&job.message);
+                let acknowledgement = handling.handle(&job.message);
                 let done = Done {
                     connection: job.connection,
                     id: job.message.id,
-                    verdict,
+                    acknowledgement,
                 };
                 if tell.send(done).is_err() {
                     break;
@@ -110,7 +99,7 @@ impl Worker {
         let _ = self.jobs.try_send(job);
     }
 
-    /// Where its verdicts come out.
+    /// Where its acknowledgements come out.
     pub fn done(&self) -> &Receiver<Done> {
         &self.done
     }
@@ -122,7 +111,7 @@ impl Worker {
 }
 
 impl Handling {
-    fn handle(&self, message: &Message) -> io::Result<Verdict> {
+    fn handle(&self, message: &Message) -> io::Result<Acknowledgement> {
         match self {
             Self::Print { form, nack } => {
                 let stdout = io::stdout();
@@ -136,9 +125,9 @@ impl Handling {
                 out.write_all(&shown)?;
                 out.flush()?;
                 Ok(if *nack {
-                    Verdict::Nack("payrelay listen --nack".into())
+                    Acknowledgement::Nack("payrelay listen --nack".into())
                 } else {
-                    Verdict::Ack
+                    Acknowledgement::Ack
                 })
             }
             Self::Exec(command) => Ok(execute(command, message)),
@@ -216,7 +205,7 @@ fn json(message: &Message) -> Vec<u8> {
     line.into_bytes()
 }
 
-fn execute(command: &str, message: &Message) -> Verdict {
+fn execute(command: &str, message: &Message) -> Acknowledgement {
     // A variable cannot hold NUL; a spawn that fails for that would refuse the notification for ever.
     let variable = |text: &str| text.replace('\0', "\u{fffd}");
     let child = Command::new("sh")
@@ -236,29 +225,25 @@ fn execute(command: &str, message: &Message) -> Verdict {
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Verdict::Nack(reason(&format!("cannot run sh: {error}"))),
+        Err(error) => return Acknowledgement::refused(&format!("cannot run sh: {error}")),
     };
     if let Some(mut stdin) = child.stdin.take() {
         // A command need not read its input; its exit code alone counts.
         let _ = stdin.write_all(&message.body);
     }
     match child.wait() {
-        Ok(status) => verdict_of(status),
-        Err(error) => Verdict::Nack(reason(&format!("cannot wait for sh: {error}"))),
+        Ok(status) => acknowledgement_of(status),
+        Err(error) => Acknowledgement::refused(&format!("cannot wait for sh: {error}")),
     }
 }
 
-fn verdict_of(status: ExitStatus) -> Verdict {
+fn acknowledgement_of(status: ExitStatus) -> Acknowledgement {
     match (status.code(), status.signal()) {
-        (Some(0), _) => Verdict::Ack,
-        (Some(code), _) => Verdict::Nack(format!("exit {code}")),
-        (None, Some(signal)) => Verdict::Nack(format!("signal {signal}")),
-        (None, None) => Verdict::Nack("no exit code".into()),
+        (Some(0), _) => Acknowledgement::Ack,
+        (Some(code), _) => Acknowledgement::Nack(format!("exit {code}")),
+        (None, Some(signal)) => Acknowledgement::Nack(format!("signal {signal}")),
+        (None, None) => Acknowledgement::Nack("no exit code".into()),
     }
-}
-
-pub fn reason(words: &str) -> String {
-    words.chars().take(REASON_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -300,14 +285,14 @@ mod tests {
                      && test \"$PAYRELAY_VERIFIED\" = none && test \"$PAYRELAY_AT\" = 17 \
                      && test \"$PAYRELAY_EVENT\" = \"$(printf 'e\\n1\u{fffd}')\" \
                      && case $PAYRELAY_HEAD in 'POST /x'*) ;; *) false;; esac";
-        assert_eq!(execute(check, &message()), Verdict::Ack);
+        assert_eq!(execute(check, &message()), Acknowledgement::Ack);
         assert_eq!(
             execute("exit 3", &message()),
-            Verdict::Nack("exit 3".into())
+            Acknowledgement::Nack("exit 3".into())
         );
         assert_eq!(
             execute("kill -9 $$", &message()),
-            Verdict::Nack("signal 9".into())
+            Acknowledgement::Nack("signal 9".into())
         );
     }
 
@@ -317,7 +302,7 @@ mod tests {
             body: vec![b'x'; 1 << 20],
             ..message()
         };
-        assert_eq!(execute("exec <&-; exit 0", &big), Verdict::Ack);
+        assert_eq!(execute("exec <&-; exit 0", &big), Acknowledgement::Ack);
     }
 
     #[test]
@@ -327,11 +312,11 @@ mod tests {
             connection: 7,
             message: message(),
         });
-        let done = worker.done().recv().expect("a verdict");
+        let done = worker.done().recv().expect("an acknowledgement");
         assert_eq!((done.connection, done.id.as_str()), (7, "01A"));
         assert_eq!(
-            done.verdict.expect("it ran"),
-            Verdict::Nack("exit 4".into())
+            done.acknowledgement.expect("it ran"),
+            Acknowledgement::Nack("exit 4".into())
         );
     }
 }

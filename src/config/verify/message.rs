@@ -1,6 +1,6 @@
 //! `message` of the table `hmac`: a text with `{timestamp}`, `{id}`, `{url}` and `{body}`.
 
-use super::signed::parts;
+use super::braces::parts;
 use crate::request::Selector;
 use crate::verify::{Part, Template, ValueForm};
 

@@ -1,6 +1,7 @@
 //! `verify = "signed"`: the table `signed`, in which a route says itself what its provider signs, and how; and the presets that
 //! are such tables.
 
+use super::braces::parts;
 use super::keys::{keys, more_fields, names, rsa_keys, secrets};
 use super::{required, required_url, tolerance};
 use crate::config::path::PathTemplate;
@@ -280,34 +281,6 @@ fn shape(text: &str) -> Option<Shape> {
 /// Reads a text with placeholders.
 pub fn template(text: &str) -> Result<Template, BadText> {
     parts(text, BadText::Unknown, placeholder).map(Template)
-}
-
-/// The parts of a text, in which `placeholder` knows what stands between braces; `unknown`: a brace stands alone.
-pub fn parts<E>(
-    text: &str,
-    unknown: E,
-    mut placeholder: impl FnMut(&str) -> Result<Part, E>,
-) -> Result<Vec<Part>, E> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['{', '}']) {
-        let (literal, after) = rest.split_at(at);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal.into()));
-        }
-        let inside = after
-            .strip_prefix('{')
-            .and_then(|after| after.split_once('}'));
-        let Some((name, after)) = inside else {
-            return Err(unknown);
-        };
-        parts.push(placeholder(name)?);
-        rest = after;
-    }
-    if !rest.is_empty() {
-        parts.push(Part::Literal(rest.into()));
-    }
-    Ok(parts)
 }
 
 fn placeholder(name: &str) -> Result<Part, BadText> {

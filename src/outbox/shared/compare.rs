@@ -3,15 +3,15 @@
 use redis::Value;
 
 use super::keys::{self, CHECK, IDS};
-use super::ops::MirrorOp;
 use super::record;
 use super::worker::{Interrupted, Worker};
 use crate::bus::StoreConnection;
 use crate::heartbeat::Pulse;
 use crate::notification::NotificationId;
-use crate::outbox::by_id;
-use crate::outbox::rows::State;
-use crate::outbox::transfer::Parsed;
+use crate::outbox::ops::MirrorOp;
+use crate::outbox::store::by_id;
+use crate::outbox::store::exported::Parsed;
+use crate::outbox::store::row::State;
 use crate::thread::CooperativeYield;
 
 /// How many ids are looked at at once.

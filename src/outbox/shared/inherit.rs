@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use super::keys;
-use super::ops::MirrorOp;
 use super::state::Gone;
 use super::worker::{Interrupted, Worker};
 use crate::bus::StoreConnection;
 use crate::heartbeat::Pulse;
 use crate::notification::NotificationId;
+use crate::outbox::ops::MirrorOp;
 
 /// How long one node alone takes over from another. It says so anew with each page.
 const TAKEOVER_FOR: Duration = Duration::from_secs(10);

@@ -13,7 +13,6 @@ use redis::Value;
 use rusqlite::Connection;
 
 use super::keys::{self, Keys};
-use super::ops::{Beat, Counts};
 use super::record::{self, New};
 use super::state::SharedState;
 use super::{MOVED_KEPT, MirrorEvent, SharedLink};
@@ -21,10 +20,12 @@ use crate::bus::{StoreConnection, StoreError, store_command};
 use crate::config::SharedOutbox;
 use crate::log_once::LogOnce;
 use crate::notification::NotificationId;
-use crate::outbox::by_id;
-use crate::outbox::error::NotStored;
 use crate::outbox::ops::StoreRequest;
-use crate::outbox::rows::{self, State};
+use crate::outbox::ops::{Beat, Counts};
+use crate::outbox::store::by_id;
+use crate::outbox::store::error::NotStored;
+use crate::outbox::store::row::State;
+use crate::outbox::store::rows;
 use crate::thread::CooperativeYield;
 
 /// One command carries as many records as have so many bytes, and one more.

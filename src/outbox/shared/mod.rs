@@ -15,13 +15,10 @@ mod compare;
 mod inherit;
 mod keys;
 mod mirror;
-mod ops;
 mod record;
 mod state;
 mod worker;
-mod writing;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,15 +26,12 @@ use crossbeam_channel::{Sender, bounded};
 
 use self::keys::Keys;
 pub use self::mirror::Mirror;
-pub use self::ops::MirrorOp;
 pub use self::state::{Gone, NoHandOver, SharedState};
 pub use self::worker::Worker;
-use super::{by_id, file};
 use crate::bus::StoreLink;
 use crate::config;
-use crate::heartbeat::{self, Role};
 use crate::outbox::ops::Op;
-use crate::thread::JoinOnDrop;
+use crate::outbox::store::{by_id, file};
 
 /// How long a node's file remembers in Redis what others have taken over: a node that comes back later delivers it again.
 const MOVED_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -88,14 +82,4 @@ pub fn share(
         advised: false,
     };
     Ok(((mirror, tell), worker))
-}
-
-/// Starts the mirror's thread.
-///
-/// # Errors
-/// The system has no room for it.
-pub fn start(mut worker: Worker) -> io::Result<JoinOnDrop> {
-    let role = Role::vital("outbox-mirror", "what is stored is not compared with Redis");
-    let role = role.advice("look at the Redis of [redis]").not_vital();
-    heartbeat::supervise(role, super::STACK_BYTES, move |pulse| worker.run(pulse))
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::hex;
 use crate::notification::{EventKey, Notification, NotificationId};
-use crate::outbox::rows::{Payload, Row, State};
-use crate::outbox::transfer::{Exported, FORMAT, Parsed};
+use crate::outbox::store::exported::{Exported, FORMAT, Parsed};
+use crate::outbox::store::row::{Payload, Row, State};
 
 /// The version of the form. Members may be added to it; what is removed or changes its meaning makes the next one.
 const VERSION: u32 = 1;

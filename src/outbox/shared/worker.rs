@@ -10,11 +10,11 @@ use redis::Value;
 use rusqlite::Connection;
 
 use super::keys::{self, Keys};
-use super::ops::MirrorOp;
 use super::state::SharedState;
 use super::{MirrorEvent, SharedLink};
 use crate::bus::{StoreConnection, StoreError};
 use crate::heartbeat::Pulse;
+use crate::outbox::ops::MirrorOp;
 use crate::outbox::ops::Op;
 
 /// How often it looks whether all is well, at least.

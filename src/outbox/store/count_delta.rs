@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 
 use super::clock::Moment;
-use super::rows::State;
+use super::row::State;
 use crate::notification::NotificationId;
 
 /// What the changes of a transaction come to.

@@ -3,6 +3,13 @@
 //! What waits stays on disk; in memory is what is under way. Redeliveries go the way of fresh notifications, and never take
 //! more than half of a session's credit, so that fresh ones find room.
 
+mod batch;
+mod late;
+mod next_state;
+mod queues;
+pub mod rate_limiter;
+mod refill;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +17,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rusqlite::Connection;
 
-use super::batch::{Batch, Next};
-use super::clock::Clock;
-use super::inbox::{HeldReceipt, Inbox, News};
-use super::next_state::{NextState, backoff};
-use super::ops::{Op, StatusUpdate};
-use super::queues::BackendQueues;
-use super::rate_limiter::RateLimiter;
-use super::rows::{self, Payload, Row, State};
-use super::stats::Stats;
-use super::told::OutboxLog;
-use super::unknown::UnknownWatch;
+use self::batch::{Batch, Next};
+use self::next_state::{NextState, backoff};
+use self::queues::BackendQueues;
+use self::rate_limiter::RateLimiter;
 use crate::bus::LateReceipt;
 use crate::config;
 use crate::dispatcher::Dispatcher;
@@ -28,6 +28,14 @@ use crate::envelope::{Envelope, Progress, Receipts, Sent};
 use crate::heartbeat::Pulse;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, NotificationId, Receipt, unix_ms};
+use crate::outbox::inbox::{HeldReceipt, Inbox, News};
+use crate::outbox::ops::{Op, StatusUpdate};
+use crate::outbox::outbox_log::OutboxLog;
+use crate::outbox::store::clock::Clock;
+use crate::outbox::store::row::{Payload, Row, State};
+use crate::outbox::store::rows;
+use crate::outbox::store::stats::Stats;
+use crate::outbox::store::unknown::UnknownWatch;
 use crate::session::CREDIT_DEFAULT;
 use crate::thread::CooperativeYield;
 

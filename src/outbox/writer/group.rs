@@ -5,16 +5,17 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use rusqlite::Transaction;
 
-use super::by_id;
-use super::count_delta::CountDelta;
-use super::error::NotStored;
-use super::ops::{
+use crate::notification::{BackendId, NotificationId, unix_ms};
+use crate::outbox::ops::{
     AdminAction, Limits, Op, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, StatusUpdate, StoreRequest,
 };
-use super::rows::{self, Change, State};
-use super::stats::Stats;
-use super::transfer::{Exported, Parsed};
-use crate::notification::{BackendId, NotificationId, unix_ms};
+use crate::outbox::store::by_id;
+use crate::outbox::store::count_delta::CountDelta;
+use crate::outbox::store::error::NotStored;
+use crate::outbox::store::exported::{Exported, Parsed};
+use crate::outbox::store::row::{HELD, State};
+use crate::outbox::store::rows::{self, Change};
+use crate::outbox::store::stats::Stats;
 
 /// What a row takes on disk beside its payload, in bytes; measured with short names, rounded up.
 const ROW_BYTES: u64 = 1024;
@@ -116,7 +117,7 @@ impl GroupOutcome {
             steps: &store.timeline.to_text(),
         };
         let added = rows::insert(tx, &new, &mut self.delta);
-        if store.state == State::Pending && store.due != rows::HELD {
+        if store.state == State::Pending && store.due != HELD {
             self.nudged.push(notification.backend.clone());
         }
         room.bytes = room.bytes.saturating_sub(need);
@@ -309,7 +310,7 @@ impl GroupOutcome {
                 }
                 continue;
             }
-            if row.state == State::Pending && row.due == rows::HELD {
+            if row.state == State::Pending && row.due == HELD {
                 ordered.in_hand += 1;
                 continue;
             }

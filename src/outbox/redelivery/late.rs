@@ -3,13 +3,14 @@
 
 use std::time::Instant;
 
-use super::inbox::HeldReceipt;
 use super::next_state::NextState;
-use super::redelivery::{AFTER_A_READ_ERROR, Flight, Redelivery};
-use super::rows::{self, Row, State};
+use super::{AFTER_A_READ_ERROR, Flight, Redelivery};
 use crate::bus::LateReceipt;
 use crate::envelope::Sent;
 use crate::notification::{BackendId, Receipt};
+use crate::outbox::inbox::HeldReceipt;
+use crate::outbox::store::row::{Row, State};
+use crate::outbox::store::rows;
 
 impl Flight {
     /// What `receipt` means together with what was told late of an earlier offer of the same try: if this offer came to

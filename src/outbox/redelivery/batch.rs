@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::queues::BackendQueue;
-use super::rows::{self, Payload, Row, State};
 use crate::notification::BackendId;
+use crate::outbox::store::row::{Payload, Row, State};
+use crate::outbox::store::rows;
 
 /// How many numbers of rows are read ahead for one backend: what is under way to it is passed over once for so many.
 const AHEAD: usize = 256;

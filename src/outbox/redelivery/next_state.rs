@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::rows::State;
 use crate::backoff::doubled;
 use crate::config;
 use crate::notification::{Again, Receipt};
+use crate::outbox::store::row::State;
 
 /// What is to be noted of a notification.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::count_delta::CountDelta;
-use super::rows::State;
+use super::row::State;
 use super::unknown::UnknownBackends;
 
 /// Counts by state, and the disk's last refusal.

@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::rows::Row;
+use super::store::row::Row;
 use crate::log_once::LogOncePer;
 use crate::notification::{Notification, NotificationId};
 

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::rows::{COLUMNS, Row, State};
+use super::row::{COLUMNS, Row, State};
 use crate::notification::NotificationId;
 
 /// Which rows somebody asks for. All that is `Some` must hold.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::rows::{COLUMNS, Row};
+use super::row::{COLUMNS, Row};
 use crate::notification::NotificationId;
 
 /// Whether there is a row for the notification called `id`.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 use super::checkpoint;
 use super::clock::{Clock, Gap, Moment, System};
 use super::error::{OpenCause, OpenError};
-use super::paths::{beside, check_beside, lock_path, log_path};
+use super::paths::{beside, check_beside, lock_path};
 use super::rows;
+use super::wal::Log;
 use super::watch::FileWatch;
 
 /// `payr`: what tells this database from other programs'.
@@ -33,9 +34,6 @@ const MIGRATIONS: [&str; 3] = [
 /// reader keeps the log from being cut back, no other program writes, and there is no -shm file whose loss would matter: when
 /// a mapped -shm is truncated, the next access ends the process.
 const VFS: &str = "unix-excl";
-
-/// The header of a log (<https://sqlite.org/fileformat2.html#walformat>).
-pub const LOG_HEADER_BYTES: usize = 32;
 
 /// How long to wait for another program's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -123,46 +121,6 @@ pub fn close(writing: &Connection, now: Moment) -> rusqlite::Result<()> {
         [now.clock_ms, now.wall_ms, now.boot_ms],
     )?;
     writing.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-}
-
-/// What lies beside a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Log {
-    /// Nothing, or an empty file.
-    None,
-    /// Something that is no log.
-    Broken,
-    /// A log.
-    There,
-}
-
-impl Log {
-    fn beside(path: &Path) -> io::Result<Self> {
-        let log = match File::open(log_path(path)) {
-            Ok(log) => log,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::None),
-            Err(error) => return Err(error),
-        };
-        let mut header = [0; LOG_HEADER_BYTES];
-        match log.metadata()?.len() {
-            0 => Ok(Self::None),
-            bytes if bytes <= LOG_HEADER_BYTES as u64 => Ok(Self::Broken),
-            _ => {
-                log.read_exact_at(&mut header, 0)?;
-                Ok(if is_log(&header) {
-                    Self::There
-                } else {
-                    Self::Broken
-                })
-            }
-        }
-    }
-}
-
-/// Whether a log begins so.
-pub fn is_log(header: &[u8; LOG_HEADER_BYTES]) -> bool {
-    // The last bit says how its check sums are made.
-    header[..4] == [0x37, 0x7f, 0x06, 0x82] || header[..4] == [0x37, 0x7f, 0x06, 0x83]
 }
 
 /// How much room the file system of `path` has for this user, in bytes.

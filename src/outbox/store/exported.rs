@@ -1,26 +1,16 @@
 //! Stored notifications on their way to another file or machine: one JSON object each, with the times as spans from now, so
-//! that the clock of where they are read does not matter. And a new database made of such.
-
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+//! that the clock of where they are read does not matter.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE_64;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::Outbox;
-use super::clock::Moment;
 use super::count_delta::CountDelta;
-use super::error::{AskError, OpenCause, OpenError};
-use super::file;
-use super::filter::Filter;
-use super::ops::ROWS_AT_ONCE;
-use super::paths;
-use super::rows::{self, HELD, Payload, Row, State};
+use super::row::{HELD, Payload, Row, State};
+use super::rows;
 use crate::escape::{hex, unhex};
-use crate::notification::{BackendId, EventKey, Notification, NotificationId, unix_ms};
+use crate::notification::{BackendId, EventKey, Notification, NotificationId};
 
 /// The version of the form below. Members may be added to it; what is removed or changes its meaning makes the next one.
 pub const FORMAT: u32 = 1;
@@ -82,34 +72,6 @@ impl std::fmt::Display for BadImport {
 
 impl std::error::Error for BadImport {}
 
-impl Outbox {
-    /// Everything about the rows behind the row `after`, oldest first: as many as take `bytes` together, one at least; and where
-    /// to go on, if there are more.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn export(
-        &self,
-        after: i64,
-        bytes: usize,
-    ) -> Result<(Vec<Exported>, Option<i64>), AskError> {
-        let reading = self.reading.lock();
-        let now_ms = self.clock.now_ms();
-        let rows = Filter::default().rows(&reading, after, ROWS_AT_ONCE)?;
-        let (mut exported, mut size, mut next) = (Vec::new(), 0, None);
-        for row in &rows {
-            let one = Exported::of(row, rows::payload(&reading, row)?, now_ms);
-            if size > 0 && size + one.bytes() > bytes {
-                return Ok((exported, next));
-            }
-            size += one.bytes();
-            next = Some(row.seq);
-            exported.push(one);
-        }
-        Ok((exported, next.filter(|_| rows.len() == ROWS_AT_ONCE)))
-    }
-}
-
 impl Exported {
     /// What stands in `row`, at `now_ms` of the outbox's time.
     pub fn of(row: &Row, payload: Option<Payload>, now_ms: i64) -> Self {
@@ -154,7 +116,7 @@ impl Exported {
     ///
     /// # Errors
     /// [`rows::insert`]'s.
-    pub(super) fn insert(
+    pub(in crate::outbox) fn insert(
         parsed: &Parsed,
         c: &Connection,
         now_ms: i64,
@@ -199,7 +161,11 @@ impl Exported {
     ///
     /// # Errors
     /// A member is not what it should be.
-    pub(super) fn with_payload(self, head: Vec<u8>, body: Vec<u8>) -> Result<Parsed, BadImport> {
+    pub(in crate::outbox) fn with_payload(
+        self,
+        head: Vec<u8>,
+        body: Vec<u8>,
+    ) -> Result<Parsed, BadImport> {
         let key = match &self.event_key {
             None => None,
             Some(digits) => Some(
@@ -231,88 +197,15 @@ impl Exported {
 
 /// A notification that can be taken over.
 pub struct Parsed {
-    pub(super) exported: Exported,
-    pub(super) notification: Notification,
-    pub(super) state: State,
-    pub(super) key: Option<EventKey>,
+    pub(in crate::outbox) exported: Exported,
+    pub(in crate::outbox) notification: Notification,
+    pub(in crate::outbox) state: State,
+    pub(in crate::outbox) key: Option<EventKey>,
 }
 
 impl Parsed {
     /// Its id.
-    pub(super) fn id(&self) -> NotificationId {
+    pub(in crate::outbox) fn id(&self) -> NotificationId {
         self.notification.id
-    }
-}
-
-/// A new database, which a relay can be started on once it is finished.
-pub struct DatabaseCopy {
-    connection: Connection,
-    path: PathBuf,
-    part: PathBuf,
-    now_ms: i64,
-}
-
-impl DatabaseCopy {
-    /// Begins a database at `path`, which must not be there; it appears there when it is finished.
-    ///
-    /// # Errors
-    /// There is something, or the directory cannot be used.
-    pub fn begin(path: &Path) -> Result<Self, OpenError> {
-        let fail = |cause| OpenError {
-            path: path.to_owned(),
-            cause,
-        };
-        if path.symlink_metadata().is_ok() {
-            let exists = io::Error::from(io::ErrorKind::AlreadyExists);
-            return Err(fail(OpenCause::Directory(exists)));
-        }
-        let part = paths::beside(path, ".part");
-        let connection = file::create(&part).map_err(fail)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            part,
-            now_ms: i64::try_from(unix_ms()).unwrap_or(i64::MAX),
-        })
-    }
-
-    /// Adds some notifications.
-    ///
-    /// # Errors
-    /// SQLite's: the disk is full, most likely.
-    pub fn add(&mut self, some: &[Parsed]) -> rusqlite::Result<()> {
-        let tx = self.connection.transaction()?;
-        let mut delta = CountDelta::default();
-        for one in some {
-            Exported::insert(one, &tx, self.now_ms, &mut delta)?;
-        }
-        let now = Moment {
-            clock_ms: self.now_ms,
-            ..Moment::default()
-        };
-        delta.write(&tx, now)?;
-        tx.commit()
-    }
-
-    /// Gives it up.
-    pub fn discard(self) {
-        drop(self.connection);
-        for ending in ["", "-wal"] {
-            let _ = fs::remove_file(paths::beside(&self.part, ending)); // the log is there no more, as a rule
-        }
-    }
-
-    /// Ends it: it is whole, synced, and at its place.
-    ///
-    /// # Errors
-    /// The disk does not take it.
-    pub fn finish(self) -> Result<(), OpenError> {
-        let fail = |cause| OpenError {
-            path: self.path.clone(),
-            cause,
-        };
-        let closed = self.connection.close().map_err(|(_, error)| error);
-        closed.map_err(|error| fail(OpenCause::Sqlite(error)))?;
-        file::publish(&self.part, &self.path).map_err(|error| fail(OpenCause::Directory(error)))
     }
 }

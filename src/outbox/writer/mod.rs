@@ -3,6 +3,10 @@
 //! Nothing is answered before the sync has returned. A group that the disk does not take is undone whole: what was to be
 //! stored is refused, so that its providers keep it; what was to be noted of stored ones is tried again.
 
+mod group;
+mod mirror_ops;
+mod sweep;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,22 +14,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::by_id;
-use super::checkpoint::Checkpoint;
-use super::clock::Clock;
-use super::error::NotStored;
-use super::file;
-use super::group::{Bounds, FreeSpace, GroupOutcome, remove_all};
-use super::inbox::{Inbox, Written};
-use super::ops::{Limits, Op, StatusUpdate};
-use super::rows::State;
-use super::shared::Mirror;
-use super::stats::Stats;
-use super::told::OutboxLog;
-use super::watch::{FaultKind, FileFault, FileWatch, WatchedFile};
+use self::group::{Bounds, FreeSpace, GroupOutcome, remove_all};
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
+use crate::outbox::inbox::{Inbox, Written};
+use crate::outbox::ops::{Limits, Op, StatusUpdate};
+use crate::outbox::outbox_log::OutboxLog;
+use crate::outbox::shared::Mirror;
+use crate::outbox::store::by_id;
+use crate::outbox::store::checkpoint::Checkpoint;
+use crate::outbox::store::clock::Clock;
+use crate::outbox::store::error::NotStored;
+use crate::outbox::store::file;
+use crate::outbox::store::row::State;
+use crate::outbox::store::stats::Stats;
+use crate::outbox::store::watch::{FaultKind, FileFault, FileWatch, WatchedFile};
 use crate::thread::CooperativeYield;
 
 /// The most changes in one commit.

@@ -3,8 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::{COLUMNS, Row, State};
-use super::{AskError, Outbox, UnknownBackends};
+use super::row::{COLUMNS, Row, State};
 use crate::notification::NotificationId;
 
 /// How many rows are looked at for one answer: a search that finds little must not read a whole disk at once.
@@ -33,36 +32,8 @@ pub struct Found {
     pub looked_to: Option<NotificationId>,
 }
 
-impl Outbox {
-    /// Looks through what is stored, newest first, until `limit` are found or [`LOOKED_AT_MAX`] were looked at.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn newest(&self, search: &Search, limit: usize) -> Result<Found, AskError> {
-        Ok(newest(&self.reading.lock(), search, limit, LOOKED_AT_MAX)?)
-    }
-
-    /// How many there are: pending, done, dead.
-    pub fn counts(&self) -> [u64; 3] {
-        let stats = &self.stats;
-        [stats.pending(), stats.done(), stats.dead()]
-    }
-
-    /// The backends for which something is pending and of which this node has not heard since its start.
-    pub fn unknown_backends(&self) -> UnknownBackends {
-        self.stats.unknown()
-    }
-
-    /// Backend, pending and dead of the `limit` backends that have most of both.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn busiest(&self, limit: usize) -> Result<Vec<(String, u64, u64)>, AskError> {
-        Ok(super::rows::busiest(&self.reading.lock(), limit)?)
-    }
-}
-
-fn newest(
+/// Looks through what is stored, newest first, until `limit` are found or `looked_at_max` were looked at.
+pub fn newest(
     c: &Connection,
     search: &Search,
     limit: usize,

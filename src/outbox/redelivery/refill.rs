@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::Redelivery;
 use super::queues::{BackendQueue, QUEUES_MAX};
-use super::redelivery::Redelivery;
-use super::rows;
 use crate::notification::BackendId;
+use crate::outbox::store::rows;
 
 /// How often the disk is asked for backends that were left out.
 const REFILL_EVERY: Duration = Duration::from_secs(10);

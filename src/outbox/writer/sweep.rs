@@ -2,12 +2,13 @@
 
 use rusqlite::TransactionBehavior;
 
-use super::count_delta::CountDelta;
+use super::Writer;
 use super::group::remove;
-use super::ops::ROWS_AT_ONCE;
-use super::rows::{self, Change, State};
-use super::writer::Writer;
 use crate::notification::unix_ms;
+use crate::outbox::ops::ROWS_AT_ONCE;
+use crate::outbox::store::count_delta::CountDelta;
+use crate::outbox::store::row::State;
+use crate::outbox::store::rows::{self, Change};
 
 impl Writer {
     /// Lets expired ones die and deletes what has been done for long enough. Writes only if there is something.

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::file::{self, LOG_HEADER_BYTES};
 use super::paths;
+use super::wal::{self, LOG_HEADER_BYTES};
 
 /// The two files that hold the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +314,7 @@ fn log_header(log: &File) -> io::Result<Option<LogHeader>> {
     }
     let number =
         |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    Ok(file::is_log(&bytes).then(|| LogHeader {
+    Ok(wal::is_log(&bytes).then(|| LogHeader {
         salt_1: number(16),
         salt_2: number(20),
     }))

@@ -2,13 +2,13 @@
 
 use crossbeam_channel::bounded;
 
-use super::ops::{Beat, Inherited, MirrorOp};
+use super::Writer;
 use crate::notification::NotificationId;
-use crate::outbox::by_id;
+use crate::outbox::ops::{Beat, Inherited, MirrorOp};
 use crate::outbox::ops::{Op, Ordered};
-use crate::outbox::rows;
-use crate::outbox::transfer::Parsed;
-use crate::outbox::writer::Writer;
+use crate::outbox::store::by_id;
+use crate::outbox::store::exported::Parsed;
+use crate::outbox::store::rows;
 
 impl Writer {
     /// Does what the mirror's thread asks, with commits of its own.
