@@ -1,6 +1,7 @@
 //! The backends' side of a run: thousands of connections in one thread, each acknowledging what comes.
 
 use std::io::{self, Read, Write};
+use std::iter;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,7 +72,9 @@ impl Backends {
     pub fn connect(plan: &Arc<Plan>, state: &Arc<RunState>, stop: &Stop) -> Result<Self, Failure> {
         let mut all = Vec::with_capacity(plan.backends.len());
         let numbered: Vec<_> = plan.backends.iter().enumerate().collect();
-        for some in numbered.chunks(GREETED_TOGETHER) {
+        // One alone to begin with: what it is refused for, the others would be too, and each counts as a failed HELLO.
+        let (one, others) = numbered.split_at(numbered.len().min(1));
+        for some in iter::once(one).chain(others.chunks(GREETED_TOGETHER)) {
             if stop.asked().try_recv().is_ok() {
                 return Err(Failure::new("stopped before it began"));
             }
@@ -209,7 +212,7 @@ impl Backend {
                     "not-allowed" => {
                         "; add the benchmark's ids to tcp.backends of the relay, or leave that empty"
                     }
-                    "limit" => {
+                    "limit" if self.number > 0 => {
                         "; its tcp.max_connections or descriptors do not suffice for so many --backends"
                     }
                     _ => "",
