@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use crate::outbox::{messages, nothing_pending, stored};
-use crate::outbox_shared::{in_redis_as_on_disk, lasting_redis, lose_disk, records, sharing, url};
+use crate::outbox::{nothing_pending, stored};
+use crate::outbox_shared::{
+    in_redis_as_on_disk, lasting_redis, lose_disk, records, sharing, taken_over, url,
+};
 use crate::support::{Redis, RedisCluster, Relay, SentinelGroup, eventually, run};
 
 /// The rights that doc/outbox.md adds to those of doc/cluster.md.
@@ -45,7 +47,7 @@ fn the_documented_rights_are_enough_and_check_says_what_speaks_against_the_serve
     );
     redis.command("ACL SETUSER relay +hset");
     a.kill();
-    eventually("the other node has it", || messages(&b, "pending") == 1.0);
+    taken_over(&b, 1);
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn a_failover_of_sentinels_keeps_the_mirror_whole_and_a_dead_node_is_inherited_f
     assert_eq!(records(&group.servers[primary]), 21);
     a.kill();
     lose_disk(&a);
-    eventually("the other has them", || messages(&b, "pending") == 21.0);
+    taken_over(&b, 21);
     let mut till = b.backend("till-7");
     for n in 0..=20 {
         till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
@@ -88,7 +90,7 @@ fn in_a_cluster_a_dead_node_is_inherited_from() {
     }
     a.kill();
     lose_disk(&a);
-    eventually("the other has them", || messages(&b, "pending") == 20.0);
+    taken_over(&b, 20);
     let mut till = b.backend("till-7");
     for n in 0..20 {
         till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
@@ -124,9 +126,7 @@ fn two_nodes(cluster: &RedisCluster) -> (Relay, Relay, usize, u16) {
 fn lose_and_deliver(mut a: Relay, b: &Relay, count: usize) {
     a.kill();
     lose_disk(&a);
-    eventually("the other has them", || {
-        messages(b, "pending") == count as f64
-    });
+    taken_over(b, count);
     let mut till = b.backend("till-7");
     for n in 0..count {
         till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
