@@ -44,7 +44,7 @@ use std::time::Duration;
 use crate::peers::Networks;
 
 pub use http_listener::{BoundListener, HttpListener, OWN_FDS};
-pub use refusal::{Malformed, Refusal};
+pub use refusal::{Malformed, Refusal, RefusedRequest};
 pub use reply::Response;
 pub use responder::Responder;
 pub use socket::{adopt, listen};
@@ -101,6 +101,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers `request` by [`Responder::answer`], in this call or from another thread afterwards. Runs on the connection's own
     /// thread; must not wait for the answer, or the next request is read late.
     fn handle(&self, request: &HttpRequest<'_>, responder: Responder);
+
+    /// Is told of a request that the edge itself has refused, for the log.
+    fn refused(&self, _request: &RefusedRequest<'_>) {}
 }
 
 /// Is told which peers are refused, for the metrics.

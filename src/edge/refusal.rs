@@ -2,6 +2,7 @@
 //!
 //! One table, no `_` arm: how a peer is refused can be reviewed at a glance. Nothing here sends anything.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::limits::{HEAD_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX, TRAILERS_MAX};
@@ -50,6 +51,55 @@ pub enum Refusal {
     Unanswered,
     /// The listener is closing.
     Draining,
+}
+
+/// What is known of a request that was refused, for the log.
+#[derive(Clone, Debug)]
+pub struct RefusedRequest<'a> {
+    /// The method; empty if it cannot be read.
+    pub method: &'a str,
+    /// The path without its query, which may hold a password; empty if it cannot be read.
+    pub path: &'a str,
+    /// Who sent it, as far as that is known: a proxy, if the request's client was not read.
+    pub peer: Option<IpAddr>,
+    /// The status that it was answered with.
+    pub status: u16,
+    /// The word in `X-Payrelay-Outcome`.
+    pub word: &'static str,
+    /// Why it was refused.
+    pub sentence: String,
+}
+
+impl<'a> RefusedRequest<'a> {
+    /// The longest method that is shown, in bytes.
+    const METHOD_BYTES_MAX: usize = 16;
+
+    /// The request that `input` begins with, as far as it can be read.
+    pub(super) fn of(input: &'a [u8], peer: IpAddr, refusal: Refusal, listener: &str) -> Self {
+        let input = input.trim_ascii_start();
+        let end = input.iter().position(|b| b"\r\n".contains(b));
+        let line = &input[..end.unwrap_or(input.len())];
+        let text = str::from_utf8(line).unwrap_or_else(|error| {
+            str::from_utf8(&line[..error.valid_up_to()]).unwrap_or_default()
+        });
+        let (method, target) = text.split_once(' ').unwrap_or_default();
+        let is_method = method.len() <= Self::METHOD_BYTES_MAX
+            && method.bytes().all(|b| b.is_ascii_alphabetic())
+            && target.starts_with('/');
+        let (method, target) = if is_method {
+            (method, target)
+        } else {
+            ("", "")
+        };
+        Self {
+            method,
+            path: target.split(['?', ' ']).next().unwrap_or_default(),
+            peer: Some(peer),
+            status: refusal.status(),
+            word: refusal.word(),
+            sentence: refusal.sentence(listener),
+        }
+    }
 }
 
 /// What is wrong with a malformed request.

@@ -16,7 +16,7 @@ use super::framing::{
 };
 use super::pending::{Answered, Persistence};
 use super::proxy::forwarded_for;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RefusedRequest};
 use super::responder::Responder;
 use super::socket::{Received, receive_now, receive_until};
 use super::table::{Connection, ConnectionGuard};
@@ -436,7 +436,14 @@ impl ConnectionThread<'_> {
     }
 
     fn refuse(&mut self, refusal: Refusal) {
-        let output = self.context.refusal(refusal);
+        let context = self.context;
+        let output = context.refusal(refusal);
+        // A node that stops refuses whoever comes.
+        if refusal != Refusal::Draining {
+            let (peer, name) = (self.peer.ip(), context.table.name);
+            let request = RefusedRequest::of(&self.input, peer, refusal, name);
+            context.handler.refused(&request);
+        }
         let by = Instant::now() + SEND_DEADLINE;
         let channel = &self.connection.channel;
         let sent = match refusal {

@@ -12,7 +12,7 @@ use super::request::RequestView;
 use super::route::{self, Route, RouteMatch, Routes};
 use crate::answer::Answer;
 use crate::delivery::Delivery;
-use crate::edge::Responder;
+use crate::edge::{RefusedRequest, Responder};
 use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
 use crate::notification::{BackendId, IdMint, Notification, unix_ms};
@@ -55,12 +55,14 @@ impl RequestHandler {
     /// Judges `request`; answers a refusal, or hands the notification to the delivery with the right to answer. Waits for
     /// nothing but, for [`TURN_MAX`] at most, for the turn of a peer that has failed too often.
     pub fn handle(&self, request: &RequestView<'_>, body: Vec<u8>, responder: Responder) {
-        let routes = Arc::clone(&self.routes.read());
+        let routes = self.routes();
         match self.judge(&routes, request, body) {
             Err(refusal) => {
                 if !matches!(refusal, RequestRefusal::Proof { .. }) {
                     self.metrics.http_refused(refusal.word());
-                    self.log_refused(&routes, request, &refusal);
+                }
+                if refusal.is_logged_as_refused() {
+                    self.log_refused(&routes, &refused(request, &refusal));
                 }
                 responder.answer(&refusal.reply());
             }
@@ -78,36 +80,36 @@ impl RequestHandler {
 
     /// One line a route and reason in ten seconds, for whoever asks why a provider's callback does not arrive.
     #[cold]
-    fn log_refused(&self, routes: &Routes, request: &RequestView<'_>, refusal: &RequestRefusal) {
-        // These are logged where the signature is judged.
-        if let RequestRefusal::Forged(_)
-        | RequestRefusal::Probe(_)
-        | RequestRefusal::TooMany { .. } = refusal
-        {
-            return;
-        }
-        // Without its query, which may hold a password.
-        let path = request
-            .target
-            .split_once('?')
-            .map_or(request.target, |(path, _)| path);
+    pub fn log_refused(&self, routes: &Routes, request: &RefusedRequest<'_>) {
+        let RefusedRequest {
+            method,
+            path,
+            status,
+            word,
+            sentence,
+            ..
+        } = request;
         let route = routes
             .find(path)
             .map(|found| Arc::clone(&found.route.answers.route));
-        let shown: String = path.chars().take(LOGGED_PATH_CHARS_MAX).collect();
+        let what = match (*method, *path) {
+            ("", _) | (_, "") => "a request".to_owned(),
+            (method, path) => {
+                let shown: String = path.chars().take(LOGGED_PATH_CHARS_MAX).collect();
+                format!("{} {shown:?}", method.escape_debug())
+            }
+        };
         let from = request
             .peer
             .map(|peer| format!(" from {peer}"))
             .unwrap_or_default();
-        let line = format_args!(
-            "http: {} {shown:?}{from} was answered {} {}: {}",
-            request.method.escape_debug(),
-            refusal.status(),
-            refusal.word(),
-            refusal.sentence(),
-        );
-        self.refused
-            .log(Level::Info, &(route, refusal.word()), line);
+        let line = format_args!("http: {what}{from} was answered {status} {word}: {sentence}");
+        self.refused.log(Level::Info, &(route, word), line);
+    }
+
+    /// The routes, as of now.
+    pub fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes.read())
     }
 
     /// How long `peer` still counts as one that has failed too often; `None`: it has not.
@@ -296,6 +298,22 @@ impl RequestHandler {
             ok_body,
             unsigned,
         })
+    }
+}
+
+/// What the log says of `request`.
+fn refused<'r>(request: &RequestView<'r>, refusal: &RequestRefusal) -> RefusedRequest<'r> {
+    let (path, _query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((request.target, ""));
+    RefusedRequest {
+        method: request.method,
+        path,
+        peer: request.peer,
+        status: refusal.status(),
+        word: refusal.word(),
+        sentence: refusal.sentence(),
     }
 }
 

@@ -34,7 +34,7 @@ pub use self::link::{LINK_FDS, WorkerLink, WorkerLinkError};
 pub use self::pool::{Pool, PoolError};
 use self::request::{PendingRequest, RequestView};
 pub use self::route::Routes;
-use crate::edge::{Handler, HttpRequest, Responder};
+use crate::edge::{Handler, HttpRequest, RefusedRequest, Responder};
 
 /// Where a whole request is judged; chosen at start.
 pub enum HandOver {
@@ -63,5 +63,10 @@ impl Handler for HandOver {
                 handler.handle(&view, body, responder);
             }
         }
+    }
+
+    fn refused(&self, request: &RefusedRequest<'_>) {
+        let (Self::ToWorkers(_, handler) | Self::Inline(handler)) = self;
+        handler.log_refused(&handler.routes(), request);
     }
 }

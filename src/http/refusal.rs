@@ -70,6 +70,14 @@ impl RequestRefusal {
         }
     }
 
+    /// Whether it has a line in the log by its route and reason: not where the signature is judged, which has its own.
+    pub fn is_logged_as_refused(&self) -> bool {
+        !matches!(
+            self,
+            Self::Proof { .. } | Self::Forged(_) | Self::Probe(_) | Self::TooMany { .. }
+        )
+    }
+
     /// What to tell whoever reads the answer. Never a part of the body.
     pub fn sentence(&self) -> String {
         match self {

@@ -206,6 +206,27 @@ fn what_is_refused_or_not_delivered_has_one_line_a_cause() {
             400
         );
     }
+    // These the edge refuses, before there is a request to judge.
+    for _ in 0..2 {
+        for (request, status) in [
+            (
+                "PUT /notify/till-7?password=hunter2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+                405,
+            ),
+            (
+                "POST /notify/till-7?password=hunter2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n",
+                413,
+            ),
+            (
+                "POST /notify/till-7 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+                400,
+            ),
+            ("POST /by-header HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 400),
+            ("hunter2\r\n\r\n", 400),
+        ] {
+            assert_eq!(relay.send(request.as_bytes()).answer().status, status);
+        }
+    }
     let line = |text: &str| {
         relay.log_contains(text);
         assert_eq!(relay.log().matches(text).count(), 1, "{text}");
@@ -216,6 +237,19 @@ fn what_is_refused_or_not_delivered_has_one_line_a_cause() {
     ));
     line("POST \"/nowhere\" from 127.0.0.1 was answered 404 no-route: no route has this path");
     line("POST \"/by-header\" from 127.0.0.1 was answered 400 no-id: no backend id: ");
+    line(
+        "PUT \"/notify/till-7\" from 127.0.0.1 was answered 405 method: this route takes no such method; allowed: POST",
+    );
+    line(
+        "POST \"/notify/till-7\" from 127.0.0.1 was answered 413 too-big: body of 1073741824 bytes is over http.max_body = ",
+    );
+    line(
+        "POST \"/notify/till-7\" from 127.0.0.1 was answered 400 bad-request: HTTP/1.1 asks for exactly one Host header",
+    );
+    line("POST \"/by-header\" from 127.0.0.1 was answered 400 bad-request: ");
+    line(
+        "a request from 127.0.0.1 was answered 400 bad-request: the first line is not METHOD, target and HTTP/1.1",
+    );
     let log = relay.log();
     assert!(!log.contains("hunter2") && !log.contains("secret-body"));
     assert!(!log.contains(&ids[1]), "a line for each");
