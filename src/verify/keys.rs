@@ -446,3 +446,50 @@ fn certificate(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let zeros = serial.content.iter().take_while(|&&byte| byte == 0).count();
     Some((&serial.content[zeros..], spki.whole))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_has_its_length_in_the_fewest_bytes() {
+        for (length, head) in [
+            (0, &[0x30, 0][..]),
+            (0x7f, &[0x30, 0x7f]),
+            (0x80, &[0x30, 0x81, 0x80]),
+            (0xff, &[0x30, 0x81, 0xff]),
+            (0x100, &[0x30, 0x82, 1, 0]),
+            (0xffff, &[0x30, 0x82, 0xff, 0xff]),
+        ] {
+            let content = vec![7; length];
+            assert_eq!(sequence(&content), [head, &content].concat());
+        }
+    }
+
+    #[test]
+    fn a_keys_length_is_that_of_its_modulus_to_the_bit() {
+        // An odd number of so many bits, with zeros before it.
+        let of = |bits: usize, zeros: usize| {
+            let mut n = vec![0xff; zeros + bits.div_ceil(8)];
+            n[..zeros].fill(0);
+            n[zeros] = 0xff >> (n.len() * 8 - zeros * 8 - bits);
+            RsaKey::of_jwk("kid", &n, &[1, 0, 1]).map(|key| key.serial().map(str::to_owned))
+        };
+        for zeros in [0, 1, 3] {
+            assert_eq!(of(2048, zeros), Ok(Some("kid".to_owned())), "{zeros}");
+            assert_eq!(of(8192, zeros), Ok(Some("kid".to_owned())), "{zeros}");
+            assert_eq!(of(2047, zeros), Err(BadKey::WeakRsa), "{zeros}");
+            assert_eq!(of(1024, zeros), Err(BadKey::WeakRsa), "{zeros}");
+            assert_eq!(of(1023, zeros), Err(BadKey::NotRsa), "{zeros}");
+            assert_eq!(of(8193, zeros), Err(BadKey::NotRsa), "{zeros}");
+        }
+    }
+
+    #[test]
+    fn a_pem_has_as_many_keys_as_a_route_and_no_more() {
+        let pem = new_test_key().expect("random numbers");
+        let read = |keys| RsaKey::read_all(&pem.repeat(keys), RsaBits::Usual).map(|all| all.len());
+        assert_eq!(read(crate::verify::KEYS_MAX), Ok(crate::verify::KEYS_MAX));
+        assert_eq!(read(crate::verify::KEYS_MAX + 1), Err(BadKey::TooMany));
+    }
+}
