@@ -90,11 +90,51 @@ impl Browser {
     /// From now on its user prefers dark pages.
     pub fn prefer_dark(&self) {
         let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
-        self.ask(
-            "POST",
-            "/goog/cdp/execute",
-            &json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}),
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            &json!({ "features": features }),
         );
+    }
+
+    /// What an instrument of the developer tools (Chrome DevTools Protocol) answers.
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        let command = json!({"cmd": command, "params": parameters});
+        self.ask("POST", "/goog/cdp/execute", &command)
+    }
+
+    /// Pages that are opened from now on have a clock for their timers that stands still until [`Self::advance`].
+    pub fn stop_clock(&self) {
+        let source = "{ let now = 0, last = 0; const timers = new Map(); \
+            window.setTimeout = (call, ms = 0, ...rest) => { timers.set(++last, { at: now + Number(ms), call: () => call(...rest) }); return last; }; \
+            window.clearTimeout = (id) => timers.delete(id); \
+            window.advance = (ms) => { const end = now + ms; for (;;) { \
+                const due = [...timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0]; \
+                if (!due) break; \
+                timers.delete(due[0]); now = due[1].at; due[1].call(); } \
+                now = end; }; }";
+        self.devtools(
+            "Page.addScriptToEvaluateOnNewDocument",
+            &json!({ "source": source }),
+        );
+    }
+
+    /// Lets `ms` milliseconds pass on the page's clock, and its timers that are due then fire.
+    pub fn advance(&self, ms: u32) {
+        self.run(&format!("window.advance({ms})"));
+    }
+
+    /// How long the page's thread has computed since the first call, in milliseconds of processor time, which other programs on a
+    /// busy machine do not lengthen.
+    pub fn computed_ms(&self) -> f64 {
+        self.devtools(
+            "Performance.enable",
+            &json!({ "timeDomain": "threadTicks" }),
+        );
+        let answer = self.devtools("Performance.getMetrics", &json!({}));
+        let metrics = answer["metrics"].as_array().expect("metrics").iter();
+        let mut seconds = metrics.filter(|metric| metric["name"] == "TaskDuration");
+        let seconds = seconds.next().and_then(|metric| metric["value"].as_f64());
+        seconds.expect("a number") * 1000.0
     }
 
     /// What the script `text` returns.
@@ -175,8 +215,7 @@ impl Browser {
     /// As wide and as high as this, in CSS pixels.
     pub fn resize(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
-        let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics});
-        self.ask("POST", "/goog/cdp/execute", &command);
+        self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
     }
 
     /// What is to be seen, as PNG in base 64.
