@@ -201,6 +201,42 @@ fn first_pending(
 mod tests {
     use super::*;
 
+    /// An outbox with `pending` for `gmae-01`.
+    fn with_pending(pending: i64) -> Connection {
+        let c = Connection::open_in_memory().expect("a database");
+        c.execute_batch(include_str!("schema.sql"))
+            .expect("its tables");
+        c.execute("INSERT INTO backend VALUES ('gmae-01', ?1, 0)", [pending])
+            .expect("a row");
+        c
+    }
+
+    #[test]
+    fn a_typo_is_said_within_a_minute_and_again_once_an_hour() {
+        let (outbox, heard) = (with_pending(1), Heard::default());
+        let start = Instant::now();
+        let mut watch = UnknownWatch::new(start);
+        let mut said: Vec<Duration> = Vec::new();
+        // Three hours of looks, and the first.
+        for _ in 0..3 * 720 {
+            let now = watch.next_look(1).expect("something is pending");
+            let found = watch.look(&outbox, &heard, now).expect("it can be read");
+            if let Some(Some(at)) = watch.noticed.get("gmae-01") {
+                assert_eq!(found.pending, 1);
+                if said.last() != Some(&(*at - start)) {
+                    said.push(*at - start);
+                }
+            }
+        }
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[0] <= Duration::from_secs(60), "{said:?}");
+        for two in said.windows(2) {
+            let hour = Duration::from_secs(3600);
+            assert!(two[1] - two[0] >= hour, "{said:?}");
+            assert!(two[1] - two[0] <= hour + LOOK_EVERY, "{said:?}");
+        }
+    }
+
     #[test]
     fn a_slip_finds_the_name_that_was_meant_and_numbers_are_no_slips() {
         let heard = Heard::default();
