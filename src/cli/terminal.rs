@@ -82,6 +82,12 @@ impl Progress {
             let _ = write!(io::stderr(), "\r\x1b[K{words}");
         }
     }
+
+    /// Says something that stays, in a line of its own.
+    pub fn say(&self, words: impl Display) {
+        self.show("");
+        super::say(words);
+    }
 }
 
 impl Drop for Progress {

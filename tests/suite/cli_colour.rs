@@ -103,6 +103,38 @@ fn the_outbox_is_coloured_in_a_terminal_and_its_orders_say_how_far_they_are() {
 }
 
 #[test]
+fn what_saves_and_brings_back_the_outbox_says_how_far_it_is() {
+    let relay = Relay::with(&config("", ""));
+    stored(&relay, "/event/till-7", b"{\"n\": \"order-1\"}");
+    let dir = TempDir::new().expect("a folder");
+    let admin = relay.ready().admin;
+    for (args, wanted) in [
+        ("export all.jsonl", "\r\x1b[K1 exported so far\r\x1b[K"),
+        ("import all.jsonl", "\r\x1b[K0 imported so far\r\x1b[K"),
+        ("backup copy.db", "\r\x1b[K1 saved so far\r\x1b[K"),
+    ] {
+        let args = format!("outbox {args} --connect {admin}");
+        let shown = in_terminal(dir.path(), &args, "xterm", &[]);
+        assert!(shown.contains(wanted), "{args}: no {wanted:?} in {shown:?}");
+    }
+    for (args, wanted) in [
+        ("export again.jsonl", "payrelay: exported 1 notifications: "),
+        ("import again.jsonl", "0 imported, 1 were there already\n"),
+        ("backup again.db", "saved 1 notifications: "),
+    ] {
+        let shown = in_pipes(dir.path(), &format!("outbox {args} --connect {admin}"));
+        assert!(shown.starts_with(wanted), "{args}: {shown:?}");
+    }
+    // The lines themselves go to the terminal, and nothing comes between them.
+    let export = format!("outbox export --connect {admin}");
+    let shown = in_terminal(dir.path(), &export, "xterm", &[]);
+    assert!(
+        shown.starts_with("{\"format\":") && !shown.contains('\x1b'),
+        "{shown:?}"
+    );
+}
+
+#[test]
 fn bench_is_coloured_in_a_terminal_and_says_how_far_it_is() {
     let relay = Relay::start();
     let dir = TempDir::new().expect("a folder");

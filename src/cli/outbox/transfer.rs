@@ -12,6 +12,7 @@ use payrelay::outbox::{DatabaseCopy, Exported, Parsed};
 use serde_json::{Value, json};
 
 use super::super::api::{Api, Where};
+use super::super::terminal::Progress;
 use super::super::{ConfigFile, Failure, print, say};
 
 /// Where to.
@@ -60,9 +61,12 @@ impl Count {
         self.damaged += u64::from(one.body.is_none());
     }
 
+    fn all(&self) -> u64 {
+        self.states.iter().sum()
+    }
+
     fn words(&self) -> String {
-        let [pending, done, dead] = self.states;
-        let all = pending + done + dead;
+        let ([pending, done, dead], all) = (self.states, self.all());
         format!("{all} notifications: {pending} pending, {done} done, {dead} dead")
     }
 }
@@ -76,14 +80,20 @@ pub fn export(config: &ConfigFile, args: &ExportArgs) -> Result<(), Failure> {
     };
     let mut count = Count::default();
     let cannot = |error: io::Error| Failure::new(format_args!("cannot write: {error}"));
+    // Where the lines themselves may go to the terminal, none comes between them.
+    let progress = args.file.as_ref().map(|_| Progress::new());
     pages(&api, |page| {
         for one in page {
             count.add(&one);
             let line = serde_json::to_string(&one).map_err(|error| cannot(error.into()))?;
             writeln!(to, "{line}").map_err(cannot)?;
         }
+        if let Some(progress) = &progress {
+            progress.show(format_args!("{} exported so far", count.all()));
+        }
         Ok(())
     })?;
+    drop(progress);
     to.flush().map_err(cannot)?;
     drop(to);
     if let Some(path) = &args.file {
@@ -117,6 +127,7 @@ fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
     let mut copy = DatabaseCopy::begin(&args.file)
         .map_err(|error| Failure::new(format_args!("{}: {}", args.file.display(), error.cause)))?;
     let mut count = Count::default();
+    let progress = Progress::new();
     let copied = pages(&api, |page| {
         let mut some: Vec<Parsed> = Vec::with_capacity(page.len());
         for one in page {
@@ -124,12 +135,14 @@ fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
             let id = one.id.clone();
             match one.parse() {
                 Ok(parsed) => some.push(parsed),
-                Err(bad) => say(format_args!("{id} is left out: {bad}")),
+                Err(bad) => progress.say(format_args!("{id} is left out: {bad}")),
             }
         }
+        progress.show(format_args!("{} saved so far", count.all()));
         copy.add(&some)
             .map_err(|error| Failure::new(format_args!("cannot write: {error}")))
     });
+    drop(progress);
     if let Err(failure) = copied {
         copy.discard();
         return Err(failure);
@@ -158,6 +171,7 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
     };
     let (mut some, mut bytes) = (Vec::new(), 0);
     let (mut imported, mut known) = (0, 0);
+    let progress = Progress::new();
     let mut send = |some: &mut Vec<Value>| -> Result<(), Failure> {
         if some.is_empty() {
             return Ok(());
@@ -168,6 +182,7 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
         )?;
         imported += answer["imported"].as_u64().unwrap_or(0);
         known += answer["known"].as_u64().unwrap_or(0);
+        progress.show(format_args!("{imported} imported so far"));
         match answer["full"].as_bool() {
             Some(true) => Err(Failure::new(format_args!(
                 "the outbox is full (outbox.max_messages, outbox.max_bytes): {imported} imported, the rest was not; make \
@@ -185,7 +200,7 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
         let one: Value = serde_json::from_str(&line)
             .map_err(|error| Failure::new(format_args!("line {number} is no JSON: {error}")))?;
         if one["body"].is_null() {
-            say(format_args!(
+            progress.say(format_args!(
                 "line {number} is left out: its content was damaged on disk"
             ));
             continue;
@@ -198,6 +213,7 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
         some.push(one);
     }
     send(&mut some)?;
+    drop(progress);
     print(format_args!(
         "{imported} imported, {known} were there already\n"
     ))
