@@ -1,15 +1,37 @@
 //! Seeds for the fuzzer, taken from what these tests know: genuine callbacks, hostile requests, transcripts, configurations.
+//! Each target takes its own here too, in every run of the tests; `tests/fuzz/run` goes on from there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
 
 use serde_json::Value;
 
+use self::fuzz::signed::input;
 use crate::hostile_http::requests;
 use crate::verify::vectors;
 
-#[path = "../data/input.rs"]
-mod input;
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+
+/// What must hold of every input of a target: it panics if it does not.
+type Target = fn(&[u8]);
+
+/// The targets of `tests/fuzz`, by name.
+const TARGETS: [(&str, Target); 12] = [
+    ("config", fuzz::config::run),
+    ("edge", fuzz::edge::run),
+    ("keys", fuzz::verify::keys),
+    ("verify_adyen", fuzz::verify::adyen),
+    ("verify_alipay", fuzz::verify::alipay),
+    ("verify_hmac", fuzz::verify::hmac),
+    ("verify_jws", fuzz::signed::jws),
+    ("verify_signed", fuzz::signed::signed),
+    ("verify_token", fuzz::verify::token),
+    ("verify_wechatpay_v2", fuzz::verify::wechatpay_v2),
+    ("verify_wechatpay_v3", fuzz::verify::wechatpay_v3),
+    ("wire", fuzz::wire::run),
+];
 
 /// `tests/fuzz/run` says in which folder; each target has its own within.
 const FOLDER: &str = "PAYRELAY_SEEDS";
@@ -28,18 +50,39 @@ fn documents() -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn none_breaks_a_promise() {
+    let seeds = seeds();
+    let targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert!(seeds.keys().eq(&targets), "a target without seeds");
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/fuzz_targets");
+    let files = fs::read_dir(files).expect("a folder").count();
+    assert_eq!(files, targets.len(), "a target that is not in the list");
+    for (name, target) in TARGETS {
+        seeds[name].iter().for_each(|seed| target(seed));
+    }
+}
+
+#[test]
 #[ignore = "not a test: tests/fuzz/run asks for it"]
 fn are_written() {
     let Some(folder) = env::var_os(FOLDER) else {
         return;
     };
-    let write = |target: &str, inputs: Vec<Vec<u8>>| {
-        assert!(!inputs.is_empty(), "no seeds for {target}");
+    for (target, inputs) in seeds() {
         let folder = Path::new(&folder).join(target);
         fs::create_dir_all(&folder).expect("a folder");
         for (n, input) in inputs.iter().enumerate() {
             fs::write(folder.join(format!("seed-{n:03}")), input).expect("written");
         }
+    }
+}
+
+/// Inputs for each target, by its name.
+fn seeds() -> BTreeMap<String, Vec<Vec<u8>>> {
+    let mut seeds = BTreeMap::new();
+    let mut write = |target: &str, inputs: Vec<Vec<u8>>| {
+        assert!(!inputs.is_empty(), "no seeds for {target}");
+        seeds.insert(target.to_owned(), inputs);
     };
     let genuine: Vec<_> = vectors::all()
         .into_iter()
@@ -121,4 +164,5 @@ fn are_written() {
         });
     let shipped = include_str!("../../relay.toml").as_bytes().to_vec();
     write("config", cases.chain([shipped]).collect());
+    seeds
 }

@@ -12,7 +12,7 @@ use payrelay::verify::{Request, Verifier};
 use serde_json::Value;
 
 #[path = "../../data/input.rs"]
-mod input;
+pub mod input;
 
 const SCHEMES: &str = include_str!("../../data/scheme_vectors.json");
 const APPLE: &str = include_str!("../../data/apple_vector.json");

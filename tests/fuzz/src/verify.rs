@@ -12,7 +12,7 @@ use payrelay::verify::{Refused, Request, RsaBits, RsaKey, Verifier};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::genuine::{Genuine, NOW, genuine};
+use super::genuine::{Genuine, NOW, genuine};
 
 /// An input as a request: header lines, an empty line, the body.
 struct Input<'a> {
