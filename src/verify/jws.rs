@@ -121,7 +121,7 @@ impl Jws {
         let algorithm = header_text(&parts.header, "alg")?;
         match (&self.signer, &*algorithm) {
             (Signer::Chain(chain), "ES256") => chain.verify(&parts, now_unix_s)?,
-            (signer, "RS256") if !signer.named().is_empty() => {
+            (signer, "RS256") => {
                 let kid = header_text(&parts.header, "kid")?;
                 let mut keys = signer.named().iter();
                 let key = keys.find(|key| key.serial() == Some(&kid));
@@ -465,11 +465,11 @@ pub fn key_set(text: &str) -> Result<Vec<RsaKey>, BadKey> {
     let set: Set = serde_json::from_str(text).map_err(|_| BadKey::NotKeySet)?;
     let mut all = Vec::new();
     for key in set.keys {
-        if all.len() == super::KEYS_MAX {
-            return Err(BadKey::TooMany);
-        }
         // Keys of other kinds sign nothing that is taken here.
         if let (Some(kid), "RSA", Some(n), Some(e)) = (key.kid, &*key.kty, key.n, key.e) {
+            if all.len() == super::KEYS_MAX {
+                return Err(BadKey::TooMany);
+            }
             let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| BadKey::NotKeySet);
             let (n, e) = (decode(&n)?, decode(&e)?);
             if n.len() > 2048 || e.len() > 16 {
@@ -481,5 +481,157 @@ pub fn key_set(text: &str) -> Result<Vec<RsaKey>, BadKey> {
     match all.is_empty() {
         true => Err(BadKey::NotKeySet),
         false => Ok(all),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(name: &str) -> Selector {
+        Selector::Json(vec![name.to_owned()])
+    }
+
+    fn jws(place: Selector) -> Jws {
+        Jws {
+            place,
+            prefix: "".into(),
+            signer: Signer::Named(Vec::new()),
+            claims: Vec::new(),
+            tolerance: None,
+        }
+    }
+
+    #[test]
+    fn a_document_in_the_body_covers_itself_and_what_it_says() {
+        let jws = jws(json("signedPayload"));
+        let opened = Selector::Opened(vec!["data".to_owned()]);
+        assert!(jws.covers(&opened) && jws.covers(&json("signedPayload")));
+        for beside in [json("data"), Selector::Header(vec!["x-id".to_owned()])] {
+            assert!(!jws.covers(&beside), "{beside:?}");
+        }
+        assert!(jws.is_in_body() && !jws.reads_header("x-id"));
+        let body = format!(r#"{{"signedPayload":"e30.{}.AA"}}"#, "eyJhIjoxfQ");
+        assert_eq!(jws.open(body.as_bytes()), Some(Ok(br#"{"a":1}"#.to_vec())));
+        assert!(matches!(jws.open(b"{}"), Some(Err(_))));
+    }
+
+    #[test]
+    fn a_document_in_a_header_is_nothing_to_open_and_lets_the_body_say_anything() {
+        let jws = jws(Selector::Header(vec!["authorization".to_owned()]));
+        assert!(jws.covers(&json("data")));
+        assert!(!jws.is_in_body() && jws.reads_header("authorization"));
+        assert_eq!(jws.open(b"{}"), None);
+    }
+
+    #[test]
+    fn a_document_follows_its_prefix_in_any_case_and_nothing_else() {
+        let mut jws = jws(Selector::Header(vec!["authorization".to_owned()]));
+        jws.prefix = "Bearer ".into();
+        for (value, document) in [
+            ("Bearer e30.e30.AA", Some("e30.e30.AA")),
+            ("bEARER e30.e30.AA", Some("e30.e30.AA")),
+            ("Bearer ", Some("")),
+            ("Basic: e30.e30.AA", None),
+            ("e30.e30.AA", None),
+            ("Bearer", None),
+            ("", None),
+        ] {
+            let request = Request {
+                method: "POST",
+                target: "",
+                headers: &[("Authorization", value)],
+                path_id: None,
+                query: "",
+                body: b"",
+            };
+            let found = jws.text(&request).ok();
+            assert_eq!(found.as_deref(), document, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_believed_within_its_own_times_and_the_tolerance() {
+        let mut named = jws(Selector::Header(vec!["authorization".to_owned()]));
+        named.tolerance = Some(std::time::Duration::from_secs(60));
+        let mut chained = named.clone();
+        chained.signer = Signer::Chain(Chain {
+            roots: Vec::new(),
+            leaf_oid: None,
+            issuer_oid: None,
+            time: Vec::new(),
+            test: Vec::new(),
+        });
+        for (payload, wanted) in [
+            (r#"{"exp":940}"#, Ok(())),
+            (r#"{"exp":"940.9"}"#, Ok(())),
+            (r#"{"exp":939}"#, Err("expired")),
+            (r#"{"exp":940,"nbf":1}"#, Ok(())),
+            (r#"{"exp":940,"nbf":1060}"#, Ok(())),
+            (r#"{"exp":940,"nbf":1061}"#, Err("expired")),
+            (r#"{"exp":940,"exp":941}"#, Err("repeated")),
+            (r#"{"exp":"soon"}"#, Err("malformed")),
+            (r#"{"exp":-1}"#, Err("malformed")),
+            (r#"{"exp":null}"#, Err("malformed")),
+            // Without an end a token would be believed for ever.
+            (r#"{"nbf":1}"#, Err("missing")),
+        ] {
+            let found = |jws: &Jws| jws.check_times(payload.as_bytes(), 1000);
+            assert_eq!(found(&named).map_err(|r| r.word()), wanted, "{payload}");
+            // What a chain signs has a time of its own.
+            let wanted = wanted.or_else(|why| if why == "missing" { Ok(()) } else { Err(why) });
+            assert_eq!(found(&chained).map_err(|r| r.word()), wanted, "{payload}");
+        }
+        named.tolerance = None;
+        assert_eq!(named.check_times(b"{}", 1000), Ok(()));
+    }
+
+    #[test]
+    fn a_header_is_as_long_as_a_chain_needs_and_no_longer() {
+        let read = |bytes: usize| Parts::of(&format!("{}.e30.AA", "A".repeat(bytes))).map(|_| ());
+        assert_eq!(read(HEADER_BYTES_MAX), Ok(()));
+        let longer = read(HEADER_BYTES_MAX + 4);
+        assert!(matches!(longer, Err(Refused::TooMany(_))), "{longer:?}");
+        for none in [
+            "",
+            "e30",
+            "e30.e30",
+            "e30.e30.A",
+            "e3 .e30.AA",
+            "e30.e30.AA=",
+            "e30.e30.e30.AA",
+        ] {
+            let refused = Parts::of(none).map(|_| ());
+            assert!(matches!(refused, Err(Refused::Malformed(_))), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_key_set_has_the_keys_that_can_sign_and_as_many_as_a_route() {
+        let key = |n: usize, kty: &str| {
+            let modulus = URL_SAFE_NO_PAD.encode([&vec![0xff; 255][..], &[n as u8 | 1]].concat());
+            format!(r#"{{"kid":"k{n}","kty":"{kty}","n":"{modulus}","e":"AQAB","use":"sig"}}"#)
+        };
+        let set = |keys: &[String]| key_set(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")));
+        let many = |count| -> Vec<String> { (0..count).map(|n| key(n, "RSA")).collect() };
+        let names = |keys: &[RsaKey]| -> Vec<String> {
+            keys.iter()
+                .filter_map(|key| key.serial().map(str::to_owned))
+                .collect()
+        };
+        let read = set(&[
+            key(1, "EC"),
+            key(2, "RSA"),
+            r#"{"kty":"RSA","kid":"bare"}"#.to_owned(),
+        ]);
+        assert_eq!(names(&read.expect("a key")), ["k2"]);
+        let most = super::super::KEYS_MAX;
+        assert_eq!(set(&many(most)).map(|keys| keys.len()), Ok(most));
+        assert_eq!(set(&many(most + 1)), Err(BadKey::TooMany));
+        assert_eq!(set(&[key(1, "EC")]), Err(BadKey::NotKeySet));
+        assert_eq!(key_set("[]"), Err(BadKey::NotKeySet));
+        // Those that are passed over do not count.
+        let mixed = [many(most), vec![key(1, "EC")]].concat();
+        assert_eq!(set(&mixed).map(|keys| keys.len()), Ok(most));
     }
 }
