@@ -23,6 +23,7 @@
 //! | `ops`, `writer/` | what the one thread that changes the database is asked to do, and that thread; group commit |
 //! | `inbox`, `redelivery/` | what the one thread that delivers is told, and that thread; which backend is due when |
 //! | `shared/` | the mirror in Redis, and what becomes of a node's when it is gone |
+//! | `open` | what it is made with, and how it starts |
 //! | `queries` | what is asked and changes nothing |
 //! | `outbox_log` | what the log says of what is not delivered |
 //! | `threads` | the threads, and the order in which they end |
@@ -30,6 +31,7 @@
 //! Invariant: a store's `then` is called with `Ok` only after the sync of its commit has returned.
 
 mod inbox;
+mod open;
 mod ops;
 mod outbox_log;
 mod queries;
@@ -42,15 +44,15 @@ mod threads;
 mod writer;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
 pub use self::inbox::{HeldReceipt, Inbox};
+pub use self::open::OutboxOptions;
 pub use self::ops::{AdminAction, Order, Ordered, ROWS_AT_ONCE, SPARED_MAX, Undelivered};
 pub use self::shared::{Gone, NoHandOver, SharedLink};
 pub use self::store::check::check_path;
@@ -63,24 +65,15 @@ pub use self::store::row::{Payload, Row, State};
 pub use self::store::unknown::{UnknownBackend, UnknownBackends};
 pub use self::threads::OutboxThreads;
 
-use self::ops::{Limits, Op, StoreRequest};
+use self::ops::{Op, StoreRequest};
 use self::outbox_log::OutboxLog;
-use self::redelivery::Redelivery;
-use self::redelivery::rate_limiter::RateLimiter;
 use self::shared::SharedState;
-use self::store::checkpoint::Checkpoint;
 use self::store::clock::Clock;
 use self::store::file::FileGuard;
+use self::store::row;
 use self::store::stats::Stats;
-use self::store::unknown::UnknownWatch;
-use self::store::{file, row, rows};
-use self::writer::{GROUP_MAX, Writer};
-use crate::config;
-use crate::dispatcher::Dispatcher;
-use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
 use crate::notification::{Again, unix_ms};
-use crate::thread;
 
 /// How long whoever asks for a change waits for the disk.
 const ORDER_PATIENCE: Duration = Duration::from_secs(30);
@@ -109,152 +102,7 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// What a relay tells its outbox to work with.
-pub struct OutboxOptions {
-    /// `[outbox]`
-    pub config: config::OutboxConfig,
-    /// How long a redelivery may wait for its session to take it; `tcp.ack_timeout`.
-    pub patience: Duration,
-    /// How many notifications may wait to be written; as many as may be in flight.
-    pub queue: usize,
-    /// What the bus tells of arrivals.
-    pub inbox: Arc<Inbox>,
-    pub dispatcher: Dispatcher,
-    pub metrics: Arc<Metrics>,
-    /// The way to Redis, if it is to be shared.
-    pub shared: Option<SharedLink>,
-}
-
 impl Outbox {
-    /// Opens the store, or makes it, and begins to deliver what is in it.
-    ///
-    /// # Errors
-    /// The file cannot be used; it is as it was then.
-    pub fn open(setting: OutboxOptions) -> Result<(Arc<Self>, OutboxThreads), OpenError> {
-        let OutboxOptions {
-            config,
-            patience,
-            queue,
-            inbox,
-            dispatcher,
-            metrics,
-            shared,
-        } = setting;
-        let store = file::open(&config.path)?;
-        let fail = |cause| OpenError {
-            path: config.path.clone(),
-            cause,
-        };
-        let read = |error| fail(OpenCause::Sqlite(error));
-        let totals = rows::totals(&store.writing).map_err(read)?;
-        let stats = Arc::new(Stats::of(totals));
-        inbox.set_pending(stats.pending());
-        let clock = store.clock;
-        let (reading, redelivering) = (
-            file::reading(&store.path).map_err(read)?,
-            file::reading(&store.path).map_err(read)?,
-        );
-        let (ops, asked) = bounded(queue + GROUP_MAX);
-        let ms = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let shared = shared.filter(|_| config.shared != config::SharedOutbox::Off);
-        let parts = shared.map(|link| shared::share(link, &config, &store, ops.clone()));
-        let (mirror, worker) = parts.transpose().map_err(read)?.unzip();
-        let (mirror, mirror_events) = mirror.unzip();
-        let state = worker.as_ref().map(|worker| Arc::clone(&worker.state));
-        let told = Arc::new(OutboxLog::default());
-        let checkpoint = Checkpoint::new(&store.writing, config.max_log_bytes);
-        let writer = Writer {
-            connection: store.writing,
-            ops: asked,
-            inbox: Arc::clone(&inbox),
-            stats: Arc::clone(&stats),
-            clock,
-            stopping: false,
-            limits: Limits {
-                expire_ms: ms(config.expire),
-                keep_ms: ms(config.keep),
-                max_messages: config.max_messages,
-                max_bytes: config.max_bytes,
-            },
-            metrics: Arc::clone(&metrics),
-            owed: Vec::new(),
-            told: Arc::clone(&told),
-            full: LogOnce::new(),
-            failed: LogOnce::new(),
-            path: store.path.clone(),
-            watch: store.watch,
-            checked: None,
-            checkpoint,
-            saved: Instant::now(),
-            disk_is_low: false,
-            yielding: thread::CooperativeYield::default(),
-            has_run: false,
-            mirror,
-        };
-        let started = |error| fail(OpenCause::Thread(error));
-        let writer = threads::start_writer(writer).map_err(started)?;
-        let retry_first = config.retry_first;
-        let redelivery = Redelivery {
-            inbox: Arc::clone(&inbox),
-            ops: ops.clone(),
-            reading: redelivering,
-            dispatcher,
-            clock,
-            settings: config.clone(),
-            limiter: RateLimiter::per_second(config.redelivery_rate),
-            patience,
-            metrics: Arc::clone(&metrics),
-            queues: Default::default(),
-            flights: Default::default(),
-            flight_bytes: 0,
-            paused: false,
-            yielding: thread::CooperativeYield::default(),
-            news: Default::default(),
-            unread: Default::default(),
-            refilled: Default::default(),
-            unknown: UnknownWatch::new(Instant::now()),
-            stats: Arc::clone(&stats),
-            told: Arc::clone(&told),
-        };
-        let redelivery = threads::start_redelivery(redelivery).map_err(started)?;
-        let threads = OutboxThreads {
-            inbox: Arc::clone(&inbox),
-            ops: ops.clone(),
-            mirror_events,
-            mirror: worker
-                .map(threads::start_mirror)
-                .transpose()
-                .map_err(started)?,
-            redelivery: Some(redelivery),
-            writer: Some(writer),
-            _guard: Arc::clone(&store.guard),
-        };
-        let outbox = Self {
-            ops,
-            reading: Mutex::new(reading),
-            inbox,
-            stats,
-            clock,
-            retry_first,
-            shared: state,
-            metrics,
-            told,
-            _guard: store.guard,
-        };
-        log::info!(
-            "the outbox {} has {} pending, {} dead",
-            config.path.display(),
-            outbox.stats.pending(),
-            outbox.stats.dead()
-        );
-        Ok((Arc::new(outbox), threads))
-    }
-
-    /// Whether there is a store at `path` with something in it to be delivered, as far as one can see from outside.
-    pub fn is_at(path: &Path) -> bool {
-        path.metadata().is_ok_and(|file| file.len() > 0)
-    }
-
     /// Stores what was not delivered. `then` learns its row once it is on disk, or why it is not; in this call or later.
     /// Never waits.
     pub fn store(

@@ -7,6 +7,8 @@ use crossbeam_channel::Receiver;
 
 use super::*;
 use crate::bus::{Arrivals, Forward, LateReceipt};
+use crate::config;
+use crate::dispatcher::Dispatcher;
 use crate::envelope::{Envelope, Sent};
 use crate::notification::{BackendId, EventKey, IdMint, Nack, Notification, Receipt};
 use crate::session::CREDIT_DEFAULT;

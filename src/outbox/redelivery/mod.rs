@@ -247,21 +247,13 @@ impl Redelivery {
 
     /// Sends `backend` what it may have now, `most` at most.
     fn serve(&mut self, backend: &BackendId, most: usize) {
+        if self.waits_for_probe(backend) {
+            return;
+        }
         let credit = self.dispatcher.credit(backend);
         let Some(queue) = self.queues.get(backend) else {
             return;
         };
-        if let Some(probe) = queue.probe {
-            let flight = self.flights.get(&probe);
-            if !queue.came {
-                return; // its receipt will wake it
-            }
-            if flight.is_none_or(|flight| flight.progress.sent().is_none()) {
-                // On its way to the new session, or back.
-                return self.queues.wake_by(backend, Instant::now() + PROBE_LOOK);
-            }
-            (queue.probe, queue.came) = (None, false);
-        }
         let is_probe = queue.failures > 0 || (credit.is_none() && !queue.connected);
         let window = match credit {
             // Nobody was there the last time, or nobody is known to be, or no credit is given: one goes ahead.
@@ -274,9 +266,47 @@ impl Redelivery {
             let soon = Instant::now() + self.settings.retry_first;
             self.queues.wake_by(backend, soon);
         }
-        let Some(queue) = self.queues.get(backend) else {
+        let Some(batch) = self.read_batch(backend, window, most) else {
             return;
         };
+        let probe = batch.rows.first().filter(|_| is_probe);
+        let probe = probe.map(|(row, _)| row.id);
+        for (row, payload) in batch.rows {
+            self.send(backend, row, payload);
+            self.yielding.yield_now();
+        }
+        // Not if it was damaged: then it has not gone anywhere.
+        let probe = probe.filter(|id| self.flights.contains_key(id));
+        if let Some(queue) = self.queues.get(backend) {
+            queue.probe = probe;
+        }
+        self.plan_next(backend, batch.then, window);
+    }
+
+    /// Whether one was sent ahead to `backend`, and whether somebody takes it is not known yet.
+    fn waits_for_probe(&mut self, backend: &BackendId) -> bool {
+        let Some(queue) = self.queues.get(backend) else {
+            return false;
+        };
+        if let Some(probe) = queue.probe {
+            let flight = self.flights.get(&probe);
+            if !queue.came {
+                return true; // its receipt will wake it
+            }
+            if flight.is_none_or(|flight| flight.progress.sent().is_none()) {
+                // On its way to the new session, or back.
+                self.queues.wake_by(backend, Instant::now() + PROBE_LOOK);
+                return true;
+            }
+            (queue.probe, queue.came) = (None, false);
+        }
+        false
+    }
+
+    /// Reads what is to be sent now, with at most `window` under way to `backend`; `None`: there is no room, or the disk cannot be
+    /// read.
+    fn read_batch(&mut self, backend: &BackendId, window: usize, most: usize) -> Option<Batch> {
+        let queue = self.queues.get(backend)?;
         // What is under way is out. Were it not, it would be read again and sent twice.
         debug_assert!(
             queue.in_flight_rows.len() >= queue.flights,
@@ -288,7 +318,7 @@ impl Redelivery {
             false => 0, // what is written will wake it
         };
         if room == 0 {
-            return;
+            return None;
         }
         let now_ms = self.clock.now_ms();
         let bytes = FLIGHT_BYTES_MAX.saturating_sub(self.flight_bytes);
@@ -296,22 +326,14 @@ impl Redelivery {
         let found = rows::at_once(&self.reading, |reading| {
             Batch::read(reading, queue, backend, now_ms, most, bytes)
         });
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => return self.cannot_read(backend, &error),
-        };
-        let probe = found.rows.first().filter(|_| is_probe);
-        let probe = probe.map(|(row, _)| row.id);
-        for (row, payload) in found.rows {
-            self.send(backend, row, payload);
-            self.yielding.yield_now();
-        }
-        // Not if it was damaged: then it has not gone anywhere.
-        let probe = probe.filter(|id| self.flights.contains_key(id));
-        if let Some(queue) = self.queues.get(backend) {
-            queue.probe = probe;
-        }
-        match found.then {
+        found
+            .map_err(|error| self.cannot_read(backend, &error))
+            .ok()
+    }
+
+    /// Says when `backend` has its next turn, given what there is beyond the batch that was sent.
+    fn plan_next(&mut self, backend: &BackendId, next: Next, window: usize) {
+        match next {
             Next::More => {
                 let full = self
                     .queues

@@ -36,14 +36,12 @@ impl NextState {
             why,
         };
         let next = match receipt {
-            Receipt::Ack => {
-                return Self {
-                    state: State::Done,
-                    due: 0,
-                    what: "acked",
-                    why: String::new(),
-                };
-            }
+            Receipt::Ack => Self {
+                state: State::Done,
+                due: 0,
+                what: "acked",
+                why: String::new(),
+            },
             Receipt::Nack(nack) => {
                 let reason = nack.reason.as_deref().unwrap_or("no reason given");
                 let why = format!("refused: {reason}");
@@ -73,16 +71,18 @@ impl NextState {
         };
         // Every so often, and not from then on: an operator's retry gets as many again.
         if next.state == State::Pending && tries.is_multiple_of(settings.max_tries) {
-            return Self {
-                state: State::Dead,
-                why: format!(
-                    "sent {tries} times in vain (outbox.max_tries); the last time: {}",
-                    next.why
-                ),
-                ..next
-            };
+            return next.in_vain(tries);
         }
         next
+    }
+
+    fn in_vain(self, tries: u32) -> Self {
+        let why = &self.why;
+        Self {
+            state: State::Dead,
+            why: format!("sent {tries} times in vain (outbox.max_tries); the last time: {why}"),
+            ..self
+        }
     }
 }
 

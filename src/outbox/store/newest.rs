@@ -50,42 +50,10 @@ pub fn newest(
         .query_row(params![before, looked_at_max as i64 - 1], |row| row.get(0))
         .optional()?;
     let from: Vec<u8> = end.map_or(Vec::new(), Into::into);
-    let mut wanted = vec!["n.id < ? AND n.id >= ?".to_owned()];
-    let mut values = vec![Value::Blob(before), Value::Blob(from)];
-    for (column, text) in [
-        ("n.backend = ?", &search.backend),
-        ("n.route = ?", &search.route),
-    ] {
-        if let Some(text) = text {
-            wanted.push(column.to_owned());
-            values.push(Value::Text(text.clone()));
-        }
-    }
-    if let Some(state) = search.state {
-        wanted.push("+n.state = ?".to_owned());
-        values.push(Value::Integer(state as i64));
-    }
-    if let Some(text) = &search.text {
-        let mut any = vec!["n.backend = ?", "instr(n.event, ?) > 0"];
-        values.extend([Value::Text(text.clone()), Value::Text(text.clone())]);
-        if let Some(id) = NotificationId::parse(text) {
-            any.push("n.id = ?");
-            values.push(Value::Blob(id.to_bytes().into()));
-        }
-        if search.in_contents {
-            any.push(
-                "EXISTS (SELECT 1 FROM payload p WHERE p.seq = n.seq AND (instr(p.body, ?) > 0 OR instr(p.head, ?) > 0))",
-            );
-            let bytes = Value::Blob(text.as_bytes().to_vec());
-            values.extend([bytes.clone(), bytes]);
-        }
-        wanted.push(format!("({})", any.join(" OR ")));
-    }
+    let (wanted, mut values) = search.conditions(before, from);
     values.push(Value::Integer(limit as i64));
-    let sql = format!(
-        "SELECT {COLUMNS} FROM notification n WHERE {} ORDER BY n.id DESC LIMIT ?",
-        wanted.join(" AND ")
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM notification n WHERE {wanted} ORDER BY n.id DESC LIMIT ?");
     let rows: Vec<Row> = c
         .prepare(&sql)?
         .query_map(rusqlite::params_from_iter(values), Row::read)?
@@ -95,6 +63,44 @@ pub fn newest(
         _ => end.map(NotificationId::from_bytes),
     };
     Ok(Found { rows, looked_to })
+}
+
+impl Search {
+    /// What SQLite is to look for among the ids of `from` up to `before`, and the values for it.
+    fn conditions(&self, before: Vec<u8>, from: Vec<u8>) -> (String, Vec<Value>) {
+        let mut wanted = vec!["n.id < ? AND n.id >= ?".to_owned()];
+        let mut values = vec![Value::Blob(before), Value::Blob(from)];
+        for (column, text) in [
+            ("n.backend = ?", &self.backend),
+            ("n.route = ?", &self.route),
+        ] {
+            if let Some(text) = text {
+                wanted.push(column.to_owned());
+                values.push(Value::Text(text.clone()));
+            }
+        }
+        if let Some(state) = self.state {
+            wanted.push("+n.state = ?".to_owned());
+            values.push(Value::Integer(state as i64));
+        }
+        if let Some(text) = &self.text {
+            let mut any = vec!["n.backend = ?", "instr(n.event, ?) > 0"];
+            values.extend([Value::Text(text.clone()), Value::Text(text.clone())]);
+            if let Some(id) = NotificationId::parse(text) {
+                any.push("n.id = ?");
+                values.push(Value::Blob(id.to_bytes().into()));
+            }
+            if self.in_contents {
+                any.push(
+                    "EXISTS (SELECT 1 FROM payload p WHERE p.seq = n.seq AND (instr(p.body, ?) > 0 OR instr(p.head, ?) > 0))",
+                );
+                let bytes = Value::Blob(text.as_bytes().to_vec());
+                values.extend([bytes.clone(), bytes]);
+            }
+            wanted.push(format!("({})", any.join(" OR ")));
+        }
+        (wanted.join(" AND "), values)
+    }
 }
 
 #[cfg(test)]

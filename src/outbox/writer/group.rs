@@ -13,7 +13,7 @@ use crate::outbox::store::by_id;
 use crate::outbox::store::count_delta::CountDelta;
 use crate::outbox::store::error::NotStored;
 use crate::outbox::store::exported::{Exported, Parsed};
-use crate::outbox::store::row::{HELD, State};
+use crate::outbox::store::row::{HELD, Row, State};
 use crate::outbox::store::rows::{self, Change};
 use crate::outbox::store::stats::Stats;
 
@@ -84,16 +84,43 @@ impl GroupOutcome {
         }
     }
 
+    /// Does what is asked; `yield_now` is called before what nobody waits for.
+    pub fn apply(
+        &mut self,
+        tx: &Transaction<'_>,
+        op: Op,
+        bounds: Bounds<'_>,
+        room: &mut FreeSpace,
+        mut yield_now: impl FnMut(),
+    ) -> rusqlite::Result<()> {
+        let Bounds { now, limits, .. } = bounds;
+        match op {
+            Op::Store(store) => self.store(tx, store, bounds, room),
+            Op::Update(update) => {
+                yield_now();
+                self.settle(tx, update, now, limits)
+            }
+            Op::Order(order, to) => self.order(tx, &order, to, now, limits),
+            Op::Import(some, to) => self.import(tx, &some, to, bounds, room, yield_now),
+            Op::Remove(ids) => remove_all(tx, &ids, &mut self.delta),
+            Op::Rename => by_id::rename_store(tx),
+            Op::Mirror(_) => Ok(()), // they are done apart
+            Op::Stop => {
+                self.stop = true;
+                Ok(())
+            }
+        }
+    }
+
     /// Adds a notification, if it fits in.
-    pub fn store(
+    fn store(
         &mut self,
         tx: &Transaction<'_>,
         store: Box<StoreRequest>,
-        now: i64,
-        limits: Limits,
+        bounds: Bounds<'_>,
         room: &mut FreeSpace,
-        stats: &Stats,
     ) -> rusqlite::Result<()> {
+        let Bounds { now, limits, stats } = bounds;
         let notification = Arc::clone(&store.notification);
         let need = (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES;
         let fits = self.make_room(tx, need, limits, room, stats);
@@ -160,7 +187,7 @@ impl GroupOutcome {
     }
 
     /// Notes what came of one.
-    pub fn settle(
+    fn settle(
         &mut self,
         tx: &Transaction<'_>,
         update: StatusUpdate,
@@ -209,7 +236,7 @@ impl GroupOutcome {
     }
 
     /// Adds what comes from another outbox; `yield_now` is called before each.
-    pub fn import(
+    fn import(
         &mut self,
         tx: &Transaction<'_>,
         some: &[Parsed],
@@ -264,7 +291,7 @@ impl GroupOutcome {
     }
 
     /// Does what an operator wants.
-    pub fn order(
+    fn order(
         &mut self,
         tx: &Transaction<'_>,
         order: &Order,
@@ -298,56 +325,80 @@ impl GroupOutcome {
             ordered.next = found.last().map(|row| row.seq);
         }
         for row in found {
-            if order.what == AdminAction::Forget {
-                // Also of what a session has in hand: it is delivered all the same.
-                if let Some(key) = row.key {
-                    let mut timeline = row.timeline;
-                    timeline.add(unix_ms(), "forgotten", &format!("by {}", order.by));
-                    by_id::forget_event(tx, row.id, &timeline.to_text())?;
-                    self.delta.touched(row.id, row.state);
-                    ordered.freed.push(key);
-                    ordered.changed += 1;
-                }
-                continue;
-            }
-            if row.state == State::Pending && row.due == HELD {
-                ordered.in_hand += 1;
-                continue;
-            }
-            ordered.changed += 1;
+            let is_in_hand = row.state == State::Pending && row.due == HELD;
             match order.what {
-                AdminAction::Forget => {} // done above
-                AdminAction::Drop { .. } => {
-                    remove(tx, row.seq, &mut self.delta)?;
-                    ordered.freed.extend(row.key);
-                    log::warn!(
-                        "{} for {} ({}) was dropped by {}",
-                        row.id,
-                        row.backend,
-                        row.state.as_str(),
-                        order.by
-                    );
-                    ordered.dropped.push(row);
-                }
+                // Also of what a session has in hand: it is delivered all the same.
+                AdminAction::Forget => self.forget(tx, row, &order.by, ordered)?,
+                _ if is_in_hand => ordered.in_hand += 1,
+                AdminAction::Drop { .. } => self.drop_row(tx, row, &order.by, ordered)?,
                 AdminAction::Retry => {
-                    let mut timeline = row.timeline;
-                    timeline.add(unix_ms(), "retried", &format!("by {}", order.by));
-                    let change = Change {
-                        seq: row.seq,
-                        id: row.id,
-                        state: State::Pending,
-                        tries: row.tries,
-                        due: 0,
-                        turn_ms: Some(now.saturating_add(limits.expire_ms)),
-                        why: &row.why,
-                        steps: &timeline.to_text(),
-                    };
-                    rows::update(tx, &change, row.state, &row.backend, &mut self.delta)?;
-                    self.retried.extend(BackendId::parse(&row.backend).ok());
-                    log::info!("{} for {} is retried by {}", row.id, row.backend, order.by);
+                    let expires = now.saturating_add(limits.expire_ms);
+                    self.retry(tx, row, &order.by, expires)?;
+                    ordered.changed += 1;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Its provider's retry is another event from now on.
+    fn forget(
+        &mut self,
+        tx: &Transaction<'_>,
+        row: Row,
+        by: &str,
+        ordered: &mut Ordered,
+    ) -> rusqlite::Result<()> {
+        if let Some(key) = row.key {
+            let mut timeline = row.timeline;
+            timeline.add(unix_ms(), "forgotten", &format!("by {by}"));
+            by_id::forget_event(tx, row.id, &timeline.to_text())?;
+            self.delta.touched(row.id, row.state);
+            ordered.freed.push(key);
+            ordered.changed += 1;
+        }
+        Ok(())
+    }
+
+    fn drop_row(
+        &mut self,
+        tx: &Transaction<'_>,
+        row: Row,
+        by: &str,
+        ordered: &mut Ordered,
+    ) -> rusqlite::Result<()> {
+        remove(tx, row.seq, &mut self.delta)?;
+        let (id, backend, state) = (row.id, &row.backend, row.state.as_str());
+        log::warn!("{id} for {backend} ({state}) was dropped by {by}");
+        ordered.freed.extend(row.key);
+        ordered.dropped.push(row);
+        ordered.changed += 1;
+        Ok(())
+    }
+
+    /// Makes it pending, due now, until `expires` in the outbox's time.
+    fn retry(
+        &mut self,
+        tx: &Transaction<'_>,
+        row: Row,
+        by: &str,
+        expires: i64,
+    ) -> rusqlite::Result<()> {
+        let mut timeline = row.timeline;
+        timeline.add(unix_ms(), "retried", &format!("by {by}"));
+        let change = Change {
+            seq: row.seq,
+            id: row.id,
+            state: State::Pending,
+            tries: row.tries,
+            due: 0,
+            turn_ms: Some(expires),
+            why: &row.why,
+            steps: &timeline.to_text(),
+        };
+        rows::update(tx, &change, row.state, &row.backend, &mut self.delta)?;
+        self.retried.extend(BackendId::parse(&row.backend).ok());
+        log::info!("{} for {} is retried by {by}", row.id, row.backend);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, TransactionBehavior};
 
-use self::group::{Bounds, FreeSpace, GroupOutcome, remove_all};
+use self::group::{Bounds, FreeSpace, GroupOutcome};
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
@@ -22,9 +22,9 @@ use crate::outbox::inbox::{Inbox, Written};
 use crate::outbox::ops::{Limits, Op, StatusUpdate};
 use crate::outbox::outbox_log::OutboxLog;
 use crate::outbox::shared::Mirror;
-use crate::outbox::store::by_id;
 use crate::outbox::store::checkpoint::Checkpoint;
 use crate::outbox::store::clock::Clock;
+use crate::outbox::store::count_delta::CountDelta;
 use crate::outbox::store::error::NotStored;
 use crate::outbox::store::file;
 use crate::outbox::store::row::State;
@@ -191,23 +191,10 @@ impl Writer {
         let mut outcome = GroupOutcome::default();
         let owed = std::mem::take(&mut self.owed);
         let mut group: Vec<Op> = owed.into_iter().map(Op::Update).chain(group).collect();
-        if self.stats.is_broken() {
+        if let Err(reason) = self.check_writable() {
             outcome.give_up(group);
             self.stopping |= outcome.stop;
-            return self.turn_away(outcome, NotStored::Disk);
-        }
-        if let Err(fault) = self.check_files() {
-            outcome.give_up(group);
-            self.stopping |= outcome.stop;
-            return self.refuse(outcome, &fault);
-        }
-        if self.checkpoint.is_full() && !self.run_checkpoint() {
-            outcome.give_up(group);
-            self.stopping |= outcome.stop;
-            let words = format!("stores nothing: {}", self.checkpoint.words());
-            self.failed.error(format_args!("the outbox {words}"));
-            self.stats.set_ailing(Some(words));
-            return self.turn_away(outcome, NotStored::Log);
+            return self.turn_away(outcome, reason);
         }
         // In the order taken, however the workers' threads were scheduled meanwhile.
         group.sort_by_key(|op| match op {
@@ -221,14 +208,7 @@ impl Writer {
         match written {
             Ok(()) => {
                 self.metrics.outbox_committed(began.elapsed());
-                self.stats.moved(&outcome.delta);
-                self.inbox.set_pending(self.stats.pending());
-                if let Some(mirror) = &mut self.mirror {
-                    if !mirror.is_required() {
-                        mirror.finish();
-                    }
-                    mirror.follow(&self.connection, outcome.delta.changed());
-                }
+                self.count_in(&outcome.delta);
                 match kept {
                     Ok(()) => {
                         self.saved = Instant::now();
@@ -252,6 +232,36 @@ impl Writer {
                 }
                 self.turn_away(outcome, NotStored::Shared);
             }
+        }
+    }
+
+    /// Whether the files are those that can be written.
+    fn check_writable(&mut self) -> Result<(), NotStored> {
+        if self.stats.is_broken() {
+            return Err(NotStored::Disk);
+        }
+        if let Err(fault) = self.check_files() {
+            self.distrust(&fault);
+            return Err(NotStored::File);
+        }
+        if self.checkpoint.is_full() && !self.run_checkpoint() {
+            let words = format!("stores nothing: {}", self.checkpoint.words());
+            self.failed.error(format_args!("the outbox {words}"));
+            self.stats.set_ailing(Some(words));
+            return Err(NotStored::Log);
+        }
+        Ok(())
+    }
+
+    /// Has the counts and Redis follow what was committed.
+    fn count_in(&mut self, delta: &CountDelta) {
+        self.stats.moved(delta);
+        self.inbox.set_pending(self.stats.pending());
+        if let Some(mirror) = &mut self.mirror {
+            if !mirror.is_required() {
+                mirror.finish();
+            }
+            mirror.follow(&self.connection, delta.changed());
         }
     }
 
@@ -372,13 +382,17 @@ impl Writer {
     /// Writes the group and syncs it. What it came to, or was to come to, is in `outcome`.
     fn write(&mut self, group: Vec<Op>, outcome: &mut GroupOutcome) -> Result<(), NotWritten> {
         let mut failed = None;
-        let now = self.clock.now_ms();
-        let (limits, stats) = (self.limits, Arc::clone(&self.stats));
+        let stats = Arc::clone(&self.stats);
+        let bounds = Bounds {
+            now: self.clock.now_ms(),
+            limits: self.limits,
+            stats: &stats,
+        };
         let begun = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate);
         let (tx, mut room) =
-            match begun.and_then(|tx| FreeSpace::of(&tx, limits).map(|room| (tx, room))) {
+            match begun.and_then(|tx| FreeSpace::of(&tx, bounds.limits).map(|room| (tx, room))) {
                 Ok(begun) => begun,
                 Err(error) => {
                     // Every op must find its way into the outcome, to be told.
@@ -401,30 +415,9 @@ impl Writer {
                 outcome.give_up(vec![op]);
                 continue;
             }
-            let done = match op {
-                Op::Store(store) => outcome.store(&tx, store, now, limits, &mut room, &stats),
-                Op::Update(update) => {
-                    yield_now();
-                    outcome.settle(&tx, update, now, limits)
-                }
-                Op::Order(order, to) => outcome.order(&tx, &order, to, now, limits),
-                Op::Import(some, to) => {
-                    let bounds = Bounds {
-                        now,
-                        limits,
-                        stats: &stats,
-                    };
-                    outcome.import(&tx, &some, to, bounds, &mut room, &mut yield_now)
-                }
-                Op::Remove(ids) => remove_all(&tx, &ids, &mut outcome.delta),
-                Op::Rename => by_id::rename_store(&tx),
-                Op::Mirror(_) => Ok(()), // they are done apart
-                Op::Stop => {
-                    outcome.stop = true;
-                    Ok(())
-                }
-            };
-            failed = done.err();
+            failed = outcome
+                .apply(&tx, op, bounds, &mut room, &mut yield_now)
+                .err();
         }
         if let Some(error) = failed {
             return Err(error.into()); // dropping the transaction undoes it
