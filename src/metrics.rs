@@ -25,7 +25,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use self::bus::BusGauges;
 pub use self::bus::{BusMetrics, BusReadings};
@@ -56,6 +56,22 @@ const ACK_SECONDS: [f64; 14] = [
 const CLOSE_REASONS: [&str; 9] = [
     "takeover", "operator", "drain", "idle", "slow", "protocol", "peer", "bye", "error",
 ];
+
+/// A new metric at zero, which is shown as `name`.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    registered_as(registry, name, help, M::default())
+}
+
+/// `metric`, which is shown as `name` from now on.
+fn registered_as<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
 
 /// Everything the relay counts. Shared as an `Arc`; every verb takes `&self` and is cheap.
 pub struct Metrics {
@@ -145,107 +161,76 @@ impl Default for Metrics {
 impl Metrics {
     /// All counters at zero; the process's own figures are read from `/proc/self` when somebody asks.
     pub fn new() -> Self {
-        let mut registry = Registry::default();
-        let build = Family::<VersionLabels, Gauge>::default();
-        build
-            .get_or_create(&VersionLabels {
-                version: env!("CARGO_PKG_VERSION"),
-            })
-            .set(1);
-        registry.register(
+        let mut all = Registry::default();
+        all.register_collector(Box::new(process::Process::new()));
+        let registry = &mut all;
+        let build: Family<VersionLabels, Gauge> = registered(
+            registry,
             "payrelay_build_info",
             "The running version, always 1",
-            build,
         );
-
-        let notifications = Family::default();
-        registry.register(
-            "payrelay_notifications",
-            "Notifications answered to providers, by route and outcome",
-            notifications.clone(),
-        );
-        let http_refusals = Family::default();
-        registry.register(
-            "payrelay_http_refusals",
-            "HTTP requests refused before they became a notification",
-            http_refusals.clone(),
-        );
-        let signature_refusals = Family::default();
-        registry.register(
-            "payrelay_signature_refusals",
-            "Callbacks whose signature was not the provider's, by route and reason",
-            signature_refusals.clone(),
-        );
-        let receipts = Receipts::register(&mut registry);
-        let ack_seconds = Histogram::new(ACK_SECONDS);
-        registry.register(
-            "payrelay_ack_seconds",
-            "Time from sending a notification to the backend to its ACK",
-            ack_seconds.clone(),
-        );
-
-        let sessions = Gauge::default();
-        registry.register(
-            "payrelay_sessions",
-            "Sessions of backends that have said HELLO",
-            sessions.clone(),
-        );
-        let sessions_opened = Counter::default();
-        registry.register(
-            "payrelay_sessions_opened",
-            "Sessions opened",
-            sessions_opened.clone(),
-        );
-        let sessions_closed = Family::<ReasonLabels, Counter>::default();
-        for reason in CLOSE_REASONS {
-            let _ = sessions_closed.get_or_create(&ReasonLabels { reason });
-        }
-        registry.register(
-            "payrelay_sessions_closed",
-            "Sessions closed, by reason",
-            sessions_closed.clone(),
-        );
-        let session_refusals = Family::default();
-        registry.register(
-            "payrelay_session_refusals",
-            "Backends' connections refused or broken off with a fatal error, by its code",
-            session_refusals.clone(),
-        );
-        let in_flight = Gauge::default();
-        registry.register(
-            "payrelay_in_flight",
-            "Notifications whose provider waits for an answer",
-            in_flight.clone(),
-        );
-        let http_worker_requests = Counter::default();
-        registry.register(
-            "payrelay_http_worker_requests",
-            "Requests that the tiny_http workers (http.workers) have taken",
-            http_worker_requests.clone(),
-        );
-        let bus = BusMetrics::register(&mut registry);
-        let outbox = OutboxMetrics::register(&mut registry);
-        let readings = ReadingGauges::register(&mut registry);
-        registry.register_collector(Box::new(process::Process::new()));
-
-        Self {
-            registry,
-            notifications,
-            http_refusals,
-            signature_refusals,
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&VersionLabels { version }).set(1);
+        let all_metrics = Self {
+            notifications: registered(
+                registry,
+                "payrelay_notifications",
+                "Notifications answered to providers, by route and outcome",
+            ),
+            http_refusals: registered(
+                registry,
+                "payrelay_http_refusals",
+                "HTTP requests refused before they became a notification",
+            ),
+            signature_refusals: registered(
+                registry,
+                "payrelay_signature_refusals",
+                "Callbacks whose signature was not the provider's, by route and reason",
+            ),
             refusals: Arc::default(),
-            receipts,
-            ack_seconds,
-            sessions,
-            sessions_opened,
-            sessions_closed,
-            session_refusals,
-            in_flight,
-            http_worker_requests,
-            bus,
-            outbox,
-            readings,
+            receipts: Receipts::register(registry),
+            ack_seconds: registered_as(
+                registry,
+                "payrelay_ack_seconds",
+                "Time from sending a notification to the backend to its ACK",
+                Histogram::new(ACK_SECONDS),
+            ),
+            sessions: registered(
+                registry,
+                "payrelay_sessions",
+                "Sessions of backends that have said HELLO",
+            ),
+            sessions_opened: registered(registry, "payrelay_sessions_opened", "Sessions opened"),
+            sessions_closed: registered(
+                registry,
+                "payrelay_sessions_closed",
+                "Sessions closed, by reason",
+            ),
+            session_refusals: registered(
+                registry,
+                "payrelay_session_refusals",
+                "Backends' connections refused or broken off with a fatal error, by its code",
+            ),
+            in_flight: registered(
+                registry,
+                "payrelay_in_flight",
+                "Notifications whose provider waits for an answer",
+            ),
+            http_worker_requests: registered(
+                registry,
+                "payrelay_http_worker_requests",
+                "Requests that the tiny_http workers (http.workers) have taken",
+            ),
+            bus: BusMetrics::register(registry),
+            outbox: OutboxMetrics::register(registry),
+            readings: ReadingGauges::register(registry),
+            registry: all,
+        };
+        for reason in CLOSE_REASONS {
+            let labels = ReasonLabels { reason };
+            let _ = all_metrics.sessions_closed.get_or_create(&labels);
         }
+        all_metrics
     }
 
     /// The counters of the route called `name`. Asking twice gives the same counters.
@@ -391,9 +376,13 @@ struct Receipts {
 
 impl Receipts {
     fn register(registry: &mut Registry) -> Self {
-        let family = Family::<ResultLabels, Counter>::default();
+        let family: Family<ResultLabels, Counter> = registered(
+            registry,
+            "payrelay_receipts",
+            "What came of handing notifications to sessions; late: an ACK after the provider was answered",
+        );
         let of = |result| family.get_or_create_owned(&ResultLabels { result });
-        let all = Self {
+        Self {
             ack: of("ack"),
             nack: of("nack"),
             gone: of("gone"),
@@ -401,13 +390,7 @@ impl Receipts {
             expired: of("expired"),
             unreachable: of("unreachable"),
             late: of("late"),
-        };
-        registry.register(
-            "payrelay_receipts",
-            "What came of handing notifications to sessions; late: an ACK after the provider was answered",
-            family,
-        );
-        all
+        }
     }
 }
 
@@ -427,43 +410,41 @@ struct ReadingGauges {
 
 impl ReadingGauges {
     fn register(registry: &mut Registry) -> Self {
-        let bus = BusGauges::register(registry);
-        let certificates = CertificateGauges::register(registry);
-        let threads = Threads::register(registry);
-        let log_lines_lost = Counter::default();
-        registry.register(
-            "payrelay_log_lines_lost",
-            "Lines that the log could not take: its disk is full, or its reader too slow",
-            log_lines_lost.clone(),
-        );
-        let mut gauge = |name: &str, help: &str| {
-            let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
-        };
         Self {
-            queue_depth: gauge(
+            bus: BusGauges::register(registry),
+            certificates: CertificateGauges::register(registry),
+            threads: Threads::register(registry),
+            log_lines_lost: registered(
+                registry,
+                "payrelay_log_lines_lost",
+                "Lines that the log could not take: its disk is full, or its reader too slow",
+            ),
+            queue_depth: registered(
+                registry,
                 "payrelay_queue_depth",
                 "Notifications waiting in the sessions' mailboxes",
             ),
-            http_connections: gauge("payrelay_http_connections", "Open connections of providers"),
-            http_in_flight: gauge(
+            http_connections: registered(
+                registry,
+                "payrelay_http_connections",
+                "Open connections of providers",
+            ),
+            http_in_flight: registered(
+                registry,
                 "payrelay_http_in_flight",
                 "Requests of providers that are owed an answer",
             ),
-            fd_budget_free: gauge(
+            fd_budget_free: registered(
+                registry,
                 "payrelay_fd_budget_free",
                 "File descriptors still free for connections",
             ),
-            fd_budget: gauge(
+            fd_budget: registered(
+                registry,
                 "payrelay_fd_budget",
                 "File descriptors set aside for connections",
             ),
-            ready: gauge("payrelay_ready", "1 while /readyz is 200, else 0"),
-            certificates,
-            threads,
-            log_lines_lost,
-            bus,
+            ready: registered(registry, "payrelay_ready", "1 while /readyz is 200, else 0"),
         }
     }
 

@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::registered;
+
 /// The bus's counters; clones count together.
 #[derive(Clone, Debug)]
 pub struct BusMetrics {
@@ -29,10 +31,42 @@ struct Lost {
     not_understood: Counter,
 }
 
+impl Lost {
+    fn register(registry: &mut Registry) -> Self {
+        let family: Family<WhyLabels, Counter> = registered(
+            registry,
+            "payrelay_bus_refused",
+            "What the bus could not carry. full: refused, the sender knows; receipt: another node hears nothing and tries \
+             again; not-understood: from a node of another version, or a stranger",
+        );
+        let of = |why| family.get_or_create_owned(&WhyLabels { why });
+        Self {
+            full: of("full"),
+            receipt: of("receipt"),
+            not_understood: of("not-understood"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Events {
     sent: Counter,
     lost: Counter,
+}
+
+impl Events {
+    fn register(registry: &mut Registry) -> Self {
+        let family: Family<ResultLabels, Counter> = registered(
+            registry,
+            "payrelay_events",
+            "EVENT frames for sessions; lost: the session did not read fast enough",
+        );
+        let of = |result| family.get_or_create_owned(&ResultLabels { result });
+        Self {
+            sent: of("sent"),
+            lost: of("lost"),
+        }
+    }
 }
 
 /// What is read when somebody asks.
@@ -70,64 +104,31 @@ struct ResultLabels {
 
 impl BusMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let up = Gauge::default();
-        registry.register(
-            "payrelay_bus_up",
-            "1 while other nodes can be reached (always, on a node without [redis])",
-            up.clone(),
-        );
-        let mut counter = |name: &str, help: &str| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        };
-        let downs = counter("payrelay_bus_downs", "How often the bus failed");
-        let batches = counter(
-            "payrelay_bus_batches",
-            "Round trips in which commands went to Redis",
-        );
-        let commands = counter("payrelay_bus_commands", "Commands sent to Redis");
-        let forwarded = counter(
-            "payrelay_bus_forwarded",
-            "Notifications and data sent towards other nodes",
-        );
-        let received = counter(
-            "payrelay_bus_received",
-            "Notifications that came from other nodes",
-        );
-        let family = Family::<WhyLabels, Counter>::default();
-        let of = |why| family.get_or_create_owned(&WhyLabels { why });
-        let lost = Lost {
-            full: of("full"),
-            receipt: of("receipt"),
-            not_understood: of("not-understood"),
-        };
-        registry.register(
-            "payrelay_bus_refused",
-            "What the bus could not carry. full: refused, the sender knows; receipt: another node hears nothing and tries \
-             again; not-understood: from a node of another version, or a stranger",
-            family,
-        );
-        let family = Family::<ResultLabels, Counter>::default();
-        let of = |result| family.get_or_create_owned(&ResultLabels { result });
-        let events = Events {
-            sent: of("sent"),
-            lost: of("lost"),
-        };
-        registry.register(
-            "payrelay_events",
-            "EVENT frames for sessions; lost: the session did not read fast enough",
-            family,
-        );
         Self {
-            up,
-            downs,
-            batches,
-            commands,
-            forwarded,
-            received,
-            lost,
-            events,
+            up: registered(
+                registry,
+                "payrelay_bus_up",
+                "1 while other nodes can be reached (always, on a node without [redis])",
+            ),
+            downs: registered(registry, "payrelay_bus_downs", "How often the bus failed"),
+            batches: registered(
+                registry,
+                "payrelay_bus_batches",
+                "Round trips in which commands went to Redis",
+            ),
+            commands: registered(registry, "payrelay_bus_commands", "Commands sent to Redis"),
+            forwarded: registered(
+                registry,
+                "payrelay_bus_forwarded",
+                "Notifications and data sent towards other nodes",
+            ),
+            received: registered(
+                registry,
+                "payrelay_bus_received",
+                "Notifications that came from other nodes",
+            ),
+            lost: Lost::register(registry),
+            events: Events::register(registry),
         }
     }
 
@@ -195,54 +196,49 @@ pub(super) struct BusGauges {
 
 impl BusGauges {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let canary_age = Gauge::default();
-        registry.register(
-            "payrelay_bus_canary_age_seconds",
-            "Since this node last heard its own word on the bus; it sends one every second",
-            Gauge::clone(&canary_age),
-        );
-        let canary_lag = Gauge::default();
-        registry.register(
-            "payrelay_bus_canary_lag_seconds",
-            "How long the last such word was on its way",
-            Gauge::clone(&canary_lag),
-        );
-        let wanted = Gauge::default();
-        registry.register(
-            "payrelay_bus_subscriptions_wanted",
-            "Channels this node wants to hear",
-            wanted.clone(),
-        );
-        let standing = Gauge::default();
-        registry.register(
-            "payrelay_bus_subscriptions_standing",
-            "Channels that Redis has confirmed to this node",
-            standing.clone(),
-        );
-        let mut gauge = |name: &str, help: &str| {
-            let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
-        };
         Self {
-            canary_age,
-            canary_lag,
-            wanted,
-            standing,
-            buckets: gauge(
+            canary_age: registered(
+                registry,
+                "payrelay_bus_canary_age_seconds",
+                "Since this node last heard its own word on the bus; it sends one every second",
+            ),
+            canary_lag: registered(
+                registry,
+                "payrelay_bus_canary_lag_seconds",
+                "How long the last such word was on its way",
+            ),
+            wanted: registered(
+                registry,
+                "payrelay_bus_subscriptions_wanted",
+                "Channels this node wants to hear",
+            ),
+            standing: registered(
+                registry,
+                "payrelay_bus_subscriptions_standing",
+                "Channels that Redis has confirmed to this node",
+            ),
+            buckets: registered(
+                registry,
                 "payrelay_bus_buckets",
                 "Parts into which the names in Redis are divided: 256 in a cluster, else 1; 0 without [redis]",
             ),
-            buckets_up: gauge(
+            buckets_up: registered(
+                registry,
                 "payrelay_bus_buckets_up",
                 "Parts that can be used now; the backends of the others are not reached on other nodes",
             ),
-            primaries: gauge(
+            primaries: registered(
+                registry,
                 "payrelay_bus_primaries",
                 "Redis primaries in use: the shards of a cluster, else 1",
             ),
-            sentinels: gauge("payrelay_bus_sentinels", "Sentinels in redis.sentinels"),
-            sentinels_answering: gauge(
+            sentinels: registered(
+                registry,
+                "payrelay_bus_sentinels",
+                "Sentinels in redis.sentinels",
+            ),
+            sentinels_answering: registered(
+                registry,
                 "payrelay_bus_sentinels_answering",
                 "Sentinels that name a primary; a failover is followed by the word of more than half of all",
             ),

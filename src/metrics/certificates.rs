@@ -5,6 +5,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::registered;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabels {
     listener: &'static str,
@@ -15,13 +17,11 @@ pub(super) struct CertificateGauges(Family<ListenerLabels, Gauge>);
 
 impl CertificateGauges {
     pub fn register(registry: &mut Registry) -> Self {
-        let family = Family::default();
-        registry.register(
+        Self(registered(
+            registry,
             "payrelay_certificate_not_after_seconds",
             "Unix time at which the certificate of a listener ends",
-            Family::clone(&family),
-        );
-        Self(family)
+        ))
     }
 
     /// `ends`: the key of the listener's certificate (`http.tls`), and its end in Unix seconds.

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{BackendLabels, ReasonLabels, ResultLabels, RouteLabel};
+use super::{BackendLabels, ReasonLabels, ResultLabels, RouteLabel, registered, registered_as};
 use crate::notification::Receipt;
 
 /// Upper bounds of `payrelay_outbox_commit_seconds`, in seconds: from a disk that only pretends to a disk in trouble.
@@ -71,19 +71,72 @@ pub(super) struct OutboxMetrics {
 impl OutboxMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let all = Self {
-            messages: Family::default(),
-            done: Gauge::default(),
-            oldest: Gauge::default(),
-            disk_free: Gauge::default(),
-            log: Gauge::default(),
-            unknown: Gauge::default(),
-            mirrored: Gauge::default(),
-            behind: Gauge::default(),
-            inherited: Gauge::default(),
-            commits: Histogram::new(COMMIT_SECONDS),
-            refusals: Family::default(),
-            deaths: Family::default(),
-            deliveries: Family::default(),
+            messages: registered(
+                registry,
+                "payrelay_outbox_messages",
+                "Notifications on disk, by state, of the backends that have most of them; other: of all other backends",
+            ),
+            done: registered(
+                registry,
+                "payrelay_outbox_done",
+                "Acknowledged notifications on disk, until outbox.keep is over",
+            ),
+            oldest: registered(
+                registry,
+                "payrelay_outbox_oldest_seconds",
+                "How long ago the oldest notification that is still to be delivered was stored; 0: there is none",
+            ),
+            disk_free: registered(
+                registry,
+                "payrelay_outbox_disk_free_bytes",
+                "Room on the disk of the outbox, for the relay's user",
+            ),
+            log: registered(
+                registry,
+                "payrelay_outbox_log_bytes",
+                "Length of the write-ahead log of the outbox; at outbox.max_log_bytes nothing is stored",
+            ),
+            unknown: registered(
+                registry,
+                "payrelay_outbox_unknown_backend",
+                "Pending notifications of backends that have connected to no node since this one started: look for a typo in the notify_url",
+            ),
+            mirrored: registered(
+                registry,
+                "payrelay_outbox_mirrored",
+                "Notifications of this node that are in Redis too (outbox.shared), as far as is known",
+            ),
+            behind: registered(
+                registry,
+                "payrelay_outbox_behind",
+                "Notifications of this node that should be in Redis too (outbox.shared) and are not yet",
+            ),
+            inherited: registered(
+                registry,
+                "payrelay_outbox_inherited",
+                "Notifications that this node has taken over from nodes that are gone (outbox.shared), since its start",
+            ),
+            commits: registered_as(
+                registry,
+                "payrelay_outbox_commit_seconds",
+                "Time to write and sync a group of changes",
+                Histogram::new(COMMIT_SECONDS),
+            ),
+            refusals: registered(
+                registry,
+                "payrelay_outbox_refusals",
+                "Undelivered notifications that were not stored, so that their providers were told fail",
+            ),
+            deaths: registered(
+                registry,
+                "payrelay_outbox_dead_letters",
+                "Notifications that became dead letters",
+            ),
+            deliveries: registered(
+                registry,
+                "payrelay_outbox_deliveries",
+                "What came of offering stored notifications to their backends",
+            ),
         };
         for reason in ["full", "no-space", "disk", "file", "log", "shared", "busy"] {
             let _ = all.refusals.get_or_create(&ReasonLabels { reason });
@@ -91,71 +144,6 @@ impl OutboxMetrics {
         for reason in ["given-up", "expired"] {
             let _ = all.deaths.get_or_create(&ReasonLabels { reason });
         }
-        registry.register(
-            "payrelay_outbox_messages",
-            "Notifications on disk, by state, of the backends that have most of them; other: of all other backends",
-            all.messages.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_done",
-            "Acknowledged notifications on disk, until outbox.keep is over",
-            all.done.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_oldest_seconds",
-            "How long ago the oldest notification that is still to be delivered was stored; 0: there is none",
-            all.oldest.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_disk_free_bytes",
-            "Room on the disk of the outbox, for the relay's user",
-            all.disk_free.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_log_bytes",
-            "Length of the write-ahead log of the outbox; at outbox.max_log_bytes nothing is stored",
-            all.log.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_unknown_backend",
-            "Pending notifications of backends that have connected to no node since this one started: look for a typo in the notify_url",
-            all.unknown.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_mirrored",
-            "Notifications of this node that are in Redis too (outbox.shared), as far as is known",
-            all.mirrored.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_behind",
-            "Notifications of this node that should be in Redis too (outbox.shared) and are not yet",
-            all.behind.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_inherited",
-            "Notifications that this node has taken over from nodes that are gone (outbox.shared), since its start",
-            all.inherited.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_commit_seconds",
-            "Time to write and sync a group of changes",
-            all.commits.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_refusals",
-            "Undelivered notifications that were not stored, so that their providers were told fail",
-            all.refusals.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_dead_letters",
-            "Notifications that became dead letters",
-            all.deaths.clone(),
-        );
-        registry.register(
-            "payrelay_outbox_deliveries",
-            "What came of offering stored notifications to their backends",
-            all.deliveries.clone(),
-        );
         all
     }
 

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::registered;
 use crate::heartbeat::ThreadReading;
 
 /// The series.
@@ -23,19 +24,18 @@ struct ThreadLabels {
 
 impl Threads {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let up = Family::default();
-        registry.register(
-            "payrelay_thread_up",
-            "1 while a thread that serves everybody turns, 0 if it hangs or has just panicked",
-            up.clone(),
-        );
-        let restarts = Family::default();
-        registry.register(
-            "payrelay_thread_restarts",
-            "How often a thread that serves everybody panicked and was started again",
-            restarts.clone(),
-        );
-        Self { up, restarts }
+        Self {
+            up: registered(
+                registry,
+                "payrelay_thread_up",
+                "1 while a thread that serves everybody turns, 0 if it hangs or has just panicked",
+            ),
+            restarts: registered(
+                registry,
+                "payrelay_thread_restarts",
+                "How often a thread that serves everybody panicked and was started again",
+            ),
+        }
     }
 
     pub(super) fn set(&self, readings: &[ThreadReading]) {
