@@ -423,4 +423,39 @@ mod tests {
             assert!(Selector::parse(&text(most + 1)).is_err(), "{kind}");
         }
     }
+
+    #[test]
+    fn what_points_into_what_is_opened_is_known_wherever_it_stands() {
+        for (text, opened) in [
+            ("opened:/a", true),
+            ("opened:/a>/b", true),
+            ("json:/a opened:/b", true),
+            ("json:/a>/b", false),
+            ("json:/a query:b", false),
+        ] {
+            let selector = Selector::of_preset(text).expect("a selector");
+            assert_eq!(selector.is_opened(), opened, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_json_is_read_as_it_stands_and_decoded_only_if_it_is_not() {
+        let selector = Selector::parse("form:data>/id").expect("a selector");
+        // In the first are two dots, as in a signed document.
+        for data in [
+            r#" {"v":"1.2345.6","id":"till-7"}"#.to_owned(),
+            STANDARD.encode(r#"{"id":"till-7"}"#),
+            format!("e30.{}.AA", URL_SAFE_NO_PAD.encode(r#"{"id":"till-7"}"#)),
+        ] {
+            let body = format!("data={}", crate::escape::percent_encoded(data.as_bytes()));
+            let parts = Parts {
+                path_id: None,
+                query: "",
+                headers: &[],
+                body: body.as_bytes(),
+                opened: None,
+            };
+            assert_eq!(parts.select(&selector).as_deref(), Ok("till-7"), "{data}");
+        }
+    }
 }

@@ -395,6 +395,10 @@ fn the_values_of_adyen_count_where_their_names_are_and_nowhere_else() {
         serde_json::json!({"notificationItems": [{"NotificationRequestItem": item}]})
     };
     assert_eq!(verify(&with("reason", "x".into()).to_string()), event);
+    // True is signed as "true", and false is not.
+    assert_eq!(verify(&with("success", true.into()).to_string()), event);
+    let failed = verify(&with("success", false.into()).to_string());
+    assert_eq!(failed, Err(Refused::Mismatch));
     for listed in [
         serde_json::json!([[[listed]]]),
         serde_json::json!({"notificationItems": [[listed]]}),

@@ -81,9 +81,6 @@ impl FieldSource {
             .clone()
             .take_while(|name| value(name).is_some())
             .count();
-        if others.clone().skip(there).any(|name| value(name).is_some()) {
-            return Err(OTHERS);
-        }
         names.extend(others.take(there));
         names.sort_unstable();
         let is_known = |name: &[u8]| {
@@ -189,4 +186,147 @@ fn decoded(form: &[u8]) -> impl Iterator<Item = OneField<'_>> {
         let name = form::decode(name).ok_or(BAD_ESCAPE)?;
         Ok((name, form::decode(value).ok_or(BAD_ESCAPE)?))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(from: Shape) -> FieldSource {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        FieldSource {
+            from,
+            skip: names(&["sign"]),
+            skips_empty: true,
+            join: "#".into(),
+            values_only: true,
+            always: names(&["amount", "user"]),
+            sometimes: Vec::new(),
+            free_text: names(&["ext1", "ext2"]),
+        }
+    }
+
+    /// The fields of a request with this query and body.
+    fn read(source: &FieldSource, query: &str, body: &str) -> Result<String, Refused> {
+        let parts = Parts {
+            path_id: None,
+            query,
+            headers: &[],
+            body: body.as_bytes(),
+            opened: None,
+        };
+        let fields = source.read(&parts)?;
+        let pieces = fields.iter().map(|(name, value)| {
+            let [name, value] = [name, value].map(|bytes| String::from_utf8_lossy(bytes));
+            format!("{name}={value}")
+        });
+        Ok(pieces.collect::<Vec<_>>().join("&"))
+    }
+
+    #[test]
+    fn values_without_names_are_believed_where_no_other_fields_have_the_same_text() {
+        let source = source(Shape::Form);
+        let values = |form: &str| {
+            let fields = Fields::new(decoded(form.as_bytes())).expect("fields");
+            let text = source.values(&fields).map(|text| text.bytes);
+            text.map_err(|refused| refused.word())
+        };
+        for (form, text) in [
+            ("amount=600&user=u&sign=s", "600#u"),
+            ("user=u&amount=600", "600#u"),
+            ("amount=600&ext1=a&user=u", "600#a#u"),
+            ("amount=600&ext1=a&ext2=b&user=u", "600#a#b#u"),
+            // What is empty is in no text.
+            ("amount=600&ext1=a&ext2=&user=u&other=", "600#a#u"),
+        ] {
+            assert_eq!(values(form), Ok(text.as_bytes().to_vec()), "{form}");
+        }
+        for form in [
+            // One that is always there is not, or is empty.
+            "amount=600",
+            "amount=600&user=",
+            // The second of the others without the first: the text is the first's.
+            "amount=600&ext2=a&user=u",
+            // One that nobody signs.
+            "amount=600&user=u&other=1",
+            // Two values are one.
+            "amount=600%23a&user=u",
+            "amount=600&user=u%23",
+        ] {
+            assert_eq!(values(form), Err("malformed"), "{form}");
+        }
+    }
+
+    #[test]
+    fn fields_are_read_from_where_they_are() {
+        let json = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let inner = Shape::Inner(Selector::Form("data".to_owned()));
+        for (from, query, body, wanted) in [
+            (Shape::Query, "a=1&b=%26", "c=3", "a=1&b=&"),
+            (Shape::Form, "a=1", "c=3", "c=3"),
+            (Shape::Param, "a=1", "c=3", "c=3"),
+            (Shape::Param, "a=1", "", "a=1"),
+            (Shape::Xml, "", "<x><a>1</a><b/></x>", "a=1&b="),
+            (
+                Shape::Json(json(&["d"])),
+                "",
+                r#"{"d":{"a":1.50,"b":null,"sign":[]},"e":2}"#,
+                "a=1.50&b=&sign=",
+            ),
+            (inner, "", "data=%7B%22a%22%3A%22x%22%7D", "a=x"),
+        ] {
+            assert_eq!(
+                read(&source(from), query, body).as_deref(),
+                Ok(wanted),
+                "{body}"
+            );
+        }
+        for (from, body) in [
+            (Shape::Form, "a=%"),
+            (Shape::Form, "a=1&a=2"),
+            // Attributes are in no text, so they could say anything.
+            (Shape::Xml, "<x><a t=\"1\">1</a></x>"),
+            (Shape::Xml, "<x><a><b>1</b></a></x>"),
+            (Shape::Xml, "<x><a>1</a><a>2</a></x>"),
+            (Shape::Xml, "<x><a>1</a>"),
+            (Shape::Json(json(&[])), r#"{"a":{}}"#),
+            (Shape::Json(json(&[])), r#"{"a":1,"a":2}"#),
+            (Shape::Json(json(&["d"])), r#"{"a":1}"#),
+        ] {
+            let refused = read(&source(from), "", body);
+            assert!(refused.is_err(), "{body}: {refused:?}");
+        }
+        let many = |count: usize| -> String {
+            let fields = (0..count).map(|n| format!("<a{n}>1</a{n}>"));
+            format!("<x>{}</x>", fields.collect::<String>())
+        };
+        assert!(read(&source(Shape::Xml), "", &many(FIELDS_MAX)).is_ok());
+        assert!(read(&source(Shape::Xml), "", &many(FIELDS_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn what_is_signed_is_what_is_read_and_not_skipped() {
+        let json = |names: &[&str]| Selector::Json(names.iter().map(|n| (*n).to_owned()).collect());
+        let xml = |names: &[&str]| Selector::Xml(names.iter().map(|n| (*n).to_owned()).collect());
+        let form = |name: &str| Selector::Form(name.to_owned());
+        let at = || Shape::Json(vec!["d".to_owned()]);
+        for (from, selector, covers) in [
+            (Shape::Form, form("a"), true),
+            (Shape::Form, form("sign"), false),
+            (Shape::Form, Selector::Query("a".to_owned()), false),
+            (Shape::Query, Selector::Query("a".to_owned()), true),
+            (Shape::Param, Selector::Param("a".to_owned()), true),
+            (Shape::Xml, xml(&["a"]), true),
+            (Shape::Xml, xml(&["sign"]), false),
+            (Shape::Xml, xml(&["a", "b"]), false),
+            (at(), json(&["d", "a"]), true),
+            (at(), json(&["d", "sign"]), false),
+            (at(), json(&["d", "a", "b"]), false),
+            (at(), json(&["d"]), false),
+            (at(), json(&["a"]), false),
+            (Shape::Inner(form("data")), form("data"), false),
+        ] {
+            assert_eq!(source(from).covers(&selector), covers, "{selector:?}");
+        }
+    }
 }

@@ -68,6 +68,7 @@ fn an_item_without_a_signature_is_refused_unless_the_route_says_otherwise() {
         let answer = relay.post("/0/till-7", REPORT.as_bytes()).answer();
         assert_eq!(answer.told(), (401, "bad-signature"));
         assert_eq!(messages(&relay, "dead"), 0.0);
+        relay.log_contains("there is no additionalData.hmacSignature of every item");
     }
 }
 
