@@ -32,6 +32,12 @@ impl Backoff {
         let bound = doubled(self.first, self.longest, self.failures);
         bound.mul_f64(1.0 - fastrand::f64() / 2.0)
     }
+
+    /// The same where the other side may have `asked` for a wait: nobody comes earlier, and up to half as much later.
+    pub fn next_wait_asked(&mut self, asked: Option<Duration>) -> Duration {
+        let spread = |asked: Duration| asked.mul_f64(1.0 + fastrand::f64() / 2.0);
+        self.next_wait().max(asked.map_or(Duration::ZERO, spread))
+    }
 }
 
 /// `first`, doubled with each of `failures` beyond the first, and at most `longest`.
@@ -56,5 +62,17 @@ mod tests {
             backoff.reset();
         }
         assert_eq!(doubled(ms(1), ms(9), u32::MAX), ms(9));
+    }
+
+    #[test]
+    fn the_other_side_may_ask_for_more_and_never_gets_less() {
+        let ms = Duration::from_millis;
+        for _ in 0..100 {
+            let mut backoff = Backoff::new(ms(100), ms(10_000));
+            let asked = backoff.next_wait_asked(Some(ms(1000)));
+            assert!(ms(1000) <= asked && asked <= ms(1500), "{asked:?}");
+            assert!(backoff.next_wait_asked(None) <= ms(200));
+            assert!(backoff.next_wait_asked(Some(ms(1))) >= ms(200));
+        }
     }
 }

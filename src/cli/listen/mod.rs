@@ -4,17 +4,17 @@
 //! protocol looks like is the business of `client`, what is done with a notification `worker`'s.
 
 mod acknowledgement;
-mod backoff;
 mod forward;
 mod session;
 mod worker;
 
 use std::io;
+use std::time::Duration;
 
+use payrelay::backoff::Backoff;
 use payrelay::notification::BackendId;
 use payrelay::session::token::sign;
 
-use self::backoff::Backoff;
 use self::forward::Forward;
 use self::session::{Ended, Session};
 use self::worker::{Form, Handling, Worker};
@@ -23,6 +23,9 @@ use super::tls::TlsArgs;
 use super::{ConfigFile, Failure, cannot_print, place, say};
 use crate::client::tls::Trust;
 use crate::client::url::Url;
+
+/// The waits before the first and the later attempts to connect again are at most so long, unless the relay asks for more.
+const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 pub const HELP: &str = "\
 Examples:
@@ -127,13 +130,13 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         talkative,
         announce,
     };
-    let mut backoff = Backoff::new();
+    let mut backoff = RECONNECT;
     let ended = loop {
         let ended = Session::run(&identity, &mut desk, &stop, &mut backoff);
         let Ended::Lost { why, retry } = ended else {
             break ended;
         };
-        let wait = backoff.next(retry);
+        let wait = backoff.next_wait_asked(retry);
         if talkative {
             say(format_args!(
                 "{why}; trying again in {:.1} s",

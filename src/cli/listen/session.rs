@@ -6,9 +6,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{select, tick};
+use payrelay::backoff::Backoff;
 
 use super::acknowledgement::Acknowledgement;
-use super::backoff::Backoff;
 use super::worker::{Done, Job, title};
 use super::{CREDIT_MAX, Desk, Identity};
 use crate::cli::say;
