@@ -153,70 +153,69 @@ fn change(
         Ok(params) => params,
         Err(error) => return AdminReply::text(400, &format!("{error}\n")),
     };
-    let (after, all) = (params.after, params.all);
-    let what = match what {
-        AdminAction::Drop { .. } => AdminAction::Drop {
-            pending: params.pending,
-        },
-        what => what,
-    };
-    let filter = match params.filter() {
-        Ok(filter) => filter,
+    let order = match order(params, what, asked.who(caller)) {
+        Ok(order) => order,
         Err(words) => return AdminReply::text(400, words),
     };
-    if filter == Filter::default() && !all {
-        return AdminReply::text(
-            400,
-            "say which: ids, backend, state, route, event, since, or all\n",
-        );
+    let (which, by) = (in_words(&order.filter), order.by.clone());
+    let ordered = match outbox.order(order) {
+        Ok(ordered) if ordered.spared > 0 => return spared(ordered.spared),
+        Ok(ordered) => ordered,
+        Err(error) => return failed(&error),
+    };
+    for key in &ordered.freed {
+        sources.delivery.forget(key);
     }
-    let which = in_words(&filter);
-    let by = asked.who(caller);
-    let order = Order {
+    let done = match what {
+        AdminAction::Retry => "delivers again",
+        AdminAction::Drop { .. } => "drops",
+        AdminAction::Forget => "forgets",
+    };
+    let changed = ordered.changed;
+    log::info!("admin: {by} {done} {changed} notifications: {which}");
+    changes.dropped(ordered.dropped, &by);
+    AdminReply::json(
+        200,
+        &Changed {
+            changed,
+            in_hand: ordered.in_hand,
+            next: ordered.next,
+        },
+    )
+}
+
+/// What the outbox is asked to do; an error says what `params` lack.
+fn order(params: FilterParams, what: AdminAction, by: String) -> Result<Order, &'static str> {
+    let (after, all, pending) = (params.after, params.all, params.pending);
+    let filter = params.filter()?;
+    if filter == Filter::default() && !all {
+        return Err("say which: ids, backend, state, route, event, since, or all\n");
+    }
+    let what = match what {
+        AdminAction::Drop { .. } => AdminAction::Drop { pending },
+        what => what,
+    };
+    Ok(Order {
         what,
         filter,
         after,
-        by: by.clone(),
+        by,
+    })
+}
+
+/// Nothing was dropped, since so many are pending.
+fn spared(count: u64) -> AdminReply {
+    let or_more = match count >= SPARED_MAX as u64 {
+        true => " or more",
+        false => "",
     };
-    match outbox.order(order) {
-        Ok(ordered) if ordered.spared > 0 => AdminReply::text(
-            409,
-            &format!(
-                "{}{} of these are pending: their providers were told ok and will not send them again; nothing was dropped. To \
-                 delete them all the same: \"pending\": true\n",
-                ordered.spared,
-                if ordered.spared >= SPARED_MAX as u64 {
-                    " or more"
-                } else {
-                    ""
-                }
-            ),
+    AdminReply::text(
+        409,
+        &format!(
+            "{count}{or_more} of these are pending: their providers were told ok and will not send them again; nothing was \
+             dropped. To delete them all the same: \"pending\": true\n"
         ),
-        Ok(ordered) => {
-            for key in &ordered.freed {
-                sources.delivery.forget(key);
-            }
-            let done = match what {
-                AdminAction::Retry => "delivers again",
-                AdminAction::Drop { .. } => "drops",
-                AdminAction::Forget => "forgets",
-            };
-            log::info!(
-                "admin: {by} {done} {} notifications: {which}",
-                ordered.changed
-            );
-            changes.dropped(ordered.dropped, &by);
-            AdminReply::json(
-                200,
-                &Changed {
-                    changed: ordered.changed,
-                    in_hand: ordered.in_hand,
-                    next: ordered.next,
-                },
-            )
-        }
-        Err(error) => failed(&error),
-    }
+    )
 }
 
 /// What `POST /outbox/forget` carries.

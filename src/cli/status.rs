@@ -72,18 +72,24 @@ fn keep_only(status: &mut Value, id: &BackendId) {
 }
 
 fn for_people(status: &Value, presence: &Presence, health: &HealthAnswer) -> String {
-    let bus = &status["bus"];
-    let mut shown = format!(
-        "node     {}\nrelay    payrelay {}, up for {}, {}\nbus      {}",
+    let ready = match health.ready {
+        true => "ready".to_owned(),
+        false => format!("NOT READY: {}", one_line(&health.reasons.join("; "))),
+    };
+    format!(
+        "node     {}\nrelay    payrelay {}, up for {}, {ready}\n{}\n{}\n{}",
         text(status, "node"),
         one_line(&health.version),
         span(health.uptime_ms),
-        match health.ready {
-            true => "ready".to_owned(),
-            false => format!("NOT READY: {}", one_line(&health.reasons.join("; "))),
-        },
-        text(bus, "kind")
-    );
+        of_the_bus(&status["bus"]),
+        of_the_node(health),
+        of_the_backends(presence)
+    )
+}
+
+/// Whether other nodes are reached, and by which servers.
+fn of_the_bus(bus: &Value) -> String {
+    let mut shown = format!("bus      {}", text(bus, "kind"));
     match &bus["reason"] {
         Value::Null => shown.push_str(": up"),
         _ => {
@@ -115,9 +121,12 @@ fn for_people(status: &Value, presence: &Presence, health: &HealthAnswer) -> Str
             shown.push_str(&format!("; {up} of {all} buckets can be used"));
         }
     }
-    shown.push('\n');
-    shown.push_str(&of_the_node(health));
-    shown.push('\n');
+    shown
+}
+
+/// Who is connected, and where.
+fn of_the_backends(presence: &Presence) -> String {
+    let mut shown = String::new();
     let mut rows: Vec<Row> = Vec::new();
     for node in &presence.nodes {
         for backend in &node.backends {

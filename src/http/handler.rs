@@ -214,6 +214,19 @@ impl RequestHandler {
         }
     }
 
+    /// The backend that a believed request is for, if it may be notified.
+    fn allowed_backend(
+        &self,
+        route: &Route,
+        parts: &Parts<'_>,
+    ) -> Result<BackendId, RequestRefusal> {
+        let backend = backend(route, parts)?;
+        match self.access.read().allows(&backend) {
+            true => Ok(backend),
+            false => Err(RequestRefusal::NotAllowed),
+        }
+    }
+
     fn judge<'r>(
         &self,
         routes: &'r Routes,
@@ -259,14 +272,10 @@ impl RequestHandler {
             opened: opened.as_ref(),
             ..signed.parts()
         };
-        let backend = match backend(route, &parts) {
-            // Nobody is to get it, so it need not be anybody's.
-            Err(refusal) if unsigned => BackendId::parse(UNSIGNED_ID).map_err(|_| refusal)?,
-            found => found?,
+        let backend = match unsigned {
+            false => self.allowed_backend(route, &parts)?,
+            true => backend_of_unsigned(route, &parts)?,
         };
-        if !unsigned && !self.access.read().allows(&backend) {
-            return Err(RequestRefusal::NotAllowed);
-        }
         // Anybody could have made it, and a genuine one of that event is not to be a duplicate of it.
         let event = match unsigned {
             false => event(route, &parts, believed),
@@ -277,14 +286,15 @@ impl RequestHandler {
             Some(Ok(opened)) if route.deliver_opened => (true, opened),
             _ => (false, body),
         };
+        let verified = match unsigned {
+            false => route.verified(is_opened),
+            true => verify::NONE.into(),
+        };
         let notification = Notification {
             id: self.mint.mint(at_unix_ms),
             backend,
             route: Arc::clone(&route.answers.route),
-            verified: match unsigned {
-                false => route.verified(is_opened),
-                true => verify::NONE.into(),
-            },
+            verified,
             event,
             event_proven: route.event_proven,
             at_unix_ms,
@@ -325,6 +335,11 @@ struct Taken<'r> {
     ok_body: Option<Vec<u8>>,
     /// Nothing of it is signed: it goes to the dead letters, and to no backend.
     unsigned: bool,
+}
+
+/// Nobody is to get it, so it need not be anybody's.
+fn backend_of_unsigned(route: &Route, parts: &Parts<'_>) -> Result<BackendId, RequestRefusal> {
+    backend(route, parts).or_else(|refusal| BackendId::parse(UNSIGNED_ID).map_err(|_| refusal))
 }
 
 /// The backend that the request of `parts` is for.

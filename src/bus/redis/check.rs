@@ -59,31 +59,7 @@ fn look(config: &RedisConfig, shared: bool, found: &mut Vec<String>) -> Result<(
             sentinel_login,
         } => {
             let asking = Connector::new(config, sentinel_login)?;
-            let mut primaries = Vec::new();
-            for sentinel in sentinels {
-                let name = format!("sentinel {sentinel}");
-                let Some(mut connection) = connect(&asking.server(sentinel)?, &name, found) else {
-                    continue;
-                };
-                match super::topology::named_primary(&mut connection, master) {
-                    Ok(primary) => primaries.push(primary),
-                    Err(why) => found.push(format!("{name}: {why}")),
-                }
-            }
-            primaries.sort();
-            primaries.dedup();
-            if primaries.len() > 1 {
-                found.push(format!(
-                    "the sentinels name different primaries: {}",
-                    primaries.join(", ")
-                ));
-            }
-            if sentinels.len() < 3 {
-                found.push(
-                    "fewer than three sentinels: when one is away, no failover can be trusted"
-                        .into(),
-                );
-            }
+            let primaries = primaries_by_sentinels(&asking, sentinels, master, found)?;
             let connector = Connector::new(config, login)?;
             for primary in primaries {
                 let server = connector.server(&primary)?;
@@ -103,6 +79,37 @@ fn look(config: &RedisConfig, shared: bool, found: &mut Vec<String>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The primaries that the sentinels name: one, if all is well.
+fn primaries_by_sentinels(
+    asking: &Connector,
+    sentinels: &[String],
+    master: &str,
+    found: &mut Vec<String>,
+) -> Result<Vec<String>, BadConfig> {
+    let mut primaries = Vec::new();
+    for sentinel in sentinels {
+        let name = format!("sentinel {sentinel}");
+        let Some(mut connection) = connect(&asking.server(sentinel)?, &name, found) else {
+            continue;
+        };
+        match super::topology::named_primary(&mut connection, master) {
+            Ok(primary) => primaries.push(primary),
+            Err(why) => found.push(format!("{name}: {why}")),
+        }
+    }
+    primaries.sort();
+    primaries.dedup();
+    if primaries.len() > 1 {
+        let names = primaries.join(", ");
+        found.push(format!("the sentinels name different primaries: {names}"));
+    }
+    if sentinels.len() < 3 {
+        let few = "fewer than three sentinels: when one is away, no failover can be trusted";
+        found.push(few.into());
+    }
+    Ok(primaries)
 }
 
 fn look_at_cluster(

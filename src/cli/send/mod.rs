@@ -169,9 +169,14 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     }
     .send()
     .map_err(|error| no_answer(&error, &url.place))?;
-    let took_ms = sent.elapsed().as_secs_f64() * 1000.0;
-    let is_ok = is_ok(&answer);
-    let why = (!is_ok).then(|| explain(&answer, &args.id, &target));
+    report(args, &answer, sent.elapsed(), &target)
+}
+
+/// Shows the answer; a refusal is this command's failure.
+fn report(args: &Args, answer: &Answer, took: Duration, target: &str) -> Result<(), Failure> {
+    let took_ms = took.as_secs_f64() * 1000.0;
+    let is_ok = is_ok(answer);
+    let why = (!is_ok).then(|| explain(answer, &args.id, target));
     if args.json {
         print_json(&json!({
             "status": answer.status,
@@ -182,7 +187,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
             "why": why,
         }))?;
     } else {
-        show(&answer, took_ms)?;
+        show(answer, took_ms)?;
     }
     if is_ok {
         if answer.header("x-payrelay-outcome") == Some("stored") {
