@@ -417,7 +417,12 @@ mod tests {
                 (found, _) => panic!("{text}: {found:?}"),
             }
         }
-        for (kind, most) in [("form:", 256), ("json:/", 255), ("header:", 128)] {
+        for (kind, most) in [
+            ("form:", 256),
+            ("json:/", 255),
+            ("xml:", 256),
+            ("header:", 128),
+        ] {
             let text = |bytes: usize| format!("{kind}{}", "x".repeat(bytes));
             assert!(Selector::parse(&text(most)).is_ok(), "{kind}");
             assert!(Selector::parse(&text(most + 1)).is_err(), "{kind}");

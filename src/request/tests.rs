@@ -145,3 +145,56 @@ fn depth_beside_the_pointer_costs_no_stack() {
     assert_eq!(parts("", &body).select(&pointer("/id")).as_deref(), Ok("a"));
     assert!(parts("", &nest(100_000)).select(&pointer("/id")).is_err());
 }
+
+/// Every leaf's text, by its name.
+fn texts(body: &[u8]) -> Result<Vec<(String, String)>, xml::BadXml> {
+    let mut all = Vec::new();
+    let read = xml::leaves(body, |leaf| {
+        let name = leaf.path.last().expect("a name").clone();
+        all.push((name, leaf.text.into_owned()));
+        true
+    });
+    read.map(|()| all)
+}
+
+#[test]
+fn the_second_byte_of_a_chinese_character_is_no_markup() {
+    for (bytes, text) in [
+        // ']' as a second byte, so that what follows does not end the section.
+        (&b"\x81\x5d]>"[..], "\u{fffd}]>"),
+        (b"\x81\x40A", "\u{fffd}A"),
+        (b"\xfe\xfe", "\u{fffd}"),
+        // No first byte of two, and one whose second is none.
+        (b"\x80A", "\u{fffd}A"),
+        (b"\x81\x30\x81\x30", "\u{fffd}0\u{fffd}0"),
+    ] {
+        let head = b"<?xml version=\"1.0\" encoding=\"GBK\"?><x><n><![CDATA[";
+        let body = [head, bytes, b"]]></n></x>"].concat();
+        let found = texts(&body).expect("a document");
+        assert_eq!(found, [("n".to_owned(), text.to_owned())], "{bytes:x?}");
+    }
+}
+
+#[test]
+fn an_empty_element_is_an_element_like_others() {
+    use xml::BadXml;
+    let found = texts(b"<x><a/><b>1</b></x>").expect("a document");
+    assert_eq!(found[0], ("a".to_owned(), String::new()));
+    assert_eq!(texts(b"<x>text<a/></x>"), Err(BadXml::Mixed));
+    assert_eq!(texts(b"<x/><y/>"), Err(BadXml::NotXml));
+    let unwanted = xml::leaves(b"<x><a/><b>1</b></x>", |leaf| {
+        leaf.path.last().expect("a name") != "a"
+    });
+    assert_eq!(unwanted, Err(BadXml::Unwanted));
+}
+
+#[test]
+fn of_an_object_with_too_many_fields_one_more_than_the_most_is_kept() {
+    let object = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|n| format!("\"f{n}\":null")).collect();
+        let body = format!("{{{}}}", fields.join(","));
+        json::object(body.as_bytes(), &[]).map(|fields| fields.len())
+    };
+    assert_eq!(object(FIELDS_MAX), Ok(FIELDS_MAX));
+    assert_eq!(object(4 * FIELDS_MAX), Ok(FIELDS_MAX + 1));
+}

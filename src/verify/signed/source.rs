@@ -264,6 +264,7 @@ mod tests {
         for (from, query, body, wanted) in [
             (Shape::Query, "a=1&b=%26", "c=3", "a=1&b=&"),
             (Shape::Form, "a=1", "c=3", "c=3"),
+            (Shape::Form, "", "&a=1&&c=3&", "a=1&c=3"),
             (Shape::Param, "a=1", "c=3", "c=3"),
             (Shape::Param, "a=1", "", "a=1"),
             (Shape::Xml, "", "<x><a>1</a><b/></x>", "a=1&b="),
