@@ -31,6 +31,7 @@ mod config;
 mod contributing;
 mod crowd;
 mod descriptors;
+mod doc_commands;
 mod events;
 mod heartbeat;
 mod hostile_http;

@@ -99,6 +99,15 @@ fn filled_in(preset: &str, route: &str, key: &str) -> String {
     filled.replacen("[[route]]\n", trusts, 1)
 }
 
+/// The commands of both pages that the tests here run.
+pub fn commands() -> Vec<String> {
+    let presets: Vec<_> = presets::all().map(|preset| preset.name).collect();
+    let mut all = sections("doc/providers.md", &presets, &[], "");
+    all.extend(sections("doc/providers.zh-CN.md", &CHINESE, &[], ""));
+    let lines = all.iter().flat_map(|section| section.test.lines());
+    lines.map(str::to_owned).collect()
+}
+
 /// Starts a relay with every route of `sections` and runs every test.
 fn follow(sections: &[Section]) {
     let mut toml: String = sections

@@ -61,11 +61,11 @@ pub fn blocks(page: &str) -> Vec<Block> {
 }
 
 /// A network with nothing in it but its loopback, for as long as this lives.
-struct Network(Process);
+pub struct Network(Process);
 
 impl Network {
     /// `None`, loudly, where one may not be made.
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let mut command = Command::new("unshare");
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
@@ -112,7 +112,7 @@ struct Running {
 }
 
 /// Somebody who does what the page says.
-struct Reader {
+pub struct Reader {
     network: Network,
     dir: TempDir,
     running: Vec<Running>,
@@ -121,7 +121,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(network: Network) -> Self {
+    pub fn new(network: Network) -> Self {
         let dir = TempDir::with_prefix("payrelay-readme-").expect("a folder");
         let inside = |name: &str| dir.path().join(name);
         symlink(env!("CARGO_MANIFEST_DIR"), inside("payrelay")).expect("a link to the project");
@@ -136,7 +136,13 @@ impl Reader {
         }
     }
 
-    fn command(&self, script: &str) -> Command {
+    /// Writes a file into the folder in which the reader works.
+    pub fn write_file(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join("try").join(name), text).expect("written");
+    }
+
+    /// `script`, to be run in that folder.
+    pub fn command(&self, script: &str) -> Command {
         let mut command = self.network.bash(script);
         let bin = self.dir.path().join("bin");
         let path = std::env::var("PATH").unwrap_or_default();
@@ -166,9 +172,8 @@ impl Reader {
     fn write(&self, block: &Block) {
         let first = block.text.lines().next().unwrap_or_default();
         let file = first.trim_start_matches(['#', '-']).trim();
-        let path = self.dir.path().join("try").join(file);
         if file == "relay.toml" || file.ends_with(".lua") {
-            fs::write(path, &block.text).expect("written");
+            self.write_file(file, &block.text);
         } else {
             self.check_fragment(&block.text);
         }
