@@ -274,6 +274,18 @@ fn what_a_body_says_is_text_and_nothing_else() {
 }
 
 #[test]
+fn xml_is_laid_out() {
+    let relay = Relay::with(&toml());
+    let xml = b"<xml><out_trade_no><![CDATA[4711]]></out_trade_no><total_fee>1</total_fee></xml>";
+    let id = stored(&relay, "/notify/till-7", xml);
+    let page = Browser::start("en");
+    page.open(relay.ready().admin, &format!("/?id={id}"));
+    page.wait_text(
+        "<xml>\n  <out_trade_no><![CDATA[4711]]></out_trade_no>\n  <total_fee>1</total_fee>\n</xml>",
+    );
+}
+
+#[test]
 fn the_keyboard_alone_is_enough() {
     let relay = Relay::with(&toml());
     let id = dead(&relay, "shop", "/event/shop", b"{\"n\": \"order-1\"}");
