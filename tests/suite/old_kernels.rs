@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use super::readme::page;
 use crate::support::{DEADLINE, Setup, eventually};
 
 /// Calls that came after Linux 3.10 and that a program such as this one, its libraries or glibc may try.
@@ -32,6 +33,8 @@ fn under() -> String {
 
 #[test]
 fn the_whole_relay_runs_on_the_calls_of_linux_3_10() {
+    // What .ci/release holds the binary to, and what follows.
+    assert!(page("README.md").contains("Linux 3.10 and glibc 2.17"));
     if !may_trace() {
         return;
     }
