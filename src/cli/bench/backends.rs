@@ -16,7 +16,7 @@ use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
 use super::inbox::{Arrival, Came, Inbox};
-use super::plan::{Place, Plan};
+use super::plan::{Endpoint, Plan};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
 use super::run_state::RunState;
 use super::stamp::PROBE;
@@ -140,7 +140,7 @@ impl Backends {
     }
 }
 
-fn cannot_connect(place: &Place, error: &io::Error) -> Failure {
+fn cannot_connect(place: &Endpoint, error: &io::Error) -> Failure {
     let text = &place.text;
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::new(format_args!(
@@ -162,7 +162,7 @@ struct Backend {
 
 impl Backend {
     fn connect(
-        place: &Place,
+        place: &Endpoint,
         id: &BackendId,
         token: Option<&str>,
         credit: u32,
@@ -182,7 +182,7 @@ impl Backend {
     }
 
     /// Waits for the answer to the HELLO, and turns the socket over to the poller.
-    fn await_ok(&mut self, place: &Place, id: &BackendId) -> Result<(), Failure> {
+    fn await_ok(&mut self, place: &Endpoint, id: &BackendId) -> Result<(), Failure> {
         let until = Instant::now() + GREETING_DEADLINE;
         let refused = |why: &str| Failure::new(format_args!("{} as {id}: {why}", place.text));
         let mut answer = None;

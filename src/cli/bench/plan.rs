@@ -27,7 +27,7 @@ const RELAYS_MAX: usize = 16;
 
 /// A relay, as one side sees it.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Endpoint {
     /// As it was given: `host:port`.
     pub text: String,
     /// Where that is.
@@ -36,7 +36,7 @@ pub struct Place {
 
 /// When to post the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum Load {
     /// As soon as another has been answered.
     Closed,
     /// So many a second, whatever becomes of them.
@@ -56,9 +56,9 @@ pub enum Until {
 #[derive(Debug)]
 pub struct Plan {
     /// Where to post; connections take turns.
-    pub http: Vec<Place>,
+    pub http: Vec<Endpoint>,
     /// Where backends connect; they take turns.
-    pub tcp: Vec<Place>,
+    pub tcp: Vec<Endpoint>,
     /// The path, with [`ID`] where the id goes.
     pub target: String,
     /// The backends, and the token of each if there is a secret.
@@ -67,7 +67,7 @@ pub struct Plan {
     pub credit: u32,
     /// How many posts may be on their way.
     pub concurrency: usize,
-    pub pace: Pace,
+    pub load: Load,
     pub until: Until,
     /// How long each body is.
     pub body_bytes: usize,
@@ -137,9 +137,9 @@ impl Plan {
                 None => CONCURRENCY_CLOSED,
                 Some(_) => CONCURRENCY_OPEN,
             })),
-            pace: args
+            load: args
                 .rate
-                .map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
+                .map_or(Load::Closed, |per_second| Load::Open { per_second }),
             until: match args.total {
                 Some(total) => Until::Total(total),
                 None => Until::Passed(args.duration.unwrap_or(DURATION)),
@@ -161,13 +161,13 @@ impl Plan {
 
     /// What it will do, in a line or two for people.
     pub fn describe(&self) -> String {
-        let list = |places: &[Place]| {
+        let list = |places: &[Endpoint]| {
             let texts: Vec<_> = places.iter().map(|place| place.text.as_str()).collect();
             texts.join(", ")
         };
-        let pace = match self.pace {
-            Pace::Closed => format!("{} posting", self.concurrency),
-            Pace::Open { per_second } => {
+        let load = match self.load {
+            Load::Closed => format!("{} posting", self.concurrency),
+            Load::Open { per_second } => {
                 format!(
                     "{per_second} a second, at most {} on their way",
                     self.concurrency
@@ -175,7 +175,7 @@ impl Plan {
             }
         };
         format!(
-            "{pace} to {} at {}, bodies of {} bytes; {} backends at {}",
+            "{load} to {} at {}, bodies of {} bytes; {} backends at {}",
             self.target,
             list(&self.http),
             self.body_bytes,
@@ -236,7 +236,7 @@ fn backends(
         .collect())
 }
 
-fn resolve(text: String) -> Result<Place, Failure> {
+fn resolve(text: String) -> Result<Endpoint, Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
         Failure::usage(format_args!(
             "{text}: not an address such as 127.0.0.1:8080: {error}"
@@ -244,7 +244,7 @@ fn resolve(text: String) -> Result<Place, Failure> {
     };
     let mut found = text.to_socket_addrs().map_err(|error| cannot(&error))?;
     let address = found.next().ok_or_else(|| cannot(&"the name has none"))?;
-    Ok(Place { text, address })
+    Ok(Endpoint { text, address })
 }
 
 #[cfg(test)]

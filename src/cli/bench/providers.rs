@@ -17,7 +17,7 @@ use super::answers::{ANSWER_BYTES_MAX, RelayAnswer};
 use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
-use super::plan::{Pace, Place, Plan, Until};
+use super::plan::{Endpoint, Load, Plan, Until};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
 use super::run_state::RunState;
 use super::stamp::{END, FILLING, NOTIFICATIONS_MAX, STAMP_BYTES, Stamp};
@@ -131,7 +131,7 @@ struct Connection {
     /// `None`: to be opened for the next post.
     socket: Option<TcpStream>,
     /// The one on its way.
-    post: Option<Post>,
+    post: Option<Scheduled>,
     /// Its head and the stamp of its body.
     head: Vec<u8>,
     /// How much of head, filling and end has gone.
@@ -142,7 +142,7 @@ struct Connection {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Post {
+struct Scheduled {
     n: u64,
     due_ns: u64,
 }
@@ -175,8 +175,8 @@ impl Connection {
     }
 
     /// Begins to write a post.
-    fn begin(&mut self, post: Post, plan: &Plan) {
-        let Place { text, .. } = &plan.http[self.number % plan.http.len()];
+    fn begin(&mut self, post: Scheduled, plan: &Plan) {
+        let Endpoint { text, .. } = &plan.http[self.number % plan.http.len()];
         self.head.clear();
         let _ = write!(
             self.head,
@@ -308,9 +308,9 @@ impl Crowd {
 
     /// When notification `n` is due; without a rate, now.
     fn due_ns(&self, n: u64, now_ns: u64) -> u64 {
-        match self.plan.pace {
-            Pace::Closed => now_ns,
-            Pace::Open { per_second } => {
+        match self.plan.load {
+            Load::Closed => now_ns,
+            Load::Open { per_second } => {
                 let after = u128::from(n) * u128::from(SECOND_NS) / u128::from(per_second);
                 self.seen.began_ns + after as u64
             }
@@ -336,7 +336,7 @@ impl Crowd {
             if connection.socket.is_none() || now_ns - connection.used_ns > IDLE_NS_MAX {
                 connection.open(&self.plan, &self.poller, now_ns)?;
             }
-            let post = Post {
+            let post = Scheduled {
                 n: self.next,
                 due_ns,
             };
@@ -371,7 +371,7 @@ impl Crowd {
         }
         self.posting = false;
         self.seen.took = Duration::from_nanos(now_ns - self.seen.began_ns);
-        if self.plan.pace == Pace::Closed {
+        if self.plan.load == Load::Closed {
             return;
         }
         let mut n = self.next;
@@ -394,7 +394,7 @@ impl Crowd {
 
     /// How long there is nothing to do but wait for answers.
     fn patience(&self) -> Duration {
-        if !self.posting || self.free.is_empty() || self.plan.pace == Pace::Closed {
+        if !self.posting || self.free.is_empty() || self.plan.load == Load::Closed {
             return LOOK_EVERY;
         }
         let now_ns = self.state.now_ns();
@@ -437,7 +437,7 @@ impl Crowd {
         connection.came.clear();
     }
 
-    fn answered(&mut self, post: Post, answer: RelayAnswer<'_>, now_ns: u64) {
+    fn answered(&mut self, post: Scheduled, answer: RelayAnswer<'_>, now_ns: u64) {
         let outcomes = &mut self.seen.outcomes;
         if let Some(count) = outcomes.get_mut(answer.outcome) {
             *count += 1;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::backends::Received;
 use super::error::BenchError;
 use super::histogram::Histogram;
-use super::plan::{Pace, Place, Plan};
+use super::plan::{Endpoint, Load, Plan};
 use super::providers::{Posted, is_ok};
 use crate::cli::terminal::{Tone, out};
 use crate::cli::text::one_line;
@@ -173,7 +173,7 @@ impl Report<'_> {
     /// What a reader of the figures should know.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let (Pace::Open { per_second }, unsent @ 1..) = (self.plan.pace, self.posted.unsent) {
+        if let (Load::Open { per_second }, unsent @ 1..) = (self.plan.load, self.posted.unsent) {
             notes.push(format!(
                 "the rate of {} a second was not kept: {} were due and not posted; they count as answered after the time \
                  that they had waited",
@@ -206,11 +206,12 @@ impl Report<'_> {
 
     /// The same for programs. Names carry their units; times are in milliseconds.
     pub fn json(&self) -> String {
-        let texts =
-            |places: &[Place]| -> Vec<String> { places.iter().map(|p| p.text.clone()).collect() };
-        let rate = match self.plan.pace {
-            Pace::Closed => Value::Null,
-            Pace::Open { per_second } => per_second.into(),
+        let texts = |places: &[Endpoint]| -> Vec<String> {
+            places.iter().map(|p| p.text.clone()).collect()
+        };
+        let rate = match self.plan.load {
+            Load::Closed => Value::Null,
+            Load::Open { per_second } => per_second.into(),
         };
         let times = |latency: &Histogram| {
             let quantiles =

@@ -121,7 +121,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         },
     };
     let talkative = !args.quiet;
-    let mut desk = Desk {
+    let mut state = ListenState {
         worker: Worker::start(handling).map_err(cannot_start)?,
         working: None,
         connections: 0,
@@ -132,7 +132,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     };
     let mut backoff = RECONNECT;
     let ended = loop {
-        let ended = Session::run(&identity, &mut desk, &stop, &mut backoff);
+        let ended = Session::run(&identity, &mut state, &stop, &mut backoff);
         let Ended::Lost { why, retry } = ended else {
             break ended;
         };
@@ -148,15 +148,15 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
         }
     };
     let result = verdict(ended, &identity);
-    if desk.working.is_some() {
-        desk.worker.abandon();
+    if state.working.is_some() {
+        state.worker.abandon();
     }
     result
 }
 
 /// What outlives a connection.
 #[derive(Debug)]
-struct Desk {
+struct ListenState {
     worker: Worker,
     /// The connection by which what the worker is at came.
     working: Option<u64>,

@@ -10,7 +10,7 @@ use payrelay::backoff::Backoff;
 
 use super::acknowledgement::Acknowledgement;
 use super::worker::{Done, Job, title};
-use super::{CREDIT_MAX, Desk, Identity};
+use super::{CREDIT_MAX, Identity, ListenState};
 use crate::cli::say;
 use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
@@ -82,7 +82,7 @@ impl From<io::Error> for Ended {
 #[derive(Debug)]
 pub struct Session<'a> {
     identity: &'a Identity,
-    desk: &'a mut Desk,
+    state: &'a mut ListenState,
     backoff: &'a mut Backoff,
     link: Link,
     /// `None` until the HELLO is answered.
@@ -122,14 +122,14 @@ impl<'a> Session<'a> {
     /// Connects, and stays until it ends.
     pub fn run(
         identity: &'a Identity,
-        desk: &'a mut Desk,
+        state: &'a mut ListenState,
         stop: &Stop,
         backoff: &'a mut Backoff,
     ) -> Ended {
-        desk.connections += 1;
-        let credit = match desk.left {
-            Some(left) => u32::try_from(left).map_or(desk.max, |left| left.min(desk.max)),
-            None => desk.max,
+        state.connections += 1;
+        let credit = match state.left {
+            Some(left) => u32::try_from(left).map_or(state.max, |left| left.min(state.max)),
+            None => state.max,
         };
         let link = match Link::connect(&identity.place, identity.trust.as_ref()) {
             Ok(link) => link,
@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         let mut session = Session {
             identity,
-            desk,
+            state,
             backoff,
             link,
             heartbeat: None,
@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
         self.link.hello(id, token.as_deref(), self.credit)?;
         let clock = tick(TICK);
         let heard = self.link.heard().clone();
-        let done = self.desk.worker.done().clone();
+        let done = self.state.worker.done().clone();
         loop {
             select! {
                 recv(heard) -> heard => match heard {
@@ -260,27 +260,27 @@ impl<'a> Session<'a> {
 
     /// Gives the worker the next one, if it has none.
     fn hand_over(&mut self) {
-        if self.desk.working.is_some() {
+        if self.state.working.is_some() {
             return;
         }
         let Some(message) = self.waiting.pop_front() else {
             return;
         };
-        if self.desk.announce {
+        if self.state.announce {
             say(title(&message));
         }
         self.in_hand = Some(message.id.clone());
-        self.desk.working = Some(self.desk.connections);
-        self.desk.worker.take(Job {
-            connection: self.desk.connections,
+        self.state.working = Some(self.state.connections);
+        self.state.worker.take(Job {
+            connection: self.state.connections,
             message,
         });
     }
 
     fn on_done(&mut self, done: Done) -> Result<(), Ended> {
-        self.desk.working = None;
+        self.state.working = None;
         let acknowledgement = done.acknowledgement.map_err(Ended::CannotPrint)?;
-        if done.connection == self.desk.connections {
+        if done.connection == self.state.connections {
             self.in_hand = None;
             self.conclude(&done.id, &acknowledgement)?;
         } else {
@@ -295,7 +295,7 @@ impl<'a> Session<'a> {
 
     /// Tells the relay what came of it, and with `--count` that this was the last.
     fn conclude(&mut self, id: &str, acknowledgement: &Acknowledgement) -> Result<(), Ended> {
-        let last = match &mut self.desk.left {
+        let last = match &mut self.state.left {
             Some(left) => {
                 *left = left.saturating_sub(1);
                 let left = *left;
@@ -405,7 +405,7 @@ impl<'a> Session<'a> {
     }
 
     fn tell(&self, words: impl Display) {
-        if self.desk.talkative {
+        if self.state.talkative {
             say(words);
         }
     }
