@@ -1,13 +1,13 @@
 //! The relay on Linux 3.10, the kernel of CentOS 7: strace answers every later call to the system with ENOSYS, as that kernel
 //! would.
 
-use std::fs;
 use std::process::Command;
+use std::{env, fs};
 
 use rustix::process::Signal;
 
 use super::readme::page;
-use crate::support::{DEADLINE, Setup, eventually};
+use crate::support::{DEADLINE, Setup, UNDER, eventually};
 
 /// Calls that came after Linux 3.10 and that a program such as this one, its libraries or glibc may try.
 const LATER: &str = "renameat2,seccomp,getrandom,memfd_create,bpf,execveat,userfaultfd,membarrier,mlock2,copy_file_range,\
@@ -29,6 +29,23 @@ fn may_trace() -> bool {
 
 fn under() -> String {
     format!("strace -D -f -q -o calls.txt -e trace={LATER} -e inject={LATER}:error=ENOSYS")
+}
+
+/// The outbox's own tests, every relay of theirs traced.
+#[test]
+fn the_outbox_keeps_its_promises_on_the_calls_of_linux_3_10() {
+    if !may_trace() {
+        return;
+    }
+    let tests = env::current_exe().expect("the tests");
+    let output = Command::new(tests)
+        .args(["outbox::", "--test-threads=4"])
+        .env(UNDER, under())
+        .output()
+        .expect("the tests again");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(!told.contains(" 0 passed"), "{told}");
 }
 
 #[test]

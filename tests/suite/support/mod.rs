@@ -17,6 +17,7 @@ mod load;
 mod lua;
 mod lua55;
 mod mounted;
+mod overlay;
 mod process;
 mod proxy;
 mod redis;
@@ -52,7 +53,7 @@ pub use lua::{Adapter, Lua, LuaBackend, LuaSetup, adler32, nginx_command, nginx_
 pub use mounted::Mounted;
 pub use process::Process;
 pub use proxy::TcpProxy;
-pub use relay::{Relay, Setup, binary, run};
+pub use relay::{Relay, Setup, UNDER, binary, run};
 pub use scripted::ScriptedRelay;
 pub use steady::Steady;
 pub use strace::strace;

@@ -1,6 +1,5 @@
 //! The relay under test: the real binary, on ports of the system's choosing, with a folder of its own.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -9,11 +8,13 @@ use std::process::Command;
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
+use std::{env, fs};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustls::ClientConfig;
 use tempfile::TempDir;
 
+use super::overlay::overlay;
 use super::{Answer, Authority, DEADLINE, Gate, Process, Via};
 
 /// What every relay of the suite starts from; a test's own fragment is laid over it.
@@ -361,6 +362,9 @@ fn metric(text: &str, selector: &str) -> f64 {
     series.sum()
 }
 
+/// Names a program and its options, under which every relay is started that has none of its own.
+pub const UNDER: &str = "PAYRELAY_TEST_UNDER";
+
 /// Starts the binary in `dir` and waits for its ready line.
 fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
     let file = dir.join("relay.toml");
@@ -369,8 +373,10 @@ fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, dir.join(name), mode).expect("a pipe");
     }
+    let of_all = env::var(UNDER).ok();
+    let under = setup.under.as_deref().or(of_all.as_deref());
     // exec keeps the process id, so signals and /proc still mean the relay.
-    let script = match (setup.nofile, setup.unread_log, &setup.under) {
+    let script = match (setup.nofile, setup.unread_log, under) {
         (Some(files), ..) => Some(format!("ulimit -n {files} && exec \"$0\" \"$@\"")),
         (None, true, _) => Some("mkfifo log && exec \"$0\" \"$@\" 2<>log".to_owned()),
         (None, false, Some(program)) => Some(format!("exec {program} \"$0\" \"$@\"")),
@@ -421,44 +427,6 @@ pub fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (code, process.stdout(), process.stderr())
 }
 
-/// Lays `fragment` over `base`: its keys replace or join those of the same section, its `[[route]]`s replace all.
-fn overlay(base: &str, fragment: &str) -> String {
-    let mut sections: Vec<(String, Vec<String>)> = vec![(String::new(), Vec::new())];
-    let mut read = |text: &str, replaces_routes: bool| {
-        let mut at = 0;
-        let mut routes_replaced = !replaces_routes;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            if line.starts_with("[[") {
-                if !routes_replaced {
-                    sections.retain(|(header, _)| !header.starts_with("[["));
-                    routes_replaced = true;
-                }
-                at = sections.len();
-                sections.push((line.to_owned(), Vec::new()));
-            } else if line.starts_with('[') {
-                at = sections
-                    .iter()
-                    .position(|(header, _)| header == line)
-                    .unwrap_or(sections.len());
-                if at == sections.len() {
-                    sections.push((line.to_owned(), Vec::new()));
-                }
-            } else {
-                let key = |line: &str| line.split('=').next().map(|key| key.trim().to_owned());
-                let lines = &mut sections[at].1;
-                lines.retain(|old| key(old) != key(line));
-                lines.push(line.to_owned());
-            }
-        }
-    };
-    read(base, false);
-    read(fragment, true);
-    let text = sections
-        .iter()
-        .map(|(header, lines)| format!("{header}\n{}\n", lines.join("\n")));
-    text.collect()
-}
-
 /// Heavy tests hold thousands of sockets in this process, and the relay inherits the limit.
 fn raise_own_file_limit() {
     static RAISED: Once = Once::new();
@@ -470,28 +438,4 @@ fn raise_own_file_limit() {
         };
         let _ = setrlimit(Resource::Nofile, wanted);
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::overlay;
-
-    #[test]
-    fn a_fragment_is_laid_over_key_by_key_and_its_routes_replace_all() {
-        let text = overlay(
-            "node = \"a\"\n[tcp]\nqueue = 1\nmax = 2\n[[route]]\npath = \"/a\"\n",
-            "[tcp]\nqueue = 3\n[new]\nx = 1\n[[route]]\npath = \"/b\"\n[[route]]\npath = \"/c\"\n",
-        );
-        let table: toml::Table = text.parse().expect("TOML");
-        assert_eq!(table["tcp"]["queue"].as_integer(), Some(3));
-        assert_eq!(table["tcp"]["max"].as_integer(), Some(2));
-        assert_eq!(table["new"]["x"].as_integer(), Some(1));
-        let routes: Vec<_> = table["route"]
-            .as_array()
-            .expect("routes")
-            .iter()
-            .map(|r| r["path"].as_str())
-            .collect();
-        assert_eq!(routes, [Some("/b"), Some("/c")]);
-    }
 }
