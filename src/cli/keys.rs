@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use payrelay::verify::jws::key_set;
+use payrelay::verify::key_set::key_set;
 use payrelay::verify::new_test_key;
 
 use super::tls::TlsArgs;

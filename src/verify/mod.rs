@@ -14,6 +14,7 @@ pub mod draft;
 mod fields;
 pub mod jws;
 mod jws_presets;
+pub mod key_set;
 mod keys;
 pub mod presets;
 mod signed;

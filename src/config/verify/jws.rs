@@ -7,7 +7,8 @@ use crate::config::reader::{Field, Section};
 use crate::config::secret::public_text;
 use crate::config::values::{list, selector, text_of};
 use crate::request::Selector;
-use crate::verify::jws::{named_keys, roots};
+use crate::verify::jws::roots;
+use crate::verify::key_set::named_keys;
 use crate::verify::{Chain, Claim, Engine, Jws, JwsPreset, RsaKey, Signer, Trusted, oid};
 
 const MISSING_TABLE: &str = "says where the signed document stands, as in \

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+use super::conditions::Conditions;
 use super::row::{COLUMNS, Row, State};
 use crate::notification::NotificationId;
 
@@ -49,33 +50,20 @@ impl Filter {
 
     /// What must hold, as SQL, and its values with the limit behind them.
     fn condition(&self, after: i64, limit: usize) -> (String, Vec<Value>) {
-        let mut wanted = vec!["n.seq > ?".to_owned()];
-        let mut values = vec![Value::Integer(after)];
+        let mut all = Conditions::new("n.seq > ?", [Value::Integer(after)]);
         if !self.ids.is_empty() {
             let marks = vec!["?"; self.ids.len()].join(",");
-            wanted.push(format!("n.id IN ({marks})"));
-            values.extend(self.ids.iter().map(|id| Value::Blob(id.to_bytes().into())));
+            let ids = self.ids.iter().map(|id| Value::Blob(id.to_bytes().into()));
+            all.and(format!("n.id IN ({marks})"), ids);
         }
-        for (column, text) in [
-            ("n.backend = ?", &self.backend),
-            ("n.route = ?", &self.route),
-            ("n.event = ?", &self.event),
-        ] {
-            if let Some(text) = text {
-                wanted.push(column.to_owned());
-                values.push(Value::Text(text.clone()));
-            }
-        }
-        if let Some(state) = self.state {
-            // With the +, no index: they are wanted in their order, and few enough of them.
-            wanted.push("+n.state = ?".to_owned());
-            values.push(Value::Integer(state as i64));
-        }
+        all.and_text("n.backend", self.backend.as_ref());
+        all.and_text("n.route", self.route.as_ref());
+        all.and_text("n.event", self.event.as_ref());
+        all.and_state(self.state);
         if let Some(since) = self.since_unix_ms {
-            wanted.push("n.at_ms >= ?".to_owned());
-            values.push(Value::Integer(i64::try_from(since).unwrap_or(i64::MAX)));
+            let since = i64::try_from(since).unwrap_or(i64::MAX);
+            all.and("n.at_ms >= ?".to_owned(), [Value::Integer(since)]);
         }
-        values.push(Value::Integer(limit as i64));
-        (wanted.join(" AND "), values)
+        all.with_limit(limit)
     }
 }

@@ -15,6 +15,7 @@ pub mod by_id;
 pub mod check;
 pub mod checkpoint;
 pub mod clock;
+mod conditions;
 pub mod copy;
 pub mod count_delta;
 pub mod error;

@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::conditions::Conditions;
 use super::row::{COLUMNS, Row, State};
 use crate::notification::NotificationId;
 
@@ -50,8 +51,7 @@ pub fn newest(
         .query_row(params![before, looked_at_max as i64 - 1], |row| row.get(0))
         .optional()?;
     let from: Vec<u8> = end.map_or(Vec::new(), Into::into);
-    let (wanted, mut values) = search.conditions(before, from);
-    values.push(Value::Integer(limit as i64));
+    let (wanted, values) = search.condition(before, from, limit);
     let sql =
         format!("SELECT {COLUMNS} FROM notification n WHERE {wanted} ORDER BY n.id DESC LIMIT ?");
     let rows: Vec<Row> = c
@@ -66,26 +66,16 @@ pub fn newest(
 }
 
 impl Search {
-    /// What SQLite is to look for among the ids of `from` up to `before`, and the values for it.
-    fn conditions(&self, before: Vec<u8>, from: Vec<u8>) -> (String, Vec<Value>) {
-        let mut wanted = vec!["n.id < ? AND n.id >= ?".to_owned()];
-        let mut values = vec![Value::Blob(before), Value::Blob(from)];
-        for (column, text) in [
-            ("n.backend = ?", &self.backend),
-            ("n.route = ?", &self.route),
-        ] {
-            if let Some(text) = text {
-                wanted.push(column.to_owned());
-                values.push(Value::Text(text.clone()));
-            }
-        }
-        if let Some(state) = self.state {
-            wanted.push("+n.state = ?".to_owned());
-            values.push(Value::Integer(state as i64));
-        }
+    /// What must hold, as SQL, of the ids of `from` up to `before`, and its values with the limit behind them.
+    fn condition(&self, before: Vec<u8>, from: Vec<u8>, limit: usize) -> (String, Vec<Value>) {
+        let range = [Value::Blob(before), Value::Blob(from)];
+        let mut all = Conditions::new("n.id < ? AND n.id >= ?", range);
+        all.and_text("n.backend", self.backend.as_ref());
+        all.and_text("n.route", self.route.as_ref());
+        all.and_state(self.state);
         if let Some(text) = &self.text {
             let mut any = vec!["n.backend = ?", "instr(n.event, ?) > 0"];
-            values.extend([Value::Text(text.clone()), Value::Text(text.clone())]);
+            let mut values = vec![Value::Text(text.clone()), Value::Text(text.clone())];
             if let Some(id) = NotificationId::parse(text) {
                 any.push("n.id = ?");
                 values.push(Value::Blob(id.to_bytes().into()));
@@ -97,9 +87,9 @@ impl Search {
                 let bytes = Value::Blob(text.as_bytes().to_vec());
                 values.extend([bytes.clone(), bytes]);
             }
-            wanted.push(format!("({})", any.join(" OR ")));
+            all.and(format!("({})", any.join(" OR ")), values);
         }
-        (wanted.join(" AND "), values)
+        all.with_limit(limit)
     }
 }
 
