@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Random, Redis, SentinelGroup, Traffic, eventually, heavy};
+use crate::support::{Random, Redis, SentinelGroup, Traffic, eventually, heavy, pause};
 
 /// How long the sentinels of these tests need to agree that a primary is down: 1 s, and to elect one of them.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
@@ -174,6 +174,7 @@ fn nodes_that_are_told_different_primaries_know_that_they_are_split() {
                 red.get_or_insert(asked);
             }
         }
+        pause();
     }
     eprintln!("told different primaries: red for the split after {red:?}");
     assert!(red.iter().all(Option::is_some), "{red:?}");

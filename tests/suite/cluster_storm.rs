@@ -105,8 +105,8 @@ fn storm(faults: impl Iterator<Item = Fault>) {
         });
         guns.collect::<Vec<_>>()
     };
-    let local = Barrage::begin(guns(true, &mut random));
-    let everywhere = Barrage::begin(
+    let local = Barrage::begin_steady(guns(true, &mut random));
+    let everywhere = Barrage::begin_steady(
         [guns(false, &mut random), guns(false, &mut random)]
             .into_iter()
             .flatten()

@@ -7,7 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::http::{RawHttp, post_request};
-use super::{DEADLINE, pause};
+use super::{DEADLINE, let_pass, pause};
+
+/// How long a steady provider waits between an answer and its next notification.
+const BETWEEN: Duration = Duration::from_millis(5);
 
 /// A notification to be posted.
 #[derive(Clone, Debug)]
@@ -47,10 +50,23 @@ struct Shared {
 impl Barrage {
     /// One thread for each of `guns`, which posts what that gives until it gives nothing, or the barrage is ended.
     pub fn begin<G: FnMut() -> Option<Shot> + Send + 'static>(guns: Vec<G>) -> Self {
+        Self::begin_every(Duration::ZERO, guns)
+    }
+
+    /// The same with a pause after each answer: what happens meanwhile needs a notification under way at each moment, not as many
+    /// as the machine can take, which the tests beside it would miss.
+    pub fn begin_steady<G: FnMut() -> Option<Shot> + Send + 'static>(guns: Vec<G>) -> Self {
+        Self::begin_every(BETWEEN, guns)
+    }
+
+    fn begin_every<G: FnMut() -> Option<Shot> + Send + 'static>(
+        between: Duration,
+        guns: Vec<G>,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let threads = guns.into_iter().map(|gun| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || fire(gun, &shared))
+            thread::spawn(move || fire(gun, between, &shared))
         });
         Self {
             threads: threads.collect(),
@@ -94,7 +110,11 @@ impl Drop for Barrage {
     }
 }
 
-fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Answered> {
+fn fire(
+    mut gun: impl FnMut() -> Option<Shot>,
+    between: Duration,
+    shared: &Shared,
+) -> Vec<Answered> {
     let mut connection: Option<(SocketAddr, RawHttp)> = None;
     let mut told = Vec::new();
     while !shared.stop.load(Ordering::SeqCst)
@@ -119,6 +139,9 @@ fn fire(mut gun: impl FnMut() -> Option<Shot>, shared: &Shared) -> Vec<Answered>
             connection = Some((http, raw));
         }
         shared.answered.fetch_add(1, Ordering::SeqCst);
+        if !between.is_zero() {
+            let_pass(between);
+        }
     }
     told
 }

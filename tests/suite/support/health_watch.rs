@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{RawHttp, Relay};
 
 /// How often a node is asked.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// From when to when.
 pub type Interval = (Instant, Instant);
@@ -27,11 +27,14 @@ impl HealthWatch {
             thread::spawn(move || {
                 let mut red: Vec<Interval> = Vec::new();
                 let mut since = None;
+                let mut connection = RawHttp::connect(admin);
                 while !stop.load(Ordering::SeqCst) {
                     let asked = Instant::now();
-                    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-                    let answer = RawHttp::connect(admin).exchange(request);
+                    let answer = connection.exchange(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
                     let answer = answer.expect("readyz is answered");
+                    if answer.header("connection") == Some("close") {
+                        connection = RawHttp::connect(admin);
+                    }
                     // A disk that hangs on a busy machine is another reason.
                     match answer.status == 503 && answer.text().contains("\"redis: ") {
                         false => red.extend(since.take().map(|since| (since, asked))),

@@ -90,13 +90,12 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until `holds`, looking again and again; panics with `what` when the deadline has passed.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+    let began = Instant::now();
     while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "waited {DEADLINE:?} in vain: {what}"
-        );
-        pause();
+        let waited = began.elapsed();
+        assert!(waited < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
+        // What takes long is looked at seldom: asking a relay costs what the tests beside this one need.
+        let_pass((waited / 10).clamp(Duration::from_millis(2), Duration::from_millis(50)));
     }
 }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{DEADLINE, SentinelGroup, pause};
 
 /// How often a sentinel is asked.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// A thread for each sentinel, which asks.
 pub struct SwitchWatch {

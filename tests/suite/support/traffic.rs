@@ -106,8 +106,8 @@ impl Traffic {
             cluster,
             names,
             fleet,
-            local: Barrage::begin(local),
-            everywhere: Barrage::begin(everywhere),
+            local: Barrage::begin_steady(local),
+            everywhere: Barrage::begin_steady(everywhere),
             probes: Vec::new(),
         };
         traffic.flow();
