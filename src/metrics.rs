@@ -1,6 +1,6 @@
 //! What the relay counts, and the text Prometheus reads.
 //!
-//! A leaf: every room may count here, and this file calls none of them. Nobody outside sees a label set or a registry,
+//! A leaf: every module may count here, and this file calls none of them. Nobody outside sees a label set or a registry,
 //! only verbs. What is counted once per notification goes through a handle resolved beforehand: no lock on a map, no
 //! allocation.
 //!
@@ -13,12 +13,12 @@ mod classic;
 mod labels;
 mod outbox;
 mod process;
+mod readings;
 mod refusals;
 mod threads;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -27,9 +27,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-use self::bus::BusGauges;
 pub use self::bus::{BusMetrics, BusReadings};
-use self::certificates::CertificateGauges;
 use self::labels::{
     BackendLabels, CodeLabels, OutcomeLabels, ReasonLabels, ResultLabels, RouteLabel,
     RouteReasonLabels, VersionLabels,
@@ -37,10 +35,10 @@ use self::labels::{
 use self::outbox::OutboxMetrics;
 pub use self::outbox::{OutboxReadings, SharedReadings};
 pub use self::process::resident_bytes;
+use self::readings::ReadingGauges;
+pub use self::readings::Readings;
 pub use self::refusals::RefusalReason;
 use self::refusals::Refusals;
-use self::threads::Threads;
-use crate::heartbeat::ThreadReading;
 use crate::notification::{Outcome, Receipt};
 
 /// The `Content-Type` of [`Metrics::text`]: the classic format, which every scraper of the last ten years reads.
@@ -97,33 +95,6 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
-}
-
-/// What is not counted as it happens but read when somebody asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Readings {
-    /// Notifications that wait in the mailboxes of all sessions, beyond what is sent and unacknowledged.
-    pub queue_depth: usize,
-    /// Open connections of providers.
-    pub http_connections: usize,
-    /// Requests of providers that are owed an answer.
-    pub http_in_flight: usize,
-    /// File descriptors the relay may still hand to connections.
-    pub fd_budget_free: usize,
-    /// File descriptors the relay may hand to connections at all.
-    pub fd_budget: usize,
-    /// Lines that the log could not take, since the start.
-    pub log_lines_lost: u64,
-    /// The loops that serve everybody.
-    pub threads: Vec<ThreadReading>,
-    /// Whether the relay can relay, as `/readyz` says.
-    pub ready: bool,
-    /// The key of each listener's certificate, and its end in Unix seconds.
-    pub certificates: Vec<(&'static str, i64)>,
-    /// Of the bus.
-    pub bus: BusReadings,
-    /// What is in the outbox, if there is one.
-    pub outbox: Option<OutboxReadings>,
 }
 
 /// The counters of one route, resolved once: keep it beside the route.
@@ -391,77 +362,6 @@ impl Receipts {
             unreachable: of("unreachable"),
             late: of("late"),
         }
-    }
-}
-
-/// The gauges that [`Readings`] fill.
-struct ReadingGauges {
-    queue_depth: Gauge,
-    http_connections: Gauge,
-    http_in_flight: Gauge,
-    fd_budget_free: Gauge,
-    fd_budget: Gauge,
-    ready: Gauge,
-    certificates: CertificateGauges,
-    threads: Threads,
-    log_lines_lost: Counter,
-    bus: BusGauges,
-}
-
-impl ReadingGauges {
-    fn register(registry: &mut Registry) -> Self {
-        Self {
-            bus: BusGauges::register(registry),
-            certificates: CertificateGauges::register(registry),
-            threads: Threads::register(registry),
-            log_lines_lost: registered(
-                registry,
-                "payrelay_log_lines_lost",
-                "Lines that the log could not take: its disk is full, or its reader too slow",
-            ),
-            queue_depth: registered(
-                registry,
-                "payrelay_queue_depth",
-                "Notifications waiting in the sessions' mailboxes",
-            ),
-            http_connections: registered(
-                registry,
-                "payrelay_http_connections",
-                "Open connections of providers",
-            ),
-            http_in_flight: registered(
-                registry,
-                "payrelay_http_in_flight",
-                "Requests of providers that are owed an answer",
-            ),
-            fd_budget_free: registered(
-                registry,
-                "payrelay_fd_budget_free",
-                "File descriptors still free for connections",
-            ),
-            fd_budget: registered(
-                registry,
-                "payrelay_fd_budget",
-                "File descriptors set aside for connections",
-            ),
-            ready: registered(registry, "payrelay_ready", "1 while /readyz is 200, else 0"),
-        }
-    }
-
-    fn set(&self, readings: &Readings) {
-        // Saturates: no count of this process comes near i64::MAX.
-        let value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.queue_depth.set(value(readings.queue_depth));
-        self.http_connections.set(value(readings.http_connections));
-        self.http_in_flight.set(value(readings.http_in_flight));
-        self.fd_budget_free.set(value(readings.fd_budget_free));
-        self.fd_budget.set(value(readings.fd_budget));
-        self.ready.set(readings.ready.into());
-        self.certificates.set(&readings.certificates);
-        self.threads.set(&readings.threads);
-        let lost = self.log_lines_lost.inner();
-        lost.fetch_max(readings.log_lines_lost, Ordering::Relaxed);
-        self.bus.set(&readings.bus);
     }
 }
 
