@@ -8,8 +8,9 @@
 //! |---|---|
 //! | `auth` | tokens, logins, who may do what |
 //! | `reply`, `query` | requests and answers as this module sees them |
-//! | `api` | what stands in the answers, for the command line too |
-//! | `notifications`, `outbox`, `backends`, `health`, `status` | what is asked for |
+//! | `wanted` | what a path asks for, and who gets it |
+//! | `api`, `entries` | what stands in the answers, for the command line too; how it is made |
+//! | `notifications`, `trace`, `outbox`, `backends`, `health`, `status` | what is asked for |
 //! | `changes` | what operators did to it lately |
 //! | `nodes` | asking another node |
 //! | `page` | the files of the page |
@@ -18,6 +19,7 @@ pub mod api;
 mod auth;
 mod backends;
 mod changes;
+mod entries;
 mod health;
 mod nodes;
 mod notifications;
@@ -26,6 +28,8 @@ mod page;
 mod query;
 mod reply;
 mod status;
+mod trace;
+mod wanted;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,16 +43,15 @@ use self::api::{RouteInfo, SessionInfo};
 use self::auth::{AuthError, Caller, Gate};
 use self::changes::Changes;
 use self::nodes::Nodes;
-use self::outbox::NO_BODIES;
 use self::reply::{AdminReply, AdminRequest};
 use self::status::{BusState, Status};
+use self::wanted::{Wanted, may_not, no_action};
 use crate::bus::{Bus, Presence};
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::edge::{Handler, HttpRequest, Responder, Response};
 use crate::heartbeat;
 use crate::metrics::{self, Metrics, Readings};
-use crate::notification::NotificationId;
 use crate::outbox::Outbox;
 use crate::session::Registry;
 use crate::trace::Trace;
@@ -114,67 +117,6 @@ struct Readiness<'a> {
 #[derive(Deserialize)]
 struct LogIn {
     token: String,
-}
-
-/// What a request asks for, beyond what is open to everybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Session,
-    Metrics,
-    Status,
-    Trace,
-    Notifications,
-    Content(NotificationId),
-    Outbox,
-    Backends,
-    Health,
-    /// It changes something.
-    OutboxChange,
-    Disconnect,
-}
-
-impl Wanted {
-    /// What there is at `path`.
-    fn at(path: &str) -> Option<Self> {
-        Some(match path {
-            "/session" => Self::Session,
-            "/metrics" => Self::Metrics,
-            "/status" => Self::Status,
-            "/trace" => Self::Trace,
-            "/notifications" => Self::Notifications,
-            "/outbox/retry" | "/outbox/drop" | "/outbox/forget" | "/outbox/import"
-            | "/outbox/hand-over" => Self::OutboxChange,
-            "/outbox" => Self::Outbox,
-            "/backends" => Self::Backends,
-            "/backends/disconnect" => Self::Disconnect,
-            "/health" => Self::Health,
-            path if path.starts_with("/outbox/") => Self::Outbox,
-            path => {
-                let id = path.strip_prefix("/notifications/")?;
-                Self::Content(NotificationId::parse(id.strip_suffix("/content")?)?)
-            }
-        })
-    }
-
-    fn acts(self) -> bool {
-        match self {
-            Self::OutboxChange | Self::Disconnect => true,
-            Self::Session
-            | Self::Metrics
-            | Self::Status
-            | Self::Trace
-            | Self::Notifications
-            | Self::Content(_)
-            | Self::Outbox
-            | Self::Backends
-            | Self::Health => false,
-        }
-    }
-
-    /// Whether another node can be asked for it through this one.
-    fn is_of_a_node(self) -> bool {
-        self != Self::Session
-    }
 }
 
 impl Admin {
@@ -259,7 +201,7 @@ impl Admin {
             Wanted::Session => self.session(&caller),
             Wanted::Metrics => self.metrics(),
             Wanted::Status => self.status(),
-            Wanted::Trace => outbox::trace(sources, &self.changes, &self.node, asked.target),
+            Wanted::Trace => trace::find(sources, &self.changes, &self.node, asked.target),
             Wanted::Notifications => {
                 notifications::list(sources, &self.node, asked.target, caller.rights.bodies)
             }
@@ -360,48 +302,6 @@ impl Admin {
             },
         )
     }
-}
-
-/// Why `asked` does not change anything, if so; `proven`: it shows a token.
-fn no_action(asked: &AdminRequest<'_>, proven: bool) -> Option<AdminReply> {
-    if asked.method != "POST" {
-        return Some(AdminReply::not_allowed("POST"));
-    }
-    if !proven && !asked.has_action_header {
-        let words = "this changes something: the header X-Payrelay-Action: 1 is needed\n";
-        return Some(AdminReply::text(403, words));
-    }
-    if !asked.is_json {
-        let words = "the body must be JSON, Content-Type: application/json\n";
-        return Some(AdminReply::text(415, words));
-    }
-    None
-}
-
-/// Why `caller` does not get what is `wanted`, if so.
-fn may_not(asked: &AdminRequest<'_>, wanted: Wanted, caller: &Caller) -> Option<AdminReply> {
-    if wanted.acts() {
-        if let Some(told) = no_action(asked, caller.proven) {
-            return Some(told);
-        }
-        return (!caller.rights.act).then(|| {
-            log::warn!("admin: {} may not change anything", asked.who(caller));
-            AdminReply::text(403, "this token may look and change nothing\n")
-        });
-    }
-    if !asked.reads() {
-        return Some(AdminReply::not_allowed("GET, HEAD"));
-    }
-    // Asked of another node, it is this one that must judge: there it comes with the admin token.
-    let of_content = match wanted {
-        Wanted::Content(_) => true,
-        Wanted::Outbox if asked.path() == "/outbox/export" => true,
-        Wanted::Outbox => query::pairs(asked.target)
-            .iter()
-            .any(|(key, value)| key == "body" && value == "1"),
-        _ => false,
-    };
-    (of_content && !caller.rights.bodies).then(|| AdminReply::text(403, NO_BODIES))
 }
 
 fn turned_away(refused: AuthError) -> AdminReply {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::auth::{Caller, Shown};
 use crate::edge::{HttpRequest, Response};
+use crate::outbox::AskError;
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const JSON: &str = "application/json";
@@ -145,6 +146,11 @@ impl AdminReply {
     pub fn not_allowed(allow: &str) -> Self {
         let words = format!("only {allow} is answered here\n");
         Self::text(405, &words).with(format!("Allow: {allow}"))
+    }
+
+    /// The outbox has not answered.
+    pub fn failed(error: &AskError) -> Self {
+        Self::text(503, &format!("{error}\n"))
     }
 
     /// The header lines, CRLF after each.

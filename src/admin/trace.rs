@@ -1,0 +1,65 @@
+//! What became of a notification: of one that is under way, one that is remembered, one in the outbox.
+
+use std::collections::HashSet;
+
+use super::Sources;
+use super::api::{TraceAnswer, Traced};
+use super::changes::Changes;
+use super::query::pairs;
+use super::reply::AdminReply;
+use crate::notification::NotificationId;
+use crate::outbox::Filter;
+use crate::trace::Record;
+
+/// The most that one trace finds: an event is known by its newest requests.
+const TRACES_MAX: usize = 20;
+
+/// What became of what somebody means by the `key` of `target`, as far as `node` knows.
+pub fn find(sources: &Sources, changes: &Changes, node: &str, target: &str) -> AdminReply {
+    let query = pairs(target);
+    let key = query.iter().find(|(key, _)| key == "key");
+    let Some((_, key)) = key else {
+        return AdminReply::text(400, "key=ID or key=EVENT is missing\n");
+    };
+    let mut found: Vec<Traced> = sources
+        .delivery
+        .under_way(key)
+        .iter()
+        .map(Traced::of_record)
+        .collect();
+    let told = sources.trace.find(key, TRACES_MAX);
+    let stored = match &sources.outbox {
+        None => Vec::new(),
+        Some(outbox) => {
+            let filter = match NotificationId::parse(key) {
+                Some(id) => Filter {
+                    ids: vec![id],
+                    ..Filter::default()
+                },
+                None => Filter {
+                    event: Some(key.clone()),
+                    ..Filter::default()
+                },
+            };
+            match outbox.list(&filter, 0, TRACES_MAX) {
+                Ok(rows) => rows,
+                Err(error) => return AdminReply::failed(&error),
+            }
+        }
+    };
+    for row in &stored {
+        // What its provider was told is remembered beside the disk, if it was not long ago.
+        let answered = told.iter().find(|record| record.id == row.id);
+        found.push(Traced::of_row(row, answered));
+    }
+    found.extend(changes.find_dropped(key, &told));
+    let known: HashSet<String> = found.iter().map(|one| one.id.clone()).collect();
+    let elsewhere = |record: &&Record| !known.contains(&record.id.to_string());
+    for record in told.iter().filter(elsewhere) {
+        let mut traced = Traced::of_record(record);
+        changes.add_forgotten(&mut traced);
+        found.push(traced);
+    }
+    let node = node.to_owned();
+    AdminReply::json(200, &TraceAnswer { node, found })
+}
