@@ -7,6 +7,7 @@
 mod conclusion;
 mod dedupe;
 mod lease_queues;
+mod report;
 mod table;
 #[cfg(test)]
 mod tests;

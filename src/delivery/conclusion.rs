@@ -1,6 +1,6 @@
 //! How a wait ends.
 
-use crate::notification::{Again, Nack, Outcome};
+use crate::notification::{Again, Nack, Outcome, Receipt};
 
 /// How a wait ends.
 pub struct Conclusion {
@@ -18,6 +18,47 @@ impl Conclusion {
             outcome,
             nack: None,
             held: false,
+        }
+    }
+
+    /// An end that comes before the session has told what came of the MSG.
+    pub fn held(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            nack: None,
+            held: true,
+        }
+    }
+
+    /// The end that `receipt` is, on a node that stops or not.
+    pub fn of_receipt(receipt: Receipt, is_draining: bool) -> Self {
+        let outcome = match receipt {
+            Receipt::Ack => Outcome::Delivered,
+            Receipt::Nack(nack) => {
+                return Self {
+                    outcome: Outcome::Refused,
+                    nack: Some(nack),
+                    held: false,
+                };
+            }
+            Receipt::Busy => Outcome::Busy,
+            Receipt::Expired => Outcome::TimedOut,
+            Receipt::Gone if is_draining => Outcome::Draining,
+            Receipt::Gone => Outcome::Offline,
+            Receipt::Unreachable => Outcome::Unreachable,
+        };
+        Self::of(outcome)
+    }
+
+    /// Why the notification was not delivered, in words.
+    pub fn why(&self) -> String {
+        match (&self.nack, self.outcome) {
+            (Some(nack), _) => {
+                let reason = nack.reason.as_deref().unwrap_or("no reason given");
+                format!("refused: {reason}")
+            }
+            (None, Outcome::TimedOut) => "no ACK within delivery.ack_deadline".into(),
+            (None, outcome) => outcome.as_str().into(),
         }
     }
 

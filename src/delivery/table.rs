@@ -8,6 +8,7 @@ use crate::answer::Answer;
 use crate::bus::EventLease;
 use crate::envelope::Progress;
 use crate::notification::{BackendId, EventKey, Notification, NotificationId, Receipt};
+use crate::outbox::HeldReceipt;
 use crate::trace::Record;
 
 /// How many deadlines of concluded waits may be kept, beyond as many as there are waits, before they are cleared out.
@@ -85,6 +86,33 @@ pub struct Table {
 }
 
 impl Table {
+    /// Takes `wait` in until `deadline`; gives it back if there is no room: the last places are for other backends.
+    pub fn add(
+        &mut self,
+        wait: Wait,
+        deadline: Instant,
+        in_flight_max: usize,
+    ) -> Result<(), Box<Wait>> {
+        let free = in_flight_max.saturating_sub(self.waits.len());
+        let backend = &wait.notification.backend;
+        let count = self.by_backend.get(backend).copied().unwrap_or(0);
+        if count >= free {
+            return Err(Box::new(wait));
+        }
+        self.by_backend.insert(backend.clone(), count + 1);
+        self.clear_concluded();
+        self.due.push_back((deadline, wait.notification.id));
+        self.waits.insert(wait.notification.id, wait);
+        Ok(())
+    }
+
+    /// All waits that nobody took before.
+    pub fn take_all(&mut self) -> Vec<Wait> {
+        self.by_backend.clear();
+        self.due.clear();
+        self.waits.drain().map(|(_, wait)| wait).collect()
+    }
+
     /// The wait for `id`, if nobody took it before.
     pub fn take(&mut self, id: NotificationId) -> Option<Wait> {
         let wait = self.waits.remove(&id)?;
@@ -140,5 +168,20 @@ impl Table {
             receipt: None,
         };
         self.held.insert(wait.notification.id, held);
+    }
+
+    /// What is held as `id` lies in row `seq`; `None`: nowhere. Gives back its receipt, if that was faster than the disk.
+    pub fn stored(&mut self, id: NotificationId, seq: Option<i64>) -> Option<HeldReceipt> {
+        let held = self.held.get_mut(&id)?;
+        if seq.is_some() && held.receipt.is_none() {
+            held.seq = seq;
+            return None;
+        }
+        let held = self.held.remove(&id)?;
+        Some(HeldReceipt {
+            seq: seq?,
+            receipt: held.receipt?,
+            sent: held.progress.sent(),
+        })
     }
 }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use log::Level;
 
 use super::conclusion::Conclusion;
 use super::dedupe::{Dedupe, Joined};
+use super::report::Reporter;
 #[cfg(test)]
 use super::table::Sizes;
 use super::table::{Table, Wait};
@@ -19,9 +19,8 @@ use crate::bus::{DedupeStore, EventLease};
 use crate::envelope::Receipts;
 use crate::heartbeat::Pulse;
 use crate::lock::{Condvar, Mutex};
-use crate::log_once::LogOncePer;
 use crate::metrics::Metrics;
-use crate::notification::{BackendId, Notification, NotificationId, Outcome, Receipt, unix_ms};
+use crate::notification::{NotificationId, Outcome, Receipt};
 use crate::outbox::{HeldReceipt, Outbox, Undelivered};
 use crate::trace::{Record, Trace};
 
@@ -35,9 +34,7 @@ pub struct Waits {
     pub dedupe: Dedupe,
     dedupe_store: Option<Arc<dyn DedupeStore>>,
     dedupe_window: Duration,
-    /// Notifications that were not delivered, by backend, outcome and reason.
-    undelivered: LogOncePer<(BackendId, Outcome, Box<str>)>,
-    trace: Arc<Trace>,
+    reporter: Reporter,
     metrics: Arc<Metrics>,
 }
 
@@ -60,8 +57,7 @@ impl Waits {
             dedupe,
             dedupe_store,
             dedupe_window,
-            undelivered: LogOncePer::default(),
-            trace,
+            reporter: Reporter::new(trace),
             metrics,
         })
     }
@@ -108,19 +104,7 @@ impl Waits {
         deadline: Instant,
         in_flight_max: usize,
     ) -> Result<(), Box<Wait>> {
-        let mut table = self.table.lock();
-        let free = in_flight_max.saturating_sub(table.waits.len());
-        let backend = &wait.notification.backend;
-        let count = table.by_backend.get(backend).copied().unwrap_or(0);
-        if count >= free {
-            drop(table);
-            return Err(Box::new(wait));
-        }
-        table.by_backend.insert(backend.clone(), count + 1);
-        table.clear_concluded();
-        table.due.push_back((deadline, wait.notification.id));
-        table.waits.insert(wait.notification.id, wait);
-        drop(table);
+        self.table.lock().add(wait, deadline, in_flight_max)?;
         self.metrics.in_flight_add();
         Ok(())
     }
@@ -162,24 +146,13 @@ impl Waits {
 
     #[inline(never)] // its stack is not needed beneath an ACK, which is answered on a session's small one
     fn store(&self, outbox: &Outbox, wait: Wait, conclusion: Conclusion) {
-        let Conclusion {
-            outcome,
-            nack,
-            held,
-        } = conclusion;
-        let why = match (&nack, outcome) {
-            (Some(nack), _) => {
-                let reason = nack.reason.as_deref().unwrap_or("no reason given");
-                format!("refused: {reason}")
-            }
-            (None, Outcome::TimedOut) => "no ACK within delivery.ack_deadline".into(),
-            (None, outcome) => outcome.as_str().into(),
-        };
+        let why = conclusion.why();
+        let (outcome, held) = (conclusion.outcome, conclusion.held);
         let undelivered = Undelivered {
             notification: Arc::clone(&wait.notification),
             key: wait.key,
             why: why.clone(),
-            again: nack.map(|nack| nack.again),
+            again: conclusion.nack.map(|nack| nack.again),
             sent: wait.progress.sent(),
             held,
             timeline: wait.record().beginning(),
@@ -199,28 +172,21 @@ impl Waits {
                 Err(_) => outcome,
             };
             waits.answer(wait, concluded, Some(why.into()));
-            let mut table = waits.table.lock();
-            table.storing -= 1;
-            waits.tell_if_empty(&table);
+            waits.storing_ended();
         });
+    }
+
+    fn storing_ended(&self) {
+        let mut table = self.table.lock();
+        table.storing -= 1;
+        self.tell_if_empty(&table);
     }
 
     /// What is held as `id` lies in row `seq`; `None`: nowhere.
     fn held_is(&self, id: NotificationId, seq: Option<i64>) {
-        let mut table = self.table.lock();
-        let told = match (seq, table.held.get_mut(&id)) {
-            (Some(seq), Some(held)) if held.receipt.is_none() => {
-                held.seq = Some(seq);
-                return;
-            }
-            (_, _) => table.held.remove(&id),
-        };
-        drop(table);
-        if let (Some(seq), Some(held), Some(outbox)) = (seq, told, &self.outbox)
-            && let Some(receipt) = held.receipt
-        {
-            let sent = held.progress.sent();
-            outbox.on_held_receipt(HeldReceipt { seq, receipt, sent });
+        let told = self.table.lock().stored(id, seq);
+        if let (Some(told), Some(outbox)) = (told, &self.outbox) {
+            outbox.on_held_receipt(told);
         }
     }
 
@@ -230,7 +196,7 @@ impl Waits {
         let id = wait.notification.id;
         // Before anybody is answered: who has read ok and asks again must be recognised.
         let joined = self.leave_event(&wait, outcome);
-        self.note(&wait, outcome, why);
+        self.reporter.note(&wait, outcome, why);
         wait.answer.send(outcome);
         if !joined.is_empty() {
             self.answer_all_joined(joined, id, outcome);
@@ -257,38 +223,6 @@ impl Waits {
     }
 
     #[inline(never)]
-    fn note(&self, wait: &Wait, outcome: Outcome, why: Option<Box<str>>) {
-        if !matches!(outcome, Outcome::Delivered | Outcome::Duplicate) {
-            self.log_undelivered(wait, outcome, why.as_deref());
-        }
-        let mut record = wait.record();
-        record.concluded = Some((outcome, unix_ms()));
-        record.why = why;
-        // What is stored is on disk.
-        let carried = (outcome != Outcome::Stored).then_some(&wait.notification);
-        self.trace.add(record, carried);
-    }
-
-    /// One line a backend and cause in ten seconds.
-    #[cold]
-    fn log_undelivered(&self, wait: &Wait, outcome: Outcome, why: Option<&str>) {
-        let Notification {
-            id, backend, route, ..
-        } = &*wait.notification;
-        let told = match outcome {
-            Outcome::Stored => "ok",
-            _ => "to send again",
-        };
-        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-        let line = format_args!(
-            "{id} for {backend} by {route}: {}{why}; its provider is told {told}",
-            outcome.as_str()
-        );
-        let cause = (backend.clone(), outcome, why.as_str().into());
-        self.undelivered.log(Level::Info, &cause, line);
-    }
-
-    #[inline(never)]
     fn answer_all_joined(&self, joined: Vec<Joined>, id: NotificationId, outcome: Outcome) {
         let outcome = match outcome.is_ok() {
             true => Outcome::Duplicate,
@@ -307,11 +241,8 @@ impl Waits {
 
     /// Answers a request for an event that another request is about.
     pub fn answer_joined(&self, request: Joined, outcome: Outcome, why: &str) {
-        let Joined { mut record, answer } = request;
-        record.concluded = Some((outcome, unix_ms()));
-        record.why = Some(why.into());
-        self.trace.add(record, None);
-        answer.send(outcome);
+        self.reporter.note_joined(request.record, outcome, why);
+        request.answer.send(outcome);
     }
 
     // ---- the clock -------------------------------------------------------------------------------------------------
@@ -360,19 +291,9 @@ impl Waits {
     /// Ends a wait that was set aside.
     fn conclude_held(&self, wait: Wait, outcome: Outcome) {
         self.metrics.in_flight_sub();
-        self.conclude(
-            wait,
-            Conclusion {
-                outcome,
-                nack: None,
-                held: true,
-            },
-        );
+        self.conclude(wait, Conclusion::held(outcome));
         if self.outbox.is_some() {
-            // The storing counts for itself by now.
-            let mut table = self.table.lock();
-            table.storing -= 1;
-            self.tell_if_empty(&table);
+            self.storing_ended(); // it counts for itself by now
         }
     }
 
@@ -391,9 +312,7 @@ impl Waits {
     /// Concludes all that is left as draining, and says how many that was.
     pub fn give_up(&self) -> usize {
         let mut table = self.table.lock();
-        table.by_backend.clear();
-        table.due.clear();
-        let left: Vec<Wait> = table.waits.drain().map(|(_, wait)| wait).collect();
+        let left = table.take_all();
         for wait in &left {
             self.set_aside(&mut table, wait);
         }
@@ -421,18 +340,6 @@ impl Waits {
     fn tell_if_empty(&self, table: &Table) {
         if table.is_empty() && self.is_draining() {
             self.emptied.notify_all();
-        }
-    }
-
-    fn outcome_of(&self, receipt: &Receipt) -> Outcome {
-        match receipt {
-            Receipt::Ack => Outcome::Delivered,
-            Receipt::Nack(_) => Outcome::Refused,
-            Receipt::Busy => Outcome::Busy,
-            Receipt::Expired => Outcome::TimedOut,
-            Receipt::Gone if self.is_draining() => Outcome::Draining,
-            Receipt::Gone => Outcome::Offline,
-            Receipt::Unreachable => Outcome::Unreachable,
         }
     }
 
@@ -474,27 +381,10 @@ impl Receipts for Waits {
         drop(table);
         self.metrics.in_flight_sub();
         self.metrics.receipt(&receipt);
-        let outcome = self.outcome_of(&receipt);
-        let nack = match receipt {
-            Receipt::Nack(nack) => Some(nack),
-            Receipt::Ack
-            | Receipt::Gone
-            | Receipt::Busy
-            | Receipt::Expired
-            | Receipt::Unreachable => None,
-        };
-        self.conclude(
-            wait,
-            Conclusion {
-                outcome,
-                nack,
-                held: false,
-            },
-        );
+        let conclusion = Conclusion::of_receipt(receipt, self.is_draining());
+        self.conclude(wait, conclusion);
         if to_store {
-            let mut table = self.table.lock();
-            table.storing -= 1;
-            self.tell_if_empty(&table);
+            self.storing_ended();
         }
     }
 }
