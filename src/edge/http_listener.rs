@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
+use super::admission::Admission;
 use super::channel::Transport;
 use super::context::EdgeContext;
 use super::refusal::Refusal;
 use super::serve::{self, serve};
-use super::table::{Admission, Connection, ConnectionGuard, ConnectionTable};
+use super::table::{Connection, ConnectionGuard, ConnectionTable};
 use super::{Handler, ListenerLimits, Peers, Watcher};
 use crate::fds::{FdBudget, FdPermit};
 use crate::listener::Listener;

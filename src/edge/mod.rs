@@ -8,11 +8,15 @@
 //! |---|---|
 //! | `http_listener` | accept, the connection limit, closing |
 //! | `serve` | the thread of one connection |
-//! | `table` | which connections there are, and which has waited longest |
+//! | `closing` | why a connection ends, and how |
+//! | `table` | which connections there are |
+//! | `admission` | who is let in, and which connection is evicted for it |
+//! | `state` | whether a connection is busy, or since when it waits |
 //! | `responder` | the right to answer one request |
 //! | `pending` | where the answer to a connection's current request stands |
 //! | `context` | what the connections of a listener share |
 //! | `channel` | what is received and sent, plain or encrypted |
+//! | `peer` | who sends a connection's requests, and whether that one may |
 //! | `proxy` | which client a proxy connects for. Pure |
 //! | `framing` | bytes → head or refusal; chunked bodies. Pure |
 //! | `refusal` | every way to refuse a request |
@@ -22,11 +26,14 @@
 //! Invariants: nothing from the network is handed on before it is whole; the bound of every buffer is a constant or a
 //! [`Limits`]; a thread waits for a peer only under a deadline.
 
+mod admission;
 mod channel;
+mod closing;
 mod context;
 pub mod framing;
 mod http_listener;
 mod limits;
+mod peer;
 mod pending;
 mod proxy;
 mod refusal;
@@ -34,6 +41,7 @@ mod reply;
 mod responder;
 mod serve;
 mod socket;
+mod state;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;

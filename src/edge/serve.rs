@@ -5,22 +5,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use httparse::EMPTY_HEADER;
 
-use super::channel::{ProxyHeaderError, ReadError, Reader};
+use super::channel::{ReadError, Reader};
+use super::closing::{CloseReason, Closing};
 use super::context::EdgeContext;
 use super::framing::{
     Body, Chunks, Framing, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadScan, HeadSpan, parse_head,
 };
+use super::peer::Peer;
 use super::pending::{Answered, Persistence};
-use super::proxy::forwarded_for;
-use super::refusal::{Refusal, RefusedRequest};
+use super::refusal::Refusal;
 use super::responder::Responder;
-use super::socket::{Received, receive_now, receive_until};
+use super::socket::Received;
 use super::table::{Connection, ConnectionGuard};
-use super::{HttpRequest, Peers, SEND_DEADLINE, reply};
+use super::{HttpRequest, SEND_DEADLINE, reply};
 use crate::log_once::LogOnce;
 
 /// What an idle connection keeps for input, in bytes; most callbacks fit in it whole.
@@ -28,10 +29,6 @@ const IDLE_INPUT_BYTES: usize = 4 * 1024;
 
 /// The least that the buffer grows to when a request does not fit, in bytes.
 const GROWN_INPUT_BYTES: usize = 16 * 1024;
-
-/// How long, and for how many bytes, the thread reads on after the last answer, so that closing does not destroy it.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
 
 /// A connection's stack, in bytes: without a pool its requests are judged on it, with JSON at a bounded depth and signatures.
 /// Measured: 48 KiB are enough for a debug build, with the backtrace of a panic; the rest is for the handler.
@@ -46,8 +43,7 @@ pub fn serve(guard: &ConnectionGuard, context: &EdgeContext) {
         connection,
         context,
         reader: Reader::new(&connection.channel),
-        peer: connection.peer,
-        forwards: false,
+        peer: Peer::new(connection.peer),
         input: Vec::with_capacity(IDLE_INPUT_BYTES),
         is_kept: false,
         answer_due: None,
@@ -64,28 +60,13 @@ struct ConnectionThread<'a> {
     connection: &'a Arc<Connection>,
     context: &'a EdgeContext,
     reader: Reader<'a>,
-    /// Who has connected, to this port or to the proxy before it.
-    peer: SocketAddr,
-    /// The peer is a proxy that names its client in each request.
-    forwards: bool,
+    peer: Peer,
     /// Received and not yet handed over. Never without spare capacity when something is received into it.
     input: Vec<u8>,
     /// A request was handed over; what follows is a kept connection's.
     is_kept: bool,
     /// When the last answer must have gone out; `None`: it has, or no request was handed over yet.
     answer_due: Option<Instant>,
-}
-
-/// Why the connection ends.
-enum Stop {
-    /// No request came, or the peer is not there to read an answer.
-    Quietly,
-    /// An alert told the peer why.
-    Alerted,
-    /// The last answer has been sent.
-    Answered,
-    /// The peer is answered with this refusal.
-    Refusing(Refusal),
 }
 
 /// What came of looking at a request.
@@ -96,15 +77,9 @@ enum Step {
     BodyMissing(Framing),
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refusing(refusal)
-    }
-}
-
 impl ConnectionThread<'_> {
     /// Receives one request and hands it over.
-    fn serve_one(&mut self) -> Result<(), Stop> {
+    fn serve_one(&mut self) -> Result<(), CloseReason> {
         let deadline = self.wait_for_first_byte()?;
         let mut scan = HeadScan::default();
         let span = loop {
@@ -130,7 +105,7 @@ impl ConnectionThread<'_> {
         &mut self,
         span: HeadSpan,
         body_end: Option<usize>,
-    ) -> Result<Step, Stop> {
+    ) -> Result<Step, CloseReason> {
         // Taken out, so that the head may borrow from it while the last answer is waited for.
         let input = std::mem::take(&mut self.input);
         let step = self.hand_over_from(&input, span, body_end);
@@ -143,7 +118,7 @@ impl ConnectionThread<'_> {
         input: &[u8],
         span: HeadSpan,
         body_end: Option<usize>,
-    ) -> Result<Step, Stop> {
+    ) -> Result<Step, CloseReason> {
         let mut slots = [EMPTY_HEADER; HEADERS_MAX];
         let head = &input[span.start..span.end];
         let head = parse_head(head, &mut slots, self.context.limits.max_body)?;
@@ -152,58 +127,14 @@ impl ConnectionThread<'_> {
             (None, Body::Length(length)) if input.len() - span.end >= length => span.end + length,
             (None, Body::Length(_) | Body::Chunked) => return Ok(Step::BodyMissing(head.shape)),
         };
-        let peer = self.client(&head)?;
+        let peer = self.peer.client(&head, self.context)?;
         self.settle()?;
         self.hand_over(&head, peer, &input[span.end..end])?;
         Ok(Step::HandedOver(end))
     }
 
-    /// Learns who has connected, and whether they may.
-    fn arrive(&mut self, deadline: Instant) -> Result<(), Stop> {
-        let peers = self.context.peers();
-        if peers.trusted_proxies.contains(self.peer.ip()) {
-            self.forwards = !peers.proxy_protocol;
-            if peers.proxy_protocol {
-                match self.reader.read_proxy_header(&mut self.input, deadline) {
-                    Ok(source) => self.peer = source.unwrap_or(self.peer),
-                    Err(ProxyHeaderError::Other) => return Err(Refusal::NoProxyHeader.into()),
-                    Err(ProxyHeaderError::Gone) => return Err(Stop::Quietly),
-                }
-            }
-        }
-        if self.forwards {
-            return Ok(());
-        }
-        self.admit(&peers, self.peer)
-    }
-
-    /// Whether `peer` may connect, by today's list.
-    fn admit(&self, peers: &Peers, peer: SocketAddr) -> Result<(), Stop> {
-        if peers.allow.admit(peer.ip()) {
-            return Ok(());
-        }
-        let name = self.context.table.name;
-        log::debug!("{name}: {} is not in {name}.allow", peer.ip());
-        Err(Refusal::Forbidden.into())
-    }
-
-    /// Who sends this request, and whether they may: asked for each request, since the list may have changed.
-    fn client(&self, head: &Head<'_, '_>) -> Result<SocketAddr, Stop> {
-        let peers = self.context.peers();
-        let mut client = self.peer;
-        if self.forwards {
-            let hop = self.peer.ip();
-            let ip = forwarded_for(head.headers, hop, &peers.trusted_proxies);
-            if ip != hop {
-                client = SocketAddr::new(ip, 0);
-            }
-        }
-        self.admit(&peers, client)?;
-        Ok(client)
-    }
-
     /// Waits until there is at least one byte of a request; returns when the whole of it must be here.
-    fn wait_for_first_byte(&mut self) -> Result<Instant, Stop> {
+    fn wait_for_first_byte(&mut self) -> Result<Instant, CloseReason> {
         let limit = self.context.limits.request_deadline;
         if !self.is_kept {
             return self.wait_for_first_request(self.connection.since + limit);
@@ -219,7 +150,7 @@ impl ConnectionThread<'_> {
             Received::End | Received::TimedOut => {
                 // A peer that has ended its sending still gets its answer.
                 self.settle()?;
-                Err(Stop::Quietly)
+                Err(CloseReason::Quietly)
             }
             Received::Broken => {
                 self.settle()?;
@@ -228,23 +159,24 @@ impl ConnectionThread<'_> {
         }
     }
 
-    fn wait_for_first_request(&mut self, deadline: Instant) -> Result<Instant, Stop> {
-        self.arrive(deadline)?;
+    fn wait_for_first_request(&mut self, deadline: Instant) -> Result<Instant, CloseReason> {
+        let (reader, input) = (&mut self.reader, &mut self.input);
+        self.peer.arrive(self.context, reader, input, deadline)?;
         if !self.input.is_empty() {
             return Ok(deadline); // it came with a proxy's header
         }
         match self.reader.receive_until(&mut self.input, deadline) {
             Received::Bytes(_) => Ok(deadline),
-            Received::End | Received::TimedOut => Err(Stop::Quietly),
+            Received::End | Received::TimedOut => Err(CloseReason::Quietly),
             Received::Broken => Err(self.broken()),
         }
     }
 
     /// The connection is gone, or what came over it is not TLS.
     #[cold]
-    fn broken(&mut self) -> Stop {
+    fn broken(&mut self) -> CloseReason {
         match self.reader.error.take() {
-            None => Stop::Quietly,
+            None => CloseReason::Quietly,
             Some(ReadError::Clear) => Refusal::InTheClear.into(),
             Some(ReadError::Tls(error, offer)) => {
                 static NO_AGREEMENT: LogOnce = LogOnce::new();
@@ -257,7 +189,7 @@ impl ConnectionThread<'_> {
                     }
                     None => log::debug!("{name}: TLS with {peer} failed: {error}"),
                 }
-                Stop::Alerted
+                CloseReason::Alerted
             }
         }
     }
@@ -280,20 +212,20 @@ impl ConnectionThread<'_> {
     }
 
     /// Waits until the last request is answered, and writes what is left of the answer.
-    fn settle(&mut self) -> Result<(), Stop> {
+    fn settle(&mut self) -> Result<(), CloseReason> {
         let Some(due) = self.answer_due.take() else {
             return Ok(());
         };
         match self.connection.answer.wait(due) {
             Answered::At(_) => Ok(()),
             Answered::Expired => Err(Refusal::Unanswered.into()),
-            Answered::Closed => Err(Stop::Answered),
+            Answered::Closed => Err(CloseReason::Answered),
             Answered::Unfinished(rest, persistence) => {
                 if !self.send(&rest) {
-                    return Err(Stop::Quietly);
+                    return Err(CloseReason::Quietly);
                 }
                 if persistence == Persistence::Close {
-                    return Err(Stop::Answered);
+                    return Err(CloseReason::Answered);
                 }
                 let now = Instant::now();
                 self.connection.waits(now);
@@ -305,16 +237,20 @@ impl ConnectionThread<'_> {
     }
 
     /// Receives what there is, into a buffer that may grow to `whole` bytes.
-    fn receive_more(&mut self, whole: usize, deadline: Instant) -> Result<(), Stop> {
+    fn receive_more(&mut self, whole: usize, deadline: Instant) -> Result<(), CloseReason> {
         self.settle()?;
         self.connection.has_begun();
         self.grow(whole)?;
         match self.reader.receive_until(&mut self.input, deadline) {
             Received::Bytes(_) => Ok(()),
             Received::Broken => Err(self.broken()),
-            Received::End | Received::TimedOut if self.connection.is_gone() => Err(Stop::Quietly),
+            Received::End | Received::TimedOut if self.connection.is_gone() => {
+                Err(CloseReason::Quietly)
+            }
             // A stray empty line after the last request is no request.
-            Received::End | Received::TimedOut if self.input == b"\r\n" => Err(Stop::Quietly),
+            Received::End | Received::TimedOut if self.input == b"\r\n" => {
+                Err(CloseReason::Quietly)
+            }
             Received::End => Err(Refusal::CutShort.into()),
             Received::TimedOut => Err(Refusal::Slow(self.context.limits.request_deadline).into()),
         }
@@ -322,7 +258,7 @@ impl ConnectionThread<'_> {
 
     /// Makes the buffer larger if there is little room left in it. Doubling, so that memory follows what was really sent
     /// and not what was announced.
-    fn grow(&mut self, whole: usize) -> Result<(), Stop> {
+    fn grow(&mut self, whole: usize) -> Result<(), CloseReason> {
         let (len, capacity) = (self.input.len(), self.input.capacity());
         if capacity >= whole || capacity - len >= IDLE_INPUT_BYTES {
             return Ok(());
@@ -330,7 +266,7 @@ impl ConnectionThread<'_> {
         let grown = (capacity * 2).max(GROWN_INPUT_BYTES).min(whole);
         self.input
             .try_reserve_exact(grown - len)
-            .map_err(|_| Stop::Refusing(Refusal::NoResources))
+            .map_err(|_| CloseReason::Refusing(Refusal::NoResources))
     }
 
     /// Receives the rest of the body; returns where it ends in the input.
@@ -339,11 +275,11 @@ impl ConnectionThread<'_> {
         span: HeadSpan,
         shape: Framing,
         deadline: Instant,
-    ) -> Result<usize, Stop> {
+    ) -> Result<usize, CloseReason> {
         if shape.expects_continue && self.input.len() == span.end {
             self.settle()?;
             if !self.send(reply::CONTINUE) {
-                return Err(Stop::Quietly);
+                return Err(CloseReason::Quietly);
             }
         }
         match shape.body {
@@ -358,7 +294,7 @@ impl ConnectionThread<'_> {
         }
     }
 
-    fn receive_chunks(&mut self, start: usize, deadline: Instant) -> Result<usize, Stop> {
+    fn receive_chunks(&mut self, start: usize, deadline: Instant) -> Result<usize, CloseReason> {
         let body_max = self.context.limits.max_body;
         let whole = start
             .saturating_add(body_max)
@@ -384,14 +320,14 @@ impl ConnectionThread<'_> {
         head: &Head<'_, '_>,
         peer: SocketAddr,
         body: &[u8],
-    ) -> Result<(), Stop> {
+    ) -> Result<(), CloseReason> {
         let context = self.context;
         let is_ours = self.connection.is_whole();
         if context.table.is_closing() {
             return Err(Refusal::Draining.into());
         }
         if !is_ours {
-            return Err(Stop::Quietly); // evicted
+            return Err(CloseReason::Quietly); // evicted
         }
         self.answer_due = Some(Instant::now() + context.limits.answer_deadline);
         self.is_kept = true;
@@ -422,66 +358,18 @@ impl ConnectionThread<'_> {
     }
 
     /// Ends the connection. The last answer goes out before anything else is said.
-    fn end(&mut self, stop: Stop) {
+    fn end(mut self, stop: CloseReason) {
         let stop = match stop {
-            Stop::Refusing(refusal) => self.settle().err().unwrap_or(refusal.into()),
+            CloseReason::Refusing(refusal) => self.settle().err().unwrap_or(refusal.into()),
             other => other,
         };
-        match stop {
-            Stop::Quietly => self.connection.channel.say_end(),
-            Stop::Alerted => self.linger(),
-            Stop::Answered => self.close_after_answer(),
-            Stop::Refusing(refusal) => self.refuse(refusal),
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal) {
-        let context = self.context;
-        let output = context.refusal(refusal);
-        // A node that stops refuses whoever comes.
-        if refusal != Refusal::Draining {
-            let (peer, name) = (self.peer.ip(), context.table.name);
-            let request = RefusedRequest::of(&self.input, peer, refusal, name);
-            context.handler.refused(&request);
-        }
-        let by = Instant::now() + SEND_DEADLINE;
-        let channel = &self.connection.channel;
-        let sent = match refusal {
-            Refusal::InTheClear => channel.send_plainly(&output, by),
-            _ => channel.refuse_until(&output, refusal.alert(), by),
+        let closing = Closing {
+            connection: self.connection,
+            context: self.context,
+            is_read: self.reader.is_empty(),
+            peer: self.peer.address.ip(),
+            input: self.input,
         };
-        if sent {
-            self.linger();
-        }
-    }
-
-    /// Closes after the last answer; if the peer has sent more than will be read, not at once.
-    fn close_after_answer(&mut self) {
-        self.connection.channel.say_end();
-        if self.input.is_empty() && self.reader.is_empty() {
-            self.input.reserve(1);
-            match receive_now(self.connection.channel.stream(), &mut self.input) {
-                Some(Received::Bytes(_)) => {}
-                Some(Received::End | Received::TimedOut | Received::Broken) | None => return,
-            }
-        }
-        self.linger();
-    }
-
-    /// Ends this side and reads on for a moment: closing over unread input would be a reset, and could destroy the answer.
-    fn linger(&mut self) {
-        self.connection.lingers();
-        if !self.connection.channel.end_sending() {
-            return;
-        }
-        let deadline = Instant::now() + LINGER;
-        let mut drained = 0;
-        while drained < LINGER_BYTES {
-            self.input.clear();
-            match receive_until(self.connection.channel.stream(), &mut self.input, deadline) {
-                Received::Bytes(bytes) => drained += bytes,
-                Received::End | Received::TimedOut | Received::Broken => return,
-            }
-        }
+        closing.close(stop);
     }
 }

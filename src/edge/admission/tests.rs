@@ -4,13 +4,13 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::edge::table::GRACE;
 use crate::edge::tests::wait_asleep;
 
 fn table(grace: Duration) -> Arc<ConnectionTable> {
-    Arc::new(ConnectionTable {
-        grace,
-        ..ConnectionTable::new("http", Arc::new(()))
-    })
+    let mut table = ConnectionTable::new("http", Arc::new(()));
+    table.grace = grace;
+    Arc::new(table)
 }
 
 fn admit(table: &Arc<ConnectionTable>, most: usize) -> io::Result<(Admission, TcpStream)> {
