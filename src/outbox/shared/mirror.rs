@@ -4,6 +4,9 @@
 //! New ones are sent beside the sync of the disk. All else follows the commit, and says what the file says by then. When the
 //! connection is lost nothing is owed: the mirror's thread compares all of it once there is another.
 
+mod lease;
+mod link;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +23,13 @@ use crate::bus::{StoreConnection, StoreError, store_command};
 use crate::config::SharedOutbox;
 use crate::log_once::LogOnce;
 use crate::notification::NotificationId;
+use crate::outbox::ops::Counts;
 use crate::outbox::ops::StoreRequest;
-use crate::outbox::ops::{Beat, Counts};
 use crate::outbox::store::by_id;
 use crate::outbox::store::error::NotStored;
 use crate::outbox::store::row::State;
 use crate::outbox::store::rows;
 use crate::thread::CooperativeYield;
-
-/// One command carries as many records as have so many bytes, and one more.
-const COMMAND_BYTES: usize = 1 << 20;
 
 /// Removed while there was no connection, and remembered so that they do not come back. Beyond it they may be delivered twice.
 const GONE_MAX: usize = 1_000_000;
@@ -96,7 +96,12 @@ impl Mirror {
         if self.state.set_down(why.to_owned()) {
             log::warn!("the outbox is not mirrored in Redis: {why}");
         }
-        let _ = self.events.try_send(MirrorEvent::Look); // full: the thread looks all the same
+        self.ask_for_look();
+    }
+
+    /// Has the mirror's thread look whether Redis has what it should have.
+    fn ask_for_look(&self) {
+        let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -106,11 +111,6 @@ impl Mirror {
     /// Whether new ones are refused just now.
     pub fn refuses(&self) -> bool {
         self.state.is_handing_over() || (self.is_required() && self.link.is_none())
-    }
-
-    /// How often the lease is to be held anew, at least: one beat may be missed.
-    pub fn beat_every(&self) -> Duration {
-        self.lease / 3
     }
 
     /// Whether the commit waits for the mirror.
@@ -278,149 +278,6 @@ impl Mirror {
         Some(there.filter(|id| !self.gone.contains(id)).collect())
     }
 
-    fn send_records(
-        &mut self,
-        records: &[(String, Vec<u8>)],
-        wait: bool,
-    ) -> Result<(), StoreError> {
-        let Some(link) = &mut self.link else {
-            return Ok(());
-        };
-        let store = &self.keys.store;
-        let (out, stores) = (self.keys.out(store), self.keys.stores());
-        let (mut command, mut from) = (Vec::new(), 0);
-        if !records.is_empty() {
-            // Redis may have lost everything since the last beat: records of a file that is not known there are never inherited.
-            let parts = ["HSET", &stores, store, &self.node].map(str::as_bytes);
-            store_command(&mut command, &parts);
-            self.replies += 1;
-        }
-        while from < records.len() {
-            let (mut to, mut bytes) = (from, 0);
-            while to < records.len() && bytes < COMMAND_BYTES {
-                bytes += records[to].1.len();
-                to += 1;
-            }
-            let mut parts: Vec<&[u8]> = vec![b"HSET", out.as_bytes()];
-            for (id, record) in &records[from..to] {
-                parts.push(id.as_bytes());
-                parts.push(record);
-            }
-            command.reserve(bytes + 64 * (to - from) + 64);
-            store_command(&mut command, &parts);
-            link.send(&command)?;
-            command.clear();
-            self.replies += 1;
-            from = to;
-        }
-        if wait && self.state.has_replicas() {
-            store_command(&mut command, &[b"WAIT", b"1", self.wait_ms.as_bytes()]);
-            link.send(&command)?;
-            self.replies += 1;
-        }
-        Ok(())
-    }
-
-    fn send_removed(&mut self, ids: &[String]) -> Result<(), StoreError> {
-        let Some(link) = self.link.as_mut().filter(|_| !ids.is_empty()) else {
-            return Ok(());
-        };
-        let out = self.keys.out(&self.keys.store);
-        let mut parts: Vec<&[u8]> = vec![b"HDEL", out.as_bytes()];
-        parts.extend(ids.iter().map(|id| id.as_bytes()));
-        let mut command = Vec::new();
-        store_command(&mut command, &parts);
-        link.send(&command)?;
-        self.replies += 1;
-        Ok(())
-    }
-
-    /// Reads what is owed, and gives the last of it; `None`: Redis is away.
-    fn receive(&mut self) -> Option<Value> {
-        let mut last = Value::Nil;
-        for _ in 0..std::mem::take(&mut self.replies) {
-            match self.link.as_mut()?.receive() {
-                Ok(value) => last = value,
-                Err(error) => {
-                    self.failed(&error);
-                    return None;
-                }
-            }
-        }
-        self.link.is_some().then_some(last)
-    }
-
-    /// Holds the lease, and has the mirror's thread look when Redis has not what it should have: `kept` pending and dead.
-    pub fn beat(&mut self, kept: u64) -> Beat {
-        if self.state.is_released() {
-            return Beat::Done; // others may take over
-        }
-        let store = self.keys.store.clone();
-        let (lease, stores, out) = (
-            self.keys.lease(&store),
-            self.keys.stores(),
-            self.keys.out(&store),
-        );
-        let mut command = Vec::new();
-        keys::script(
-            &mut command,
-            keys::LEASE,
-            &[&lease, &stores, &out],
-            &[&self.instance, &self.lease_ms, &store, &self.node],
-        );
-        let Some(Value::Array(parts)) = self.ask(&command) else {
-            return Beat::Done;
-        };
-        let [Value::BulkString(before), Value::Int(count)] = &parts[..] else {
-            return Beat::Done;
-        };
-        let count = u64::try_from(*count).unwrap_or(0);
-        self.state.set_mirrored(count);
-        let is_ours = before == self.instance.as_bytes();
-        if self.held && !is_ours && !before.is_empty() {
-            self.foreign.error(format_args!(
-                "the relay {} has a copy of this node's outbox file: what is in both is delivered twice, under the same id",
-                String::from_utf8_lossy(before)
-            ));
-            // The other one sees this one too, and one of the two must be another file from now on.
-            if self.instance.as_bytes() > before.as_slice() {
-                return Beat::Copy;
-            }
-        }
-        let lost = self.held && !is_ours;
-        self.held = true;
-        let expected = kept.saturating_sub(self.damaged.len() as u64);
-        if lost || (self.state.is_complete() && count != expected) {
-            self.state.set_complete(false);
-            let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
-        }
-        Beat::Done
-    }
-
-    /// Others may take over what this node has, if they are to, and Redis has all of it.
-    pub fn release(&mut self) {
-        if !self.state.is_handing_over() || self.state.is_released() || !self.state.is_complete() {
-            return;
-        }
-        let mut command = Vec::new();
-        let lease = self.keys.lease(&self.keys.store);
-        store_command(&mut command, &[b"DEL", lease.as_bytes()]);
-        if self.ask(&command).is_some() {
-            self.state.set_released();
-            log::warn!("the outbox is handed over: other nodes take over what is in it");
-            let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
-        }
-    }
-
-    /// The file is known as `store` from now on.
-    pub fn rename(&mut self, store: String) {
-        self.state.set_store(&store);
-        self.keys.store = store;
-        self.held = false;
-        self.state.set_complete(false);
-        let _ = self.events.try_send(MirrorEvent::Look); // full: it looks all the same
-    }
-
     /// How many are in Redis, and how many should be.
     pub fn count(&mut self, kept: u64) -> Option<Counts> {
         let mut command = Vec::new();
@@ -469,17 +326,5 @@ impl Mirror {
         };
         let taken = ids.iter().zip(digits).filter(|(_, digit)| *digit == b'1');
         Some(taken.map(|(id, _)| *id).collect())
-    }
-
-    fn ask(&mut self, command: &[u8]) -> Option<Value> {
-        let link = self.link.as_mut()?;
-        let reply = link.send(command).and_then(|()| link.receive());
-        match reply {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.failed(&error);
-                None
-            }
-        }
     }
 }
