@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::checkpoint;
 use super::clock::{Clock, Gap, Moment, System};
+use super::damage::{Checked, check_for_a_while};
 use super::error::{OpenCause, OpenError};
 use super::paths::{beside, check_beside, lock_path};
 use super::rows;
@@ -37,12 +38,6 @@ const VFS: &str = "unix-excl";
 
 /// How long to wait for another program's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the start may take to look for damage. What a large file has beyond that is found when it is read.
-const CHECK_BUDGET: Duration = Duration::from_millis(800);
-
-/// Instructions of SQLite's machine between two looks at the clock.
-const CHECK_OPS: i32 = 10_000;
 
 /// The log is cut back to this after a burst, in bytes.
 const LOG_BYTES_KEPT: i64 = 64 << 20;
@@ -308,39 +303,6 @@ fn inspect(connection: &Connection, log: Log) -> Result<(), OpenCause> {
         Some(Checked::Damaged(words)) => Err(OpenCause::Corrupt(words)),
         Some(Checked::Sound) => Ok(()),
     }
-}
-
-/// What a look for damage has found.
-enum Checked {
-    Sound,
-    Damaged(String),
-}
-
-/// Looks for damage for [`CHECK_BUDGET`]; `None`: that was not enough.
-fn check_for_a_while(connection: &Connection) -> rusqlite::Result<Option<Checked>> {
-    let until = Instant::now() + CHECK_BUDGET;
-    let late = move || Instant::now() >= until;
-    connection.progress_handler(CHECK_OPS, Some(late))?;
-    let checked = check(connection);
-    connection.progress_handler(0, None::<fn() -> bool>)?;
-    match checked {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-        Ok(Some(words)) => Ok(Some(Checked::Damaged(words))),
-        Ok(None) => Ok(Some(Checked::Sound)),
-    }
-}
-
-/// What is damaged, if anything is.
-fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let words: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;
-    if words != "ok" {
-        return Ok(Some(words.replace('\n', " ")));
-    }
-    rows::first_damaged(connection)
 }
 
 /// Brings the file to this version and notes that it is in use; gives the clock that goes on from the latest time in it.

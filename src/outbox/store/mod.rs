@@ -3,7 +3,7 @@
 //!
 //! | part | what lives there |
 //! |---|---|
-//! | `file`, `check`, `paths`, `wal`, `watch` | opening, locking, migrating; whether it could be opened; what lies beside it; whether the files are still the ones that are written |
+//! | `file`, `check`, `damage`, `paths`, `wal`, `watch` | opening, locking, migrating; whether it could be opened; damage in it; what lies beside it; whether the files are still the ones that are written |
 //! | `row`, `rows`, `by_id`, `filter`, `newest` | a row; the statements |
 //! | `count_delta`, `stats`, `unknown` | counts on disk and in memory; for which backends something is pending that were never here |
 //! | `checkpoint` | when the log goes to the database, and its bound |
@@ -18,6 +18,7 @@ pub mod clock;
 mod conditions;
 pub mod copy;
 pub mod count_delta;
+mod damage;
 pub mod error;
 pub mod exported;
 pub mod file;
