@@ -3,20 +3,22 @@
 //!
 //! No address is ever asked for a key: what is not in the route's files is not believed.
 
+mod chain;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use serde_json::Value;
-use webpki::{
-    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert,
-};
+
+pub use self::chain::{Chain, Trusted, roots};
 
 use super::draft::{CannotSign, Draft, with_value};
-use super::keys::{BadKey, RsaBits, RsaHash, RsaKey, is_test_key, unbase64, unpem};
-use super::{Refused, Request, Tolerance, der};
+use super::keys::{RsaHash, RsaKey};
+use super::signed::{after, text_at};
+use super::{Refused, Request, Tolerance};
 use crate::request::{Missing, Selector, json, place};
 
 /// How long a token of a test key is valid, in seconds: as long as Google's.
@@ -24,12 +26,6 @@ const TOKEN_LIFE_S: u64 = 3600;
 
 /// The longest header of a document, in bytes as it stands there. Apple's has three certificates, 4 KiB together.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
-
-/// The most certificates of a chain: the signer's, its issuer's, and a root, which is not believed for being there.
-const CHAIN_MAX: usize = 3;
-
-/// How far ahead of this machine's clock the time may be at which a certificate must be valid, in seconds.
-const AHEAD_MAX_S: u64 = 300;
 
 /// What such a route checks, and with what.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,30 +51,6 @@ pub enum Signer {
     Named(Vec<RsaKey>),
 }
 
-/// Chains that are believed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chain {
-    /// Root certificates, in DER.
-    pub roots: Vec<Vec<u8>>,
-    /// An extension that the signer's certificate has, in DER.
-    pub leaf_oid: Option<Vec<u8>>,
-    /// An extension that its issuer's certificate has.
-    pub issuer_oid: Option<Vec<u8>>,
-    /// Where the time stands at which the certificates must be valid, in milliseconds.
-    pub time: Vec<String>,
-    /// Test keys, which sign with RS256 in the chain's place.
-    pub test: Vec<RsaKey>,
-}
-
-/// What a route may believe a chain for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Trusted {
-    /// A root certificate, in DER.
-    Root(Vec<u8>),
-    /// A key of `payrelay keys test`.
-    Test(RsaKey),
-}
-
 /// What a document must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -88,15 +60,6 @@ pub struct Claim {
     pub at: Vec<Vec<String>>,
     /// What it may be.
     pub allowed: Vec<String>,
-}
-
-/// Every purpose of a key is right: what is asked of a certificate is said by its extensions.
-struct AnyUsage;
-
-impl ExtendedKeyUsageValidator for AnyUsage {
-    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        Ok(())
-    }
 }
 
 /// A document taken apart.
@@ -218,24 +181,13 @@ impl Jws {
     fn text<'r>(&self, request: &Request<'r>) -> Result<Cow<'r, str>, Refused> {
         const NONE: Refused =
             Refused::Malformed("where the signed document should be there is none");
-        let text = match request
-            .parts()
-            .value(&self.place)
-            .map_err(super::signed::missing)?
-        {
-            Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
-            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-        };
-        let text = text.ok_or(NONE)?;
+        let text = text_at(&request.parts(), &self.place, NONE)?;
         let length = self.prefix.len();
         let begins = text.get(..length).ok_or(NONE)?;
         if !begins.eq_ignore_ascii_case(&self.prefix) {
             return Err(NONE);
         }
-        Ok(match text {
-            Cow::Borrowed(text) => text[length..].into(),
-            Cow::Owned(text) => text[length..].to_owned().into(),
-        })
+        Ok(after(text, length))
     }
 
     /// Refuses a document before or after the time for which it was made (RFC 7519 sections 4.1.4 and 4.1.5).
@@ -291,59 +243,6 @@ impl<'t> Parts<'t> {
     }
 }
 
-impl Chain {
-    fn verify(&self, parts: &Parts<'_>, now_unix_s: u64) -> Result<(), Refused> {
-        let [leaf, issuer] = certificates(&parts.header)?;
-        let has = |der: &[u8], oid: &Option<Vec<u8>>| {
-            oid.as_ref().is_none_or(|oid| der::has_extension(der, oid))
-        };
-        if !has(&leaf, &self.leaf_oid) || !has(&issuer, &self.issuer_oid) {
-            return Err(Refused::Untrusted(
-                "its certificates are made for another purpose",
-            ));
-        }
-        let ms = scalar(&parts.payload, &self.time)?.and_then(|text| text.parse::<u64>().ok());
-        let signed_at =
-            ms.ok_or(Refused::Malformed("the time of its signature is no number"))? / 1000;
-        if signed_at > now_unix_s.saturating_add(AHEAD_MAX_S) {
-            return Err(Refused::Expired);
-        }
-        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(signed_at));
-        let (leaf, issuers) = (CertificateDer::from(leaf), [CertificateDer::from(issuer)]);
-        let unreadable = |_| Refused::Malformed("its certificate cannot be read");
-        let signer = EndEntityCert::try_from(&leaf).map_err(unreadable)?;
-        let roots: Vec<CertificateDer<'_>> = self.roots.iter().map(|der| der[..].into()).collect();
-        let anchors: Result<Vec<TrustAnchor<'_>>, _> =
-            roots.iter().map(anchor_from_trusted_cert).collect();
-        let anchors = anchors.map_err(unreadable)?;
-        let path = signer.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &anchors,
-            &issuers,
-            at,
-            AnyUsage,
-            None,
-            None,
-        );
-        let path = path.map_err(|_| {
-            Refused::Untrusted(
-                "its certificates do not lead to a root of the route, or were not valid then",
-            )
-        })?;
-        // By its own issuer, whose purpose was looked at.
-        if path.intermediate_certificates().count() != 1 {
-            return Err(Refused::Untrusted(
-                "its certificate was issued by another than the next in its chain",
-            ));
-        }
-        let spki = signer.subject_public_key_info();
-        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, spki.as_ref())
-            .map_err(|_| Refused::Malformed("its certificate has no key for ES256"))?;
-        let verified = key.verify_sig(parts.signed.as_bytes(), &parts.signature);
-        verified.map_err(|_| Refused::Mismatch)
-    }
-}
-
 impl Claim {
     fn check(&self, payload: &[u8]) -> Result<(), Refused> {
         let mut found = None;
@@ -359,24 +258,6 @@ impl Claim {
         is_allowed
             .then_some(())
             .ok_or_else(|| Refused::OtherClaim(self.name.clone()))
-    }
-}
-
-/// The signer's certificate and its issuer's, of a header with a chain of three.
-fn certificates(header: &[u8]) -> Result<[Vec<u8>; 2], Refused> {
-    const CHAIN: Refused =
-        Refused::Malformed("its header has no chain of three certificates (x5c)");
-    let at = |n: usize| json::at(header, &["x5c".to_owned(), n.to_string()]);
-    if at(CHAIN_MAX).is_ok() {
-        return Err(CHAIN);
-    }
-    let mut read = [0, 1, 2].map(|n| {
-        let text = at(n).ok().flatten()?.into_text();
-        unbase64(&text)
-    });
-    match (read[0].take(), read[1].take(), &read[2]) {
-        (Some(leaf), Some(issuer), Some(_)) => Ok([leaf, issuer]),
-        _ => Err(CHAIN),
     }
 }
 
@@ -408,151 +289,5 @@ fn scalar(json: &[u8], pointer: &[String]) -> Result<Option<String>, Refused> {
             place(&Selector::Json(pointer.to_vec())).into(),
         )),
         Err(_) => Err(Refused::Malformed("what was signed is no JSON object")),
-    }
-}
-
-/// The certificates of a PEM, each of which is a root; or test keys.
-///
-/// # Errors
-/// There is something else in it, or one cannot be read.
-pub fn roots(text: &str) -> Result<Vec<Trusted>, BadKey> {
-    if is_test_key(text) {
-        let keys = RsaKey::read_all(text, RsaBits::Usual)?;
-        return Ok(keys.into_iter().map(Trusted::Test).collect());
-    }
-    let blocks = unpem(text)?;
-    blocks
-        .into_iter()
-        .map(|(label, der)| {
-            let readable = anchor_from_trusted_cert(&CertificateDer::from(&der[..])).is_ok();
-            match label {
-                "CERTIFICATE" if readable => Ok(Trusted::Root(der)),
-                "CERTIFICATE" => Err(BadKey::BrokenCertificate),
-                _ => Err(BadKey::NoRoot),
-            }
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn json(name: &str) -> Selector {
-        Selector::Json(vec![name.to_owned()])
-    }
-
-    fn jws(place: Selector) -> Jws {
-        Jws {
-            place,
-            prefix: "".into(),
-            signer: Signer::Named(Vec::new()),
-            claims: Vec::new(),
-            tolerance: None,
-        }
-    }
-
-    #[test]
-    fn a_document_in_the_body_covers_itself_and_what_it_says() {
-        let jws = jws(json("signedPayload"));
-        let opened = Selector::Opened(vec!["data".to_owned()]);
-        assert!(jws.covers(&opened) && jws.covers(&json("signedPayload")));
-        for beside in [json("data"), Selector::Header(vec!["x-id".to_owned()])] {
-            assert!(!jws.covers(&beside), "{beside:?}");
-        }
-        assert!(jws.is_in_body() && !jws.reads_header("x-id"));
-        let body = format!(r#"{{"signedPayload":"e30.{}.AA"}}"#, "eyJhIjoxfQ");
-        assert_eq!(jws.open(body.as_bytes()), Some(Ok(br#"{"a":1}"#.to_vec())));
-        assert!(matches!(jws.open(b"{}"), Some(Err(_))));
-    }
-
-    #[test]
-    fn a_document_in_a_header_is_nothing_to_open_and_lets_the_body_say_anything() {
-        let jws = jws(Selector::Header(vec!["authorization".to_owned()]));
-        assert!(jws.covers(&json("data")));
-        assert!(!jws.is_in_body() && jws.reads_header("authorization"));
-        assert_eq!(jws.open(b"{}"), None);
-    }
-
-    #[test]
-    fn a_document_follows_its_prefix_in_any_case_and_nothing_else() {
-        let mut jws = jws(Selector::Header(vec!["authorization".to_owned()]));
-        jws.prefix = "Bearer ".into();
-        for (value, document) in [
-            ("Bearer e30.e30.AA", Some("e30.e30.AA")),
-            ("bEARER e30.e30.AA", Some("e30.e30.AA")),
-            ("Bearer ", Some("")),
-            ("Basic: e30.e30.AA", None),
-            ("e30.e30.AA", None),
-            ("Bearer", None),
-            ("", None),
-        ] {
-            let request = Request {
-                method: "POST",
-                target: "",
-                headers: &[("Authorization", value)],
-                path_id: None,
-                query: "",
-                body: b"",
-            };
-            let found = jws.text(&request).ok();
-            assert_eq!(found.as_deref(), document, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_document_is_believed_within_its_own_times_and_the_tolerance() {
-        let mut named = jws(Selector::Header(vec!["authorization".to_owned()]));
-        named.tolerance = Some(std::time::Duration::from_secs(60));
-        let mut chained = named.clone();
-        chained.signer = Signer::Chain(Chain {
-            roots: Vec::new(),
-            leaf_oid: None,
-            issuer_oid: None,
-            time: Vec::new(),
-            test: Vec::new(),
-        });
-        for (payload, wanted) in [
-            (r#"{"exp":940}"#, Ok(())),
-            (r#"{"exp":"940.9"}"#, Ok(())),
-            (r#"{"exp":939}"#, Err("expired")),
-            (r#"{"exp":940,"nbf":1}"#, Ok(())),
-            (r#"{"exp":940,"nbf":1060}"#, Ok(())),
-            (r#"{"exp":940,"nbf":1061}"#, Err("expired")),
-            (r#"{"exp":940,"exp":941}"#, Err("repeated")),
-            (r#"{"exp":"soon"}"#, Err("malformed")),
-            (r#"{"exp":-1}"#, Err("malformed")),
-            (r#"{"exp":null}"#, Err("malformed")),
-            // Without an end a token would be believed for ever.
-            (r#"{"nbf":1}"#, Err("missing")),
-        ] {
-            let found = |jws: &Jws| jws.check_times(payload.as_bytes(), 1000);
-            assert_eq!(found(&named).map_err(|r| r.word()), wanted, "{payload}");
-            // What a chain signs has a time of its own.
-            let wanted = wanted.or_else(|why| if why == "missing" { Ok(()) } else { Err(why) });
-            assert_eq!(found(&chained).map_err(|r| r.word()), wanted, "{payload}");
-        }
-        named.tolerance = None;
-        assert_eq!(named.check_times(b"{}", 1000), Ok(()));
-    }
-
-    #[test]
-    fn a_header_is_as_long_as_a_chain_needs_and_no_longer() {
-        let read = |bytes: usize| Parts::of(&format!("{}.e30.AA", "A".repeat(bytes))).map(|_| ());
-        assert_eq!(read(HEADER_BYTES_MAX), Ok(()));
-        let longer = read(HEADER_BYTES_MAX + 4);
-        assert!(matches!(longer, Err(Refused::TooMany(_))), "{longer:?}");
-        for none in [
-            "",
-            "e30",
-            "e30.e30",
-            "e30.e30.A",
-            "e3 .e30.AA",
-            "e30.e30.AA=",
-            "e30.e30.e30.AA",
-        ] {
-            let refused = Parts::of(none).map(|_| ());
-            assert!(matches!(refused, Err(Refused::Malformed(_))), "{none}");
-        }
     }
 }

@@ -8,6 +8,7 @@
 mod algorithm;
 mod built;
 mod sign;
+mod signature;
 mod source;
 mod text;
 
@@ -19,6 +20,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use self::algorithm::Algorithm;
+pub use self::signature::{Encoding, SignatureAt};
+pub(super) use self::signature::{after, text_at};
 pub use self::source::{FieldSource, Shape};
 pub use self::text::{BadText, Part, Template, Url, ValueForm};
 
@@ -26,12 +29,9 @@ use self::algorithm::Running;
 use self::built::{Built, Given, TimeCheck};
 use super::fields::Known;
 use super::keys::{MacKey, RsaHash, RsaKey};
-use super::{Refused, Request, SIGNATURES_MAX, TimeUnit, Tolerance, check_time};
-use crate::escape::{hex, hex_upper, percent_decode, unhex};
-use crate::request::{Missing, Parts, Selector, form};
-
-/// The most items of a signature header, signatures or not.
-const ITEMS_MAX: usize = 64;
+use super::{Refused, Request, TimeUnit, Tolerance, check_time};
+use crate::escape::{hex, unhex};
+use crate::request::{Missing, Selector, form};
 
 /// What such a route checks, and with what.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,36 +54,6 @@ pub struct Signed {
     pub secrets: Vec<MacKey>,
     /// Any of them may have signed.
     pub keys: Vec<RsaKey>,
-}
-
-/// Where the signature stands, and how it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignatureAt {
-    /// Where.
-    pub place: Selector,
-    /// What stands between the items of that value; `None`: it is one item.
-    pub separator: Option<char>,
-    /// What an item that is a signature begins with.
-    pub prefix: Box<str>,
-    /// What it begins with counts in any case of its letters.
-    pub any_case: bool,
-    /// How it is written.
-    pub encoding: Encoding,
-    /// Its `%XX` are decoded first.
-    pub unescape: bool,
-}
-
-/// How a signature is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Hex, in either case.
-    Hex,
-    /// Lower-case hex.
-    HexLower,
-    /// Upper-case hex.
-    HexUpper,
-    /// Base64, padded.
-    Base64,
 }
 
 /// What `{timestamp}` is.
@@ -191,62 +161,6 @@ impl Signed {
             form::decode(key.as_bytes()).as_deref() != Some(name.as_bytes())
         });
         Some(others.collect::<Vec<_>>().join("&"))
-    }
-
-    /// What may be the signature, and the time.
-    fn signatures<'a>(
-        &self,
-        parts: &Parts<'a>,
-    ) -> Result<(Vec<Cow<'a, str>>, Cow<'a, str>), Refused> {
-        let at = &self.signature;
-        let mut signatures = Vec::new();
-        let mut timestamp = None;
-        let time_prefix = self.time.as_ref().filter(|time| time.place.is_none());
-        let mut item = |item: Cow<'a, str>| {
-            if at.is_signature(&item) {
-                if signatures.len() == SIGNATURES_MAX {
-                    return Err(Refused::TooMany("signatures"));
-                }
-                let signature = after(item, at.prefix.len());
-                signatures.push(match at.unescape {
-                    true => unescaped(&signature).ok_or(NOT_TEXT)?.into(),
-                    false => signature,
-                });
-            } else if let Some(time) = time_prefix
-                && item.starts_with(&*time.prefix)
-                && timestamp.replace(after(item, time.prefix.len())).is_some()
-            {
-                return Err(Refused::Repeated("timestamp".into()));
-            }
-            Ok(())
-        };
-        match (at.separator, text(parts, &at.place)?) {
-            (None, value) => item(value)?,
-            (Some(separator), value) => {
-                for (at, range) in ranges(&value, separator).enumerate() {
-                    if at == ITEMS_MAX {
-                        return Err(Refused::TooMany("signatures"));
-                    }
-                    item(match &value {
-                        Cow::Borrowed(value) => value[range].into(),
-                        Cow::Owned(value) => value[range].to_owned().into(),
-                    })?;
-                }
-            }
-        }
-        if signatures.is_empty() {
-            return Err(Refused::Malformed(
-                "where its signature should be there is none of the kind that is checked",
-            ));
-        }
-        if let Some(place) = self.time.as_ref().and_then(|time| time.place.as_ref()) {
-            timestamp = Some(text(parts, place)?);
-        }
-        match (timestamp, &self.time) {
-            (Some(timestamp), _) => Ok((signatures, timestamp)),
-            (None, None) => Ok((signatures, "".into())),
-            (None, Some(_)) => Err(Refused::Missing("timestamp".into())),
-        }
     }
 
     fn build<'a>(
@@ -373,62 +287,6 @@ impl Signed {
         };
         text.check_reading(&known)
     }
-}
-
-impl SignatureAt {
-    /// Whether `item` begins as a signature does; a password's scheme is known in any case of its letters.
-    fn is_signature(&self, item: &str) -> bool {
-        match (item.get(..self.prefix.len()), self.any_case) {
-            (Some(start), true) => start.eq_ignore_ascii_case(&self.prefix),
-            (Some(start), false) => *start == *self.prefix,
-            (None, _) => false,
-        }
-    }
-}
-
-impl Encoding {
-    /// `bytes` written so.
-    fn write(self, bytes: &[u8]) -> String {
-        match self {
-            Self::Hex | Self::HexLower => hex(bytes),
-            Self::HexUpper => hex_upper(bytes),
-            Self::Base64 => STANDARD.encode(bytes),
-        }
-    }
-}
-
-const NOT_TEXT: Refused = Refused::Malformed("its signature is no text");
-
-/// What `place` says, as text.
-fn text<'a>(parts: &Parts<'a>, place: &Selector) -> Result<Cow<'a, str>, Refused> {
-    match parts.value(place).map_err(missing)? {
-        Cow::Borrowed(bytes) => str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
-    .ok_or(NOT_TEXT)
-}
-
-/// `text` without its first `bytes`.
-fn after(text: Cow<'_, str>, bytes: usize) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => text[bytes..].into(),
-        Cow::Owned(text) => text[bytes..].to_owned().into(),
-    }
-}
-
-fn unescaped(text: &str) -> Option<String> {
-    let bytes = percent_decode(text.as_bytes(), false)?;
-    String::from_utf8(bytes.into_owned()).ok()
-}
-
-/// Where the items of `value` stand, without the spaces around them.
-fn ranges(value: &str, separator: char) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let start_of = |piece: &str| piece.as_ptr() as usize - value.as_ptr() as usize;
-    value.split(separator).map(move |piece| {
-        let piece = piece.trim();
-        let start = start_of(piece);
-        start..start + piece.len()
-    })
 }
 
 pub(super) fn missing(missing: Missing) -> Refused {
