@@ -3,6 +3,7 @@
 //! It waits for the replies of each batch, so a batch is what has come meanwhile; the busier it is, the fewer round trips
 //! for each message. While the connection is down, what comes fails at once.
 
+mod own;
 mod primary;
 mod replies;
 
@@ -16,7 +17,6 @@ use redis::{RedisError, Value};
 use super::RECONNECT;
 use super::connection::RedisConnection;
 use super::guard::Guard;
-use super::handler::UNASKED;
 use super::health::Health;
 use super::link::{self, LinkError, Server};
 use super::names::{ALL, Bucket};
@@ -49,12 +49,6 @@ const GUARD_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// How often the log says that Redis refuses something.
 const REFUSAL_EVERY: Duration = Duration::from_secs(10);
-
-/// How long a command is held whose slot has moved, until the topology says where to.
-const HELD_MAX: Duration = Duration::from_secs(1);
-
-/// Backends in one HERE.
-const HERE_MAX: usize = 256;
 
 /// What the publishers of all links work with.
 pub struct Tools {
@@ -281,86 +275,6 @@ impl Work {
             asking: outgoing.asking,
         });
     }
-
-    /// Adds what this node publishes by itself: canaries, the wake-up, announcements.
-    fn add_own(&mut self, now: Instant) {
-        let due = now >= self.canary_at;
-        if due {
-            self.canary_at = now + CANARY_EVERY;
-            self.tools.pending.sweep(now);
-            self.tools.queries.sweep(now);
-            self.tools.health.refresh();
-            // Without a connection they are kept, unless their bucket belongs to another link by now.
-            if self.connection.is_some() || self.buckets.is_empty() {
-                for receipt in std::mem::take(&mut self.unheard) {
-                    if let Err(then) = self.tools.router.send_again(receipt) {
-                        self.fail(then);
-                    }
-                }
-            }
-        }
-        if !self.held.is_empty() && now >= self.held_since + HELD_MAX {
-            for outgoing in std::mem::take(&mut self.held) {
-                self.fail(outgoing.then);
-            }
-        }
-        if self.connection.is_none() {
-            return; // once connected, everything is announced
-        }
-        self.is_scheduled = due;
-        if self.queue.take_canary() || due {
-            let canary = self.tools.health.canary();
-            for n in 0..self.buckets.len() {
-                let bucket = self.buckets[n];
-                self.publish_own(bucket, OnReply::Canary(canary), |out| {
-                    frames::canary(out, canary);
-                });
-            }
-        }
-        if self.queue.take_wake() {
-            self.publish_own(self.wake_bucket, OnReply::Nothing, frames::wake);
-        }
-        if self.buckets.first() == Some(&ALL) {
-            self.announce();
-        }
-    }
-
-    fn announce(&mut self) {
-        let router = Arc::clone(&self.tools.router);
-        let node = &router.names.instance;
-        if router.take_who() {
-            let who = router.names.publish(&router.names.all(), |out| {
-                frames::who(out, UNASKED, node);
-            });
-            self.push(ALL, OnReply::Nothing, &who);
-        }
-        let here = router.take_here(HERE_MAX);
-        if !here.is_empty() {
-            let here = router.names.publish(&router.names.all(), |out| {
-                frames::here(out, node, &here);
-            });
-            self.push(ALL, OnReply::Nothing, &here);
-        }
-    }
-
-    /// Publishes on this node's own channel.
-    fn publish_own(&mut self, bucket: Bucket, then: OnReply, write: impl FnOnce(&mut Vec<u8>)) {
-        let names = &self.tools.router.names;
-        let command = names.publish(&names.node(bucket, &names.instance), write);
-        self.push(bucket, then, &command);
-    }
-
-    fn push(&mut self, bucket: Bucket, then: OnReply, command: &[u8]) {
-        self.bytes.extend_from_slice(command);
-        self.batch.push(Entry {
-            bucket,
-            then,
-            end: self.bytes.len(),
-            asking: false,
-        });
-    }
-
-    // ---- one batch -------------------------------------------------------------------------------------------------
 
     /// Sends the batch, and deals with every reply. When it returns, the batch is empty.
     fn exchange(&mut self) {
