@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::unbounded;
 
-use super::node::{Behavior, PATIENCE, Pair, channel, eventually, id};
+use super::node::{PATIENCE, channel, eventually, id};
+use super::pair::Pair;
+use super::sessions::Behavior;
 use crate::bus::{Reach, Topic};
 use crate::notification::Receipt;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::node::{PATIENCE, Pair, eventually};
+use super::node::{PATIENCE, eventually};
+use super::pair::Pair;
 use crate::bus::{DedupeStore, EventLease};
 use crate::notification::EventKey;
 

@@ -7,7 +7,8 @@ use std::time::Instant;
 use crossbeam_channel::unbounded;
 use serde_json::json;
 
-use super::node::{PATIENCE, PAYLOAD_BYTES_MAX, Pair, Word, channel, eventually};
+use super::node::{PATIENCE, PAYLOAD_BYTES_MAX, Word, channel, eventually};
+use super::pair::Pair;
 use super::promises::every_byte;
 use crate::bus::Event;
 use crate::bus::NotEmitted;

@@ -5,9 +5,11 @@ mod crowd;
 mod dedupe;
 mod events;
 mod node;
+mod pair;
 mod promises;
 mod redis_away;
 pub(in crate::bus) mod server;
+mod sessions;
 
 /// Every promise, once for each kind of bus.
 macro_rules! on_every_carrier {
@@ -15,28 +17,28 @@ macro_rules! on_every_carrier {
         mod memory {
             $(#[test]
             fn $promise() {
-                super::$module::$promise(&super::node::Pair::alone());
+                super::$module::$promise(&super::pair::Pair::alone());
             })+
         }
 
         mod redis {
             $(#[test]
             fn $promise() {
-                super::$module::$promise(&super::node::Pair::over_redis());
+                super::$module::$promise(&super::pair::Pair::over_redis());
             })+
         }
 
         mod sentinel {
             $(#[test]
             fn $promise() {
-                super::$module::$promise(&super::node::Pair::over_sentinel());
+                super::$module::$promise(&super::pair::Pair::over_sentinel());
             })+
         }
 
         mod cluster {
             $(#[test]
             fn $promise() {
-                super::$module::$promise(&super::node::Pair::over_a_cluster());
+                super::$module::$promise(&super::pair::Pair::over_a_cluster());
             })+
         }
     };

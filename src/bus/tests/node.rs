@@ -1,23 +1,20 @@
-//! Nodes without sockets: a bus, events, and sessions that answer by their behavior.
+//! Nodes without sockets: a bus, events, and sessions that are the test's own.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::Mutex;
 
-use super::server::{ClusterSetup, SentinelSetup, Server};
+use super::server::Server;
+use super::sessions::{Behavior, TestSessions};
 use crate::bus::{
-    AckTimes, Arrivals, Bus, Channel, Data, Events, Hub, LateReceipt, MemoryBus, Presence, Reach,
-    RedisBus, Sessions, Stamp, Topic,
+    AckTimes, Arrivals, Bus, Channel, Data, Events, Hub, LateReceipt, Presence, Reach, RedisBus,
+    Sessions, Topic,
 };
 use crate::config::{self, Secret};
 use crate::envelope::{Envelope, Receipts, Reply};
 use crate::metrics::Metrics;
-use crate::notification::{
-    BackendId, IdMint, Notification, NotificationId, Receipt, unix_ms, unix_us,
-};
+use crate::notification::{BackendId, IdMint, Notification, NotificationId, Receipt, unix_ms};
 
 /// Everything that a test waits for comes within this, or never.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,119 +47,8 @@ pub fn channel(text: &str) -> Channel {
     Channel::parse(text).expect("a channel")
 }
 
-/// What a backend does with what it gets.
-#[derive(Clone, Debug)]
-pub enum Behavior {
-    Says(Receipt),
-    /// Keeps it until the test takes it.
-    Keeps,
-}
-
-/// The sessions of a node.
-pub struct TestSessions {
-    seats: Mutex<BackendTable>,
-    got: Sender<Box<Envelope>>,
-    envelopes: Receiver<Box<Envelope>>,
-    told: Sender<Data>,
-    pub data: Receiver<Data>,
-}
-
-#[derive(Default)]
-struct BackendTable {
-    by_id: HashMap<BackendId, (Stamp, Behavior)>,
-    newest: Stamp,
-}
-
-impl TestSessions {
-    fn new() -> Self {
-        let (got, envelopes) = unbounded();
-        let (told, data) = unbounded();
-        Self {
-            seats: Mutex::default(),
-            got,
-            envelopes,
-            told,
-            data,
-        }
-    }
-
-    /// The next envelope that came for somebody who keeps them.
-    pub fn envelope(&self) -> Box<Envelope> {
-        self.envelopes.recv_timeout(PATIENCE).expect("an envelope")
-    }
-
-    pub fn seat(&self, id: &BackendId, behavior: Behavior) {
-        let mut seats = self.seats.lock();
-        seats.newest = unix_us().max(seats.newest + 1);
-        let stamp = seats.newest;
-        seats.by_id.insert(id.clone(), (stamp, behavior));
-    }
-
-    pub fn unseat(&self, id: &BackendId) {
-        self.seats.lock().by_id.remove(id);
-    }
-
-    fn behavior(&self, id: &BackendId) -> Option<Behavior> {
-        let seats = self.seats.lock();
-        seats.by_id.get(id).map(|(_, behavior)| behavior.clone())
-    }
-}
-
-impl Sessions for TestSessions {
-    fn hand_over(&self, envelope: Box<Envelope>) -> bool {
-        match self.behavior(&envelope.notification.backend) {
-            Some(Behavior::Says(receipt)) => envelope.settle(receipt),
-            Some(Behavior::Keeps) => self.got.send(envelope).expect("the test is there"),
-            None => {
-                envelope.settle(Receipt::Gone);
-                return false;
-            }
-        }
-        true
-    }
-
-    fn pass_on(&self, data: &Data, reply: Reply) -> bool {
-        let Some(behavior) = self.behavior(&data.to) else {
-            reply.settle(Receipt::Gone);
-            return false;
-        };
-        let (from, to, bytes) = (data.from.clone(), data.to.clone(), data.bytes.clone());
-        self.told
-            .send(Data { from, to, bytes })
-            .expect("the test is there");
-        reply.settle(match behavior {
-            Behavior::Says(receipt) => receipt,
-            Behavior::Keeps => Receipt::Ack,
-        });
-        true
-    }
-
-    fn stamp(&self, backend: &BackendId) -> Option<Stamp> {
-        let seats = self.seats.lock();
-        seats.by_id.get(backend).map(|(stamp, _)| *stamp)
-    }
-
-    fn stamps(&self) -> Vec<(BackendId, Stamp)> {
-        let seats = self.seats.lock();
-        let all = seats.by_id.iter();
-        all.map(|(id, (stamp, _))| (id.clone(), *stamp)).collect()
-    }
-
-    fn witness(&self, stamp: Stamp) {
-        let mut seats = self.seats.lock();
-        seats.newest = seats.newest.max(stamp);
-    }
-
-    fn yield_to_newer(&self, backend: &BackendId, stamp: Stamp) -> Vec<Box<Envelope>> {
-        let mut seats = self.seats.lock();
-        if seats.by_id.get(backend).map(|(stamp, _)| *stamp) == Some(stamp) {
-            seats.by_id.remove(backend);
-        }
-        Vec::new()
-    }
-}
-
-struct ArrivalLog(Sender<BackendId>);
+/// Whoever waits for arrivals.
+pub struct ArrivalLog(Sender<BackendId>);
 
 impl Arrivals for ArrivalLog {
     fn here(&self, backend: &BackendId) {
@@ -196,7 +82,7 @@ pub struct Node {
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 impl Node {
-    fn new(
+    pub fn new(
         name: &str,
         bus: impl FnOnce(Arc<TestSessions>, Arc<Hub>, Arc<ArrivalLog>) -> Arc<dyn Bus>,
     ) -> Self {
@@ -229,7 +115,7 @@ impl Node {
         Self::over(config::RedisServers::One(Secret::new(&url)), name)
     }
 
-    fn over(servers: config::RedisServers, name: &str) -> Self {
+    pub fn over(servers: config::RedisServers, name: &str) -> Self {
         let config = config::RedisConfig {
             servers,
             prefix: "p".into(),
@@ -393,121 +279,5 @@ impl Heard {
 
     pub fn so_far(&self) -> Vec<Word> {
         self.hears.try_iter().collect()
-    }
-}
-
-/// What carries between the nodes of a pair. Held for its end, and asked what it knows.
-pub enum Carrier {
-    Nothing,
-    One(Server),
-    Sentinel(SentinelSetup),
-    Cluster(ClusterSetup),
-}
-
-/// Two ends of one bus: of several nodes, or of one node that is both.
-pub struct Pair {
-    a: Node,
-    b: Option<Node>,
-    pub carrier: Carrier,
-}
-
-impl Pair {
-    pub fn alone() -> Self {
-        let a = Node::new("a-1", |sessions, hub, arrivals| {
-            Arc::new(MemoryBus::new("a-1".into(), sessions, hub, arrivals))
-        });
-        Self {
-            a,
-            b: None,
-            carrier: Carrier::Nothing,
-        }
-    }
-
-    pub fn over_redis() -> Self {
-        let server = Server::start();
-        let servers = config::RedisServers::One(Secret::new(&server.url()));
-        Self::over(&servers, Carrier::One(server))
-    }
-
-    pub fn over_sentinel() -> Self {
-        let setup = SentinelSetup::start();
-        let servers = config::RedisServers::Sentinel {
-            sentinels: setup.addresses(),
-            master: "mymaster".into(),
-            login: config::Login::default(),
-            sentinel_login: config::Login::default(),
-        };
-        Self::over(&servers, Carrier::Sentinel(setup))
-    }
-
-    pub fn over_a_cluster() -> Self {
-        let setup = ClusterSetup::start();
-        let servers = config::RedisServers::Cluster {
-            nodes: setup.addresses(),
-            login: config::Login::default(),
-        };
-        Self::over(&servers, Carrier::Cluster(setup))
-    }
-
-    fn over(servers: &config::RedisServers, carrier: Carrier) -> Self {
-        let a = Node::over(servers.clone(), "a-1");
-        let b = Node::over(servers.clone(), "b-2");
-        for node in [&a, &b] {
-            assert_eq!(node.bus.unwell(), None, "it waits for Redis at the start");
-        }
-        Self {
-            a,
-            b: Some(b),
-            carrier,
-        }
-    }
-
-    /// The one Redis of this pair.
-    pub fn server(&mut self) -> &mut Server {
-        match &mut self.carrier {
-            Carrier::One(server) => server,
-            _ => panic!("there is not one server"),
-        }
-    }
-
-    /// How many channels each node has for itself.
-    pub fn own_channels(&self) -> usize {
-        match &self.carrier {
-            Carrier::Nothing => 0,
-            Carrier::One(_) | Carrier::Sentinel(_) => 2,
-            Carrier::Cluster(_) => 257,
-        }
-    }
-
-    /// Every channel that somebody is subscribed to.
-    pub fn channels(&self) -> Vec<String> {
-        match &self.carrier {
-            Carrier::Nothing => Vec::new(),
-            Carrier::One(server) => server.channels("CHANNELS"),
-            Carrier::Sentinel(setup) => {
-                let channels = setup.servers[0].channels("CHANNELS").into_iter();
-                channels
-                    .filter(|name| !name.starts_with("__sentinel__"))
-                    .collect()
-            }
-            Carrier::Cluster(setup) => {
-                let servers = setup.servers.iter();
-                servers
-                    .flat_map(|server| server.channels("SHARDCHANNELS"))
-                    .collect()
-            }
-        }
-    }
-
-    pub fn a(&self) -> &Node {
-        &self.a
-    }
-
-    pub fn b(&self) -> &Node {
-        self.b.as_ref().unwrap_or(&self.a)
-    }
-
-    pub fn nodes(&self) -> Vec<&Node> {
-        std::iter::once(&self.a).chain(&self.b).collect()
     }
 }

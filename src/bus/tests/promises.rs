@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::node::{AT_ONCE, Behavior, Pair, eventually, id};
+use super::node::{AT_ONCE, eventually, id};
+use super::pair::Pair;
+use super::sessions::Behavior;
 use crate::notification::{Again, Nack, Notification, Receipt};
 
 /// Every byte there is, in order.

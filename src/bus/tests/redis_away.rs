@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::node::{AT_ONCE, Behavior, Carrier, Node, Pair, Word, eventually, id};
+use super::node::{AT_ONCE, Node, Word, eventually, id};
+use super::pair::{Carrier, Pair};
 use super::server::Server;
+use super::sessions::Behavior;
 use crate::notification::Receipt;
 
 #[test]
