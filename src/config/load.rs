@@ -8,9 +8,10 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::address::collide;
+use super::diagnostics::Diagnostics;
 use super::error::{ConfigErrors, Lines};
 use super::places::KeyPositions;
-use super::reader::{Diagnostics, Section};
+use super::reader::Section;
 use super::secret::closing;
 use super::slip;
 use super::values::{node, node_of_host};

@@ -4,13 +4,14 @@
 //! port.
 //!
 //! From file to [`Config`]: `load` opens it and reads section by section; each section declares its keys in its own file, a line a
-//! key (`declare` says how); `values` has the kinds of value, `reader` walks TOML's tree and collects what is wrong, as sentences
-//! that stand beside the conditions. Nothing here opens a port, looks up a name or writes a log line.
+//! key (`declare` says how); `values` has the kinds of value, `reader` walks TOML's tree, and `diagnostics` collects what is wrong,
+//! as sentences that stand beside the conditions. Nothing here opens a port, looks up a name or writes a log line.
 
 mod address;
 mod admin;
 mod answer;
 mod declare;
+mod diagnostics;
 mod error;
 mod http;
 mod load;

@@ -1,120 +1,21 @@
-//! Walking TOML's tree: which key is where, what type it has, and a list of everything that is wrong.
+//! Walking TOML's tree: which key is where, and what type it has.
 //!
 //! A section is read key by key; whatever key was not asked for by the time it is closed is unknown. No key of
 //! relay.toml is named here, and nothing here stops at the first error.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::fmt;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Lines, Position};
+use super::diagnostics::{Diagnostics, Unknown};
+use super::error::Position;
 use super::problem::Problem;
 use super::spelling;
 
 /// What a text of relay.toml begins with where a person has yet to put a value: such a file is refused.
 pub const FILL_IN: &str = "FILL IN";
-
-/// What was found wrong, or odd, so far.
-pub struct Diagnostics<'a> {
-    file: &'a str,
-    lines: Lines<'a>,
-    end: usize,
-    errors: RefCell<Vec<Finding>>,
-    warnings: RefCell<Vec<(usize, String)>>,
-    has_secret: Cell<bool>,
-    /// The keys that each section knows, by the section's name; of routes as they are headed.
-    known: RefCell<BTreeMap<String, Vec<&'static str>>>,
-    unknown: RefCell<Vec<Unknown>>,
-}
-
-/// A key that its section does not know.
-struct Unknown {
-    at: usize,
-    section: String,
-    /// With that of the section before it.
-    key: String,
-    word: String,
-    asked: Vec<&'static str>,
-}
-
-struct Finding {
-    at: usize,
-    key: String,
-    given: Option<String>,
-    problem: String,
-}
-
-impl<'a> Diagnostics<'a> {
-    pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self {
-            file,
-            lines: Lines::new(text),
-            end: text.len(),
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
-            has_secret: Cell::default(),
-            known: RefCell::default(),
-            unknown: RefCell::default(),
-        }
-    }
-
-    /// Notes a problem at byte `at` of the text.
-    pub fn add(&self, at: usize, key: &str, given: Option<String>, problem: Problem) {
-        self.errors.borrow_mut().push(Finding {
-            at,
-            key: key.to_owned(),
-            given,
-            problem: problem.into(),
-        });
-    }
-
-    /// The line, from 1, of byte `at`.
-    pub fn line(&self, at: usize) -> usize {
-        self.lines.line(at)
-    }
-
-    /// The byte after the last: where something that is missing would be added.
-    pub fn end(&self) -> usize {
-        self.end
-    }
-
-    /// Whether any error was noted.
-    pub fn is_bad(&self) -> bool {
-        !self.errors.borrow().is_empty() || !self.unknown.borrow().is_empty()
-    }
-
-    /// Whether the text itself has a secret in it.
-    pub fn has_secret(&self) -> bool {
-        self.has_secret.get()
-    }
-
-    /// Every error, in the file's order.
-    pub fn into_errors(self) -> ConfigErrors {
-        let known = self.known.into_inner();
-        let unknown = self.unknown.into_inner();
-        let mut found = self.errors.into_inner();
-        found.extend(unknown.into_iter().map(|one| one.finding(&known)));
-        found.sort_by_key(|finding| finding.at);
-        let errors = found.into_iter().map(|finding| ConfigError {
-            file: self.file.to_owned(),
-            place: Some(self.lines.place(finding.at)),
-            key: finding.key,
-            given: finding.given,
-            problem: finding.problem,
-        });
-        ConfigErrors(errors.collect())
-    }
-
-    /// Every warning, in the file's order.
-    pub fn into_warnings(self) -> Vec<String> {
-        let mut warnings = self.warnings.into_inner();
-        warnings.sort_by_key(|(at, _)| *at);
-        warnings.into_iter().map(|(_, sentence)| sentence).collect()
-    }
-}
 
 /// One table that is being read; empty if the file does not have it.
 pub struct Section<'a> {
@@ -252,7 +153,7 @@ impl<'a> Section<'a> {
         for (name, _) in self.table.into_iter().flatten() {
             let word = name.get_ref().as_ref();
             if !self.asked.contains(&word) {
-                self.report.unknown.borrow_mut().push(Unknown {
+                self.report.add_unknown(Unknown {
                     at: name.span().start,
                     section: heading(&self.key),
                     key: self.key_of(word),
@@ -261,8 +162,7 @@ impl<'a> Section<'a> {
                 });
             }
         }
-        let mut known = self.report.known.borrow_mut();
-        known.insert(heading(&self.key), self.asked);
+        self.report.add_known(heading(&self.key), self.asked);
     }
 
     fn key_of(&self, key: &str) -> String {
@@ -290,30 +190,6 @@ fn heading(key: &str) -> String {
             })
         }
         None => format!("[{key}]"),
-    }
-}
-
-impl Unknown {
-    fn finding(self, known: &BTreeMap<String, Vec<&'static str>>) -> Finding {
-        let word = self.word.as_str();
-        // Sections are in the root themselves, and what stands above all sections stands there alone.
-        let has = |(heading, keys): &(&String, &Vec<&'static str>)| {
-            **heading != self.section && heading.starts_with('[') && keys.contains(&word)
-        };
-        let others = known.iter().filter(has);
-        let others: Vec<&str> = others.map(|(heading, _)| heading.as_str()).collect();
-        let advice = match (spelling::nearest(word, &self.asked), others.as_slice()) {
-            (_, ["[]"]) => format!("{word} belongs above the first section; "),
-            (Some(meant), []) => format!("did you mean {meant}? "),
-            (None, []) => String::new(),
-            (_, others) => format!("{word} belongs below {}; ", others.join(" or ")),
-        };
-        Finding {
-            at: self.at,
-            key: self.key,
-            given: None,
-            problem: format!("unknown key; {advice}known here: {}", self.asked.join(", ")),
-        }
     }
 }
 
@@ -345,15 +221,12 @@ impl<'a> Field<'a> {
 
     /// Notes something odd about this value, as a sentence.
     pub fn warn(&self, sentence: impl fmt::Display) {
-        let report = self.report;
-        let place = report.lines.place(self.at());
-        let sentence = format!("{}:{place}: {}: {sentence}", report.file, self.key);
-        report.warnings.borrow_mut().push((self.at(), sentence));
+        self.report.warn(self.at(), &self.key, sentence);
     }
 
     /// Notes that this value is a secret, in the file itself.
     pub fn note_secret(&self) {
-        self.report.has_secret.set(true);
+        self.report.note_secret();
     }
 
     /// The byte where the value begins.
@@ -369,7 +242,7 @@ impl<'a> Field<'a> {
 
     /// Where the value begins.
     pub fn place(&self) -> Position {
-        self.report.lines.place(self.at())
+        self.report.place(self.at())
     }
 
     /// The line where the value begins, from 1.
