@@ -9,7 +9,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::text::{one_line, readable};
 use super::{ConfigFile, Failure, place, say};
-use crate::client::http::{Answer, HttpError, Request};
+use crate::client::http::{ClientRequest, ClientResponse, HttpError};
 
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -156,7 +156,7 @@ impl Api {
         body: &[u8],
     ) -> Result<Value, Failure> {
         let place = &self.place;
-        let answer = Request {
+        let answer = ClientRequest {
             method,
             place,
             trust: None,
@@ -182,7 +182,7 @@ impl Api {
     }
 }
 
-fn refused(answer: &Answer, place: &str) -> Failure {
+fn refused(answer: &ClientResponse, place: &str) -> Failure {
     let words = readable(&answer.body);
     let words = one_line(words.trim_end());
     match answer.status {

@@ -11,8 +11,8 @@ use payrelay::verify::new_test_key;
 
 use super::tls::TlsArgs;
 use super::{Failure, print, share};
-use crate::client::http::Request;
-use crate::client::url::Url;
+use crate::client::http::ClientRequest;
+use crate::client::url::HttpUrl;
 
 pub const HELP: &str = "\
 Examples:
@@ -52,8 +52,8 @@ pub struct Fetch {
     out: PathBuf,
 
     /// Where the keys are (a JSON Web Key Set)
-    #[arg(long, default_value = GOOGLE, value_parser = Url::parse)]
-    url: Url,
+    #[arg(long, default_value = GOOGLE, value_parser = HttpUrl::parse)]
+    url: HttpUrl,
 
     #[command(flatten)]
     tls: TlsArgs,
@@ -114,7 +114,7 @@ fn fetch(args: &Fetch) -> Result<(), Failure> {
     }
     let place = &args.url.place;
     let trust = args.tls.trust(place, None)?;
-    let answer = Request {
+    let answer = ClientRequest {
         method: "GET",
         place,
         trust: Some(&trust),

@@ -12,7 +12,7 @@ use payrelay::outbox::State;
 use serde_json::{Value, json};
 
 use super::api::{Api, Node, Where, all_answered, escaped};
-use super::terminal::{Progress, Tone, out};
+use super::terminal::{ProgressLine, Tone, out};
 use super::{ConfigFile, Failure, print, print_json, say};
 
 pub const HELP: &str = "\
@@ -273,7 +273,7 @@ struct Sum<'a> {
     in_hand: u64,
     /// What is done, in the past.
     done: &'a str,
-    progress: Progress,
+    progress: ProgressLine,
 }
 
 impl<'a> Sum<'a> {
@@ -282,7 +282,7 @@ impl<'a> Sum<'a> {
             changed: 0,
             in_hand: 0,
             done,
-            progress: Progress::new(),
+            progress: ProgressLine::new(),
         }
     }
 

@@ -64,11 +64,11 @@ fn painted<S: RawStream>(stream: &S, tone: Tone, text: impl Display) -> String {
 
 /// A line on standard error that changes as something goes on, for a person at a terminal. Dropping it clears it.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     shown: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     pub fn new() -> Self {
         Self {
             shown: io::stderr().is_terminal(),
@@ -90,7 +90,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.show("");
     }

@@ -20,7 +20,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// One thing the relay said.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Heard {
+pub enum RelayFrame {
     /// The HELLO was accepted.
     Ok(Accepted),
     /// A notification.
@@ -30,7 +30,7 @@ pub enum Heard {
     /// PONG.
     Pong,
     /// Something was refused.
-    Err(Refusal),
+    Err(ErrFrame),
     /// The relay ends the session.
     Bye {
         /// takeover, drain, idle, slow, protocol
@@ -55,7 +55,7 @@ pub struct Accepted {
 
 /// What ERR says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Refusal {
+pub struct ErrFrame {
     /// The word a program acts on.
     pub code: String,
     /// The words a person reads.
@@ -87,7 +87,7 @@ pub struct Message {
 
 /// Why no more can be read.
 #[derive(Debug)]
-pub enum ReadError {
+pub enum FrameReadError {
     /// The relay closed the connection, between two frames or within one.
     Closed,
     /// The system's reason.
@@ -100,7 +100,7 @@ pub enum ReadError {
     BadMsg,
 }
 
-impl fmt::Display for ReadError {
+impl fmt::Display for FrameReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the relay closed the connection"),
@@ -112,7 +112,7 @@ impl fmt::Display for ReadError {
     }
 }
 
-impl std::error::Error for ReadError {}
+impl std::error::Error for FrameReadError {}
 
 /// Writes who is here, and how many MSG may be unacknowledged.
 pub fn hello(out: &mut Vec<u8>, id: &BackendId, token: Option<&str>, max: u32) {
@@ -149,7 +149,7 @@ impl<R: Read> FrameReader<R> {
     ///
     /// # Errors
     /// The stream ended or broke, or what came is no frame; nothing more can be read then.
-    pub fn read(&mut self) -> Result<Heard, ReadError> {
+    pub fn read(&mut self) -> Result<RelayFrame, FrameReadError> {
         loop {
             if let Some(heard) = self.take()? {
                 return Ok(heard);
@@ -159,31 +159,31 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// The next frame, if the buffer holds the whole of it.
-    fn take(&mut self) -> Result<Option<Heard>, ReadError> {
+    fn take(&mut self) -> Result<Option<RelayFrame>, FrameReadError> {
         let input = &self.buffer[self.next..];
-        let Some((line, used)) = Line::find(input).map_err(ReadError::Frame)? else {
+        let Some((line, used)) = Line::find(input).map_err(FrameReadError::Frame)? else {
             return Ok(None);
         };
         let data_bytes = line.data_bytes.unwrap_or(0);
         if data_bytes > self.data_bytes_max {
-            return Err(ReadError::TooBig(data_bytes));
+            return Err(FrameReadError::TooBig(data_bytes));
         }
         let whole = used.saturating_add(line.data_bytes.map_or(0, |bytes| bytes.saturating_add(1)));
         if input.len() < whole {
             return Ok(None);
         }
         if line.data_bytes.is_some() && input[whole - 1] != b'\n' {
-            return Err(ReadError::Frame(FrameError::UnendedData));
+            return Err(FrameReadError::Frame(FrameError::UnendedData));
         }
-        let heard = Heard::of(&line, &input[used..used + data_bytes])?;
-        if let (Heard::Ok(_), Some(max_body)) = (&heard, number(&line, "max_body")) {
+        let heard = RelayFrame::of(&line, &input[used..used + data_bytes])?;
+        if let (RelayFrame::Ok(_), Some(max_body)) = (&heard, number(&line, "max_body")) {
             self.data_bytes_max = max_body.saturating_add(HEAD_BYTES_MAX);
         }
         self.next += whole;
         Ok(Some(heard))
     }
 
-    fn fill(&mut self) -> Result<(), ReadError> {
+    fn fill(&mut self) -> Result<(), FrameReadError> {
         self.buffer.drain(..self.next);
         self.next = 0;
         let have = self.buffer.len();
@@ -196,19 +196,19 @@ impl<R: Read> FrameReader<R> {
         };
         self.buffer.truncate(have + *came.as_ref().unwrap_or(&0));
         match came {
-            Ok(0) => Err(ReadError::Closed),
+            Ok(0) => Err(FrameReadError::Closed),
             Ok(_) => Ok(()),
-            Err(error) => Err(ReadError::Io(error)),
+            Err(error) => Err(FrameReadError::Io(error)),
         }
     }
 }
 
-impl Heard {
+impl RelayFrame {
     /// What a line with its data says.
     ///
     /// # Errors
-    /// [`ReadError::BadMsg`].
-    pub fn of(line: &Line<'_>, data: &[u8]) -> Result<Self, ReadError> {
+    /// [`FrameReadError::BadMsg`].
+    pub fn of(line: &Line<'_>, data: &[u8]) -> Result<Self, FrameReadError> {
         Ok(match line.verb {
             "OK" => Self::Ok(Accepted {
                 node: text(line, "node"),
@@ -218,7 +218,7 @@ impl Heard {
             "MSG" => Self::Msg(Box::new(message(line, data)?)),
             "PING" => Self::Ping,
             "PONG" => Self::Pong,
-            "ERR" => Self::Err(Refusal {
+            "ERR" => Self::Err(ErrFrame {
                 code: text(line, "code"),
                 msg: text(line, "msg"),
                 fatal: line.raw("fatal") == Some("1"),
@@ -232,15 +232,17 @@ impl Heard {
     }
 }
 
-fn message(line: &Line<'_>, data: &[u8]) -> Result<Message, ReadError> {
+fn message(line: &Line<'_>, data: &[u8]) -> Result<Message, FrameReadError> {
     let id = text(line, "id");
     let head_bytes = match line.raw("h") {
         None => 0,
-        Some(_) => number(line, "h").ok_or(ReadError::BadMsg)?,
+        Some(_) => number(line, "h").ok_or(FrameReadError::BadMsg)?,
     };
-    let (head, body) = data.split_at_checked(head_bytes).ok_or(ReadError::BadMsg)?;
+    let (head, body) = data
+        .split_at_checked(head_bytes)
+        .ok_or(FrameReadError::BadMsg)?;
     if id.is_empty() {
-        return Err(ReadError::BadMsg);
+        return Err(FrameReadError::BadMsg);
     }
     Ok(Message {
         id,
@@ -287,7 +289,7 @@ mod tests {
         }
     }
 
-    fn read_in_pieces(bytes: &[u8], piece: usize) -> (Vec<Heard>, ReadError) {
+    fn read_in_pieces(bytes: &[u8], piece: usize) -> (Vec<RelayFrame>, FrameReadError) {
         let mut frames = FrameReader::new(Drip { rest: bytes, piece });
         let mut all = Vec::new();
         loop {
@@ -310,12 +312,12 @@ mod tests {
         bytes.extend_from_slice(b"EVENT ch=x =3\nabc\nERR code=unknown-id id=01A msg=no%20such\n");
         bytes.extend_from_slice(b"BYE reason=drain retry=1.5\nBYE reason=x retry=1e19\n");
         let expected = vec![
-            Heard::Ok(Accepted {
+            RelayFrame::Ok(Accepted {
                 node: "pay-1-0a1b2c".into(),
                 session: "3".into(),
                 heartbeat: Some(Duration::from_secs(20)),
             }),
-            Heard::Msg(Box::new(Message {
+            RelayFrame::Msg(Box::new(Message {
                 id: "01A".into(),
                 tries: "2".into(),
                 route: "/notify/{id}".into(),
@@ -325,8 +327,8 @@ mod tests {
                 head: b"X\r\n\r".to_vec(),
                 body: b"\n\0\xff\nM".to_vec(),
             })),
-            Heard::Ping,
-            Heard::Msg(Box::new(Message {
+            RelayFrame::Ping,
+            RelayFrame::Msg(Box::new(Message {
                 id: "01B".into(),
                 tries: "1".into(),
                 route: "r".into(),
@@ -334,17 +336,17 @@ mod tests {
                 at: "18".into(),
                 ..Message::default()
             })),
-            Heard::Other("EVENT".into()),
-            Heard::Err(Refusal {
+            RelayFrame::Other("EVENT".into()),
+            RelayFrame::Err(ErrFrame {
                 code: "unknown-id".into(),
                 msg: "no such".into(),
                 fatal: false,
             }),
-            Heard::Bye {
+            RelayFrame::Bye {
                 reason: "drain".into(),
                 retry: Some(Duration::from_millis(1500)),
             },
-            Heard::Bye {
+            RelayFrame::Bye {
                 reason: "x".into(),
                 retry: Some(SECONDS_MAX),
             },
@@ -352,7 +354,7 @@ mod tests {
         for piece in 1..bytes.len() + 1 {
             let (all, end) = read_in_pieces(&bytes, piece);
             assert_eq!(all, expected, "in pieces of {piece}");
-            assert!(matches!(end, ReadError::Closed));
+            assert!(matches!(end, FrameReadError::Closed));
         }
     }
 
@@ -365,26 +367,32 @@ mod tests {
         };
         assert!(matches!(
             after_ok(b"MSG id=1 =2\nabc"),
-            ReadError::Frame(FrameError::UnendedData)
+            FrameReadError::Frame(FrameError::UnendedData)
         ));
         assert!(matches!(
             after_ok(b"MSG id=1 =1081345\n"),
-            ReadError::TooBig(1_081_345)
+            FrameReadError::TooBig(1_081_345)
         ));
-        assert!(matches!(after_ok(b"MSG h=0 =0\n\n"), ReadError::BadMsg));
+        assert!(matches!(
+            after_ok(b"MSG h=0 =0\n\n"),
+            FrameReadError::BadMsg
+        ));
         let boasts = b"OK max_body=18446744073709551615\nMSG id=1 =9999999999\n";
-        assert!(matches!(read_in_pieces(boasts, 99).1, ReadError::Closed));
+        assert!(matches!(
+            read_in_pieces(boasts, 99).1,
+            FrameReadError::Closed
+        ));
         assert!(matches!(
             after_ok(b"MSG id=1 h=3 =2\nab\n"),
-            ReadError::BadMsg
+            FrameReadError::BadMsg
         ));
         assert!(matches!(
             after_ok(b"HTTP/1.1 400 Bad Request\r\n"),
-            ReadError::Frame(_)
+            FrameReadError::Frame(_)
         ));
         assert!(matches!(
             read_in_pieces(b"MSG id=1 =1\na\n", 99).1,
-            ReadError::TooBig(1)
+            FrameReadError::TooBig(1)
         ));
     }
 }

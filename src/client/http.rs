@@ -16,7 +16,7 @@ const HEADERS_MAX: usize = 64;
 
 /// A request.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct ClientRequest<'a> {
     /// `POST`, or `GET`.
     pub method: &'a str,
     /// `host:port` to connect to, and the `Host`.
@@ -35,7 +35,7 @@ pub struct Request<'a> {
 
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct ClientResponse {
     /// The status code.
     pub status: u16,
     /// The words after it.
@@ -78,12 +78,12 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
-impl Request<'_> {
+impl ClientRequest<'_> {
     /// Sends it, and waits for the answer.
     ///
     /// # Errors
     /// There is no whole answer; see [`HttpError`].
-    pub fn send(&self) -> Result<Answer, HttpError> {
+    pub fn send(&self) -> Result<ClientResponse, HttpError> {
         let until = Instant::now() + self.deadline;
         let timed_out = || HttpError::TimedOut(self.deadline);
         let left = || {
@@ -115,7 +115,7 @@ impl Request<'_> {
                 Err(error) => return Err(broken(written.err().unwrap_or(error))),
             };
             came.extend_from_slice(&piece[..count]);
-            if let Some(answer) = Answer::find(&came, count == 0)? {
+            if let Some(answer) = ClientResponse::find(&came, count == 0)? {
                 return Ok(answer);
             }
             if count == 0 {
@@ -148,7 +148,7 @@ impl Request<'_> {
 
 /// The head of an answer.
 #[derive(Debug)]
-pub struct Head<'a> {
+pub struct ResponseHead<'a> {
     /// The status code.
     pub status: u16,
     /// The words after it.
@@ -160,7 +160,7 @@ pub struct Head<'a> {
     headers: Vec<httparse::Header<'a>>,
 }
 
-impl<'a> Head<'a> {
+impl<'a> ResponseHead<'a> {
     /// The head at the beginning of `came`; `None`: it has not come whole yet.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl<'a> Head<'a> {
     }
 }
 
-impl Answer {
+impl ClientResponse {
     /// The first header called `name`, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -227,7 +227,7 @@ impl Answer {
 
     /// The answer in `came`, if it is whole; `ended`: nothing more will come.
     fn find(came: &[u8], ended: bool) -> Result<Option<Self>, HttpError> {
-        let Some(head) = Head::find(came)? else {
+        let Some(head) = ResponseHead::find(came)? else {
             return Ok(None);
         };
         let rest = &came[head.bytes..];
@@ -287,14 +287,16 @@ mod tests {
     use super::*;
 
     /// Whatever part of it has come, an answer is either not there yet or the same.
-    fn whole(bytes: &[u8]) -> Answer {
+    fn whole(bytes: &[u8]) -> ClientResponse {
         for cut in 0..bytes.len() {
             assert!(
-                matches!(Answer::find(&bytes[..cut], false), Ok(None)),
+                matches!(ClientResponse::find(&bytes[..cut], false), Ok(None)),
                 "cut at {cut}"
             );
         }
-        Answer::find(bytes, false).expect("HTTP").expect("whole")
+        ClientResponse::find(bytes, false)
+            .expect("HTTP")
+            .expect("whole")
     }
 
     #[test]
@@ -319,26 +321,28 @@ mod tests {
     #[test]
     fn without_a_length_the_end_of_the_connection_ends_the_body() {
         let bytes = b"HTTP/1.0 200 OK\r\n\r\nabc";
-        assert!(matches!(Answer::find(bytes, false), Ok(None)));
-        let answer = Answer::find(bytes, true).expect("HTTP").expect("whole");
+        assert!(matches!(ClientResponse::find(bytes, false), Ok(None)));
+        let answer = ClientResponse::find(bytes, true)
+            .expect("HTTP")
+            .expect("whole");
         assert_eq!(answer.body, b"abc");
     }
 
     #[test]
     fn what_is_no_answer_is_refused() {
         assert!(matches!(
-            Answer::find(b"ERR code=bad-frame fatal=1\n", false),
+            ClientResponse::find(b"ERR code=bad-frame fatal=1\n", false),
             Err(HttpError::NotHttp)
         ));
         assert!(matches!(
-            Answer::find(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", false),
+            ClientResponse::find(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", false),
             Err(HttpError::NotHttp)
         ));
     }
 
     #[test]
     fn a_request_has_its_length_and_closes() {
-        let request = Request {
+        let request = ClientRequest {
             method: "POST",
             place: "127.0.0.1:8080",
             trust: None,

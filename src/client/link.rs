@@ -1,6 +1,6 @@
 //! A connection to a relay: a thread that reads it, and verbs that write to it.
 //!
-//! It speaks the protocol and has no opinion: what to do about a MSG or a BYE is for whoever holds the [`Link`].
+//! It speaks the protocol and has no opinion: what to do about a MSG or a BYE is for whoever holds the [`RelayConnection`].
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use payrelay::thread::{self, JoinOnDrop};
 use payrelay::wire;
 
 use super::connect;
-use super::frames::{FrameReader, Heard, ReadError, hello};
+use super::frames::{FrameReadError, FrameReader, RelayFrame, hello};
 use super::tls::{Trust, Wire};
 
 /// How long connecting may take, for each address that a name stands for.
@@ -30,9 +30,9 @@ const READER_STACK_BYTES: usize = thread::SMALL_STACK_BYTES;
 
 /// A connection to a relay; a thread reads it, the holder writes. Dropping it closes it.
 #[derive(Debug)]
-pub struct Link {
+pub struct RelayConnection {
     // Dropped first: a reader that waits for room in it gives up...
-    heard: Receiver<Result<Heard, ReadError>>,
+    heard: Receiver<Result<RelayFrame, FrameReadError>>,
     socket: CloseOnDrop,
     // ...and one that waits for bytes is woken by the close; then this waits for it.
     _reader: JoinOnDrop,
@@ -48,7 +48,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-impl Link {
+impl RelayConnection {
     /// Connects to `place`, `host:port`, trying every address the name stands for; with TLS if there is a `trust`.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Link {
     }
 
     /// What the relay says, in order; an error is the last.
-    pub fn heard(&self) -> &Receiver<Result<Heard, ReadError>> {
+    pub fn heard(&self) -> &Receiver<Result<RelayFrame, FrameReadError>> {
         &self.heard
     }
 
@@ -129,7 +129,7 @@ impl Link {
     }
 }
 
-fn read_all(socket: Wire, tell: &Sender<Result<Heard, ReadError>>) {
+fn read_all(socket: Wire, tell: &Sender<Result<RelayFrame, FrameReadError>>) {
     let mut frames = FrameReader::new(socket);
     loop {
         let heard = frames.read();

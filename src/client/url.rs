@@ -4,7 +4,7 @@ use std::fmt;
 
 /// `http://host:port/path?query`, cut in pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
+pub struct HttpUrl {
     /// It begins with `https`.
     pub sealed: bool,
     /// `host:port`
@@ -36,7 +36,7 @@ impl fmt::Display for UrlError {
 
 impl std::error::Error for UrlError {}
 
-impl Url {
+impl HttpUrl {
     /// Reads `http://…` or `https://…`.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let (sealed, rest) = match text.strip_prefix("https://") {
@@ -97,7 +97,7 @@ mod tests {
             ("http://[::1]/x", "[::1]:80", "/x"),
             ("http://[::1]:8080/x", "[::1]:8080", "/x"),
         ] {
-            let url = Url::parse(text).expect(text);
+            let url = HttpUrl::parse(text).expect(text);
             assert_eq!(url.sealed, text.starts_with("https"));
             assert_eq!((url.place.as_str(), url.target.as_str()), (place, target));
         }
@@ -110,7 +110,7 @@ mod tests {
             ("http://h/a\r\nb", UrlError::Target),
             ("http://h/\u{e9}", UrlError::Target),
         ] {
-            assert_eq!(Url::parse(text), Err(bad), "{text}");
+            assert_eq!(HttpUrl::parse(text), Err(bad), "{text}");
         }
     }
 }

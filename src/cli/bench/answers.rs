@@ -1,6 +1,6 @@
 //! The relay's HTTP answers, as much of them as a benchmark wants to know.
 
-use crate::client::http::Head;
+use crate::client::http::ResponseHead;
 
 /// The largest answer taken, head and body, in bytes. A route's answer has at most 16 KiB.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -37,7 +37,7 @@ impl<'a> RelayAnswer<'a> {
             0..ANSWER_BYTES_MAX => Ok(None),
             _ => Err(NoAnswer::TooBig),
         };
-        let Some(head) = Head::find(came).map_err(|_| NoAnswer::NotHttp)? else {
+        let Some(head) = ResponseHead::find(came).map_err(|_| NoAnswer::NotHttp)? else {
             return partial();
         };
         let body_bytes = match head.length() {

@@ -15,15 +15,15 @@ use payrelay::wire;
 use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
-use super::inbox::{Arrival, Came, Inbox};
 use super::plan::{Endpoint, Plan};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
 use super::run_state::RunState;
+use super::scanner::{Arrival, Came, FrameScanner};
 use super::stamp::PROBE;
 use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
 use crate::cli::{Failure, say};
-use crate::client::frames::{self, Heard, Refusal};
+use crate::client::frames::{self, ErrFrame, RelayFrame};
 
 /// How long connecting to a relay, and its answer to a HELLO, may take.
 const GREETING_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ const UNREAD_BYTES_MAX: usize = 1 << 20;
 
 /// What the backends have seen.
 #[derive(Debug)]
-pub struct Received {
+pub struct BackendStats {
     /// From when it was due to its arrival, each notification once.
     pub latency: Histogram,
     /// Arrivals beyond the first of each.
@@ -60,7 +60,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Backends {
     bell: RingOnDrop,
-    done: Receiver<Received>,
+    done: Receiver<BackendStats>,
     _thread: JoinOnDrop,
 }
 
@@ -107,7 +107,7 @@ impl Backends {
             poller,
             plan: Arc::clone(plan),
             state: Arc::clone(state),
-            seen: Received {
+            seen: BackendStats {
                 latency: Histogram::new(),
                 duplicates: 0,
                 damaged: 0,
@@ -130,7 +130,7 @@ impl Backends {
     }
 
     /// One message, once they have ended.
-    pub fn done(&self) -> &Receiver<Received> {
+    pub fn done(&self) -> &Receiver<BackendStats> {
         &self.done
     }
 
@@ -155,7 +155,7 @@ fn cannot_connect(place: &Endpoint, error: &io::Error) -> Failure {
 struct Backend {
     number: usize,
     socket: TcpStream,
-    inbox: Inbox,
+    scanner: FrameScanner,
     /// What the socket did not take yet.
     unwritten: Vec<u8>,
 }
@@ -176,7 +176,7 @@ impl Backend {
         Ok(Self {
             number: 0,
             socket,
-            inbox: Inbox::default(),
+            scanner: FrameScanner::default(),
             unwritten: Vec::new(),
         })
     }
@@ -199,14 +199,14 @@ impl Backend {
             if came == 0 {
                 return Err(refused("the relay closed the connection without a word"));
             }
-            let told = self.inbox.take(&piece[..came], |came| {
+            let told = self.scanner.take(&piece[..came], |came| {
                 answer.get_or_insert(came);
             });
             told.map_err(|error| refused(&format!("this is no port for backends: {error}")))?;
         }
         match answer {
-            Some(Came::Line(Heard::Ok(_))) => {}
-            Some(Came::Line(Heard::Err(Refusal { code, msg, .. }))) => {
+            Some(Came::Line(RelayFrame::Ok(_))) => {}
+            Some(Came::Line(RelayFrame::Err(ErrFrame { code, msg, .. }))) => {
                 let hint = match code.as_str() {
                     "bad-token" => "; its secrets are needed: name its configuration with -c",
                     "not-allowed" => {
@@ -223,7 +223,7 @@ impl Backend {
                     one_line(&code)
                 )));
             }
-            Some(Came::Line(Heard::Bye { reason, .. })) => {
+            Some(Came::Line(RelayFrame::Bye { reason, .. })) => {
                 return Err(refused(&format!(
                     "the relay said BYE ({})",
                     one_line(&reason)
@@ -263,11 +263,11 @@ struct Crowd {
     poller: Poller,
     plan: Arc<Plan>,
     state: Arc<RunState>,
-    seen: Received,
+    seen: BackendStats,
 }
 
 impl Crowd {
-    fn run(mut self) -> Received {
+    fn run(mut self) -> BackendStats {
         let (mut ready, mut buffer) = (Vec::new(), vec![0; READ_BYTES]);
         let error = loop {
             // Nothing here has a clock: the relay PINGs.
@@ -318,16 +318,16 @@ impl Crowd {
             let now_ns = state.now_ns();
             let mut error = None;
             let Backend {
-                inbox, unwritten, ..
+                scanner, unwritten, ..
             } = backend;
-            let told = inbox.take(&buffer[..came], |came| match came {
+            let told = scanner.take(&buffer[..came], |came| match came {
                 Came::Arrival(arrival) => {
                     seen.note(&arrival, number, now_ns, plan, state);
                     // After the entry in the book, so that an answer that is read before it was given too early.
                     wire::line(unwritten, "ACK").arg("id", &arrival.id).end();
                 }
-                Came::Line(Heard::Ping) => unwritten.extend_from_slice(b"PONG\n"),
-                Came::Line(Heard::Err(refusal)) => {
+                Came::Line(RelayFrame::Ping) => unwritten.extend_from_slice(b"PONG\n"),
+                Came::Line(RelayFrame::Err(refusal)) => {
                     let fatal = refusal.fatal;
                     let refused = BenchError::Refused(id.clone(), refusal);
                     match fatal {
@@ -335,7 +335,7 @@ impl Crowd {
                         false => say(refused),
                     }
                 }
-                Came::Line(Heard::Bye { reason, .. }) => {
+                Came::Line(RelayFrame::Bye { reason, .. }) => {
                     error = Some(BenchError::Bye(id.clone(), reason));
                 }
                 Came::Line(_) => {}
@@ -354,7 +354,7 @@ impl Crowd {
     }
 }
 
-impl Received {
+impl BackendStats {
     fn note(
         &mut self,
         message: &Arrival,

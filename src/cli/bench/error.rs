@@ -7,7 +7,7 @@ use payrelay::notification::BackendId;
 use payrelay::wire::FrameError;
 
 use crate::cli::text::one_line;
-use crate::client::frames::Refusal;
+use crate::client::frames::ErrFrame;
 
 /// What happened, and to whom.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub enum BenchError {
     /// A backend was sent what is no frame.
     Frame(BackendId, FrameError),
     /// The relay refused something to a backend.
-    Refused(BackendId, Refusal),
+    Refused(BackendId, ErrFrame),
     /// The relay said BYE to a backend, for this reason.
     Bye(BackendId, String),
     /// A provider finds no relay any more.
@@ -34,7 +34,7 @@ impl fmt::Display for BenchError {
             Self::Closed(id) => write!(f, "the relay closed the connection of {id}"),
             Self::Broken(id, error) => write!(f, "the connection of {id} broke: {error}"),
             Self::Frame(id, error) => write!(f, "the relay sent {id} what is no frame: {error}"),
-            Self::Refused(id, Refusal { code, msg, .. }) => {
+            Self::Refused(id, ErrFrame { code, msg, .. }) => {
                 write!(
                     f,
                     "the relay tells {id}: {} ({})",

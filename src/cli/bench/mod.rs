@@ -8,12 +8,13 @@ mod backends;
 mod cpu;
 mod error;
 mod histogram;
-mod inbox;
+
 mod plan;
 mod poller;
 mod providers;
 mod report;
 mod run_state;
+mod scanner;
 mod stamp;
 
 use std::hash::{BuildHasher, RandomState};
@@ -26,17 +27,17 @@ use crossbeam_channel::{never, select, tick};
 use payrelay::config::units;
 use payrelay::fds;
 
-use self::backends::{Backends, Received};
+use self::backends::{BackendStats, Backends};
 use self::plan::{PREFIX, Plan};
-use self::providers::{Posted, Providers, is_ok};
+use self::providers::{ProviderStats, Providers, is_ok};
 use self::report::{Report, grouped};
 use self::run_state::RunState;
-use self::stamp::{BODY_BYTES_MIN, END, NOTIFICATIONS_MAX, PROBE, Stamp};
+use self::stamp::{BODY_BYTES_MIN, BodyStamp, END, NOTIFICATIONS_MAX, PROBE};
 use super::send::explain;
 use super::stop::Stop;
-use super::terminal::Progress;
+use super::terminal::ProgressLine;
 use super::{ConfigFile, Failure, print, say};
-use crate::client::http::Request;
+use crate::client::http::ClientRequest;
 use crate::client::url::parse_target;
 
 pub const HELP: &str = "\
@@ -195,7 +196,7 @@ fn make_room(plan: &Plan) -> Result<(), Failure> {
 /// One notification from every relay to every other, so that what cannot work is said once and clearly.
 fn probe(plan: &Plan) -> Result<(), Failure> {
     let mut body = Vec::with_capacity(plan.body_bytes);
-    let stamp = Stamp {
+    let stamp = BodyStamp {
         run: plan.run,
         n: PROBE,
         at_ns: 0,
@@ -209,7 +210,7 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
         for (backend, to) in plan.tcp.iter().enumerate() {
             let id = &plan.backends[backend].0;
             let target = plan.target_of(backend);
-            let answer = Request {
+            let answer = ClientRequest {
                 method: "POST",
                 place: &from.text,
                 trust: None,
@@ -249,7 +250,7 @@ fn watch(
     providers: &Providers,
     state: &RunState,
     stop: &Stop,
-) -> Option<(Posted, Received, bool)> {
+) -> Option<(ProviderStats, BackendStats, bool)> {
     let mut rate = Rate::new();
     let mut received = None;
     let mut interrupted = false;
@@ -289,7 +290,7 @@ fn watch(
 
 /// How far the run is, for a person at a terminal.
 struct Rate {
-    progress: Progress,
+    progress: ProgressLine,
     began: Instant,
     answered: u64,
 }
@@ -297,7 +298,7 @@ struct Rate {
 impl Rate {
     fn new() -> Self {
         Self {
-            progress: Progress::new(),
+            progress: ProgressLine::new(),
             began: Instant::now(),
             answered: 0,
         }

@@ -20,7 +20,7 @@ use super::histogram::Histogram;
 use super::plan::{Endpoint, Load, Plan, Until};
 use super::poller::{BELL, Bell, Poller, RingOnDrop};
 use super::run_state::RunState;
-use super::stamp::{END, FILLING, NOTIFICATIONS_MAX, STAMP_BYTES, Stamp};
+use super::stamp::{BodyStamp, END, FILLING, NOTIFICATIONS_MAX, STAMP_BYTES};
 
 /// How long connecting may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ const PIECES: usize = 16;
 
 /// What the providers have seen.
 #[derive(Debug, Default)]
-pub struct Posted {
+pub struct ProviderStats {
     /// From when it was due to its answer.
     pub latency: Option<Histogram>,
     /// How many answers of each outcome.
@@ -69,7 +69,7 @@ pub struct Posted {
 #[derive(Debug)]
 pub struct Providers {
     bell: RingOnDrop,
-    done: Receiver<Posted>,
+    done: Receiver<ProviderStats>,
     _thread: JoinOnDrop,
 }
 
@@ -90,9 +90,9 @@ impl Providers {
             next: 0,
             in_flight: 0,
             posting: true,
-            seen: Posted {
+            seen: ProviderStats {
                 latency: Some(Histogram::new()),
-                ..Posted::default()
+                ..ProviderStats::default()
             },
         };
         for number in 0..plan.concurrency {
@@ -114,7 +114,7 @@ impl Providers {
     }
 
     /// One message, once they have ended.
-    pub fn done(&self) -> &Receiver<Posted> {
+    pub fn done(&self) -> &Receiver<ProviderStats> {
         &self.done
     }
 
@@ -184,7 +184,7 @@ impl Connection {
             plan.target_of(plan.backend_of(post.n)),
             plan.body_bytes
         );
-        let stamp = Stamp {
+        let stamp = BodyStamp {
             run: plan.run,
             n: post.n,
             at_ns: post.due_ns,
@@ -268,11 +268,11 @@ struct Crowd {
     next: u64,
     in_flight: usize,
     posting: bool,
-    seen: Posted,
+    seen: ProviderStats,
 }
 
 impl Crowd {
-    fn run(mut self) -> Posted {
+    fn run(mut self) -> ProviderStats {
         self.seen.began_ns = self.state.now_ns();
         let mut looked_ns = self.seen.began_ns;
         let mut ready = Vec::new();

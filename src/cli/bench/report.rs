@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::backends::Received;
+use super::backends::BackendStats;
 use super::error::BenchError;
 use super::histogram::Histogram;
 use super::plan::{Endpoint, Load, Plan};
-use super::providers::{Posted, is_ok};
+use super::providers::{ProviderStats, is_ok};
 use crate::cli::terminal::{Tone, out};
 use crate::cli::text::one_line;
 
@@ -23,8 +23,8 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 #[derive(Debug)]
 pub struct Report<'a> {
     pub plan: &'a Plan,
-    pub posted: Posted,
-    pub received: Received,
+    pub posted: ProviderStats,
+    pub received: BackendStats,
     /// How many have been posted.
     pub sent: u64,
     /// How many have arrived, each counted once.

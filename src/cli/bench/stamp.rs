@@ -27,7 +27,7 @@ pub static FILLING: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// Which notification a body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct BodyStamp {
     /// The run, so that one does not count what another left behind.
     pub run: u64,
     /// The notification's number, from 0.
@@ -36,7 +36,7 @@ pub struct Stamp {
     pub at_ns: u64,
 }
 
-impl Stamp {
+impl BodyStamp {
     /// Appends the stamp: [`STAMP_BYTES`].
     pub fn write(self, out: &mut Vec<u8>) {
         let Self { run, n, at_ns } = self;
@@ -72,17 +72,17 @@ mod tests {
     #[test]
     fn a_mark_is_read_as_it_was_written_and_nothing_else_is_one() {
         for (run, n, at_ns) in [(0, 0, 0), (u64::MAX, PROBE, u64::MAX), (7, 12, 345)] {
-            let stamp = Stamp { run, n, at_ns };
+            let stamp = BodyStamp { run, n, at_ns };
             let mut bytes = Vec::new();
             stamp.write(&mut bytes);
             let bytes: [u8; STAMP_BYTES] = bytes.try_into().expect("its length is fixed");
-            assert_eq!(Stamp::read(&bytes), Some(stamp));
+            assert_eq!(BodyStamp::read(&bytes), Some(stamp));
             let json = [&bytes[..], b"xx", END].concat();
             assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
             for at in 0..STAMP_BYTES {
                 let mut wrong = bytes;
                 wrong[at] = b'!';
-                assert_eq!(Stamp::read(&wrong), None, "byte {at}");
+                assert_eq!(BodyStamp::read(&wrong), None, "byte {at}");
             }
         }
     }

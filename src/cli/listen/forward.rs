@@ -6,9 +6,9 @@ use super::acknowledgement::Acknowledgement;
 use crate::cli::Failure;
 use crate::cli::tls::TlsArgs;
 use crate::client::frames::Message;
-use crate::client::http::Request;
+use crate::client::http::ClientRequest;
 use crate::client::tls::Trust;
-use crate::client::url::Url;
+use crate::client::url::HttpUrl;
 
 /// How long the program may take. The relay itself waits for an ACK for `tcp.ack_timeout`, 60 s by default.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -18,15 +18,15 @@ const OWN_HEADERS: [&str; 4] = ["host", "content-length", "connection", "transfe
 
 /// Where notifications go on to.
 #[derive(Clone, Debug)]
-pub struct Forward {
-    url: Url,
+pub struct HttpForwarder {
+    url: HttpUrl,
     trust: Option<Trust>,
 }
 
-impl Forward {
+impl HttpForwarder {
     /// # Errors
     /// For `https` the system has no list of authorities.
-    pub fn to(url: Url) -> Result<Self, Failure> {
+    pub fn to(url: HttpUrl) -> Result<Self, Failure> {
         let trust = url
             .sealed
             .then(|| TlsArgs::default().trust(&url.place, None));
@@ -38,7 +38,7 @@ impl Forward {
 
     /// Posts `message`: 2xx acknowledges it, everything else refuses it.
     pub fn post(&self, message: &Message) -> Acknowledgement {
-        let answer = Request {
+        let answer = ClientRequest {
             method: "POST",
             place: &self.url.place,
             trust: self.trust.as_ref(),

@@ -15,14 +15,14 @@ use payrelay::backoff::Backoff;
 use payrelay::notification::BackendId;
 use payrelay::session::token::sign;
 
-use self::forward::Forward;
-use self::session::{Ended, Session};
-use self::worker::{Form, Handling, Worker};
+use self::forward::HttpForwarder;
+use self::session::{Ended, ListenSession};
+use self::worker::{Form, HandlerThread, Handling};
 use super::stop::Stop;
 use super::tls::TlsArgs;
 use super::{ConfigFile, Failure, cannot_print, place, say};
 use crate::client::tls::Trust;
-use crate::client::url::Url;
+use crate::client::url::HttpUrl;
 
 /// The waits before the first and the later attempts to connect again are at most so long, unless the relay asks for more.
 const RECONNECT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -69,8 +69,8 @@ pub struct Args {
     exec: Option<String>,
 
     /// Post each on to an HTTP program, with its headers: 2xx is ACK, else NACK
-    #[arg(long, value_name = "URL", value_parser = Url::parse, conflicts_with_all = ["exec", "nack"])]
-    forward: Option<Url>,
+    #[arg(long, value_name = "URL", value_parser = HttpUrl::parse, conflicts_with_all = ["exec", "nack"])]
+    forward: Option<HttpUrl>,
 
     /// How many notifications may be here unacknowledged
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=CREDIT_MAX))]
@@ -110,7 +110,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     let announce = (args.exec.is_some() || args.forward.is_some()) && !args.quiet;
     let handling = match (args.exec, args.forward) {
         (Some(command), _) => Handling::Exec(command),
-        (None, Some(url)) => Handling::Forward(Forward::to(url)?),
+        (None, Some(url)) => Handling::Forward(HttpForwarder::to(url)?),
         (None, None) => Handling::Print {
             form: match (args.json, args.quiet) {
                 (true, _) => Form::Json,
@@ -122,7 +122,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     };
     let talkative = !args.quiet;
     let mut state = ListenState {
-        worker: Worker::start(handling).map_err(cannot_start)?,
+        worker: HandlerThread::start(handling).map_err(cannot_start)?,
         working: None,
         connections: 0,
         left: args.count,
@@ -132,7 +132,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     };
     let mut backoff = RECONNECT;
     let ended = loop {
-        let ended = Session::run(&identity, &mut state, &stop, &mut backoff);
+        let ended = ListenSession::run(&identity, &mut state, &stop, &mut backoff);
         let Ended::Lost { why, retry } = ended else {
             break ended;
         };
@@ -157,7 +157,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
 /// What outlives a connection.
 #[derive(Debug)]
 struct ListenState {
-    worker: Worker,
+    worker: HandlerThread,
     /// The connection by which what the worker is at came.
     working: Option<u64>,
     /// How many connections there have been: the number of the present one.

@@ -14,8 +14,8 @@ use super::{CREDIT_MAX, Identity, ListenState};
 use crate::cli::say;
 use crate::cli::stop::Stop;
 use crate::cli::text::one_line;
-use crate::client::frames::{Accepted, Heard, Message, ReadError, Refusal};
-use crate::client::link::Link;
+use crate::client::frames::{Accepted, ErrFrame, FrameReadError, Message, RelayFrame};
+use crate::client::link::RelayConnection;
 
 /// How long the relay may take to answer the HELLO.
 const OK_DEADLINE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub enum Ended {
     /// Another backend has the id now.
     TakenOver,
     /// The relay does not want this backend, and will not tomorrow.
-    Refused(Refusal),
+    Refused(ErrFrame),
     /// Try again, not before the relay said.
     Lost {
         /// What happened.
@@ -80,11 +80,11 @@ impl From<io::Error> for Ended {
 
 /// One connection.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct ListenSession<'a> {
     identity: &'a Identity,
     state: &'a mut ListenState,
     backoff: &'a mut Backoff,
-    link: Link,
+    link: RelayConnection,
     /// `None` until the HELLO is answered.
     heartbeat: Option<Duration>,
     credit: u32,
@@ -118,7 +118,7 @@ enum Why {
     },
 }
 
-impl<'a> Session<'a> {
+impl<'a> ListenSession<'a> {
     /// Connects, and stays until it ends.
     pub fn run(
         identity: &'a Identity,
@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
             Some(left) => u32::try_from(left).map_or(state.max, |left| left.min(state.max)),
             None => state.max,
         };
-        let link = match Link::connect(&identity.place, identity.trust.as_ref()) {
+        let link = match RelayConnection::connect(&identity.place, identity.trust.as_ref()) {
             Ok(link) => link,
             Err(error) => {
                 return Ended::lost(format_args!(
@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
             }
         };
         let now = Instant::now();
-        let mut session = Session {
+        let mut session = ListenSession {
             identity,
             state,
             backoff,
@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
                 recv(heard) -> heard => match heard {
                     Ok(Ok(heard)) => self.on_heard(heard)?,
                     Ok(Err(error)) => return Ok(self.on_closed(&error)),
-                    Err(_) => return Ok(self.on_closed(&ReadError::Closed)),
+                    Err(_) => return Ok(self.on_closed(&FrameReadError::Closed)),
                 },
                 recv(done) -> done => match done {
                     Ok(done) => self.on_done(done)?,
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
                 recv(clock) -> _ => self.on_tick(Instant::now())?,
             }
             if self.leaving.is_some() && self.is_idle() && self.relay_said_bye() {
-                return Ok(self.on_closed(&ReadError::Closed));
+                return Ok(self.on_closed(&FrameReadError::Closed));
             }
         }
     }
@@ -201,16 +201,16 @@ impl<'a> Session<'a> {
         )
     }
 
-    fn on_heard(&mut self, heard: Heard) -> Result<(), Ended> {
+    fn on_heard(&mut self, heard: RelayFrame) -> Result<(), Ended> {
         self.heard_at = Instant::now();
         self.pinged_at = None;
         match heard {
-            Heard::Ok(accepted) => self.on_ok(&accepted),
-            Heard::Msg(message) => return self.on_message(*message),
-            Heard::Ping => self.link.pong()?,
-            Heard::Pong | Heard::Other(_) => {}
-            Heard::Err(refusal) => return self.on_refusal(refusal),
-            Heard::Bye { reason, retry } => {
+            RelayFrame::Ok(accepted) => self.on_ok(&accepted),
+            RelayFrame::Msg(message) => return self.on_message(*message),
+            RelayFrame::Ping => self.link.pong()?,
+            RelayFrame::Pong | RelayFrame::Other(_) => {}
+            RelayFrame::Err(refusal) => return self.on_refusal(refusal),
+            RelayFrame::Bye { reason, retry } => {
                 if self.leaving.is_none() {
                     self.leave(Why::Theirs { reason, retry }, BYE_DEADLINE);
                 }
@@ -245,8 +245,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn on_refusal(&mut self, refusal: Refusal) -> Result<(), Ended> {
-        let Refusal { code, msg, fatal } = &refusal;
+    fn on_refusal(&mut self, refusal: ErrFrame) -> Result<(), Ended> {
+        let ErrFrame { code, msg, fatal } = &refusal;
         if *fatal && code != "limit" {
             return Err(Ended::Refused(refusal));
         }
@@ -353,7 +353,7 @@ impl<'a> Session<'a> {
 
     fn on_tick(&mut self, now: Instant) -> Result<(), Ended> {
         if self.leaving.as_ref().is_some_and(|l| now >= l.until) {
-            return Err(self.on_closed(&ReadError::Closed));
+            return Err(self.on_closed(&FrameReadError::Closed));
         }
         let silent = now.duration_since(self.heard_at);
         let Some(heartbeat) = self.heartbeat else {
@@ -387,7 +387,7 @@ impl<'a> Session<'a> {
     }
 
     /// The connection is closed, or as good as.
-    fn on_closed(&mut self, error: &ReadError) -> Ended {
+    fn on_closed(&mut self, error: &FrameReadError) -> Ended {
         match self.leaving.take() {
             None => Ended::lost(error),
             Some(Leaving { why: Why::Ours, .. }) => Ended::Finished,

@@ -13,7 +13,7 @@ use payrelay::thread::{self, JoinOnDrop};
 use serde_json::json;
 
 use super::acknowledgement::Acknowledgement;
-use super::forward::Forward;
+use super::forward::HttpForwarder;
 use crate::cli::text::{one_line, readable};
 use crate::client::frames::Message;
 
@@ -29,7 +29,7 @@ pub enum Handling {
     /// Run `sh -c` with the body on standard input.
     Exec(String),
     /// Post it on.
-    Forward(Forward),
+    Forward(HttpForwarder),
 }
 
 /// What is printed of a notification.
@@ -65,13 +65,13 @@ pub struct Done {
 
 /// The thread that handles notifications. It takes one job at a time; dropping it waits for the one it has.
 #[derive(Debug)]
-pub struct Worker {
+pub struct HandlerThread {
     jobs: Sender<Job>,
     done: Receiver<Done>,
     thread: JoinOnDrop,
 }
 
-impl Worker {
+impl HandlerThread {
     /// # Errors
     /// The system has no room for another thread.
     pub fn start(handling: Handling) -> io::Result<Self> {
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_worker_says_which_job_is_done() {
-        let worker = Worker::start(Handling::Exec("exit 4".into())).expect("a thread");
+        let worker = HandlerThread::start(Handling::Exec("exit 4".into())).expect("a thread");
         worker.take(Job {
             connection: 7,
             message: message(),

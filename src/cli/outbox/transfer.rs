@@ -12,7 +12,7 @@ use payrelay::outbox::{DatabaseCopy, Exported, Parsed};
 use serde_json::{Value, json};
 
 use super::super::api::{Api, Where};
-use super::super::terminal::Progress;
+use super::super::terminal::ProgressLine;
 use super::super::{ConfigFile, Failure, print, say};
 
 /// Where to.
@@ -81,7 +81,7 @@ pub fn export(config: &ConfigFile, args: &ExportArgs) -> Result<(), Failure> {
     let mut count = Count::default();
     let cannot = |error: io::Error| Failure::new(format_args!("cannot write: {error}"));
     // Where the lines themselves may go to the terminal, none comes between them.
-    let progress = args.file.as_ref().map(|_| Progress::new());
+    let progress = args.file.as_ref().map(|_| ProgressLine::new());
     pages(&api, |page| {
         for one in page {
             count.add(&one);
@@ -127,7 +127,7 @@ fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
     let mut copy = DatabaseCopy::begin(&args.file)
         .map_err(|error| Failure::new(format_args!("{}: {}", args.file.display(), error.cause)))?;
     let mut count = Count::default();
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let copied = pages(&api, |page| {
         let mut some: Vec<Parsed> = Vec::with_capacity(page.len());
         for one in page {
@@ -171,7 +171,7 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
     };
     let (mut some, mut bytes) = (Vec::new(), 0);
     let (mut imported, mut known) = (0, 0);
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let mut send = |some: &mut Vec<Value>| -> Result<(), Failure> {
         if some.is_empty() {
             return Ok(());

@@ -16,9 +16,9 @@ use serde_json::json;
 use super::text::{one_line, readable};
 use super::tls::TlsArgs;
 use super::{ConfigFile, Failure, cannot_print, place, print_json, say};
-use crate::client::http::{Answer, HttpError, Request};
+use crate::client::http::{ClientRequest, ClientResponse, HttpError};
 use crate::client::tls::Trust;
-use crate::client::url::{Url, parse_target};
+use crate::client::url::{HttpUrl, parse_target};
 
 pub const HELP: &str = "\
 Examples:
@@ -48,8 +48,8 @@ pub struct Args {
     id: BackendId,
 
     /// The whole address, as a provider would have it; {id} in it becomes the id
-    #[arg(long, value_parser = Url::parse, conflicts_with_all = ["connect", "path"])]
-    url: Option<Url>,
+    #[arg(long, value_parser = HttpUrl::parse, conflicts_with_all = ["connect", "path"])]
+    url: Option<HttpUrl>,
 
     /// Where the relay listens for providers [default: http.listen of the configuration]
     #[arg(long, value_name = "HOST:PORT")]
@@ -158,7 +158,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     }
     headers.append(&mut request.headers);
     let sent = Instant::now();
-    let answer = Request {
+    let answer = ClientRequest {
         method: &request.method,
         place: &url.place,
         trust: trust.as_ref(),
@@ -173,7 +173,12 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
 }
 
 /// Shows the answer; a refusal is this command's failure.
-fn report(args: &Args, answer: &Answer, took: Duration, target: &str) -> Result<(), Failure> {
+fn report(
+    args: &Args,
+    answer: &ClientResponse,
+    took: Duration,
+    target: &str,
+) -> Result<(), Failure> {
     let took_ms = took.as_secs_f64() * 1000.0;
     let is_ok = is_ok(answer);
     let why = (!is_ok).then(|| explain(answer, &args.id, target));
@@ -202,7 +207,7 @@ fn report(args: &Args, answer: &Answer, took: Duration, target: &str) -> Result<
 }
 
 /// Whether the notification is safe. The status alone does not say: to providers that read the body, a refusal is 200 too.
-fn is_ok(answer: &Answer) -> bool {
+fn is_ok(answer: &ClientResponse) -> bool {
     match answer.header("x-payrelay-outcome") {
         Some(outcome) => matches!(outcome, "delivered" | "stored" | "duplicate"),
         None => (200..300).contains(&answer.status),
@@ -210,8 +215,8 @@ fn is_ok(answer: &Answer) -> bool {
 }
 
 /// Where to, and whom to believe there; `None`: no TLS.
-fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>), Failure> {
-    let trusting = |url: Url, own: Option<&TlsFiles>| {
+fn destination(config: &ConfigFile, args: &Args) -> Result<(HttpUrl, Option<Trust>), Failure> {
+    let trusting = |url: HttpUrl, own: Option<&TlsFiles>| {
         let trust = url.sealed.then(|| args.tls.trust(&url.place, own));
         Ok((url, trust.transpose()?))
     };
@@ -222,7 +227,7 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>),
         return trusting(url, None);
     }
     if let (Some(place), Some(target)) = (&args.connect, &args.path) {
-        let url = Url {
+        let url = HttpUrl {
             sealed,
             place: place.clone(),
             target: target.clone(),
@@ -245,7 +250,7 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(Url, Option<Trust>),
             ))
         })?,
     };
-    let url = Url {
+    let url = HttpUrl {
         sealed: sealed || own.is_some(),
         place,
         target,
@@ -284,7 +289,7 @@ fn body(args: &Args) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-fn show(answer: &Answer, took_ms: f64) -> Result<(), Failure> {
+fn show(answer: &ClientResponse, took_ms: f64) -> Result<(), Failure> {
     let or_none = |name| answer.header(name).map_or("-".into(), one_line);
     let stdout = io::stdout();
     let readably = stdout.is_terminal();
@@ -320,7 +325,7 @@ fn no_answer(error: &HttpError, place: &str) -> Failure {
 }
 
 /// Why it is not ok, and what to do about it.
-pub fn explain(answer: &Answer, id: &BackendId, target: &str) -> String {
+pub fn explain(answer: &ClientResponse, id: &BackendId, target: &str) -> String {
     match answer.header("x-payrelay-outcome") {
         Some("bad-signature") => format!(
             "the relay does not believe it: the route of {target} checks a signature, and this is not signed so"
@@ -380,16 +385,16 @@ mod tests {
     #[test]
     fn an_offline_backend_comes_with_the_command_that_helps() {
         let id = BackendId::parse("game-01").expect("an id");
-        let answer = |outcome: &str| Answer {
+        let answer = |outcome: &str| ClientResponse {
             status: 503,
             headers: vec![("x-payrelay-outcome".into(), outcome.into())],
-            ..Answer::default()
+            ..ClientResponse::default()
         };
         assert_eq!(
             explain(&answer("offline"), &id, "/"),
             "no backend \"game-01\" is connected; try: payrelay listen game-01"
         );
-        assert!(explain(&Answer::default(), &id, "/").contains("not from a relay"));
+        assert!(explain(&ClientResponse::default(), &id, "/").contains("not from a relay"));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use payrelay::wire::{FrameError, Line};
 
-use super::stamp::{END, FILLING, STAMP_BYTES, Stamp};
-use crate::client::frames::Heard;
+use super::stamp::{BodyStamp, END, FILLING, STAMP_BYTES};
+use crate::client::frames::RelayFrame;
 
 /// What came.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub enum Came {
     /// A notification, whole.
     Arrival(Arrival),
     /// Any other line; of one with data, whose data is skipped, nothing is told.
-    Line(Heard),
+    Line(RelayFrame),
 }
 
 /// A notification that has passed.
@@ -21,7 +21,7 @@ pub struct Arrival {
     /// The relay's id for it.
     pub id: String,
     /// What its body says of itself; `None`: it is no benchmark's.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<BodyStamp>,
     /// How long its body was.
     pub body_bytes: usize,
     /// Whether every byte after the stamp was what a benchmark posts.
@@ -30,7 +30,7 @@ pub struct Arrival {
 
 /// The bytes of one connection.
 #[derive(Debug, Default)]
-pub struct Inbox {
+pub struct FrameScanner {
     /// A part of a line.
     rest: Vec<u8>,
     /// A frame whose data is passing.
@@ -52,7 +52,7 @@ struct Passing {
     intact: bool,
 }
 
-impl Inbox {
+impl FrameScanner {
     /// Takes `bytes` and tells what they complete.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Inbox {
                 break;
             };
             input = &input[used..];
-            match (line.data_bytes, Heard::of(&line, &[])) {
+            match (line.data_bytes, RelayFrame::of(&line, &[])) {
                 (Some(data_bytes), _) => self.passing = Some(Passing::after(&line, data_bytes)),
                 (None, Ok(heard)) => tell(Came::Line(heard)),
                 (None, Err(_)) => {} // a MSG without data is none
@@ -147,7 +147,7 @@ impl Passing {
     fn arrival(&mut self) -> Option<Arrival> {
         Some(Arrival {
             id: self.id.take()?,
-            stamp: Stamp::read(&self.stamp),
+            stamp: BodyStamp::read(&self.stamp),
             body_bytes: self.data_bytes.saturating_sub(self.head_bytes),
             intact: self.intact,
         })
@@ -158,12 +158,12 @@ impl Passing {
 mod tests {
     use super::*;
     use crate::cli::bench::stamp::BODY_BYTES_MIN;
-    use crate::client::frames::{Accepted, Refusal};
+    use crate::client::frames::{Accepted, ErrFrame};
     use std::time::Duration;
 
     fn body(n: u64, filling: usize) -> Vec<u8> {
         let mut body = Vec::new();
-        Stamp {
+        BodyStamp {
             run: 9,
             n,
             at_ns: n,
@@ -181,10 +181,14 @@ mod tests {
     }
 
     fn in_pieces(bytes: &[u8], piece: usize) -> Result<Vec<Came>, FrameError> {
-        let (mut inbox, mut all) = (Inbox::default(), Vec::new());
+        let (mut scanner, mut all) = (FrameScanner::default(), Vec::new());
         for piece in bytes.chunks(piece) {
-            inbox.take(piece, |came| all.push(came))?;
-            assert!(inbox.rest.len() <= 1024, "{} bytes kept", inbox.rest.len());
+            scanner.take(piece, |came| all.push(came))?;
+            assert!(
+                scanner.rest.len() <= 1024,
+                "{} bytes kept",
+                scanner.rest.len()
+            );
         }
         Ok(all)
     }
@@ -192,7 +196,7 @@ mod tests {
     fn arrival(id: &str, n: u64, filling: usize) -> Came {
         Came::Arrival(Arrival {
             id: id.into(),
-            stamp: Some(Stamp {
+            stamp: Some(BodyStamp {
                 run: 9,
                 n,
                 at_ns: n,
@@ -211,20 +215,20 @@ mod tests {
         bytes.extend(frame("C", b"", &body(2, 500)));
         bytes.extend_from_slice(b"ERR code=limit msg=a%20b fatal=1\nBYE reason=drain retry=1\n");
         let expected = [
-            Came::Line(Heard::Ok(Accepted {
+            Came::Line(RelayFrame::Ok(Accepted {
                 node: "x".into(),
                 ..Accepted::default()
             })),
             arrival("A", 0, 0),
             arrival("B", 1, 1),
-            Came::Line(Heard::Ping),
+            Came::Line(RelayFrame::Ping),
             arrival("C", 2, 500),
-            Came::Line(Heard::Err(Refusal {
+            Came::Line(RelayFrame::Err(ErrFrame {
                 code: "limit".into(),
                 msg: "a b".into(),
                 fatal: true,
             })),
-            Came::Line(Heard::Bye {
+            Came::Line(RelayFrame::Bye {
                 reason: "drain".into(),
                 retry: Some(Duration::from_secs(1)),
             }),
@@ -253,7 +257,7 @@ mod tests {
                 panic!("{heard:?}");
             };
             let same = message.stamp
-                == Some(Stamp {
+                == Some(BodyStamp {
                     run: 9,
                     n: 4,
                     at_ns: 4,
@@ -271,7 +275,7 @@ mod tests {
         let lying = b"MSG id=A h=9 =2\nab\nPING\n";
         let heard = in_pieces(lying, 3).expect("frames");
         assert!(
-            matches!(&heard[..], [Came::Arrival(message), Came::Line(Heard::Ping)] if !message.intact)
+            matches!(&heard[..], [Came::Arrival(message), Came::Line(RelayFrame::Ping)] if !message.intact)
         );
         assert!(in_pieces(b"MSG id=A h=0 =2\nabc\n", 99).is_err());
         assert!(in_pieces(b"HTTP/1.1 400 Bad\r\n", 5).is_err());
