@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use payrelay::admin::api::SessionInfo;
+use payrelay::escape::percent_encoded;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset};
 
 use super::text::{one_line, readable};
 use super::{ConfigFile, Failure, place, say};
-use crate::client::http::{ClientRequest, ClientResponse, HttpError};
+use crate::client::http::{ClientRequest, ClientResponse};
 
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -51,14 +53,19 @@ impl Node {
     }
 }
 
+/// Names the nodes that were `silent`.
+pub fn name_silent(silent: &[String]) {
+    for node in silent {
+        say(format_args!("not asked: {}", one_line(node)));
+    }
+}
+
 /// Names the nodes that were `silent`, and says that the answer lacks them.
 ///
 /// # Errors
 /// There are some.
 pub fn all_answered(silent: &[String], words: &str) -> Result<(), Failure> {
-    for node in silent {
-        say(format_args!("not asked: {}", one_line(node)));
-    }
+    name_silent(silent);
     match silent.len() {
         0 => Ok(()),
         count => Err(Failure::new(format_args!("{count} nodes {words}"))),
@@ -140,6 +147,20 @@ impl Api {
         Ok((nodes, silent))
     }
 
+    /// Does `ask` for every node, the relay itself first. Says which do not answer, with the reason.
+    pub fn each_node(
+        &self,
+        mut ask: impl FnMut(&Node) -> Result<(), Failure>,
+    ) -> Result<Vec<String>, Failure> {
+        let (nodes, mut silent) = self.nodes()?;
+        for node in &nodes {
+            if let Err(failure) = ask(node) {
+                silent.push(format!("{}: {}", node.name, failure.words));
+            }
+        }
+        Ok(silent)
+    }
+
     /// Has the relay do what `order` says.
     pub fn order(&self, target: &str, order: &Value) -> Result<Value, Failure> {
         let mut headers = self.headers.clone();
@@ -166,19 +187,13 @@ impl Api {
             deadline: DEADLINE,
         }
         .send();
-        let answer = answer.map_err(|error| match &error {
-            HttpError::Connect(cause) if cause.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Failure::new(format_args!(
-                    "{error}; is the relay running, with its admin port at {place}?"
-                ))
-            }
-            error => Failure::new(format_args!("{place}: {error}")),
-        })?;
+        let answer =
+            answer.map_err(|error| Failure::no_answer(&error, ", with its admin port", place))?;
         if answer.status != 200 {
             return Err(refused(&answer, place));
         }
         serde_json::from_slice(&answer.body)
-            .map_err(|_| Failure::new(format_args!("{place}: what answers there is no relay")))
+            .map_err(|_| Failure::at(place, "what answers there is no relay"))
     }
 }
 
@@ -196,16 +211,15 @@ fn refused(answer: &ClientResponse, place: &str) -> Failure {
 
 /// `text` as it stands in a query.
 pub fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                escaped.push(byte as char);
-            }
-            byte => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
+    percent_encoded(text.as_bytes())
+}
+
+/// An answer of the relay as what it should be.
+///
+/// # Errors
+/// It is something else.
+pub fn parsed<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+    T::deserialize(answer).map_err(|_| Failure::new("what answers is no relay of this version"))
 }
 
 /// The string called `key`, fit for a terminal; `-` if there is none.
@@ -281,13 +295,5 @@ mod tests {
         ] {
             assert_eq!(utc(ms), shown);
         }
-    }
-
-    #[test]
-    fn a_query_carries_any_text() {
-        assert_eq!(
-            escaped("/notify/{id} ä&="),
-            "%2Fnotify%2F%7Bid%7D%20%C3%A4%26%3D"
-        );
     }
 }

@@ -10,8 +10,9 @@ use payrelay::relay::Certificates;
 use rustix::process::geteuid;
 use serde::Serialize;
 
+use super::config_file::system_folder_of;
 use super::terminal::{Tone, out};
-use super::{ConfigFile, Failure, print, print_json, system_folder_of, user};
+use super::{ConfigFile, Failure, print, print_json, user};
 
 fn unix_seconds() -> i64 {
     i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX)

@@ -1,12 +1,11 @@
 //! `payrelay completions` and `payrelay man`: what shells and `man` know of the command line, made from the command line itself.
 
-use std::io;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Failure, cannot_print};
+use super::{Failure, print_bytes};
 
 pub const COMPLETIONS_HELP: &str = "\
 Examples:
@@ -39,7 +38,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     let mut command = super::Args::command();
     clap_complete::generate(args.shell, &mut command, "payrelay", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script).map_err(cannot_print)
+    print_bytes(&script)
 }
 
 pub fn man(args: &ManArgs) -> Result<(), Failure> {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use payrelay::verify::key_set::key_set;
 use payrelay::verify::new_test_key;
 
+use super::config_file::share;
 use super::tls::TlsArgs;
-use super::{Failure, print, share};
+use super::{Failure, print};
 use crate::client::http::ClientRequest;
 use crate::client::url::HttpUrl;
 
@@ -98,7 +99,7 @@ fn test(args: &Test) -> Result<(), Failure> {
         std::io::ErrorKind::AlreadyExists => Failure::new(format_args!(
             "{file} is there already; a relay may believe it, so it is left as it is"
         )),
-        _ => Failure::new(format_args!("{file}: {error}")),
+        _ => Failure::at(&file, error),
     })?;
     print(format_args!(
         "{file}: a test key; in the route: keys = [\"file:{}\"] and allow_test = true\n",
@@ -124,7 +125,7 @@ fn fetch(args: &Fetch) -> Result<(), Failure> {
         deadline: DEADLINE,
     }
     .send()
-    .map_err(|error| Failure::new(format_args!("{place}: {error}")))?;
+    .map_err(|error| Failure::at(place, error))?;
     if answer.status != 200 {
         return Err(Failure::new(format_args!(
             "{place} answers {} in place of the keys",
@@ -137,13 +138,13 @@ fn fetch(args: &Fetch) -> Result<(), Failure> {
             "{place} answers with something else than keys, or with more than {BYTES_MAX} bytes"
         ))
     })?;
-    let keys = key_set(&text).map_err(|error| Failure::new(format_args!("{place}: {error}")))?;
+    let keys = key_set(&text).map_err(|error| Failure::at(place, error))?;
     let file = args.out.display();
     let state = match fs::read(&args.out).is_ok_and(|old| old == text.as_bytes()) {
         true => "as before",
         false => {
             let written = replace(&args.out, text.as_bytes());
-            written.map_err(|error| Failure::new(format_args!("{file}: {error}")))?;
+            written.map_err(|error| Failure::at(&file, error))?;
             "new; the relay reads them on SIGHUP"
         }
     };

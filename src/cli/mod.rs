@@ -5,6 +5,8 @@
 mod api;
 mod bench;
 mod check;
+mod config_file;
+mod failure;
 mod generate;
 mod glibc;
 mod init;
@@ -27,31 +29,15 @@ mod user;
 mod verify;
 
 use std::fmt::Display;
-use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use payrelay::config::{Config, ConfigErrors};
-use rustix::fs::{Gid, fchown};
 use serde::Serialize;
 
-use self::terminal::Tone;
-
-/// The file that is read when none is named.
-const DEFAULT_CONFIG: &str = "relay.toml";
-
-/// The file of the package, which is read when none is named and there is none in the current directory.
-const SYSTEM_CONFIG: &str = "/etc/payrelay/relay.toml";
-
-/// The operation failed.
-const EXIT_FAILURE: u8 = 1;
-/// The arguments make no sense; clap's own code too.
-const EXIT_USAGE: u8 = 2;
-/// The configuration is wrong: EX_CONFIG of sysexits.h.
-const EXIT_CONFIG: u8 = 78;
+use self::config_file::ConfigFile;
+use self::failure::{EXIT_USAGE, Failure};
 
 /// Relays payment callbacks from HTTP to Lua backends on plain TCP, and answers ok only after the backend's ACK.
 ///
@@ -178,152 +164,22 @@ fn misplaced_file(error: &clap::Error) -> Option<&str> {
         .filter(|text| text.ends_with(".toml"))
 }
 
-/// Why a subcommand ends with a code other than 0.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    /// What to print on standard error; empty if all is said.
-    words: String,
-}
-
-impl Failure {
-    /// The operation failed: exit 1.
-    fn new(words: impl Display) -> Self {
-        Self::with_code(EXIT_FAILURE, words)
-    }
-
-    /// The arguments make no sense together: exit 2.
-    fn usage(words: impl Display) -> Self {
-        Self::with_code(EXIT_USAGE, words)
-    }
-
-    /// The configuration does not allow it: exit 78.
-    fn config(words: impl Display) -> Self {
-        Self::with_code(EXIT_CONFIG, words)
-    }
-
-    fn with_code(code: u8, words: impl Display) -> Self {
-        Self {
-            code,
-            words: format!("payrelay: {words}"),
-        }
-    }
-
-    /// Every error of a configuration, each on its line as editors and `grep` expect it.
-    fn config_errors(errors: &ConfigErrors) -> Self {
-        Self::config_lines(errors.to_string())
-    }
-
-    /// The same for lines that begin with the file and the place.
-    fn config_lines(words: String) -> Self {
-        Self {
-            code: EXIT_CONFIG,
-            words,
-        }
-    }
-
-    fn tell(&self) {
-        if !self.words.is_empty() {
-            // With standard error closed there is nobody left to tell.
-            let lines: Vec<String> = self.words.lines().map(place_painted).collect();
-            let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
-        }
-    }
-}
-
-/// The line of an error, what it begins with (the file's place, or `payrelay`) in colour.
-fn place_painted(line: &str) -> String {
-    match line.split_once(": ") {
-        Some((place, words)) => format!("{}: {words}", terminal::err(Tone::Bad, place)),
-        None => line.to_owned(),
-    }
-}
-
-/// The configuration file, named or not.
-#[derive(Debug)]
-struct ConfigFile {
-    path: PathBuf,
-    /// By `-c`; otherwise it is the default, which a client can do without.
-    named: bool,
-}
-
-impl ConfigFile {
-    /// The file that was named, or else the default.
-    fn new(named: Option<PathBuf>) -> Self {
-        let is_named = named.is_some();
-        let default =
-            || match Path::new(DEFAULT_CONFIG).exists() || !Path::new(SYSTEM_CONFIG).exists() {
-                true => DEFAULT_CONFIG.into(),
-                false => SYSTEM_CONFIG.into(),
-            };
-        Self {
-            path: named.unwrap_or_else(default),
-            named: is_named,
-        }
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The configuration, which must be there.
-    fn load(&self) -> Result<Config, Failure> {
-        Config::load(&self.path).map_err(|errors| Failure::config_errors(&errors))
-    }
-
-    /// The configuration, which must be there; `instead` is what can be said in its place.
-    ///
-    /// # Errors
-    /// It is not there, or wrong.
-    fn load_or(&self, instead: &str) -> Result<Config, Failure> {
-        if !self.named && !self.path.exists() {
-            return Err(Failure::config(format_args!(
-                "there is no configuration: neither {DEFAULT_CONFIG} in this folder nor {SYSTEM_CONFIG}; name yours with -c FILE{instead}, or write \
-                 one with payrelay init"
-            )));
-        }
-        self.load()
-    }
-
-    /// The configuration; `None` if it was not named and the default is not there.
-    fn load_if_there(&self) -> Result<Option<Config>, Failure> {
-        if !self.named && !self.path.exists() {
-            return Ok(None);
-        }
-        self.load().map(Some)
-    }
-}
-
-/// The packages' folder for the configuration, if the file at `path` is in it; its group is the relay's.
-fn system_folder_of(path: &Path) -> Option<&'static Path> {
-    let folder = Path::new(SYSTEM_CONFIG).parent();
-    folder.filter(|_| {
-        path.canonicalize()
-            .is_ok_and(|path| path.parent() == folder)
-    })
-}
-
-/// Lets the relay's group read `file`, which is new at `path`, if that is in the packages' folder.
-fn share(file: &File, path: &Path) -> io::Result<()> {
-    let Some(folder) = system_folder_of(path) else {
-        return Ok(());
-    };
-    let group = Gid::from_raw(fs::metadata(folder)?.gid());
-    fchown(file, None, Some(group))?;
-    file.set_permissions(Permissions::from_mode(0o640))
-}
-
 /// Writes `text` to standard output, now.
 fn print(text: impl Display) -> Result<(), Failure> {
+    print_bytes(text.to_string().as_bytes())
+}
+
+/// Writes `bytes` to standard output, now.
+fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    write!(out, "{text}")
+    out.write_all(bytes)
         .and_then(|()| out.flush())
-        .map_err(cannot_print)
+        .map_err(Failure::cannot_print)
 }
 
 /// Writes `value` to standard output as JSON, on one line.
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let line = serde_json::to_string(value).map_err(|error| cannot_print(error.into()))?;
+    let line = serde_json::to_string(value).map_err(|error| Failure::cannot_print(error.into()))?;
     print(format_args!("{line}\n"))
 }
 
@@ -332,14 +188,11 @@ fn say(words: impl Display) {
     let _ = writeln!(io::stderr(), "payrelay: {words}");
 }
 
-fn cannot_print(error: io::Error) -> Failure {
-    Failure::new(format_args!("cannot write to standard output: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use std::path::Path;
 
     #[test]
     fn the_arguments_are_consistent() {

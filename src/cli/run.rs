@@ -14,11 +14,12 @@ use payrelay::relay::Relay;
 use payrelay::systemd::{Notifier, Sockets};
 use payrelay::thread::{self, JoinOnDrop};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
+use super::failure::{EXIT_CONFIG, EXIT_FAILURE};
 use super::service::Service;
-use super::{ConfigFile, EXIT_CONFIG, EXIT_FAILURE, Failure, glibc, print};
+use super::stop::end_on_signals_if;
+use super::{ConfigFile, Failure, glibc, print};
 
 pub const HELP: &str = "\
 Example:
@@ -72,7 +73,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     })?;
     tell_ready(&relay.ready_line(), &config);
     let service = Service::start(Notifier::from_environment(), relay.vitals())
-        .map_err(|error| Failure::new(format_args!("cannot start: {error}")))?;
+        .map_err(Failure::cannot_start)?;
     let mut running = config;
     for signal in signals.forever() {
         match signal {
@@ -135,13 +136,7 @@ fn end_at_last() -> Option<(Sender<()>, JoinOnDrop)> {
 /// The signals as a queue, and the switch that makes a SIGTERM or SIGINT end the process where it stands.
 fn hear_signals() -> std::io::Result<(Signals, Arc<AtomicBool>)> {
     let second_ends = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        flag::register_conditional_shutdown(
-            signal,
-            i32::from(EXIT_FAILURE),
-            Arc::clone(&second_ends),
-        )?;
-    }
+    end_on_signals_if(&second_ends)?;
     // SIGPIPE needs nothing here: Rust's start-up ignores it, so a write to a closed socket is an error.
     Ok((
         Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?,

@@ -1,16 +1,14 @@
 //! `payrelay status`: which backends are connected, and where, asked of any one node.
 
-use std::io::Write;
-
 use payrelay::admin::api::HealthAnswer;
 use payrelay::bus::Presence;
 use payrelay::notification::BackendId;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::api::{Api, Where, text, time};
-use super::text::one_line;
-use super::{ConfigFile, Failure, cannot_print};
+use super::api::{Api, Where, parsed, text, time};
+use super::text::{one_line, one_line_after};
+use super::{ConfigFile, Failure, print};
 
 pub const HELP: &str = "\
 Examples:
@@ -48,16 +46,11 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let presence = Presence::deserialize(&status)
         .map_err(|_| Failure::new("this relay is of a version without GET /status"))?;
     status["health"] = api.get("/health")?;
-    let health = HealthAnswer::deserialize(&status["health"])
-        .map_err(|_| Failure::new("what answers is no relay of this version"))?;
-    let shown = match args.at.json {
+    let health: HealthAnswer = parsed(&status["health"])?;
+    print(match args.at.json {
         true => format!("{status}\n"),
         false => for_people(&status, &presence, &health),
-    };
-    let mut out = std::io::stdout().lock();
-    out.write_all(shown.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(cannot_print)?;
+    })?;
     judge(&presence, args.backend.as_ref())
 }
 
@@ -175,8 +168,7 @@ fn of_the_node(health: &HealthAnswer) -> String {
             let (pending, dead) = (outbox.pending, outbox.dead);
             lines.push(format!("outbox   {pending} pending{oldest}; {dead} dead"));
             for unknown in &outbox.unknown_backends {
-                let like = unknown.like.as_deref().map(one_line);
-                let like = like.map_or_else(String::new, |like| format!(" {like} is known."));
+                let like = one_line_after(" ", unknown.like.as_deref(), " is known.");
                 lines.push(format!(
                     "         {} pending for {}, a backend that was never here since this node started: is the id in notify_url right?{like}",
                     unknown.pending,
@@ -186,8 +178,7 @@ fn of_the_node(health: &HealthAnswer) -> String {
         }
     }
     for refusal in health.refusals.iter().take(REFUSALS_SHOWN) {
-        let route = refusal.route.as_deref().map(one_line);
-        let route = route.map_or_else(String::new, |route| format!(" {route}"));
+        let route = one_line_after(" ", refusal.route.as_deref(), "");
         lines.push(format!(
             "refused  {}{route}: {}, {} times, last {}",
             one_line(&refusal.kind),

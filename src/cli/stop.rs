@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::cli::EXIT_FAILURE;
+use super::failure::EXIT_FAILURE;
 
 /// Hears the signals that end a program, from its making to its drop.
 #[derive(Debug)]
@@ -29,18 +29,24 @@ impl Drop for CloseOnDrop {
     }
 }
 
+/// Makes SIGINT and SIGTERM end the process where it stands, from when `is_second` is set.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn end_on_signals_if(is_second: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        let code = i32::from(EXIT_FAILURE);
+        flag::register_conditional_shutdown(signal, code, Arc::clone(is_second))?;
+    }
+    Ok(())
+}
+
 impl Stop {
     /// # Errors
     /// The system refuses a handler, or has no room for another thread.
     pub fn listen() -> io::Result<Self> {
         let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(
-                signal,
-                i32::from(EXIT_FAILURE),
-                Arc::clone(&again),
-            )?;
-        }
+        end_on_signals_if(&again)?;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let close = CloseOnDrop(signals.handle());
         let (ask, asked) = bounded(1);

@@ -24,6 +24,13 @@ pub fn readable(bytes: &[u8]) -> String {
     safe
 }
 
+/// `text` on one line between `before` and `behind`; nothing if there is no text.
+pub fn one_line_after(before: &str, text: Option<&str>, behind: &str) -> String {
+    text.map_or_else(String::new, |text| {
+        format!("{before}{}{behind}", one_line(text))
+    })
+}
+
 fn push(safe: &mut String, c: char) {
     match c {
         // escape_debug would make bodies full of quotes unreadable; these three harm no terminal.

@@ -1,9 +1,8 @@
 //! `payrelay trace`: what became of a notification.
 
 use payrelay::admin::api::{TraceAnswer, Traced};
-use serde::Deserialize;
 
-use super::api::{Api, Where, escaped, text, timeline};
+use super::api::{Api, Where, escaped, name_silent, parsed, text, timeline};
 use super::terminal::{Tone, out};
 use super::text::one_line;
 use super::{ConfigFile, Failure, print, print_json};
@@ -29,22 +28,14 @@ pub struct Args {
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let api = Api::of(config, &args.at)?;
     let mut found: Vec<Traced> = Vec::new();
-    let (nodes, mut silent) = api.nodes()?;
     let mut asked = 0;
-    for node in &nodes {
-        let answer = api.get(&node.target(&format!("/trace?key={}", escaped(&args.key))));
-        let answer = answer.and_then(|answer| {
-            TraceAnswer::deserialize(&answer)
-                .map_err(|_| Failure::new("what answers is no relay of this version"))
-        });
-        match answer {
-            Ok(answer) => {
-                asked += 1;
-                found.extend(answer.found);
-            }
-            Err(failure) => silent.push(format!("{}: {}", node.name, failure.words)),
-        }
-    }
+    let target = format!("/trace?key={}", escaped(&args.key));
+    let silent = api.each_node(|node| {
+        let answer: TraceAnswer = parsed(&api.get(&node.target(&target))?)?;
+        asked += 1;
+        found.extend(answer.found);
+        Ok(())
+    })?;
     for traced in &found {
         let message = serde_json::to_value(traced).map_err(Failure::new)?;
         if args.at.json {
@@ -60,9 +51,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
             timeline(&message),
         ))?;
     }
-    for words in &silent {
-        eprintln!("payrelay: not asked: {}", one_line(words));
-    }
+    name_silent(&silent);
     match found.is_empty() {
         true => Err(Failure::new(format_args!(
             "none of {} nodes that answered knows of one: too long ago, or at a node that is not in admin.nodes",

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE_64;
 use payrelay::config::{Config, PathTemplate, RouteConfig, Segment};
+use payrelay::notification::unix_ms;
 use payrelay::verify::{Refused, Request, Verifier};
 use serde_json::json;
 
@@ -43,8 +43,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let name = &args.route;
     let (route, verifier) = route(&loaded, name)?;
     let file = args.file.display();
-    let bytes =
-        fs::read(&args.file).map_err(|error| Failure::new(format_args!("{file}: {error}")))?;
+    let bytes = fs::read(&args.file).map_err(|error| Failure::at(&file, error))?;
     let captured = Captured::read(&bytes).ok_or_else(|| {
         Failure::new(format_args!(
             "{file} is no HTTP request: a request line, headers, an empty line and the body are needed"
@@ -62,9 +61,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         query,
         body: captured.body,
     };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = unix_ms() / 1000;
     let verdict = verifier.verify(&request, args.at.unwrap_or(now)).err();
     let checks = verifier.describe();
     let signed = verifier.explain(&request);

@@ -14,6 +14,9 @@ const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// Header lines an answer may have.
 const HEADERS_MAX: usize = 64;
 
+/// Headers that belong to one connection, in lower case: each request has its own.
+pub const OWN_HEADERS: [&str; 4] = ["host", "content-length", "connection", "transfer-encoding"];
+
 /// A request.
 #[derive(Debug)]
 pub struct ClientRequest<'a> {

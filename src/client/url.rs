@@ -1,7 +1,5 @@
 //! Where something is: `http://host:port/path`.
 
-use std::fmt;
-
 /// `http://host:port/path?query`, cut in pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl {
@@ -13,45 +11,27 @@ pub struct HttpUrl {
     pub target: String,
 }
 
-/// Why a text is no address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UrlError {
-    /// Another scheme, or none.
-    NotHttp,
-    /// Nothing before the path, or more than a host and a port.
-    NoHost,
-    /// A path that cannot stand in a request line.
-    Target,
-}
-
-impl fmt::Display for UrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotHttp => "an address begins with http:// or https://",
-            Self::NoHost => "there is no host between http:// or https:// and the path",
-            Self::Target => "a path begins with / and has no spaces and no bytes beyond ASCII; escape them as %XX",
-        })
-    }
-}
-
-impl std::error::Error for UrlError {}
+const NOT_HTTP: &str = "an address begins with http:// or https://";
+const NO_HOST: &str = "there is no host between http:// or https:// and the path";
+const BAD_TARGET: &str =
+    "a path begins with / and has no spaces and no bytes beyond ASCII; escape them as %XX";
 
 impl HttpUrl {
     /// Reads `http://…` or `https://…`.
-    pub fn parse(text: &str) -> Result<Self, UrlError> {
+    ///
+    /// # Errors
+    /// Why it is no address.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (sealed, rest) = match text.strip_prefix("https://") {
             Some(rest) => (true, rest),
-            None => (
-                false,
-                text.strip_prefix("http://").ok_or(UrlError::NotHttp)?,
-            ),
+            None => (false, text.strip_prefix("http://").ok_or(NOT_HTTP)?),
         };
         let (host, target) = match rest.find('/') {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, "/"),
         };
         if host.is_empty() || host.contains(['@', ' ', '?', '#']) {
-            return Err(UrlError::NoHost);
+            return Err(NO_HOST);
         }
         // An IPv6 address has its colons within brackets.
         let has_port = host
@@ -74,9 +54,9 @@ impl HttpUrl {
 ///
 /// # Errors
 /// It cannot stand in a request line.
-pub fn parse_target(text: &str) -> Result<String, UrlError> {
+pub fn parse_target(text: &str) -> Result<String, &'static str> {
     let fits = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    fits.then(|| text.to_owned()).ok_or(UrlError::Target)
+    fits.then(|| text.to_owned()).ok_or(BAD_TARGET)
 }
 
 #[cfg(test)]
@@ -102,13 +82,13 @@ mod tests {
             assert_eq!((url.place.as_str(), url.target.as_str()), (place, target));
         }
         for (text, bad) in [
-            ("ftp://h/", UrlError::NotHttp),
-            ("h:8080", UrlError::NotHttp),
-            ("http:///x", UrlError::NoHost),
-            ("http://u@h/x", UrlError::NoHost),
-            ("http://h/a b", UrlError::Target),
-            ("http://h/a\r\nb", UrlError::Target),
-            ("http://h/\u{e9}", UrlError::Target),
+            ("ftp://h/", NOT_HTTP),
+            ("h:8080", NOT_HTTP),
+            ("http:///x", NO_HOST),
+            ("http://u@h/x", NO_HOST),
+            ("http://h/a b", BAD_TARGET),
+            ("http://h/a\r\nb", BAD_TARGET),
+            ("http://h/\u{e9}", BAD_TARGET),
         ] {
             assert_eq!(HttpUrl::parse(text), Err(bad), "{text}");
         }

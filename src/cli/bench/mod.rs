@@ -33,7 +33,7 @@ use self::providers::{ProviderStats, Providers, is_ok};
 use self::report::{Report, grouped};
 use self::run_state::RunState;
 use self::stamp::{BODY_BYTES_MIN, BodyStamp, END, NOTIFICATIONS_MAX, PROBE};
-use super::send::explain;
+use super::send::answer::explain;
 use super::stop::Stop;
 use super::terminal::ProgressLine;
 use super::{ConfigFile, Failure, print, say};

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
 use payrelay::config::{Config, FILL_IN, meant_preset};
+use payrelay::escape::hex;
 use payrelay::notification::BackendId;
 use payrelay::verify::presets::{Preset, all, named};
 
-use super::{ConfigFile, DEFAULT_CONFIG, Failure, SYSTEM_CONFIG, print, share};
+use super::config_file::{DEFAULT_CONFIG, SYSTEM_CONFIG, share};
+use super::{ConfigFile, Failure, print};
 
 pub const HELP: &str = "\
 Examples:
@@ -184,5 +186,5 @@ fn save(path: &Path, text: &str) -> io::Result<()> {
 fn secret() -> Result<String, Failure> {
     let mut bytes = [0; SECRET_BYTES];
     rand::fill(&mut bytes).map_err(|_| Failure::new("the system gives no random bytes"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }

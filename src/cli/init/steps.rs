@@ -5,8 +5,9 @@ use std::path::Path;
 use payrelay::config::{FILL_IN, Secret};
 use payrelay::session::token::sign;
 
+use super::Plan;
 use super::file::{ADMIN_PORT, Chosen, HTTP_PORT, TCP_PORT};
-use super::{Plan, SYSTEM_CONFIG};
+use crate::cli::config_file::SYSTEM_CONFIG;
 
 /// The steps, for people.
 pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {

@@ -6,15 +6,12 @@ use super::acknowledgement::Acknowledgement;
 use crate::cli::Failure;
 use crate::cli::tls::TlsArgs;
 use crate::client::frames::Message;
-use crate::client::http::ClientRequest;
+use crate::client::http::{ClientRequest, OWN_HEADERS};
 use crate::client::tls::Trust;
 use crate::client::url::HttpUrl;
 
 /// How long the program may take. The relay itself waits for an ACK for `tcp.ack_timeout`, 60 s by default.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Headers that belong to one connection; the request has its own.
-const OWN_HEADERS: [&str; 4] = ["host", "content-length", "connection", "transfer-encoding"];
 
 /// Where notifications go on to.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! protocol looks like is the business of `client`, what is done with a notification `worker`'s.
 
 mod acknowledgement;
+mod ended;
 mod forward;
 mod session;
 mod worker;
@@ -15,12 +16,13 @@ use payrelay::backoff::Backoff;
 use payrelay::notification::BackendId;
 use payrelay::session::token::sign;
 
+use self::ended::Ended;
 use self::forward::HttpForwarder;
-use self::session::{Ended, ListenSession};
+use self::session::ListenSession;
 use self::worker::{Form, HandlerThread, Handling};
 use super::stop::Stop;
 use super::tls::TlsArgs;
-use super::{ConfigFile, Failure, cannot_print, place, say};
+use super::{ConfigFile, Failure, place, say};
 use crate::client::tls::Trust;
 use crate::client::url::HttpUrl;
 
@@ -105,8 +107,7 @@ struct Identity {
 
 pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     let identity = identify(config, &args)?;
-    let cannot_start = |error| Failure::new(format_args!("cannot start: {error}"));
-    let stop = Stop::listen().map_err(cannot_start)?;
+    let stop = Stop::listen().map_err(Failure::cannot_start)?;
     let announce = (args.exec.is_some() || args.forward.is_some()) && !args.quiet;
     let handling = match (args.exec, args.forward) {
         (Some(command), _) => Handling::Exec(command),
@@ -122,7 +123,7 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
     };
     let talkative = !args.quiet;
     let mut state = ListenState {
-        worker: HandlerThread::start(handling).map_err(cannot_start)?,
+        worker: HandlerThread::start(handling).map_err(Failure::cannot_start)?,
         working: None,
         connections: 0,
         left: args.count,
@@ -193,7 +194,7 @@ fn verdict(ended: Ended, identity: &Identity) -> Result<(), Failure> {
         }
         // Whoever read has gone: `payrelay listen … | head -1` is no failure to complain about.
         Ended::CannotPrint(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Ended::CannotPrint(error) => Err(cannot_print(error)),
+        Ended::CannotPrint(error) => Err(Failure::cannot_print(error)),
     }
 }
 

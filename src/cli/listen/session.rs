@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{select, tick};
 use payrelay::backoff::Backoff;
 
 use super::acknowledgement::Acknowledgement;
+use super::ended::{Ended, PendingEnd, Why};
 use super::worker::{Done, Job, title};
 use super::{CREDIT_MAX, Identity, ListenState};
 use crate::cli::say;
@@ -42,42 +42,6 @@ const BYE_DEADLINE: Duration = Duration::from_secs(12);
 /// After BYE, with nothing in hand, what the relay has to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How a connection ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// As was wanted: a signal, or enough notifications.
-    Finished,
-    /// Another backend has the id now.
-    TakenOver,
-    /// The relay does not want this backend, and will not tomorrow.
-    Refused(ErrFrame),
-    /// Try again, not before the relay said.
-    Lost {
-        /// What happened.
-        why: String,
-        /// What the relay said.
-        retry: Option<Duration>,
-    },
-    /// Standard output takes no more.
-    CannotPrint(io::Error),
-}
-
-impl Ended {
-    fn lost(why: impl Display) -> Self {
-        Self::Lost {
-            why: why.to_string(),
-            retry: None,
-        }
-    }
-}
-
-/// A write to the relay failed.
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::lost(format_args!("the connection broke: {error}"))
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
 pub struct ListenSession<'a> {
@@ -96,26 +60,7 @@ pub struct ListenSession<'a> {
     touched_at: Instant,
     /// Set by a PING of ours until anything is heard.
     pinged_at: Option<Instant>,
-    leaving: Option<Leaving>,
-}
-
-/// Nothing new is wanted any more.
-#[derive(Debug)]
-struct Leaving {
-    /// Why, once the connection is closed.
-    why: Why,
-    until: Instant,
-}
-
-#[derive(Debug)]
-enum Why {
-    /// This side said BYE.
-    Ours,
-    /// The relay said BYE.
-    Theirs {
-        reason: String,
-        retry: Option<Duration>,
-    },
+    leaving: Option<PendingEnd>,
 }
 
 impl<'a> ListenSession<'a> {
@@ -194,7 +139,7 @@ impl<'a> ListenSession<'a> {
     fn relay_said_bye(&self) -> bool {
         matches!(
             self.leaving,
-            Some(Leaving {
+            Some(PendingEnd {
                 why: Why::Theirs { .. },
                 ..
             })
@@ -235,7 +180,7 @@ impl<'a> ListenSession<'a> {
         if self.waiting.len() as i64 >= CREDIT_MAX {
             return Err(Ended::lost("the relay sends more than it may"));
         }
-        if matches!(&self.leaving, Some(Leaving { why: Why::Ours, .. })) {
+        if matches!(&self.leaving, Some(PendingEnd { why: Why::Ours, .. })) {
             // It crossed the BYE: refused, so that its provider hears at once.
             self.link.nack(&message.id, "stopping")?;
             return Ok(());
@@ -345,7 +290,7 @@ impl<'a> ListenSession<'a> {
     }
 
     fn leave(&mut self, why: Why, deadline: Duration) {
-        self.leaving = Some(Leaving {
+        self.leaving = Some(PendingEnd {
             why,
             until: Instant::now() + deadline,
         });
@@ -390,17 +335,7 @@ impl<'a> ListenSession<'a> {
     fn on_closed(&mut self, error: &FrameReadError) -> Ended {
         match self.leaving.take() {
             None => Ended::lost(error),
-            Some(Leaving { why: Why::Ours, .. }) => Ended::Finished,
-            Some(Leaving {
-                why: Why::Theirs { reason, retry },
-                ..
-            }) => match reason.as_str() {
-                "takeover" => Ended::TakenOver,
-                reason => Ended::Lost {
-                    why: format!("the relay said goodbye ({})", one_line(reason)),
-                    retry,
-                },
-            },
+            Some(leaving) => leaving.why.ended(),
         }
     }
 

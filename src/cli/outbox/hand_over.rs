@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use payrelay::admin::api::HandedOver;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::super::api::{Api, Where};
+use super::super::api::{Api, Where, parsed};
 use super::super::{ConfigFile, Failure, print, print_json, say};
 
 /// How often the relay is asked how far it is.
@@ -24,8 +23,7 @@ pub fn run(config: &ConfigFile, at: &Where) -> Result<(), Failure> {
             node,
             left,
             damaged,
-        } = HandedOver::deserialize(&answer)
-            .map_err(|_| Failure::new("what answers is no relay of this version"))?;
+        } = parsed(&answer)?;
         if left > damaged {
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();

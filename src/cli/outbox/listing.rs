@@ -20,13 +20,9 @@ const COLUMN_MAX: usize = 40;
 
 pub fn list(config: &ConfigFile, filter: &Filter, limit: usize, at: &Where) -> Result<(), Failure> {
     let api = Api::of(config, at)?;
-    let (nodes, mut silent) = api.nodes()?;
     let (mut told, mut more) = (0, 0);
-    for node in &nodes {
-        if let Err(failure) = list_of(&api, node, filter, limit, at, (&mut told, &mut more)) {
-            silent.push(format!("{}: {}", node.name, failure.words));
-        }
-    }
+    let silent =
+        api.each_node(|node| list_of(&api, node, filter, limit, at, (&mut told, &mut more)))?;
     match more {
         0 => {}
         COUNT_MAX.. => say(format_args!(

@@ -125,7 +125,7 @@ pub fn rescue(config: &ConfigFile, args: &CopyArgs) -> Result<(), Failure> {
 fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
     let api = Api::of(config, &args.at)?;
     let mut copy = DatabaseCopy::begin(&args.file)
-        .map_err(|error| Failure::new(format_args!("{}: {}", args.file.display(), error.cause)))?;
+        .map_err(|error| Failure::at(args.file.display(), error.cause))?;
     let mut count = Count::default();
     let progress = ProgressLine::new();
     let copied = pages(&api, |page| {
@@ -148,7 +148,7 @@ fn copy(config: &ConfigFile, args: &CopyArgs) -> Result<String, Failure> {
         return Err(failure);
     }
     copy.finish()
-        .map_err(|error| Failure::new(format_args!("{}: {}", args.file.display(), error.cause)))?;
+        .map_err(|error| Failure::at(args.file.display(), error.cause))?;
     if count.damaged > 0 {
         return Err(Failure::new(format_args!(
             "saved {} in {}, but {} of these were damaged and left out",
@@ -165,9 +165,10 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
     let api = Api::of(config, &args.at)?;
     let from: Box<dyn BufRead> = match &args.file {
         path if path.as_os_str() == "-" => Box::new(io::stdin().lock()),
-        path => Box::new(BufReader::new(File::open(path).map_err(|error| {
-            Failure::new(format_args!("{}: {error}", path.display()))
-        })?)),
+        path => {
+            let file = File::open(path).map_err(|error| Failure::at(path.display(), error))?;
+            Box::new(BufReader::new(file))
+        }
     };
     let (mut some, mut bytes) = (Vec::new(), 0);
     let (mut imported, mut known) = (0, 0);
@@ -193,7 +194,7 @@ pub fn import(config: &ConfigFile, args: &ImportArgs) -> Result<(), Failure> {
     };
     for (at, line) in from.lines().enumerate() {
         let number = at + 1;
-        let line = line.map_err(|error| Failure::new(format_args!("line {number}: {error}")))?;
+        let line = line.map_err(|error| Failure::at(format_args!("line {number}"), error))?;
         if line.trim().is_empty() {
             continue;
         }
@@ -248,5 +249,5 @@ fn new_file(path: &Path) -> Result<File, Failure> {
         .write(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
+        .map_err(|error| Failure::at(path.display(), error))
 }

@@ -1,22 +1,20 @@
 //! `payrelay send`: a provider in the terminal.
 
+pub mod answer;
 mod sign;
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE_64;
-use payrelay::config::{Config, Segment, TlsFiles};
+use payrelay::config::{Config, RouteConfig, Segment, TlsFiles};
 use payrelay::notification::BackendId;
 use payrelay::verify::Draft;
-use serde_json::json;
 
-use super::text::{one_line, readable};
+use self::answer::report;
 use super::tls::TlsArgs;
-use super::{ConfigFile, Failure, cannot_print, place, print_json, say};
-use crate::client::http::{ClientRequest, ClientResponse, HttpError};
+use super::{ConfigFile, Failure, place};
+use crate::client::http::{ClientRequest, OWN_HEADERS};
 use crate::client::tls::Trust;
 use crate::client::url::{HttpUrl, parse_target};
 
@@ -87,45 +85,28 @@ pub struct Args {
     json: bool,
 }
 
-/// Why an argument cannot be a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeaderError {
-    Name,
-    Value,
-}
+const BAD_HEADER: &str =
+    "a header is NAME: VALUE, and Host, Content-Length and Connection are given already";
+const BAD_HEADER_VALUE: &str = "a header's value is visible ASCII and spaces";
 
-impl std::fmt::Display for HeaderError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Name => {
-                "a header is NAME: VALUE, and Host, Content-Length and Connection are given already"
-            }
-            Self::Value => "a header's value is visible ASCII and spaces",
-        })
-    }
-}
-
-impl std::error::Error for HeaderError {}
-
-fn parse_header(text: &str) -> Result<(String, String), HeaderError> {
-    let (name, value) = text.split_once(':').ok_or(HeaderError::Name)?;
+fn parse_header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or(BAD_HEADER)?;
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let taken = ["host", "content-length", "connection", "transfer-encoding"];
     if name.is_empty()
         || !name.bytes().all(is_token)
-        || taken.contains(&name.to_ascii_lowercase().as_str())
+        || OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str())
     {
-        return Err(HeaderError::Name);
+        return Err(BAD_HEADER);
     }
     Ok((name.to_owned(), parse_header_value(value)?))
 }
 
-fn parse_header_value(text: &str) -> Result<String, HeaderError> {
+fn parse_header_value(text: &str) -> Result<String, &'static str> {
     let value = text.trim();
     let fits = value
         .bytes()
         .all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t');
-    fits.then(|| value.to_owned()).ok_or(HeaderError::Value)
+    fits.then(|| value.to_owned()).ok_or(BAD_HEADER_VALUE)
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
@@ -168,50 +149,8 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         deadline: DEADLINE,
     }
     .send()
-    .map_err(|error| no_answer(&error, &url.place))?;
+    .map_err(|error| Failure::no_answer(&error, "", &url.place))?;
     report(args, &answer, sent.elapsed(), &target)
-}
-
-/// Shows the answer; a refusal is this command's failure.
-fn report(
-    args: &Args,
-    answer: &ClientResponse,
-    took: Duration,
-    target: &str,
-) -> Result<(), Failure> {
-    let took_ms = took.as_secs_f64() * 1000.0;
-    let is_ok = is_ok(answer);
-    let why = (!is_ok).then(|| explain(answer, &args.id, target));
-    if args.json {
-        print_json(&json!({
-            "status": answer.status,
-            "outcome": answer.header("x-payrelay-outcome"),
-            "id": answer.header("x-payrelay-id"),
-            "took_ms": (took_ms * 10.0).round() / 10.0,
-            "body_base64": BASE_64.encode(&answer.body),
-            "why": why,
-        }))?;
-    } else {
-        show(answer, took_ms)?;
-    }
-    if is_ok {
-        if answer.header("x-payrelay-outcome") == Some("stored") {
-            say(format_args!(
-                "it is in the outbox until {} has acknowledged it; look with: payrelay outbox list",
-                args.id
-            ));
-        }
-        return Ok(());
-    }
-    Err(Failure::new(why.unwrap_or_default()))
-}
-
-/// Whether the notification is safe. The status alone does not say: to providers that read the body, a refusal is 200 too.
-fn is_ok(answer: &ClientResponse) -> bool {
-    match answer.header("x-payrelay-outcome") {
-        Some(outcome) => matches!(outcome, "delivered" | "stored" | "duplicate"),
-        None => (200..300).contains(&answer.status),
-    }
 }
 
 /// Where to, and whom to believe there; `None`: no TLS.
@@ -243,12 +182,10 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(HttpUrl, Option<Trus
     let target = match (&args.path, &args.sign) {
         (Some(target), _) => target.clone(),
         (None, Some(name)) => super::verify::route(&loaded, name)?.0.path.text.clone(),
-        (None, None) => first_path(&loaded).ok_or_else(|| {
-            Failure::usage(format_args!(
-                "no route of {} has {ID} in its path; name a path with --path",
-                config.path().display()
-            ))
-        })?,
+        (None, None) => {
+            let first = routes_with_id(&loaded).next();
+            first.ok_or_else(|| no_route(config))?.path.text.clone()
+        }
     };
     let url = HttpUrl {
         sealed: sealed || own.is_some(),
@@ -258,13 +195,18 @@ fn destination(config: &ConfigFile, args: &Args) -> Result<(HttpUrl, Option<Trus
     trusting(url, own)
 }
 
-/// The path of the first route that takes the id from it.
-pub fn first_path(config: &Config) -> Option<String> {
-    config
-        .routes
-        .iter()
-        .find(|route| route.path.segments.contains(&Segment::Id))
-        .map(|route| route.path.text.clone())
+/// The routes that take the id from their path.
+pub fn routes_with_id(config: &Config) -> impl Iterator<Item = &RouteConfig> {
+    let routes = config.routes.iter();
+    routes.filter(|route| route.path.segments.contains(&Segment::Id))
+}
+
+/// There is none.
+pub fn no_route(config: &ConfigFile) -> Failure {
+    Failure::usage(format_args!(
+        "no route of {} has {ID} in its path; name a path with --path",
+        config.path().display()
+    ))
 }
 
 fn body(args: &Args) -> Result<Vec<u8>, Failure> {
@@ -289,77 +231,6 @@ fn body(args: &Args) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-fn show(answer: &ClientResponse, took_ms: f64) -> Result<(), Failure> {
-    let or_none = |name| answer.header(name).map_or("-".into(), one_line);
-    let stdout = io::stdout();
-    let readably = stdout.is_terminal();
-    let mut shown = format!(
-        "status   {} {}\noutcome  {}\nid       {}\ntook     {took_ms:.1} ms\n\n",
-        answer.status,
-        one_line(&answer.reason),
-        or_none("x-payrelay-outcome"),
-        or_none("x-payrelay-id"),
-    )
-    .into_bytes();
-    if readably {
-        shown.extend_from_slice(readable(&answer.body).as_bytes());
-    } else {
-        shown.extend_from_slice(&answer.body);
-    }
-    if !shown.ends_with(b"\n") {
-        shown.push(b'\n');
-    }
-    let mut out = stdout.lock();
-    out.write_all(&shown)
-        .and_then(|()| out.flush())
-        .map_err(cannot_print)
-}
-
-fn no_answer(error: &HttpError, place: &str) -> Failure {
-    match error {
-        HttpError::Connect(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
-            Failure::new(format_args!("{error}; is the relay running at {place}?"))
-        }
-        error => Failure::new(format_args!("{place}: {error}")),
-    }
-}
-
-/// Why it is not ok, and what to do about it.
-pub fn explain(answer: &ClientResponse, id: &BackendId, target: &str) -> String {
-    match answer.header("x-payrelay-outcome") {
-        Some("bad-signature") => format!(
-            "the relay does not believe it: the route of {target} checks a signature, and this is not signed so"
-        ),
-        Some("unreachable") => format!(
-            "\"{id}\" is not connected to this node, and the bus to the others is down; see: payrelay status"
-        ),
-        Some("offline") => format!("no backend \"{id}\" is connected; try: payrelay listen {id}"),
-        Some("refused") => format!("{id} refused it (NACK)"),
-        Some("timeout") => {
-            format!("{id} did not acknowledge it in time (delivery.ack_deadline)")
-        }
-        Some("busy") => format!(
-            "too much waits for {id} or for all backends already (tcp.queue, http.max_in_flight); try again in a moment"
-        ),
-        Some("draining") => "the relay is stopping; try another node, or again in a moment".into(),
-        Some("no-route") => format!("the relay has no [[route]] for {target}"),
-        Some("not-allowed") => format!("{id} is not in tcp.backends of the relay"),
-        Some("no-id") => {
-            "the route found no backend id in this request; see id = … of its [[route]]".into()
-        }
-        Some("not-opened") => {
-            "the relay could not open the resource; see api_v3_key and deliver of the [[route]]"
-                .into()
-        }
-        Some("too-big") => "the body is larger than http.max_body of the relay".into(),
-        Some(_) => format!("the relay answered {}", answer.status),
-        None => format!(
-            "the answer is {}, and not from a relay: it has no X-Payrelay-Outcome",
-            answer.status
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,39 +242,14 @@ mod tests {
             Ok(("X-Sign".into(), "a b".into()))
         );
         for (text, bad) in [
-            ("no colon", HeaderError::Name),
-            (": v", HeaderError::Name),
-            ("a b: v", HeaderError::Name),
-            ("content-LENGTH: 3", HeaderError::Name),
-            ("a: b\r\nc: d", HeaderError::Value),
-            ("a: \u{e9}", HeaderError::Value),
+            ("no colon", BAD_HEADER),
+            (": v", BAD_HEADER),
+            ("a b: v", BAD_HEADER),
+            ("content-LENGTH: 3", BAD_HEADER),
+            ("a: b\r\nc: d", BAD_HEADER_VALUE),
+            ("a: \u{e9}", BAD_HEADER_VALUE),
         ] {
             assert_eq!(parse_header(text), Err(bad), "{text}");
         }
-    }
-
-    #[test]
-    fn an_offline_backend_comes_with_the_command_that_helps() {
-        let id = BackendId::parse("game-01").expect("an id");
-        let answer = |outcome: &str| ClientResponse {
-            status: 503,
-            headers: vec![("x-payrelay-outcome".into(), outcome.into())],
-            ..ClientResponse::default()
-        };
-        assert_eq!(
-            explain(&answer("offline"), &id, "/"),
-            "no backend \"game-01\" is connected; try: payrelay listen game-01"
-        );
-        assert!(explain(&ClientResponse::default(), &id, "/").contains("not from a relay"));
-    }
-
-    #[test]
-    fn a_closed_port_asks_whether_the_relay_runs() {
-        let refused = HttpError::Connect(io::ErrorKind::ConnectionRefused.into());
-        let words = no_answer(&refused, "127.0.0.1:8080").words;
-        assert!(
-            words.ends_with("is the relay running at 127.0.0.1:8080?"),
-            "{words}"
-        );
     }
 }

@@ -1,9 +1,7 @@
 //! `payrelay send --sign`: the request that a route's provider would send.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use payrelay::config::RouteConfig;
-use payrelay::notification::BackendId;
+use payrelay::notification::{BackendId, unix_ms};
 use payrelay::request::{Selector, place};
 use payrelay::verify::{CannotSign, Draft, Verifier};
 
@@ -21,9 +19,8 @@ pub fn sign(
 ) -> Result<(), Failure> {
     let loaded = config.load()?;
     let (route, verifier) = verify::route(&loaded, name)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default();
-    request.event = format!("test-{}", now.as_millis());
+    let now_ms = unix_ms();
+    request.event = format!("test-{now_ms}");
     if verifier.can_open() {
         request.opened = std::mem::take(&mut request.body);
     }
@@ -34,13 +31,13 @@ pub fn sign(
     let by_get = route.methods.get && request.body.is_empty();
     let mut signed = request.clone();
     signed.method = if by_get { "GET" } else { "POST" }.to_owned();
-    let mut made = make(&mut signed, route, verifier, &whose, now.as_secs());
+    let mut made = make(&mut signed, route, verifier, &whose, now_ms / 1000);
     if by_get && route.methods.post && !signed.body.is_empty() {
         // What this route reads needs a body.
         signed = request.clone();
-        made = make(&mut signed, route, verifier, &whose, now.as_secs());
+        made = make(&mut signed, route, verifier, &whose, now_ms / 1000);
     }
-    made.map_err(|error| Failure::new(format_args!("route {name}: {error}")))?;
+    made.map_err(|error| Failure::at(format_args!("route {name}"), error))?;
     if let Some(how) = verifier.test_stands_in() {
         say(format_args!(
             "the test key signs with {how}; before real payments come, test with a callback of the provider's own"
