@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use payrelay::admin::api::{HealthAnswer, Listed, RefusalCount, Summary};
 use payrelay::notification::BackendId;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Api, Where, escaped, time};
+use super::api::{Api, Where, escaped, parsed, time};
 use super::terminal::{Tone, out};
-use super::text::one_line;
+use super::text::{one_line, one_line_after};
 use super::{ConfigFile, Failure, print, say};
 
 pub const HELP: &str = "\
@@ -70,28 +69,8 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         json: args.at.json,
         left: args.count.map(NonZeroU64::get),
     };
-    // What is there already; the latest of all nodes together.
-    let mut first = Vec::new();
-    for node in &mut nodes {
-        match node.news(&api, args) {
-            Ok(news) => first.extend(news.into_iter().filter(Line::is_notification)),
-            Err(failure) if node.address.is_none() => return Err(failure),
-            Err(failure) => node.is_silent(&failure),
-        }
-    }
-    first.sort_by_key(|line| line.at);
-    let skip = first.len().saturating_sub(args.lines);
-    for line in &first[skip..] {
-        if out.write(line)? {
-            return Ok(());
-        }
-    }
+    let mut is_first = true;
     loop {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "nodes are asked at intervals; a signal ends the process"
-        )]
-        std::thread::sleep(EVERY);
         let mut lines = Vec::new();
         for node in &mut nodes {
             match node.news(&api, args) {
@@ -99,15 +78,27 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
                     node.silent = false;
                     lines.extend(news);
                 }
+                Err(failure) if is_first && node.address.is_none() => return Err(failure),
                 Err(failure) => node.is_silent(&failure),
             }
         }
         lines.sort_by_key(|line| line.at);
-        for line in &lines {
+        // What is there already: the latest of all nodes together.
+        let skip = match is_first {
+            true => lines.len().saturating_sub(args.lines),
+            false => 0,
+        };
+        for line in &lines[skip..] {
             if out.write(line)? {
                 return Ok(());
             }
         }
+        is_first = false;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nodes are asked at intervals; a signal ends the process"
+        )]
+        std::thread::sleep(EVERY);
     }
 }
 
@@ -138,12 +129,6 @@ enum What {
     Notification(Summary),
     /// And how many more there are of it.
     Refusal(RefusalCount, u64),
-}
-
-impl Line {
-    fn is_notification(&self) -> bool {
-        matches!(self.what, What::Notification(_))
-    }
 }
 
 impl Node {
@@ -194,7 +179,7 @@ impl Node {
         let mut before = format!("&since={}", escaped(&self.version));
         for page in 0..PAGES_MAX {
             let target = format!("/notifications?limit={PAGE}{before}{filter}");
-            let listed = Listed::deserialize(&api.get(&target)?).map_err(|_| other_version())?;
+            let listed: Listed = parsed(&api.get(&target)?)?;
             if page == 0 {
                 self.version = listed.version;
             }
@@ -233,8 +218,7 @@ impl Node {
     fn new_refusals(&mut self, api: &Api, news: &mut Vec<Line>) -> Result<(), Failure> {
         let of_node = self.address.as_deref().map(escaped);
         let of_node = of_node.map_or_else(String::new, |node| format!("?node={node}"));
-        let health = api.get(&format!("/health{of_node}"))?;
-        let health = HealthAnswer::deserialize(&health).map_err(|_| other_version())?;
+        let health: HealthAnswer = parsed(&api.get(&format!("/health{of_node}"))?)?;
         let before = self.refusals.take();
         let mut now = HashMap::new();
         for refusal in health.refusals {
@@ -263,10 +247,6 @@ impl Node {
         self.refusals = Some(now);
         Ok(())
     }
-}
-
-fn other_version() -> Failure {
-    Failure::new("what answers is no relay of this version")
 }
 
 /// Where lines go.
@@ -310,14 +290,12 @@ impl Line {
         let at = time(self.at);
         match &self.what {
             What::Notification(one) => {
-                let event = one.event.as_deref().map(one_line);
-                let event = event.map_or_else(String::new, |event| format!(" event={event}"));
+                let event = one_line_after(" event=", one.event.as_deref(), "");
                 let took = one
                     .took_ms
                     .map_or_else(String::new, |ms| format!(" after {ms} ms"));
                 let is_good = matches!(&*one.state, "delivered" | "done" | "duplicate");
-                let why = one.why.as_deref().filter(|_| !is_good).map(one_line);
-                let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                let why = one_line_after(": ", one.why.as_deref().filter(|_| !is_good), "");
                 let state = format!("{:<10}", one_line(&one.state));
                 format!(
                     "{at}  {} {} for {} by {}{event}{took}{why}",
@@ -328,8 +306,7 @@ impl Line {
                 )
             }
             What::Refusal(refusal, more) => {
-                let route = refusal.route.as_deref().map(one_line);
-                let route = route.map_or_else(String::new, |route| format!(" by {route}"));
+                let route = one_line_after(" by ", refusal.route.as_deref(), "");
                 let (kind, reason) = (one_line(&refusal.kind), one_line(&refusal.reason));
                 let refused = out(Tone::Bad, "REFUSED   ");
                 format!("{at}  {refused} {kind}{route}: {reason}, {more} times")
