@@ -1,6 +1,6 @@
 //! The relay's HTTP answers, as much of them as a benchmark wants to know.
 
-use crate::client::http::ResponseHead;
+use crate::client::http::{HttpError, ResponseHead};
 
 /// The largest answer taken, head and body, in bytes. A route's answer has at most 16 KiB.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -18,33 +18,23 @@ pub struct RelayAnswer<'a> {
     pub bytes: usize,
 }
 
-/// Why what came is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// Not HTTP/1.1 with a length.
-    NotHttp,
-    /// More than [`ANSWER_BYTES_MAX`].
-    TooBig,
-}
-
 impl<'a> RelayAnswer<'a> {
     /// The answer at the beginning of `came`; `None`: it has not come whole yet.
     ///
     /// # Errors
     /// It is none, or too big.
-    pub fn find(came: &'a [u8]) -> Result<Option<Self>, NoAnswer> {
+    pub fn find(came: &'a [u8]) -> Result<Option<Self>, HttpError> {
         let partial = || match came.len() {
             0..ANSWER_BYTES_MAX => Ok(None),
-            _ => Err(NoAnswer::TooBig),
+            _ => Err(HttpError::TooBig),
         };
-        let Some(head) = ResponseHead::find(came).map_err(|_| NoAnswer::NotHttp)? else {
+        let Some(head) = ResponseHead::find(came)? else {
             return partial();
         };
-        let body_bytes = match head.length() {
-            Ok(Some(length)) if length <= ANSWER_BYTES_MAX => length,
-            Ok(Some(_)) => return Err(NoAnswer::TooBig),
-            Ok(None) | Err(_) => return Err(NoAnswer::NotHttp), // a relay always says how long
-        };
+        let body_bytes = head.length()?.ok_or(HttpError::NotHttp)?; // a relay always says how long
+        if body_bytes > ANSWER_BYTES_MAX {
+            return Err(HttpError::TooBig);
+        }
         let bytes = head.bytes + body_bytes;
         if came.len() < bytes {
             return partial();
@@ -61,13 +51,15 @@ impl<'a> RelayAnswer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::mem::discriminant;
 
     #[test]
     fn an_answer_is_found_once_it_is_whole() {
         let bytes =
             b"HTTP/1.1 200 OK\r\nX-Payrelay-Outcome: delivered\r\nContent-Length: 7\r\n\r\nsuccess";
         for cut in 0..bytes.len() {
-            assert_eq!(RelayAnswer::find(&bytes[..cut]), Ok(None), "cut at {cut}");
+            let found = RelayAnswer::find(&bytes[..cut]).expect("HTTP");
+            assert_eq!(found, None, "cut at {cut}");
         }
         let more = [&bytes[..], b"HTTP/1.1 2"].concat();
         let expected = RelayAnswer {
@@ -76,7 +68,7 @@ mod tests {
             closes: false,
             bytes: bytes.len(),
         };
-        assert_eq!(RelayAnswer::find(&more), Ok(Some(expected)));
+        assert_eq!(RelayAnswer::find(&more).expect("HTTP"), Some(expected));
     }
 
     #[test]
@@ -85,24 +77,28 @@ mod tests {
         let answer = RelayAnswer::find(close).expect("HTTP").expect("whole");
         assert!(answer.closes && answer.outcome.is_empty() && answer.status == 503);
         for (bytes, why) in [
-            (&b"ERR code=bad-frame fatal=1\n"[..], NoAnswer::NotHttp),
-            (b"HTTP/1.1 200 OK\r\n\r\n", NoAnswer::NotHttp),
+            (&b"ERR code=bad-frame fatal=1\n"[..], HttpError::NotHttp),
+            (b"HTTP/1.1 200 OK\r\n\r\n", HttpError::NotHttp),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-                NoAnswer::NotHttp,
+                HttpError::NotHttp,
             ),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n",
-                NoAnswer::TooBig,
+                HttpError::TooBig,
             ),
         ] {
-            assert_eq!(RelayAnswer::find(bytes), Err(why));
+            let error = RelayAnswer::find(bytes).expect_err("no answer");
+            assert_eq!(discriminant(&error), discriminant(&why));
         }
         let endless = [
             b"HTTP/1.1 200 OK\r\nA: ".to_vec(),
             vec![b'a'; ANSWER_BYTES_MAX],
         ]
         .concat();
-        assert_eq!(RelayAnswer::find(&endless), Err(NoAnswer::TooBig));
+        assert!(matches!(
+            RelayAnswer::find(&endless),
+            Err(HttpError::TooBig)
+        ));
     }
 }

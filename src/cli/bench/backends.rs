@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
 use payrelay::notification::BackendId;
-use payrelay::thread::{self, JoinOnDrop};
 use payrelay::wire;
 
 use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
+use super::load_thread::LoadThread;
 use super::plan::{Endpoint, Plan};
-use super::poller::{BELL, Bell, Poller, RingOnDrop};
+use super::poller::{BELL, Bell, Poller};
 use super::run_state::RunState;
 use super::scanner::{Arrival, Came, FrameScanner};
 use super::stamp::PROBE;
@@ -38,7 +37,7 @@ const READ_BYTES: usize = 256 * 1024;
 const UNREAD_BYTES_MAX: usize = 1 << 20;
 
 /// What the backends have seen.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BackendStats {
     /// From when it was due to its arrival, each notification once.
     pub latency: Histogram,
@@ -56,88 +55,58 @@ pub struct BackendStats {
     pub error: Option<BenchError>,
 }
 
-/// The backends, connected and listening. Dropping it says BYE.
-#[derive(Debug)]
-pub struct Backends {
-    bell: RingOnDrop,
-    done: Receiver<BackendStats>,
-    _thread: JoinOnDrop,
+/// Connects every backend of `plan`, and acknowledges from then on what comes.
+///
+/// # Errors
+/// One of them is not let in, or the person at the terminal has lost patience.
+pub fn connect(
+    plan: &Arc<Plan>,
+    state: &Arc<RunState>,
+    stop: &Stop,
+) -> Result<LoadThread<BackendStats>, Failure> {
+    let mut all = Vec::with_capacity(plan.backends.len());
+    let numbered: Vec<_> = plan.backends.iter().enumerate().collect();
+    // One alone to begin with: what it is refused for, the others would be too, and each counts as a failed HELLO.
+    let (one, others) = numbered.split_at(numbered.len().min(1));
+    for some in iter::once(one).chain(others.chunks(GREETED_TOGETHER)) {
+        if stop.asked().try_recv().is_ok() {
+            return Err(Failure::new("stopped before it began"));
+        }
+        let first = all.len();
+        for (n, (id, token)) in some {
+            let place = &plan.tcp[n % plan.tcp.len()];
+            let mut backend = Backend::connect(place, id, token.as_deref(), plan.credit)
+                .map_err(|error| cannot_connect(place, &error))?;
+            backend.number = *n;
+            all.push(backend);
+        }
+        for backend in &mut all[first..] {
+            let place = &plan.tcp[backend.number % plan.tcp.len()];
+            let id = &plan.backends[backend.number].0;
+            backend.await_ok(place, id)?;
+        }
+    }
+    start(all, plan, state).map_err(Failure::cannot_start)
 }
 
-impl Backends {
-    /// Connects every backend of `plan`, and acknowledges from then on what comes.
-    ///
-    /// # Errors
-    /// One of them is not let in, or the person at the terminal has lost patience.
-    pub fn connect(plan: &Arc<Plan>, state: &Arc<RunState>, stop: &Stop) -> Result<Self, Failure> {
-        let mut all = Vec::with_capacity(plan.backends.len());
-        let numbered: Vec<_> = plan.backends.iter().enumerate().collect();
-        // One alone to begin with: what it is refused for, the others would be too, and each counts as a failed HELLO.
-        let (one, others) = numbered.split_at(numbered.len().min(1));
-        for some in iter::once(one).chain(others.chunks(GREETED_TOGETHER)) {
-            if stop.asked().try_recv().is_ok() {
-                return Err(Failure::new("stopped before it began"));
-            }
-            let first = all.len();
-            for (n, (id, token)) in some {
-                let place = &plan.tcp[n % plan.tcp.len()];
-                let mut backend = Backend::connect(place, id, token.as_deref(), plan.credit)
-                    .map_err(|error| cannot_connect(place, &error))?;
-                backend.number = *n;
-                all.push(backend);
-            }
-            for backend in &mut all[first..] {
-                let place = &plan.tcp[backend.number % plan.tcp.len()];
-                let id = &plan.backends[backend.number].0;
-                backend.await_ok(place, id)?;
-            }
-        }
-        let cannot_start = |error| Failure::new(format_args!("cannot start: {error}"));
-        Self::start(all, plan, state).map_err(cannot_start)
+fn start(
+    backends: Vec<Backend>,
+    plan: &Arc<Plan>,
+    state: &Arc<RunState>,
+) -> io::Result<LoadThread<BackendStats>> {
+    let bell = Bell::new()?;
+    let poller = Poller::new(&bell)?;
+    for backend in &backends {
+        poller.add(&backend.socket, backend.number as u64)?;
     }
-
-    fn start(backends: Vec<Backend>, plan: &Arc<Plan>, state: &Arc<RunState>) -> io::Result<Self> {
-        let bell = Bell::new()?;
-        let poller = Poller::new(&bell)?;
-        for backend in &backends {
-            poller.add(&backend.socket, backend.number as u64)?;
-        }
-        let crowd = Crowd {
-            backends,
-            poller,
-            plan: Arc::clone(plan),
-            state: Arc::clone(state),
-            seen: BackendStats {
-                latency: Histogram::new(),
-                duplicates: 0,
-                damaged: 0,
-                foreign: 0,
-                last_ns: 0,
-                cpu: Duration::ZERO,
-                error: None,
-            },
-        };
-        let (tell, done) = bounded(1);
-        let thread = thread::spawn("bench-backends", thread::SMALL_STACK_BYTES, move || {
-            // Nobody to tell means that nobody wants to know.
-            let _ = tell.send(crowd.run());
-        })?;
-        Ok(Self {
-            bell: RingOnDrop(bell),
-            done,
-            _thread: thread,
-        })
-    }
-
-    /// One message, once they have ended.
-    pub fn done(&self) -> &Receiver<BackendStats> {
-        &self.done
-    }
-
-    /// Tells them to say BYE and end.
-    pub fn finish(&self) {
-        self.bell.0.ring();
-    }
+    let crowd = Crowd {
+        backends,
+        poller,
+        plan: Arc::clone(plan),
+        state: Arc::clone(state),
+        seen: BackendStats::default(),
+    };
+    LoadThread::start("bench-backends", bell, move || crowd.run())
 }
 
 fn cannot_connect(place: &Endpoint, error: &io::Error) -> Failure {

@@ -18,28 +18,22 @@ pub struct Histogram {
     max_ns: u64,
 }
 
-impl Histogram {
-    /// An empty one.
-    pub fn new() -> Self {
+impl Default for Histogram {
+    fn default() -> Self {
         Self {
             counts: vec![0; BUCKETS],
             count: 0,
             max_ns: 0,
         }
     }
+}
 
+impl Histogram {
     /// Counts one value, in nanoseconds.
     pub fn record(&mut self, ns: u64) {
-        self.record_many(ns, 1);
-    }
-
-    /// Counts the same value so many times.
-    pub fn record_many(&mut self, ns: u64, times: u64) {
-        if times > 0 {
-            self.counts[bucket(ns)] += times;
-            self.count += times;
-            self.max_ns = self.max_ns.max(ns);
-        }
+        self.counts[bucket(ns)] += 1;
+        self.count += 1;
+        self.max_ns = self.max_ns.max(ns);
     }
 
     /// The value that `share` (0 to 1) of all do not exceed; zero if there are none.
@@ -104,7 +98,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_sorted_list() {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         assert_eq!(histogram.quantile(0.99), Duration::ZERO);
         for ms in (1..=1000).rev() {
             histogram.record(ms * 1_000_000);
@@ -117,7 +111,7 @@ mod tests {
             );
         }
         assert_eq!(histogram.max(), Duration::from_secs(1));
-        histogram.record_many(5, 9000);
+        (0..9000).for_each(|_| histogram.record(5));
         assert_eq!(histogram.quantile(0.5), Duration::from_nanos(5));
     }
 }

@@ -8,9 +8,10 @@ mod backends;
 mod cpu;
 mod error;
 mod histogram;
-
+mod load_thread;
 mod plan;
 mod poller;
+mod provider_connection;
 mod providers;
 mod report;
 mod run_state;
@@ -18,7 +19,6 @@ mod scanner;
 mod stamp;
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,13 +27,14 @@ use crossbeam_channel::{never, select, tick};
 use payrelay::config::units;
 use payrelay::fds;
 
-use self::backends::{BackendStats, Backends};
+use self::backends::BackendStats;
+use self::load_thread::LoadThread;
 use self::plan::{PREFIX, Plan};
-use self::providers::{ProviderStats, Providers, is_ok};
+use self::providers::ProviderStats;
 use self::report::{Report, grouped};
 use self::run_state::RunState;
 use self::stamp::{BODY_BYTES_MIN, BodyStamp, END, NOTIFICATIONS_MAX, PROBE};
-use super::send::answer::explain;
+use super::send::answer::{explain, is_ok_outcome};
 use super::stop::Stop;
 use super::terminal::ProgressLine;
 use super::{ConfigFile, Failure, print, say};
@@ -139,11 +140,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
-    let cannot_start = |error: io::Error| Failure::new(format_args!("cannot start: {error}"));
     // The keys of RandomState are random, and so is the hash of nothing under them.
     let plan = Arc::new(Plan::new(config, args, RandomState::new().hash_one(()))?);
     make_room(&plan)?;
-    let stop = Stop::listen().map_err(cannot_start)?;
+    let stop = Stop::listen().map_err(Failure::cannot_start)?;
     say(plan.describe());
     let (first, last) = (
         &plan.backends[0].0,
@@ -153,9 +153,9 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         "these are real notifications, and {first} to {last} are taken over from whoever has these ids"
     ));
     let state = Arc::new(RunState::open());
-    let backends = Backends::connect(&plan, &state, &stop)?;
+    let backends = backends::connect(&plan, &state, &stop)?;
     probe(&plan)?;
-    let providers = Providers::start(&plan, &state)
+    let providers = providers::start(&plan, &state)
         .map_err(|error| Failure::new(format_args!("cannot connect to {error}")))?;
     let measured = watch(&backends, &providers, &state, &stop);
     let Some((posted, received, interrupted)) = measured else {
@@ -220,9 +220,9 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
                 deadline: PROBE_DEADLINE,
             }
             .send()
-            .map_err(|error| Failure::new(format_args!("{}: {error}", from.text)))?;
+            .map_err(|error| Failure::at(&from.text, error))?;
             let outcome = answer.header("x-payrelay-outcome").unwrap_or_default();
-            if is_ok(outcome) {
+            if is_ok_outcome(outcome) {
                 continue;
             }
             let why = match (answer.status, outcome) {
@@ -246,8 +246,8 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
 
 /// Waits until both sides have ended, by themselves or by a signal; `None`: one of them has died.
 fn watch(
-    backends: &Backends,
-    providers: &Providers,
+    backends: &LoadThread<BackendStats>,
+    providers: &LoadThread<ProviderStats>,
     state: &RunState,
     stop: &Stop,
 ) -> Option<(ProviderStats, BackendStats, bool)> {

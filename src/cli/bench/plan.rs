@@ -4,12 +4,12 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use payrelay::config::{Config, Secret, Segment};
+use payrelay::config::{Config, Secret};
 use payrelay::notification::{BACKEND_ID_BYTES_MAX, BackendId};
 use payrelay::session::token::sign;
 
 use super::Args;
-use crate::cli::send::ID;
+use crate::cli::send::{ID, no_route, routes_with_id};
 use crate::cli::{ConfigFile, Failure, place};
 
 /// What every id of a benchmark begins with. Others belong to somebody, and are not taken over.
@@ -187,11 +187,7 @@ impl Plan {
 
 /// The path of the first route that takes the id from it and checks no signature.
 fn unsigned_path(loaded: &Config, config: &ConfigFile) -> Result<String, Failure> {
-    let mut with_id = loaded
-        .routes
-        .iter()
-        .filter(|route| route.path.segments.contains(&Segment::Id))
-        .peekable();
+    let mut with_id = routes_with_id(loaded).peekable();
     if with_id.peek().is_none() {
         return Err(no_route(config));
     }
@@ -203,13 +199,6 @@ fn unsigned_path(loaded: &Config, config: &ConfigFile) -> Result<String, Failure
             config.path().display()
         ))
     })
-}
-
-fn no_route(config: &ConfigFile) -> Failure {
-    Failure::usage(format_args!(
-        "no route of {} has {ID} in its path; name a path with --path",
-        config.path().display()
-    ))
 }
 
 fn backends(
@@ -271,7 +260,7 @@ mod tests {
             &format!("bench-{}", "x".repeat(60)),
         ] {
             let failure = backends(prefix, 1, None).expect_err(prefix);
-            assert_eq!(failure.code, crate::cli::EXIT_USAGE);
+            assert_eq!(failure.code, crate::cli::failure::EXIT_USAGE);
         }
     }
 }

@@ -38,16 +38,6 @@ impl Bell {
     }
 }
 
-/// Rings when it goes, so that a thread whose handle stands below this one ends before it is joined.
-#[derive(Debug)]
-pub struct RingOnDrop(pub Bell);
-
-impl Drop for RingOnDrop {
-    fn drop(&mut self) {
-        self.0.ring();
-    }
-}
-
 /// Sockets to wait for.
 #[derive(Debug)]
 pub struct Poller {

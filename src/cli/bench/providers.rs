@@ -4,26 +4,22 @@
 //! then: a relay that stalls is not spared the posts that the stall held up (no coordinated omission).
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
-use payrelay::thread::{self, JoinOnDrop};
-
-use super::answers::{ANSWER_BYTES_MAX, RelayAnswer};
+use super::answers::RelayAnswer;
 use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
-use super::plan::{Endpoint, Load, Plan, Until};
-use super::poller::{BELL, Bell, Poller, RingOnDrop};
+use super::load_thread::LoadThread;
+use super::plan::{Load, Plan, Until};
+use super::poller::{BELL, Bell, Poller};
+use super::provider_connection::{ProviderConnection, Scheduled};
 use super::run_state::RunState;
-use super::stamp::{BodyStamp, END, FILLING, NOTIFICATIONS_MAX, STAMP_BYTES};
-
-/// How long connecting may take.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+use super::stamp::NOTIFICATIONS_MAX;
+use crate::cli::send::answer::is_ok_outcome;
 
 /// How long an answer may take before the post counts as unanswered; `delivery.ack_deadline` is 4 s by default.
 const ANSWER_DEADLINE_NS: u64 = 60 * SECOND_NS;
@@ -39,14 +35,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most different outcomes told apart; a relay has about twenty.
 const OUTCOMES_MAX: usize = 32;
 
-/// The pieces of filling in one write.
-const PIECES: usize = 16;
-
 /// What the providers have seen.
 #[derive(Debug, Default)]
 pub struct ProviderStats {
     /// From when it was due to its answer.
-    pub latency: Option<Histogram>,
+    pub latency: Histogram,
     /// How many answers of each outcome.
     pub outcomes: BTreeMap<String, u64>,
     /// Answered `delivered` before its backend had it.
@@ -65,200 +58,36 @@ pub struct ProviderStats {
     pub error: Option<BenchError>,
 }
 
-/// The providers at work. Dropping it asks them to end, and waits for it.
-#[derive(Debug)]
-pub struct Providers {
-    bell: RingOnDrop,
-    done: Receiver<ProviderStats>,
-    _thread: JoinOnDrop,
-}
-
-impl Providers {
-    /// Opens all connections, and begins.
-    ///
-    /// # Errors
-    /// The system has no room, or the relay is not there.
-    pub fn start(plan: &Arc<Plan>, state: &Arc<RunState>) -> io::Result<Self> {
-        let bell = Bell::new()?;
-        let poller = Poller::new(&bell)?;
-        let mut crowd = Crowd {
-            connections: Vec::new(),
-            free: Vec::new(),
-            poller,
-            plan: Arc::clone(plan),
-            state: Arc::clone(state),
-            next: 0,
-            in_flight: 0,
-            posting: true,
-            seen: ProviderStats {
-                latency: Some(Histogram::new()),
-                ..ProviderStats::default()
-            },
-        };
-        for number in 0..plan.concurrency {
-            let mut connection = Connection::at(number);
-            connection.open(&crowd.plan, &crowd.poller, state.now_ns())?;
-            crowd.connections.push(connection);
-        }
-        crowd.free = (0..plan.concurrency).rev().collect();
-        let (tell, done) = bounded(1);
-        let thread = thread::spawn("bench-providers", thread::SMALL_STACK_BYTES, move || {
-            // Nobody to tell means that nobody wants to know.
-            let _ = tell.send(crowd.run());
-        })?;
-        Ok(Self {
-            bell: RingOnDrop(bell),
-            done,
-            _thread: thread,
-        })
+/// Opens all connections, and begins.
+///
+/// # Errors
+/// The system has no room, or the relay is not there.
+pub fn start(plan: &Arc<Plan>, state: &Arc<RunState>) -> io::Result<LoadThread<ProviderStats>> {
+    let bell = Bell::new()?;
+    let poller = Poller::new(&bell)?;
+    let mut crowd = Crowd {
+        connections: Vec::new(),
+        free: Vec::new(),
+        poller,
+        plan: Arc::clone(plan),
+        state: Arc::clone(state),
+        next: 0,
+        in_flight: 0,
+        posting: true,
+        seen: ProviderStats::default(),
+    };
+    for number in 0..plan.concurrency {
+        let mut connection = ProviderConnection::at(number);
+        connection.open(&crowd.plan, &crowd.poller, state.now_ns())?;
+        crowd.connections.push(connection);
     }
-
-    /// One message, once they have ended.
-    pub fn done(&self) -> &Receiver<ProviderStats> {
-        &self.done
-    }
-
-    /// Tells them to post no more; they end when what is on its way has been answered.
-    pub fn finish(&self) {
-        self.bell.0.ring();
-    }
-}
-
-/// A connection to a relay, and the post on it.
-#[derive(Debug)]
-struct Connection {
-    number: usize,
-    /// `None`: to be opened for the next post.
-    socket: Option<TcpStream>,
-    /// The one on its way.
-    post: Option<Scheduled>,
-    /// Its head and the stamp of its body.
-    head: Vec<u8>,
-    /// How much of head, filling and end has gone.
-    gone: usize,
-    came: Vec<u8>,
-    /// When anything last happened here, in nanoseconds since the run began.
-    used_ns: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Scheduled {
-    n: u64,
-    due_ns: u64,
-}
-
-impl Connection {
-    fn at(number: usize) -> Self {
-        Self {
-            number,
-            socket: None,
-            post: None,
-            head: Vec::new(),
-            gone: 0,
-            came: Vec::new(),
-            used_ns: 0,
-        }
-    }
-
-    fn open(&mut self, plan: &Plan, poller: &Poller, now_ns: u64) -> io::Result<()> {
-        let place = &plan.http[self.number % plan.http.len()];
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.text));
-        let socket = TcpStream::connect_timeout(&place.address, CONNECT_DEADLINE).map_err(named)?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        poller.add(&socket, self.number as u64)?;
-        self.socket = Some(socket);
-        self.came.clear();
-        self.used_ns = now_ns;
-        Ok(())
-    }
-
-    /// Begins to write a post.
-    fn begin(&mut self, post: Scheduled, plan: &Plan) {
-        let Endpoint { text, .. } = &plan.http[self.number % plan.http.len()];
-        self.head.clear();
-        let _ = write!(
-            self.head,
-            "POST {} HTTP/1.1\r\nHost: {text}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            plan.target_of(plan.backend_of(post.n)),
-            plan.body_bytes
-        );
-        let stamp = BodyStamp {
-            run: plan.run,
-            n: post.n,
-            at_ns: post.due_ns,
-        };
-        stamp.write(&mut self.head);
-        self.gone = 0;
-        self.post = Some(post);
-    }
-
-    /// Writes what the socket takes of the post on its way.
-    fn write(&mut self, plan: &Plan) -> io::Result<()> {
-        let filling_bytes = plan.body_bytes - STAMP_BYTES - END.len();
-        let total = self.head.len() + filling_bytes + END.len();
-        let Some(socket) = &mut self.socket else {
-            return Ok(());
-        };
-        while self.post.is_some() && self.gone < total {
-            let mut pieces = [IoSlice::new(&[]); PIECES + 2];
-            let mut count = 0;
-            let mut push = |bytes| {
-                pieces[count] = IoSlice::new(bytes);
-                count += 1;
-            };
-            push(&self.head[self.gone.min(self.head.len())..]);
-            let filled = self.gone.saturating_sub(self.head.len()).min(filling_bytes);
-            let mut left = filling_bytes - filled;
-            for _ in 0..PIECES {
-                let piece = left.min(FILLING.len());
-                push(&FILLING[..piece]);
-                left -= piece;
-            }
-            if left == 0 {
-                let ended = self.gone.saturating_sub(self.head.len() + filling_bytes);
-                push(&END[ended..]);
-            }
-            match socket.write_vectored(&pieces[..count]) {
-                Ok(written) => self.gone += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what has come; says whether the connection is over.
-    fn read(&mut self) -> bool {
-        let mut piece = [0; 4096];
-        let Some(socket) = &mut self.socket else {
-            return false;
-        };
-        loop {
-            match socket.read(&mut piece) {
-                Ok(0) => return true,
-                Ok(came) => {
-                    self.came.extend_from_slice(&piece[..came]);
-                    if came < piece.len() {
-                        return false;
-                    }
-                    if self.came.len() > 2 * ANSWER_BYTES_MAX {
-                        return true;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return true,
-            }
-        }
-    }
+    crowd.free = (0..plan.concurrency).rev().collect();
+    LoadThread::start("bench-providers", bell, move || crowd.run())
 }
 
 /// All providers, in their thread.
 struct Crowd {
-    connections: Vec<Connection>,
+    connections: Vec<ProviderConnection>,
     /// Connections without a post; the last used comes first.
     free: Vec<usize>,
     poller: Poller,
@@ -385,9 +214,7 @@ impl Crowd {
                 break;
             }
             self.seen.unsent += 1;
-            if let Some(latency) = &mut self.seen.latency {
-                latency.record(now_ns - due_ns);
-            }
+            self.seen.latency.record(now_ns - due_ns);
             n += 1;
         }
     }
@@ -449,16 +276,15 @@ impl Crowd {
             };
             *outcomes.entry(name).or_default() += 1;
         }
-        if is_ok(answer.outcome) {
+        if is_ok_outcome(answer.outcome) {
             self.state.ok.set(post.n);
         }
         if answer.outcome == "delivered" && !self.state.arrived.has(post.n) {
             self.seen.early += 1;
         }
         self.state.answered.fetch_add(1, Ordering::Relaxed);
-        if let Some(latency) = &mut self.seen.latency {
-            latency.record(now_ns.saturating_sub(post.due_ns));
-        }
+        let latency = &mut self.seen.latency;
+        latency.record(now_ns.saturating_sub(post.due_ns));
     }
 
     /// The post on a connection gets no answer any more.
@@ -477,7 +303,7 @@ impl Crowd {
     }
 
     fn give_up_the_silent(&mut self, now_ns: u64) {
-        let silent = |connection: &Connection| {
+        let silent = |connection: &ProviderConnection| {
             connection.post.is_some()
                 && now_ns.saturating_sub(connection.used_ns) >= ANSWER_DEADLINE_NS
         };
@@ -491,9 +317,4 @@ impl Crowd {
             self.lose(number, now_ns);
         }
     }
-}
-
-/// The outcomes with which a provider is told ok, and will not send again.
-pub fn is_ok(outcome: &str) -> bool {
-    matches!(outcome, "delivered" | "stored" | "duplicate")
 }

@@ -9,7 +9,8 @@ use super::backends::BackendStats;
 use super::error::BenchError;
 use super::histogram::Histogram;
 use super::plan::{Endpoint, Load, Plan};
-use super::providers::{ProviderStats, is_ok};
+use super::providers::ProviderStats;
+use crate::cli::send::answer::is_ok_outcome;
 use crate::cli::terminal::{Tone, out};
 use crate::cli::text::one_line;
 
@@ -48,7 +49,7 @@ impl Report<'_> {
             .posted
             .outcomes
             .iter()
-            .filter(|(outcome, _)| !is_ok(outcome));
+            .filter(|(outcome, _)| !is_ok_outcome(outcome));
         let not_ok: u64 = not_ok.map(|(_, count)| count).sum();
         if not_ok > 0 {
             faults.push(format!("{} not answered ok", grouped(not_ok)));
@@ -160,14 +161,11 @@ impl Report<'_> {
         text
     }
 
-    fn latencies(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
-        let answer = self.posted.latency.as_ref();
+    fn latencies(&self) -> [(&'static str, &Histogram); 2] {
         [
-            ("post to backend", Some(&self.received.latency)),
-            ("post to answer", answer),
+            ("post to backend", &self.received.latency),
+            ("post to answer", &self.posted.latency),
         ]
-        .into_iter()
-        .filter_map(|(name, latency)| Some((name, latency?)))
     }
 
     /// What a reader of the figures should know.
