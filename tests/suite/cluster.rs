@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use crate::support::{
-    Backend, Barrage, Cluster, DEADLINE, Fleet, Lua, REFUSE, Random, Redis, Relay, Shot, adler32,
-    assert_ok_means_acked, eventually, heavy, node_toml,
+    Backend, Cluster, DEADLINE, Fleet, Lua, Notification, Providers, REFUSE, Random, Redis, Relay,
+    adler32, assert_ok_means_acked, eventually, heavy, node_toml,
 };
 
 /// Of how many notifications one is refused by its backend.
@@ -35,7 +35,7 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
         .collect();
 
     // Each as often to Lua as to another, in an order that nobody chose, and every body another's.
-    let mut shots = Vec::new();
+    let mut notifications = Vec::new();
     for n in 0..20_000 {
         let at = random.below(names.len() + luas.len());
         let to = names.get(at).cloned();
@@ -46,19 +46,19 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
         let filler = random.below(300);
         body.extend(random.bytes(filler));
         let http = cluster.nodes[n % 3].ready().http;
-        shots.push(Shot { http, to, body });
+        notifications.push(Notification { http, to, body });
     }
-    let to_lua: Vec<Shot> = shots
+    let to_lua: Vec<Notification> = notifications
         .iter()
         .filter(|s| s.to.starts_with("lua"))
         .cloned()
         .collect();
-    let guns = deal(shots, 3 * PROVIDERS).into_iter();
-    let guns = guns.map(|share| {
+    let sources = deal(notifications, 3 * PROVIDERS).into_iter();
+    let sources = sources.map(|share| {
         let mut share = share.into_iter();
         move || share.next()
     });
-    let told = Barrage::begin(guns.collect()).finish();
+    let told = Providers::start(sources.collect()).finish();
     assert_eq!(told.len(), 20_000);
     assert_eq!(fleet.ended(), 0, "nobody was cut off");
     let heard = fleet.land();
@@ -67,8 +67,11 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
     let mut lua_ids = HashSet::new();
     for (lua, backend) in Lua::ALL.iter().zip(&mut luas) {
         let mut bodies: HashMap<String, usize> = HashMap::new();
-        for shot in to_lua.iter().filter(|shot| shot.to == lua.program()) {
-            *bodies.entry(adler32(&shot.body)).or_default() += 1;
+        for notification in to_lua
+            .iter()
+            .filter(|notification| notification.to == lua.program())
+        {
+            *bodies.entry(adler32(&notification.body)).or_default() += 1;
         }
         for _ in 0..bodies.values().sum() {
             let got = backend.got();
@@ -339,17 +342,17 @@ fn registration_of(backends: usize, restarted: usize) {
     assert_eq!(standing, (backends + 2 * restarted) as f64); // and each node's own two
     // And every one is reached through the other node, at the first try.
     let http = cluster.nodes[0].ready().http;
-    let shots = names.iter().map(|name| Shot {
+    let notifications = names.iter().map(|name| Notification {
         http,
         to: name.clone(),
         body: name.clone().into_bytes(),
     });
-    let guns = deal(shots.collect(), 8).into_iter();
-    let guns = guns.map(|share| {
+    let sources = deal(notifications.collect(), 8).into_iter();
+    let sources = sources.map(|share| {
         let mut share = share.into_iter();
         move || share.next()
     });
-    let told = Barrage::begin(guns.collect()).finish();
+    let told = Providers::start(sources.collect()).finish();
     let heard = after.land();
     assert_eq!(assert_ok_means_acked(&told, &heard), backends);
 }

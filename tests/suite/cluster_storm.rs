@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Answered, Barrage, Cluster, DEADLINE, Fleet, REFUSE, Random, Redis, Shot, TcpProxy,
-    assert_ok_means_acked, eventually, heavy,
+    AnsweredNotification, Cluster, DEADLINE, Fleet, Notification, Providers, REFUSE, Random, Redis,
+    TcpProxy, assert_ok_means_acked, eventually, heavy,
 };
 
 const NODES: usize = 3;
@@ -84,8 +84,8 @@ fn storm(faults: impl Iterator<Item = Fault>) {
     fleet.wait_serving(DEADLINE);
 
     // For each node, a provider whose backends are all there, and two whose backends may be anywhere.
-    let guns = |local: bool, random: &mut Random| {
-        let guns = cluster.nodes.iter().enumerate().map(|(at, node)| {
+    let sources = |local: bool, random: &mut Random| {
+        let sources = cluster.nodes.iter().enumerate().map(|(at, node)| {
             let (http, mut random) = (node.ready().http, random.fork());
             let mut n = 0;
             move || {
@@ -96,18 +96,18 @@ fn storm(faults: impl Iterator<Item = Fault>) {
                 n += 1;
                 let refuse = !local && random.below(10) == 0;
                 let body = format!("{at} {n} {}", if refuse { REFUSE } else { "" });
-                Some(Shot {
+                Some(Notification {
                     http,
                     to: format!("game-{to}"),
                     body: body.into_bytes(),
                 })
             }
         });
-        guns.collect::<Vec<_>>()
+        sources.collect::<Vec<_>>()
     };
-    let local = Barrage::begin_steady(guns(true, &mut random));
-    let everywhere = Barrage::begin_steady(
-        [guns(false, &mut random), guns(false, &mut random)]
+    let local = Providers::start_paced(sources(true, &mut random));
+    let everywhere = Providers::start_paced(
+        [sources(false, &mut random), sources(false, &mut random)]
             .into_iter()
             .flatten()
             .collect(),
@@ -153,7 +153,7 @@ fn storm(faults: impl Iterator<Item = Fault>) {
         probes.extend(cluster.all_reach_all(&names));
     }
 
-    let (local, everywhere) = (local.end(), everywhere.end());
+    let (local, everywhere) = (local.stop(), everywhere.stop());
     assert_eq!(fleet.ended(), 0, "a backend was cut off");
     let heard = fleet.land();
     assert_ok_means_acked(&probes, &heard);
@@ -168,7 +168,7 @@ fn storm(faults: impl Iterator<Item = Fault>) {
             told.elapsed
         );
     }
-    let unreachable = |told: &&Answered| told.outcome == "unreachable";
+    let unreachable = |told: &&AnsweredNotification| told.outcome == "unreachable";
     let unreachable = everywhere.iter().filter(unreachable).count();
     eprintln!(
         "{count} faults; {} local posts; {} others, {delivered} delivered, {unreachable} unreachable",

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Answered, Barrage, Heard, Redis, Relay, Setup, Shot, eventually};
+use super::{
+    AnsweredNotification, Heard, Notification, Providers, Redis, Relay, Setup, eventually,
+};
 
 /// Nodes of one cluster. Indexed like a slice.
 pub struct Cluster {
@@ -55,7 +57,7 @@ impl Cluster {
     }
 
     /// Posts to every one of `backends` through every node; each must be acknowledged at the first try.
-    pub fn all_reach_all(&self, backends: &[String]) -> Vec<Answered> {
+    pub fn all_reach_all(&self, backends: &[String]) -> Vec<AnsweredNotification> {
         let told = self.all_try_all(backends);
         for told in &told {
             let outcome = (told.status, told.outcome.as_str());
@@ -65,18 +67,18 @@ impl Cluster {
     }
 
     /// Posts to every one of `backends` through every node, and gives what came of it.
-    pub fn all_try_all(&self, backends: &[String]) -> Vec<Answered> {
-        let guns = self.nodes.iter().map(|node| {
+    pub fn all_try_all(&self, backends: &[String]) -> Vec<AnsweredNotification> {
+        let sources = self.nodes.iter().map(|node| {
             let http = node.ready().http;
-            let shots = backends.iter().cloned().map(move |to| Shot {
+            let notifications = backends.iter().cloned().map(move |to| Notification {
                 http,
                 body: format!("can {to} be reached?").into_bytes(),
                 to,
             });
-            let mut shots = shots.collect::<Vec<_>>().into_iter();
-            move || shots.next()
+            let mut notifications = notifications.collect::<Vec<_>>().into_iter();
+            move || notifications.next()
         });
-        Barrage::begin(guns.collect()).finish()
+        Providers::start(sources.collect()).finish()
     }
 }
 
@@ -100,7 +102,7 @@ impl Relay {
 
 /// Ok is no lie: whatever was answered as delivered was acknowledged, by the backend it was for, under that id, and with
 /// its own body. Says how many were.
-pub fn assert_ok_means_acked(told: &[Answered], heard: &[Heard]) -> usize {
+pub fn assert_ok_means_acked(told: &[AnsweredNotification], heard: &[Heard]) -> usize {
     let mut acked: HashMap<&str, &Heard> = HashMap::new();
     for heard in heard.iter().filter(|heard| heard.acked) {
         acked.insert(&heard.id, heard);

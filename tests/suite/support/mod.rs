@@ -4,7 +4,6 @@
 //! no test picks a port.
 
 mod backend;
-mod barrage;
 mod browser;
 mod cluster;
 mod flapping;
@@ -19,6 +18,7 @@ mod lua55;
 mod mounted;
 mod overlay;
 mod process;
+mod providers;
 mod proxy;
 mod redis;
 mod redis_group;
@@ -40,7 +40,6 @@ pub use self::redis::Redis;
 pub use self::redis_group::{RedisCluster, SentinelGroup};
 pub use self::traffic::Traffic;
 pub use backend::Backend;
-pub use barrage::{Answered, Barrage, Shot};
 pub use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
 pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
 pub use flapping::{FlappingSession, Next, Place, Signpost};
@@ -52,6 +51,7 @@ pub use load::Load;
 pub use lua::{Adapter, Lua, LuaBackend, LuaSetup, adler32, nginx_command, nginx_preamble};
 pub use mounted::Mounted;
 pub use process::Process;
+pub use providers::{AnsweredNotification, Notification, Providers};
 pub use proxy::TcpProxy;
 pub use relay::{Relay, Setup, UNDER, binary, run};
 pub use scripted::ScriptedRelay;

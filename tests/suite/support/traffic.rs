@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{
-    Answered, Barrage, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Random, Relay,
-    SentinelGroup, Setup, Shot, SwitchWatch, eventually,
+    AnsweredNotification, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Notification,
+    Providers, Random, Relay, SentinelGroup, Setup, SwitchWatch, eventually,
 };
 
 /// The longest that a provider waits for an ACK.
@@ -26,9 +26,9 @@ pub struct Traffic {
     pub cluster: Cluster,
     pub names: Vec<String>,
     fleet: Fleet,
-    local: Barrage,
-    everywhere: Barrage,
-    probes: Vec<Answered>,
+    local: Providers,
+    everywhere: Providers,
+    probes: Vec<AnsweredNotification>,
     watch: HealthWatch,
     switches: Option<SwitchWatch>,
     events: Vec<Event>,
@@ -78,9 +78,9 @@ impl Traffic {
         let berths = berths.map(|(n, name)| (name.clone(), cluster.nodes[n % count].ready().tcp));
         let fleet = Fleet::launch(berths.collect(), 2);
         fleet.wait_serving(DEADLINE);
-        let mut guns = |local: bool| {
+        let mut sources = |local: bool| {
             let nodes = cluster.nodes.iter().enumerate();
-            let guns = nodes.map(|(at, node)| {
+            let sources = nodes.map(|(at, node)| {
                 let (http, mut random) = (node.ready().http, random.fork());
                 let mut n = 0;
                 move || {
@@ -89,16 +89,16 @@ impl Traffic {
                         false => random.below(backends),
                     };
                     n += 1;
-                    Some(Shot {
+                    Some(Notification {
                         http,
                         to: format!("game-{to}"),
                         body: format!("{at} {local} {n}").into_bytes(),
                     })
                 }
             });
-            guns.collect::<Vec<_>>()
+            sources.collect::<Vec<_>>()
         };
-        let (local, everywhere) = (guns(true), guns(false));
+        let (local, everywhere) = (sources(true), sources(false));
         let traffic = Self {
             watch: HealthWatch::begin(&cluster.nodes),
             switches: None,
@@ -106,8 +106,8 @@ impl Traffic {
             cluster,
             names,
             fleet,
-            local: Barrage::begin_steady(local),
-            everywhere: Barrage::begin_steady(everywhere),
+            local: Providers::start_paced(local),
+            everywhere: Providers::start_paced(everywhere),
             probes: Vec::new(),
         };
         traffic.flow();
@@ -154,7 +154,7 @@ impl Traffic {
         let reached = loop {
             let began = since.elapsed();
             let told = self.cluster.all_try_all(&self.names);
-            let is_missed = |told: &&Answered| told.outcome != "delivered";
+            let is_missed = |told: &&AnsweredNotification| told.outcome != "delivered";
             let missed = told.iter().filter(is_missed).count();
             let last = told.iter().filter(is_missed).map(|told| told.posted).max();
             self.probes.extend(told);
@@ -208,7 +208,7 @@ impl Traffic {
             }
         }
         let red = self.watch.end();
-        let (local, everywhere) = (self.local.end(), self.everywhere.end());
+        let (local, everywhere) = (self.local.stop(), self.everywhere.stop());
         for node in &self.cluster.nodes {
             eventually("everything stored is delivered", || {
                 node.metric("payrelay_outbox_messages{state=\"pending\"}") == 0.0
@@ -222,7 +222,7 @@ impl Traffic {
             let outcome = &told.outcome;
             assert_eq!(outcome, "delivered", "{} is on the node itself", told.to);
         }
-        let posts: Vec<Answered> = [local, everywhere, self.probes].concat();
+        let posts: Vec<AnsweredNotification> = [local, everywhere, self.probes].concat();
         let copies = assert_none_is_lost(&posts, &heard);
         print_table(&self.events, &red, &posts, &copies);
         let slowest = posts.iter().map(|told| told.elapsed).max();
@@ -231,7 +231,10 @@ impl Traffic {
 }
 
 /// Nothing answered ok is lost or has another's body, and no backend was called offline. Gives how often each id was acknowledged.
-fn assert_none_is_lost<'a>(posts: &[Answered], heard: &'a [Heard]) -> HashMap<&'a str, usize> {
+fn assert_none_is_lost<'a>(
+    posts: &[AnsweredNotification],
+    heard: &'a [Heard],
+) -> HashMap<&'a str, usize> {
     let mut copies: HashMap<&str, usize> = HashMap::new();
     for heard in heard.iter().filter(|heard| heard.acked) {
         *copies.entry(&heard.id).or_default() += 1;
@@ -266,7 +269,7 @@ fn assert_none_is_lost<'a>(posts: &[Answered], heard: &'a [Heard]) -> HashMap<&'
 fn print_table(
     events: &[Event],
     red: &[Vec<Interval>],
-    posts: &[Answered],
+    posts: &[AnsweredNotification],
     copies: &HashMap<&str, usize>,
 ) {
     eprintln!(
@@ -286,8 +289,10 @@ fn print_table(
         };
         let of_node = |red: &Vec<Interval>| red.iter().map(part).sum::<Duration>();
         let longest = red.iter().map(of_node).max().unwrap_or_default();
-        let posts: Vec<&Answered> = posts.iter().filter(|told| within(told.posted)).collect();
-        let twice = |told: &&&Answered| copies.get(&*told.id).is_some_and(|copies| *copies > 1);
+        let posts: Vec<&AnsweredNotification> =
+            posts.iter().filter(|told| within(told.posted)).collect();
+        let twice =
+            |told: &&&AnsweredNotification| copies.get(&*told.id).is_some_and(|copies| *copies > 1);
         let slowest = posts.iter().map(|told| told.elapsed).max();
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         let (whole, reached) = event.healed.unzip();
@@ -308,7 +313,12 @@ fn print_table(
 }
 
 /// Until the next event, which begins at `until`, no node is red for this one, and nothing misses its backend.
-fn assert_over(event: &Event, until: Instant, red: &[Vec<Interval>], posts: &[Answered]) {
+fn assert_over(
+    event: &Event,
+    until: Instant,
+    red: &[Vec<Interval>],
+    posts: &[AnsweredNotification],
+) {
     let (what, over) = (&event.what, event.over());
     for (n, red) in red.iter().enumerate() {
         let mut late = red.iter().filter(|(from, to)| *from < until && *to > over);
