@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use crate::support::{
-    Backend, Cluster, DEADLINE, Fleet, Lua, Notification, Providers, REFUSE, Random, Redis, Relay,
-    adler32, assert_ok_means_acked, eventually, heavy, node_toml,
+    Backend, Backends, Cluster, DEADLINE, Lua, Notification, Providers, REFUSE, Random, Redis,
+    Relay, adler32, assert_ok_means_acked, eventually, heavy, node_toml,
 };
 
 /// Of how many notifications one is refused by its backend.
@@ -24,10 +24,10 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
     let redis = Redis::start();
     let cluster = Cluster::start(&redis, 3, "");
     let names: Vec<String> = (0..300).map(|n| format!("game-{n}")).collect();
-    let berths = names.iter().enumerate();
-    let berths = berths.map(|(n, name)| (name.clone(), cluster.nodes[n % 3].ready().tcp));
-    let fleet = Fleet::launch(berths.collect(), 3);
-    fleet.wait_serving(DEADLINE);
+    let addresses = names.iter().enumerate();
+    let addresses = addresses.map(|(n, name)| (name.clone(), cluster.nodes[n % 3].ready().tcp));
+    let backends = Backends::start(addresses.collect(), 3);
+    backends.wait_serving(DEADLINE);
     // And one on each Lua, spread over the nodes.
     let luas = Lua::ALL.iter().zip(cluster.nodes.iter().cycle());
     let mut luas: Vec<_> = luas
@@ -60,8 +60,8 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
     });
     let told = Providers::start(sources.collect()).finish();
     assert_eq!(told.len(), 20_000);
-    assert_eq!(fleet.ended(), 0, "nobody was cut off");
-    let heard = fleet.land();
+    assert_eq!(backends.ended(), 0, "nobody was cut off");
+    let heard = backends.stop();
 
     // The Luas' own records: bodies, and ids that their providers were told.
     let mut lua_ids = HashSet::new();
@@ -234,13 +234,13 @@ fn a_killed_node_leaves_nothing_behind_and_its_backends_are_reached_elsewhere_at
     let mut cluster = Cluster::start(&redis, 3, "[delivery]\nack_deadline = \"6s\"\n");
     let names: Vec<String> = (0..60).map(|n| format!("game-{n}")).collect();
     let channels: Vec<String> = names.iter().map(|n| format!("payrelay:to:{n}")).collect();
-    let berth = |node: &Relay| {
+    let addresses = |node: &Relay| {
         names
             .iter()
             .map(|n| (n.clone(), node.ready().tcp))
             .collect()
     };
-    let first = Fleet::launch(berth(&cluster.nodes[0]), 2);
+    let first = Backends::start(addresses(&cluster.nodes[0]), 2);
     first.wait_serving(DEADLINE);
     // One is in the hands of a backend there when the node dies.
     let mut holder = cluster.nodes[0].backend("holder");
@@ -261,7 +261,7 @@ fn a_killed_node_leaves_nothing_behind_and_its_backends_are_reached_elsewhere_at
         offline.elapsed
     );
 
-    let second = Fleet::launch(berth(&cluster.nodes[0]), 2);
+    let second = Backends::start(addresses(&cluster.nodes[0]), 2);
     second.wait_serving(DEADLINE);
     // At once: OK is said when it is so, and not a moment earlier. No second look.
     for name in &names {
@@ -306,13 +306,13 @@ fn registration_of(backends: usize, restarted: usize) {
         "[tcp]\nmax_connections = 20000\nhello_deadline = \"30s\"\n[http]\nmax_connections = 64";
     let mut cluster = Cluster::start(&redis, 1 + restarted, extra);
     let names: Vec<String> = (0..backends).map(|n| format!("game-{n}")).collect();
-    let berths = |nodes: &[Relay]| {
-        let berths = names.iter().zip(nodes.iter().cycle());
-        berths
+    let addresses = |nodes: &[Relay]| {
+        let addresses = names.iter().zip(nodes.iter().cycle());
+        addresses
             .map(|(n, node)| (n.clone(), node.ready().tcp))
             .collect()
     };
-    let before = Fleet::launch(berths(&cluster.nodes[1..]), 8);
+    let before = Backends::start(addresses(&cluster.nodes[1..]), 8);
     before.wait_serving(2 * DEADLINE);
     for (n, node) in cluster.nodes.iter_mut().enumerate().skip(1) {
         node.restart_with(&node_toml(&format!("node{n}"), &redis.url(), extra));
@@ -321,7 +321,7 @@ fn registration_of(backends: usize, restarted: usize) {
     drop(before);
 
     let began = Instant::now();
-    let after = Fleet::launch(berths(&cluster.nodes[1..]), 8);
+    let after = Backends::start(addresses(&cluster.nodes[1..]), 8);
     after.wait_serving(within.saturating_sub(began.elapsed()));
     let took = began.elapsed();
     eprintln!("{backends} backends registered and subscribed in {took:?}");
@@ -353,7 +353,7 @@ fn registration_of(backends: usize, restarted: usize) {
         move || share.next()
     });
     let told = Providers::start(sources.collect()).finish();
-    let heard = after.land();
+    let heard = after.stop();
     assert_eq!(assert_ok_means_acked(&told, &heard), backends);
 }
 

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    AnsweredNotification, Cluster, DEADLINE, Fleet, Notification, Providers, REFUSE, Random, Redis,
-    TcpProxy, assert_ok_means_acked, eventually, heavy,
+    AnsweredNotification, Backends, Cluster, DEADLINE, Notification, Providers, REFUSE, Random,
+    Redis, TcpProxy, assert_ok_means_acked, eventually, heavy,
 };
 
 const NODES: usize = 3;
@@ -78,10 +78,10 @@ fn storm(faults: impl Iterator<Item = Fault>) {
     let extra = format!("[delivery]\nack_deadline = \"{}s\"", ACK_DEADLINE.as_secs());
     let cluster = Cluster::on(&urls, &extra);
     let names: Vec<String> = (0..BACKENDS).map(|n| format!("game-{n}")).collect();
-    let berths = names.iter().enumerate();
-    let berths = berths.map(|(n, name)| (name.clone(), cluster.nodes[n % NODES].ready().tcp));
-    let fleet = Fleet::launch(berths.collect(), 2);
-    fleet.wait_serving(DEADLINE);
+    let addresses = names.iter().enumerate();
+    let addresses = addresses.map(|(n, name)| (name.clone(), cluster.nodes[n % NODES].ready().tcp));
+    let backends = Backends::start(addresses.collect(), 2);
+    backends.wait_serving(DEADLINE);
 
     // For each node, a provider whose backends are all there, and two whose backends may be anywhere.
     let sources = |local: bool, random: &mut Random| {
@@ -154,8 +154,8 @@ fn storm(faults: impl Iterator<Item = Fault>) {
     }
 
     let (local, everywhere) = (local.stop(), everywhere.stop());
-    assert_eq!(fleet.ended(), 0, "a backend was cut off");
-    let heard = fleet.land();
+    assert_eq!(backends.ended(), 0, "a backend was cut off");
+    let heard = backends.stop();
     assert_ok_means_acked(&probes, &heard);
     assert_eq!(assert_ok_means_acked(&local, &heard), local.len());
     let delivered = assert_ok_means_acked(&everywhere, &heard);

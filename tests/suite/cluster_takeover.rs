@@ -6,7 +6,7 @@ use redis::Commands as _;
 use rustix::process::Signal;
 
 use crate::support::{
-    Backend, Cluster, DEADLINE, Fleet, Random, Redis, Relay, TcpProxy, eventually,
+    Backend, Backends, Cluster, DEADLINE, Random, Redis, Relay, TcpProxy, eventually,
 };
 
 /// Long before any deadline of the relay's, and no test of this machine's speed.
@@ -137,10 +137,13 @@ fn of_sessions_that_begin_in_the_same_moment_exactly_one_survives() {
             }
         }
         let all: usize = rivals.iter().map(Vec::len).sum();
-        let fleets = rivals.into_iter().map(|rivals| Fleet::launch(rivals, 1));
-        let fleets: Vec<Fleet> = fleets.collect();
-        one_survives(&redis, &cluster, &names, &fleets, all - names.len());
-        let heard = fleets.into_iter().flat_map(Fleet::land).collect::<Vec<_>>();
+        let groups = rivals.into_iter().map(|rivals| Backends::start(rivals, 1));
+        let groups: Vec<Backends> = groups.collect();
+        one_survives(&redis, &cluster, &names, &groups, all - names.len());
+        let heard = groups
+            .into_iter()
+            .flat_map(Backends::stop)
+            .collect::<Vec<_>>();
         assert_eq!(heard.len(), 3 * names.len(), "each delivered once");
     }
 }
@@ -150,10 +153,10 @@ fn one_survives(
     redis: &Redis,
     cluster: &Cluster,
     names: &[String],
-    fleets: &[Fleet],
+    groups: &[Backends],
     losers: usize,
 ) {
-    let ended = || fleets.iter().map(Fleet::ended).sum::<usize>();
+    let ended = || groups.iter().map(Backends::ended).sum::<usize>();
     eventually("all but one of each are told to go", || ended() == losers);
     let sessions = |node: &Relay| node.metric("payrelay_sessions");
     eventually("one session of each is left", || {
@@ -172,7 +175,7 @@ fn sessions_that_began_while_redis_was_away_come_down_to_the_newest_when_it_is_b
     let mut redis = Redis::start();
     let cluster = Cluster::start(&redis, 3, "");
     let names: Vec<String> = (0..40).map(|n| format!("till-{n}")).collect();
-    let berths = |node: &Relay| {
+    let addresses = |node: &Relay| {
         names
             .iter()
             .map(|n| (n.clone(), node.ready().tcp))
@@ -181,9 +184,9 @@ fn sessions_that_began_while_redis_was_away_come_down_to_the_newest_when_it_is_b
     redis.kill();
     cluster.wait_red();
     // Nobody can know of the other, and each is served where it is.
-    let older = Fleet::launch(berths(&cluster.nodes[0]), 1);
+    let older = Backends::start(addresses(&cluster.nodes[0]), 1);
     older.wait_serving(DEADLINE);
-    let newer = Fleet::launch(berths(&cluster.nodes[1]), 1);
+    let newer = Backends::start(addresses(&cluster.nodes[1]), 1);
     newer.wait_serving(DEADLINE);
     for node in &cluster.nodes[..2] {
         let answer = node.post("/notify/till-3", b"here").answer();
@@ -195,9 +198,9 @@ fn sessions_that_began_while_redis_was_away_come_down_to_the_newest_when_it_is_b
 
     redis.restart();
     cluster.wait_green();
-    let fleets = [older, newer];
-    one_survives(&redis, &cluster, &names, &fleets, names.len());
-    assert_eq!(fleets[0].ended(), names.len(), "the older ones are gone");
+    let groups = [older, newer];
+    one_survives(&redis, &cluster, &names, &groups, names.len());
+    assert_eq!(groups[0].ended(), names.len(), "the older ones are gone");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    AnsweredNotification, Heard, Notification, Providers, Redis, Relay, Setup, eventually,
+    AnsweredNotification, Notification, Providers, ReceivedMessage, Redis, Relay, Setup, eventually,
 };
 
 /// Nodes of one cluster. Indexed like a slice.
@@ -102,8 +102,8 @@ impl Relay {
 
 /// Ok is no lie: whatever was answered as delivered was acknowledged, by the backend it was for, under that id, and with
 /// its own body. Says how many were.
-pub fn assert_ok_means_acked(told: &[AnsweredNotification], heard: &[Heard]) -> usize {
-    let mut acked: HashMap<&str, &Heard> = HashMap::new();
+pub fn assert_ok_means_acked(told: &[AnsweredNotification], heard: &[ReceivedMessage]) -> usize {
+    let mut acked: HashMap<&str, &ReceivedMessage> = HashMap::new();
     for heard in heard.iter().filter(|heard| heard.acked) {
         acked.insert(&heard.id, heard);
     }

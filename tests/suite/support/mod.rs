@@ -4,10 +4,10 @@
 //! no test picks a port.
 
 mod backend;
+mod backends;
 mod browser;
 mod cluster;
 mod flapping;
-mod fleet;
 mod frame;
 mod health_watch;
 mod http;
@@ -40,10 +40,10 @@ pub use self::redis::Redis;
 pub use self::redis_group::{RedisCluster, SentinelGroup};
 pub use self::traffic::Traffic;
 pub use backend::Backend;
+pub use backends::{Backends, REFUSE, ReceivedMessage};
 pub use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
 pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
 pub use flapping::{FlappingSession, Next, Place, Signpost};
-pub use fleet::{Fleet, Heard, REFUSE};
 pub use frame::{Frame, difference};
 pub use health_watch::{HealthWatch, Interval};
 pub use http::{Answer, Gate, Pending, RawHttp, post_request};

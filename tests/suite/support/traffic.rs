@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{
-    AnsweredNotification, Cluster, DEADLINE, Fleet, HealthWatch, Heard, Interval, Notification,
-    Providers, Random, Relay, SentinelGroup, Setup, SwitchWatch, eventually,
+    AnsweredNotification, Backends, Cluster, DEADLINE, HealthWatch, Interval, Notification,
+    Providers, Random, ReceivedMessage, Relay, SentinelGroup, Setup, SwitchWatch, eventually,
 };
 
 /// The longest that a provider waits for an ACK.
@@ -25,7 +25,7 @@ const RED_WITHIN: Duration = Duration::from_secs(4);
 pub struct Traffic {
     pub cluster: Cluster,
     pub names: Vec<String>,
-    fleet: Fleet,
+    backends: Backends,
     local: Providers,
     everywhere: Providers,
     probes: Vec<AnsweredNotification>,
@@ -74,10 +74,11 @@ impl Traffic {
         cluster.wait_green();
         let count = cluster.nodes.len();
         let names: Vec<String> = (0..backends).map(|n| format!("game-{n}")).collect();
-        let berths = names.iter().enumerate();
-        let berths = berths.map(|(n, name)| (name.clone(), cluster.nodes[n % count].ready().tcp));
-        let fleet = Fleet::launch(berths.collect(), 2);
-        fleet.wait_serving(DEADLINE);
+        let addresses = names.iter().enumerate();
+        let addresses =
+            addresses.map(|(n, name)| (name.clone(), cluster.nodes[n % count].ready().tcp));
+        let sessions = Backends::start(addresses.collect(), 2);
+        sessions.wait_serving(DEADLINE);
         let mut sources = |local: bool| {
             let nodes = cluster.nodes.iter().enumerate();
             let sources = nodes.map(|(at, node)| {
@@ -105,7 +106,7 @@ impl Traffic {
             events: Vec::new(),
             cluster,
             names,
-            fleet,
+            backends: sessions,
             local: Providers::start_paced(local),
             everywhere: Providers::start_paced(everywhere),
             probes: Vec::new(),
@@ -216,8 +217,8 @@ impl Traffic {
             let dead = node.metric("payrelay_outbox_messages{state=\"dead\"}");
             assert_eq!(dead, 0.0, "dead letters");
         }
-        assert_eq!(self.fleet.ended(), 0, "a backend was cut off");
-        let heard = self.fleet.land();
+        assert_eq!(self.backends.ended(), 0, "a backend was cut off");
+        let heard = self.backends.stop();
         for told in &local {
             let outcome = &told.outcome;
             assert_eq!(outcome, "delivered", "{} is on the node itself", told.to);
@@ -233,7 +234,7 @@ impl Traffic {
 /// Nothing answered ok is lost or has another's body, and no backend was called offline. Gives how often each id was acknowledged.
 fn assert_none_is_lost<'a>(
     posts: &[AnsweredNotification],
-    heard: &'a [Heard],
+    heard: &'a [ReceivedMessage],
 ) -> HashMap<&'a str, usize> {
     let mut copies: HashMap<&str, usize> = HashMap::new();
     for heard in heard.iter().filter(|heard| heard.acked) {
@@ -355,6 +356,6 @@ fn assert_over(
     }
 }
 
-fn key(heard: &Heard) -> (&str, &[u8]) {
+fn key(heard: &ReceivedMessage) -> (&str, &[u8]) {
     (&heard.id, &heard.body)
 }

@@ -21,14 +21,14 @@ const LOOK_EVERY: Timespec = Timespec {
 };
 
 /// The backends, serving.
-pub struct Fleet {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Vec<Heard>>>,
+pub struct Backends {
+    state: Arc<BackendsState>,
+    threads: Vec<JoinHandle<Vec<ReceivedMessage>>>,
     size: usize,
 }
 
 #[derive(Default)]
-struct Shared {
+struct BackendsState {
     stop: AtomicBool,
     serving: AtomicUsize,
     ended: AtomicUsize,
@@ -36,7 +36,7 @@ struct Shared {
 
 /// One notification as a backend got it.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct ReceivedMessage {
     pub backend: String,
     pub id: String,
     pub body: Vec<u8>,
@@ -44,28 +44,28 @@ pub struct Heard {
     pub acked: bool,
 }
 
-struct Ship {
+struct BackendConnection {
     name: String,
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
-impl Fleet {
-    /// Connects every backend of `berths` to its address and says HELLO, without waiting for any OK.
-    pub fn launch(berths: Vec<(String, SocketAddr)>, threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
-        let size = berths.len();
+impl Backends {
+    /// Connects each backend, an id and the address of its node, and sends HELLO; waits for no OK.
+    pub fn start(addresses: Vec<(String, SocketAddr)>, threads: usize) -> Self {
+        let state = Arc::new(BackendsState::default());
+        let size = addresses.len();
         let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-        for (n, berth) in berths.into_iter().enumerate() {
-            shares[n % threads].push(berth);
+        for (n, one) in addresses.into_iter().enumerate() {
+            shares[n % threads].push(one);
         }
         let threads = shares.into_iter().map(|share| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || serve(share, &shared))
+            let state = Arc::clone(&state);
+            thread::spawn(move || serve(share, &state))
         });
         Self {
             threads: threads.collect(),
-            shared,
+            state,
             size,
         }
     }
@@ -74,7 +74,7 @@ impl Fleet {
     pub fn wait_serving(&self, within: Duration) {
         let deadline = Instant::now() + within;
         loop {
-            let serving = self.shared.serving.load(Ordering::SeqCst);
+            let serving = self.state.serving.load(Ordering::SeqCst);
             if serving == self.size {
                 return;
             }
@@ -89,34 +89,37 @@ impl Fleet {
 
     /// How many connections have ended.
     pub fn ended(&self) -> usize {
-        self.shared.ended.load(Ordering::SeqCst)
+        self.state.ended.load(Ordering::SeqCst)
     }
 
-    /// Leaves, and gives the history.
-    pub fn land(mut self) -> Vec<Heard> {
-        self.shared.stop.store(true, Ordering::SeqCst);
+    /// Closes the connections; returns what the backends received.
+    pub fn stop(mut self) -> Vec<ReceivedMessage> {
+        self.state.stop.store(true, Ordering::SeqCst);
         let threads = std::mem::take(&mut self.threads).into_iter();
         let shares = threads.map(|thread| thread.join().expect("a backend failed"));
         shares.flatten().collect()
     }
 }
 
-impl Drop for Fleet {
+impl Drop for Backends {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
+        self.state.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-fn serve(berths: Vec<(String, SocketAddr)>, shared: &Shared) -> Vec<Heard> {
-    let mut ships: Vec<Ship> = berths.into_iter().map(Ship::put_to_sea).collect();
+fn serve(addresses: Vec<(String, SocketAddr)>, state: &BackendsState) -> Vec<ReceivedMessage> {
+    let mut connections: Vec<BackendConnection> = addresses
+        .into_iter()
+        .map(BackendConnection::connect)
+        .collect();
     let mut history = Vec::new();
-    while !shared.stop.load(Ordering::SeqCst) {
-        let mut fds: Vec<_> = ships
+    while !state.stop.load(Ordering::SeqCst) {
+        let mut fds: Vec<_> = connections
             .iter()
-            .map(|ship| PollFd::new(&ship.stream, PollFlags::IN))
+            .map(|connection| PollFd::new(&connection.stream, PollFlags::IN))
             .collect();
         if let Err(e) = poll(&mut fds, Some(&LOOK_EVERY)) {
             assert_eq!(e, rustix::io::Errno::INTR, "poll");
@@ -124,19 +127,20 @@ fn serve(berths: Vec<(String, SocketAddr)>, shared: &Shared) -> Vec<Heard> {
         }
         let awake: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut awake = awake.into_iter();
-        ships.retain_mut(|ship| {
-            let sails = !awake.next().unwrap_or(false) || ship.hear(shared, &mut history);
-            if !sails {
-                shared.ended.fetch_add(1, Ordering::SeqCst);
+        connections.retain_mut(|connection| {
+            let is_open =
+                !awake.next().unwrap_or(false) || connection.read_ready(state, &mut history);
+            if !is_open {
+                state.ended.fetch_add(1, Ordering::SeqCst);
             }
-            sails
+            is_open
         });
     }
     history
 }
 
-impl Ship {
-    fn put_to_sea((name, to): (String, SocketAddr)) -> Self {
+impl BackendConnection {
+    fn connect((name, to): (String, SocketAddr)) -> Self {
         let mut stream = TcpStream::connect(to).unwrap_or_else(|e| panic!("{name}: {e}"));
         stream.set_nodelay(true).expect("nodelay");
         stream
@@ -152,7 +156,7 @@ impl Ship {
     }
 
     /// Reads what there is and replies; `false` if the connection is over.
-    fn hear(&mut self, shared: &Shared, history: &mut Vec<Heard>) -> bool {
+    fn read_ready(&mut self, state: &BackendsState, history: &mut Vec<ReceivedMessage>) -> bool {
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) | Err(_) => return false,
@@ -167,7 +171,7 @@ impl Ship {
             self.unread.drain(..taken);
             match frame.verb.as_str() {
                 "OK" => {
-                    shared.serving.fetch_add(1, Ordering::SeqCst);
+                    state.serving.fetch_add(1, Ordering::SeqCst);
                 }
                 "PING" => self.reply("PONG\n"),
                 "MSG" => {
@@ -176,7 +180,7 @@ impl Ship {
                     let refuse = String::from_utf8_lossy(&body).contains(REFUSE);
                     let verb = if refuse { "NACK" } else { "ACK" };
                     self.reply(&format!("{verb} id={id}\n"));
-                    history.push(Heard {
+                    history.push(ReceivedMessage {
                         backend: self.name.clone(),
                         id,
                         body,
