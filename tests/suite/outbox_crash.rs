@@ -1,7 +1,7 @@
 //! `kill -9` at random moments, under load, with backends that come and go, of one node and of three with a Redis that is
-//! restarted in between: what was answered ok is acknowledged by a backend in the end. The test keeps its own ledger.
+//! restarted in between: what was answered ok is acknowledged by a backend in the end. The test keeps its own history.
 
-mod ledger;
+mod history;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::ledger::{Ledger, Time, Who};
-use crate::support::ledger::AckNumber;
+use self::history::{CrashHistory, Time, Who};
+use crate::support::delivery_log::AckNumber;
 use crate::support::{
     FlappingSession, Next, Place, Random, RawHttp, Redis, Relay, Signpost, eventually, heavy,
     post_request,
@@ -51,7 +51,7 @@ fn kill_9_fifty_times_among_three_nodes_and_their_redis() {
 fn rounds(count: usize, nodes: usize) {
     let _alone = heavy();
     let mut random = Random::new();
-    let ledger = Arc::new(Ledger::new(nodes));
+    let history = Arc::new(CrashHistory::new(nodes));
     let signposts: Arc<Vec<Signpost>> = Arc::new((0..nodes).map(|_| Signpost::default()).collect());
     let (no_more_posts, calm, over) = (
         Arc::new(AtomicBool::new(false)),
@@ -69,21 +69,22 @@ fn rounds(count: usize, nodes: usize) {
     }
     let mut providers = Vec::new();
     for n in 0..PROVIDERS {
-        let (signposts, ledger, over) = (signposts.clone(), ledger.clone(), no_more_posts.clone());
+        let (signposts, history, over) =
+            (signposts.clone(), history.clone(), no_more_posts.clone());
         providers.push(thread::spawn(move || {
-            provide(n, &signposts, &ledger, &over);
+            provide(n, &signposts, &history, &over);
         }));
     }
     let mut backends = Vec::new();
     for n in 0..BACKENDS {
-        let (signposts, ledger) = (signposts.clone(), ledger.clone());
+        let (signposts, history) = (signposts.clone(), history.clone());
         let (calm, over, seed) = (calm.clone(), over.clone(), random.next());
         backends.push(thread::spawn(move || {
             serve(
                 &format!("flap-{n}"),
                 seed,
                 &signposts,
-                &ledger,
+                &history,
                 &calm,
                 &over,
             );
@@ -94,24 +95,24 @@ fn rounds(count: usize, nodes: usize) {
         let lives = Duration::from_millis(30 + random.below(900) as u64);
         crate::support::let_pass(lives);
         if let Some(redis) = redis.as_mut().filter(|_| random.below(3) == 0) {
-            ledger.clocks.turn(Who::Redis);
+            history.clocks.turn(Who::Redis);
             redis.kill();
             redis.restart();
             // It is over when every node hears again: until then the word of an ACK can be lost between them.
             for relay in &relays {
                 relay.wait_green();
             }
-            ledger.clocks.turn(Who::Redis);
+            history.clocks.turn(Who::Redis);
             eprintln!("round {round}: Redis killed");
         }
         let victim = random.below(nodes);
         signposts[victim].set(None);
-        ledger.clocks.turn(Who::Node(victim));
+        history.clocks.turn(Who::Node(victim));
         relays[victim].restart_with(&config);
-        // It is back for everybody at once, and for the ledger when it hears the others.
+        // It is back for everybody at once, and for the history when it hears the others.
         signposts[victim].set(Some(Place::of(&relays[victim])));
         relays[victim].wait_green();
-        ledger.clocks.turn(Who::Node(victim));
+        history.clocks.turn(Who::Node(victim));
         eprintln!("round {round}: node {victim} killed after {lives:?}");
     }
     no_more_posts.store(true, Ordering::SeqCst);
@@ -131,17 +132,17 @@ fn rounds(count: usize, nodes: usize) {
         backend.join().expect("a backend failed");
     }
 
-    let verdict = ledger.verdict();
+    let report = history.report();
     eprintln!(
         "{} answered ok, {} acknowledged, {} of them more than once; of the ACKs {} doubtful, {} too late",
-        verdict.promised, verdict.acknowledged, verdict.twice, verdict.doubtful, verdict.too_late
+        report.promised, report.acknowledged, report.twice, report.doubtful, report.too_late
     );
     assert!(
-        verdict.promised > 10 * count,
+        report.promised > 10 * count,
         "only {} were answered ok",
-        verdict.promised
+        report.promised
     );
-    let (lost, twice) = (&verdict.lost, &verdict.without_reason);
+    let (lost, twice) = (&report.lost, &report.without_reason);
     assert!(lost.is_empty(), "{} lost: {lost:#?}", lost.len());
     assert!(
         twice.is_empty(),
@@ -151,7 +152,7 @@ fn rounds(count: usize, nodes: usize) {
 }
 
 /// Posts one after another, each with a body of its own, and notes what was answered ok.
-fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &AtomicBool) {
+fn provide(number: usize, signposts: &[Signpost], history: &CrashHistory, over: &AtomicBool) {
     let mut n = 0;
     let origin = number % signposts.len();
     while let Some(place) = signposts[origin]
@@ -166,13 +167,13 @@ fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &Atomic
             n += 1;
             let body = format!("{number}-{n}");
             let path = format!("/notify/flap-{}", n % BACKENDS);
-            ledger.posts(&body, origin);
+            history.posts(&body, origin);
             // No answer is no promise.
             let Ok(answer) = connection.exchange(&post_request(&path, &[], body.as_bytes())) else {
                 break;
             };
             if answer.status == 200 {
-                ledger.promised(&body, answer.id());
+                history.promised(&body, answer.id());
             }
         }
     }
@@ -183,7 +184,7 @@ fn serve(
     id: &str,
     seed: u64,
     signposts: &[Signpost],
-    ledger: &Ledger,
+    history: &CrashHistory,
     calm: &AtomicBool,
     over: &AtomicBool,
 ) {
@@ -203,7 +204,7 @@ fn serve(
         let acknowledge = |session: &mut FlappingSession<(AckNumber, Message)>,
                            message: Message| {
             // Noted first: once it is written it may arrive.
-            let ack = ledger.acks(&message.body, &message.id, node, message.at.clone());
+            let ack = history.acks(&message.body, &message.id, node, message.at.clone());
             session.say(&format!("ACK id={}\nPING\n", message.id));
             session.unsure.push_back((ack, message));
         };
@@ -222,7 +223,7 @@ fn serve(
             match frame.verb.as_str() {
                 "PONG" => {
                     if let Some((ack, ..)) = session.unsure.pop_front() {
-                        ledger.read(&ack);
+                        history.read(&ack);
                     }
                 }
                 "PING" => session.say("PONG\n"),
@@ -231,7 +232,7 @@ fn serve(
                     let message = Message {
                         id: frame.field("id").to_owned(),
                         body: String::from_utf8_lossy(frame.body()).into_owned(),
-                        at: ledger.clocks.now(),
+                        at: history.clocks.now(),
                         sent_after: session.reading_since,
                     };
                     let calm = calm.load(Ordering::SeqCst);
@@ -248,14 +249,14 @@ fn serve(
                     let id = frame.field("id");
                     let late = session.unsure.iter().find(|(_, message)| message.id == id);
                     if let Some((ack, message)) = late {
-                        ledger.too_late(ack, message.sent_after.elapsed());
+                        history.too_late(ack, message.sent_after.elapsed());
                     }
                 }
                 _ => {}
             }
         }
         for (ack, ..) in &session.unsure {
-            ledger.doubts(ack);
+            history.doubts(ack);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The shared outbox against every kind of loss, in rounds from a seed: nodes are killed, their disks are deleted or come back old,
 //! Redis is killed, cut off, emptied or replaced. What was answered ok is delivered, but for what both its disk and Redis have lost
-//! in the same round, which the test names; and whatever is delivered twice is explained. The test keeps its own ledger.
+//! in the same round, which the test names; and whatever is delivered twice is explained. The test keeps its own history.
 
-mod ledger;
+mod history;
 mod site;
 
 use std::collections::{HashSet, VecDeque};
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use self::ledger::{Ledger, Moment};
+use self::history::{LossHistory, Moment};
 use self::site::{Disk, NODES, Site, Trouble};
-use crate::support::ledger::{AckNumber, Fate};
+use crate::support::delivery_log::{AckNumber, AckState};
 use crate::support::{FlappingSession, Next, Random, RawHttp, Signpost, heavy, post_request};
 
 /// Backends that come and go all the while, and those that are there in some rounds only.
@@ -118,8 +118,8 @@ impl Plan {
 fn rounds(count: usize, mode: &'static str) {
     let _alone = heavy();
     let mut random = Random::new();
-    let ledger = Arc::new(Ledger::default());
-    let mut site = Site::start(mode, Arc::clone(&ledger));
+    let history = Arc::new(LossHistory::default());
+    let mut site = Site::start(mode, Arc::clone(&history));
     site.settle();
     let people = People::begin(&site, &mut random);
     let mut deck: Vec<usize> = Vec::new();
@@ -140,26 +140,26 @@ fn rounds(count: usize, mode: &'static str) {
         }
         let plan = Plan::of(kind, &mut random);
         run(&mut site, &plan, &mut random);
-        let standing_still = ledger.posting.write();
+        let standing_still = history.posting.write();
         site.settle();
         drop(standing_still);
     }
     people.end(&site);
 
-    let verdict = ledger.verdict();
+    let report = history.report();
     eprintln!(
         "{} answered ok, {} acknowledged\nmore than once: {:#?}\nboth lost (all, never acknowledged): {:#?}",
-        verdict.promised, verdict.acknowledged, verdict.twice, verdict.both_lost
+        report.promised, report.acknowledged, report.twice, report.both_lost
     );
-    for id in &verdict.unexplained {
+    for id in &report.unexplained {
         site.tell(id);
     }
     assert!(
-        verdict.promised > 50 * count,
+        report.promised > 50 * count,
         "only {} were answered ok",
-        verdict.promised
+        report.promised
     );
-    let (lost, twice) = (&verdict.lost, &verdict.without_reason);
+    let (lost, twice) = (&report.lost, &report.without_reason);
     assert!(lost.is_empty(), "{} lost: {lost:#?}", lost.len());
     assert!(
         twice.is_empty(),
@@ -215,20 +215,20 @@ fn name_what_loses_both(
     held: HashSet<String>,
     had_lost_redis: bool,
 ) {
-    let ledger = &site.ledger;
+    let history = &site.history;
     match plan.trouble {
         Some(Trouble::Flushed) => {
-            ledger.loses_both(node, held, "a disk, and everything in Redis");
+            history.loses_both(node, held, "a disk, and everything in Redis");
         }
         Some(Trouble::FailedOver { .. }) => {
-            ledger.loses_both(node, HashSet::new(), "a disk, and what a replica lacked");
+            history.loses_both(node, HashSet::new(), "a disk, and what a replica lacked");
         }
         // What was stored while Redis was away is on the disk alone; with "require" nothing is.
         Some(Trouble::Killed | Trouble::CutOff { .. }) if !site.is_required() => {
-            ledger.loses_both(node, HashSet::new(), "a disk, while Redis was away");
+            history.loses_both(node, HashSet::new(), "a disk, while Redis was away");
         }
         _ if had_lost_redis && !site.is_required() => {
-            ledger.loses_both(node, HashSet::new(), "a disk of a node that had lost Redis");
+            history.loses_both(node, HashSet::new(), "a disk of a node that had lost Redis");
         }
         _ => {}
     }
@@ -253,16 +253,16 @@ impl People {
             .collect();
         let open = Arc::new(open);
         let providers = (0..PROVIDERS).map(|n| {
-            let (signposts, ledger) = (site.signposts.clone(), site.ledger.clone());
+            let (signposts, history) = (site.signposts.clone(), site.history.clone());
             let over = no_more_posts.clone();
-            thread::spawn(move || provide(n, &signposts, &ledger, &over))
+            thread::spawn(move || provide(n, &signposts, &history, &over))
         });
         let providers = providers.collect();
         let backends = (0..BACKENDS).map(|n| {
             let backend = Backend {
                 number: n,
                 signposts: site.signposts.clone(),
-                ledger: site.ledger.clone(),
+                history: site.history.clone(),
                 calm: calm.clone(),
                 over: over.clone(),
                 open: open.clone(),
@@ -299,7 +299,7 @@ impl People {
 }
 
 /// Posts one after another, each with a body of its own, and notes what was answered ok.
-fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &AtomicBool) {
+fn provide(number: usize, signposts: &[Signpost], history: &LossHistory, over: &AtomicBool) {
     let mut n = 0;
     let origin = number % signposts.len();
     let is_over = || over.load(Ordering::SeqCst);
@@ -310,17 +310,17 @@ fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &Atomic
         };
         while !is_over() {
             crate::support::let_pass(POST_EVERY);
-            let _posting = ledger.posting.read();
+            let _posting = history.posting.read();
             n += 1;
             let body = format!("{number}-{n}");
             let path = format!("/notify/game-{}", n % BACKENDS);
-            ledger.posts(&body, origin);
+            history.posts(&body, origin);
             // No answer is no promise.
             let Ok(answer) = connection.exchange(&post_request(&path, &[], body.as_bytes())) else {
                 break;
             };
             if answer.status == 200 {
-                ledger.promised(&body, answer.id());
+                history.promised(&body, answer.id());
             }
         }
     }
@@ -330,7 +330,7 @@ fn provide(number: usize, signposts: &[Signpost], ledger: &Ledger, over: &Atomic
 struct Backend {
     number: usize,
     signposts: Arc<Vec<Signpost>>,
-    ledger: Arc<Ledger>,
+    history: Arc<LossHistory>,
     calm: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     open: Arc<Vec<AtomicBool>>,
@@ -387,7 +387,7 @@ impl Backend {
             match frame.verb.as_str() {
                 "PONG" => {
                     if let Some((ack, _)) = session.unsure.pop_front() {
-                        self.ledger.becomes(&ack, Fate::Read);
+                        self.history.becomes(&ack, AckState::Read);
                     }
                 }
                 "PING" => session.say("PONG\n"),
@@ -396,7 +396,7 @@ impl Backend {
                     let message = Message {
                         id: frame.field("id").to_owned(),
                         body: String::from_utf8_lossy(frame.body()).into_owned(),
-                        at: self.ledger.now(),
+                        at: self.history.now(),
                     };
                     match if is_calm() { 99 } else { random.below(100) } {
                         0..10 => session.say(&format!("NACK id={} delay=0.1\n", message.id)),
@@ -410,20 +410,20 @@ impl Backend {
                     let id = frame.field("id");
                     let late = session.unsure.iter().find(|(_, its)| its == id);
                     if let Some((ack, _)) = late {
-                        self.ledger.becomes(ack, Fate::TooLate);
+                        self.history.becomes(ack, AckState::TooLate);
                     }
                 }
                 _ => {}
             }
         }
         for (ack, _) in &session.unsure {
-            self.ledger.becomes(ack, Fate::Doubtful);
+            self.history.becomes(ack, AckState::Doubtful);
         }
     }
 
     fn acknowledge(&self, session: &mut Session, message: Message) {
         // Noted first: once it is written it may arrive.
-        let ack = self.ledger.acks(&message.body, &message.id, message.at);
+        let ack = self.history.acks(&message.body, &message.id, message.at);
         session.say(&format!("ACK id={}\nPING\n", message.id));
         session.unsure.push_back((ack, message.id));
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::Arc;
 
-use super::ledger::Ledger;
+use super::history::LossHistory;
 use crate::support::{Place, Redis, Relay, Setup, Signpost, TcpProxy, eventually};
 
 pub const NODES: usize = 3;
@@ -43,12 +43,12 @@ pub struct Site {
     /// The length of each node's log when the round began.
     logs_seen: [usize; NODES],
     pub signposts: Arc<Vec<Signpost>>,
-    pub ledger: Arc<Ledger>,
+    pub history: Arc<LossHistory>,
     mode: &'static str,
 }
 
 impl Site {
-    pub fn start(mode: &'static str, ledger: Arc<Ledger>) -> Self {
+    pub fn start(mode: &'static str, history: Arc<LossHistory>) -> Self {
         let options = ["--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
         let servers: Vec<Redis> = (0..2).map(|_| Redis::with(&options)).collect();
         servers[1].replicate(&servers[0]);
@@ -70,7 +70,7 @@ impl Site {
             is_up: [true; NODES],
             logs_seen: [0; NODES],
             signposts: Arc::new(signposts),
-            ledger,
+            history,
             mode,
         }
     }
@@ -88,7 +88,7 @@ impl Site {
             .iter()
             .any(|words| fresh.contains(words))
         {
-            self.ledger.stalls();
+            self.history.stalls();
         }
     }
 
@@ -124,7 +124,7 @@ impl Site {
     pub fn kill(&mut self, node: usize, disk: Disk) {
         self.signposts[node].set(None);
         let relay = &mut self.relays[node];
-        self.ledger
+        self.history
             .happens(&format!("node {node} is killed, its disk {disk:?}"));
         relay.kill();
         let log = relay.log();
@@ -163,12 +163,12 @@ impl Site {
         self.relays[node].start_again(setup);
         self.logs_seen[node] = 0;
         self.is_up[node] = true;
-        self.ledger.happens(&format!("node {node} is back"));
+        self.history.happens(&format!("node {node} is back"));
         self.signposts[node].set(Some(Place::of(&self.relays[node])));
     }
 
     pub fn begin(&mut self, trouble: Trouble) {
-        self.ledger.happens(&format!("Redis: {trouble:?}"));
+        self.history.happens(&format!("Redis: {trouble:?}"));
         let primary = self.primary;
         match trouble {
             Trouble::Killed => self.servers[primary].kill(),
@@ -209,7 +209,7 @@ impl Site {
                 self.servers[before].replicate(&self.servers[self.primary]);
             }
         }
-        self.ledger.happens("Redis is back");
+        self.history.happens("Redis is back");
     }
 
     /// Waits until living nodes have taken over what dead ones had.
@@ -256,7 +256,7 @@ impl Site {
         let held: Vec<Vec<String>> = (0..NODES).map(|node| self.held(node)).collect();
         (0..NODES).for_each(|node| self.note_stalls(node));
         self.logs_seen = std::array::from_fn(|node| self.relays[node].log().len());
-        self.ledger.settles(&held);
+        self.history.settles(&held);
     }
 
     fn records(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::support::ledger::{self, AckNumber, Fate};
+use crate::support::delivery_log::{AckNumber, AckRecord, AckState, DeliveryLog, PostedBody};
 
 /// How long a session keeps what is not acknowledged, in this test.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,20 +72,16 @@ impl Time {
 
 /// Where and when a backend acknowledged.
 #[derive(Debug)]
-pub struct AckTime {
+pub struct AckOrigin {
     /// The node of its session.
     node: usize,
     /// When it had read the MSG.
     read: Time,
 }
 
-/// Posted when everybody had been there or away as often as that.
-type Post = ledger::Post<Time>;
-type Ack = ledger::Ack<AckTime>;
-
 /// What the rules found.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub struct CrashReport {
     pub promised: usize,
     pub acknowledged: usize,
     pub twice: usize,
@@ -98,19 +94,19 @@ pub struct Verdict {
 }
 
 /// What both sides remember.
-pub struct Ledger {
+pub struct CrashHistory {
     pub clocks: Clocks,
-    noted: ledger::Ledger<Time, AckTime>,
+    noted: DeliveryLog<Time, AckOrigin>,
     /// What the relay has forgotten before its time.
     too_early: Mutex<Vec<String>>,
 }
 
-impl Ledger {
+impl CrashHistory {
     /// An empty one, for so many nodes.
     pub fn new(nodes: usize) -> Self {
         Self {
             clocks: Clocks::new(nodes),
-            noted: ledger::Ledger::default(),
+            noted: DeliveryLog::default(),
             too_early: Mutex::default(),
         }
     }
@@ -127,17 +123,17 @@ impl Ledger {
 
     /// A backend on `node`, which read the MSG at `read`, is about to acknowledge it.
     pub fn acks(&self, body: &str, id: &str, node: usize, read: Time) -> AckNumber {
-        self.noted.acks(body, id, AckTime { node, read })
+        self.noted.acks(body, id, AckOrigin { node, read })
     }
 
     /// The relay has read this ACK.
     pub fn read(&self, ack: &AckNumber) {
-        self.noted.becomes(ack, Fate::Read);
+        self.noted.becomes(ack, AckState::Read);
     }
 
     /// Its connection is gone.
     pub fn doubts(&self, ack: &AckNumber) {
-        self.noted.becomes(ack, Fate::Doubtful);
+        self.noted.becomes(ack, AckState::Doubtful);
     }
 
     /// The relay did not take this ACK; the MSG had been on its way for `held` at most.
@@ -147,45 +143,49 @@ impl Ledger {
                 .lock()
                 .push(format!("{} within {held:?}", ack.0));
         }
-        self.noted.becomes(ack, Fate::TooLate);
+        self.noted.becomes(ack, AckState::TooLate);
     }
 
     /// Judges everything.
-    pub fn verdict(&self) -> Verdict {
+    pub fn report(&self) -> CrashReport {
         let early = self.too_early.lock();
         assert!(early.is_empty(), "forgotten before ack_timeout: {early:?}");
-        let mut verdict = Verdict {
+        let mut report = CrashReport {
             acknowledged: self.noted.acknowledged(),
-            ..Verdict::default()
+            ..CrashReport::default()
         };
         self.noted.for_each(|body, post, list| {
-            let count = |fate| list.iter().filter(|ack| ack.fate == fate).count();
-            verdict.too_late += count(Fate::TooLate);
-            verdict.doubtful += count(Fate::Doubtful);
+            let count = |state| list.iter().filter(|ack| ack.state == state).count();
+            report.too_late += count(AckState::TooLate);
+            report.doubtful += count(AckState::Doubtful);
             if let Some(id) = &post.promised {
-                verdict.promised += 1;
+                report.promised += 1;
                 if list.is_empty() {
-                    verdict.lost.push(format!("{body} {id}"));
+                    report.lost.push(format!("{body} {id}"));
                 }
             }
-            verdict.twice += usize::from(list.len() > 1);
+            report.twice += usize::from(list.len() > 1);
             for two in list.windows(2) {
                 if !explains(post, &two[0], &two[1]) {
                     let (origin, at) = (post.origin, &post.at);
                     let words = format!("{body} posted to {origin} at {at:?}: {two:?}");
-                    verdict.without_reason.push(words);
+                    report.without_reason.push(words);
                 }
             }
         });
-        verdict
+        report
     }
 }
 
 /// Whether the `first` ACK can have been in vain, so that the MSG of the `second` had to be sent.
-fn explains(post: &Post, first: &Ack, second: &Ack) -> bool {
+fn explains(
+    post: &PostedBody<Time>,
+    first: &AckRecord<AckOrigin>,
+    second: &AckRecord<AckOrigin>,
+) -> bool {
     let origin = Who::Node(post.origin);
-    match first.fate {
-        Fate::Doubtful | Fate::TooLate => true,
+    match first.state {
+        AckState::Doubtful | AckState::TooLate => true,
         // Heard where it counts: only the death of that process can undo it, before it is noted on disk.
         _ if first.at.node == post.origin => first.at.read.was_away(&second.at.read, origin),
         // On its way between two nodes. The one that sent the MSG may have died before it was even read.
@@ -201,17 +201,17 @@ fn explains(post: &Post, first: &Ack, second: &Ack) -> bool {
 
 #[test]
 fn of_two_acks_the_first_must_have_had_a_reason_to_be_in_vain() {
-    let ledger = Ledger::new(3);
-    let calm = ledger.clocks.now();
-    let ack = |node, read: &Time, fate| Ack {
+    let history = CrashHistory::new(3);
+    let calm = history.clocks.now();
+    let ack = |node, read: &Time, state| AckRecord {
         id: "x".into(),
-        at: AckTime {
+        at: AckOrigin {
             node,
             read: read.clone(),
         },
-        fate,
+        state,
     };
-    let post = Post {
+    let post = PostedBody {
         origin: 0,
         at: calm.clone(),
         promised: None,
@@ -219,8 +219,8 @@ fn of_two_acks_the_first_must_have_had_a_reason_to_be_in_vain() {
     let explained = |node, at: &Time, later: &Time| {
         explains(
             &post,
-            &ack(node, at, Fate::Read),
-            &ack(2, later, Fate::Read),
+            &ack(node, at, AckState::Read),
+            &ack(2, later, AckState::Read),
         )
     };
     for node in 0..3 {
@@ -231,22 +231,22 @@ fn of_two_acks_the_first_must_have_had_a_reason_to_be_in_vain() {
     }
     assert!(explains(
         &post,
-        &ack(1, &calm, Fate::Doubtful),
-        &ack(1, &calm, Fate::Read)
+        &ack(1, &calm, AckState::Doubtful),
+        &ack(1, &calm, AckState::Read)
     ));
-    ledger.clocks.turn(Who::Redis);
-    let redis_away = ledger.clocks.now();
+    history.clocks.turn(Who::Redis);
+    let redis_away = history.clocks.now();
     assert!(explained(1, &redis_away, &redis_away));
     assert!(!explained(0, &calm, &redis_away), "not Redis's business");
-    ledger.clocks.turn(Who::Redis);
-    ledger.clocks.turn(Who::Node(1));
-    ledger.clocks.turn(Who::Node(1));
-    let later = ledger.clocks.now();
+    history.clocks.turn(Who::Redis);
+    history.clocks.turn(Who::Node(1));
+    history.clocks.turn(Who::Node(1));
+    let later = history.clocks.now();
     assert!(explained(1, &calm, &later));
     assert!(!explained(0, &calm, &later), "not this node's business");
-    ledger.clocks.turn(Who::Node(0));
-    ledger.clocks.turn(Who::Node(0));
-    let after = ledger.clocks.now();
+    history.clocks.turn(Who::Node(0));
+    history.clocks.turn(Who::Node(0));
+    let after = history.clocks.now();
     assert!(explained(0, &later, &after));
     assert!(!explained(0, &after, &after), "it had come back before");
     assert!(

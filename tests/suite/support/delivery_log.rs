@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 /// A body, which is posted once.
-pub struct Post<P> {
+pub struct PostedBody<P> {
     /// The node that it was posted to.
     pub origin: usize,
     /// When, as the test counts.
@@ -18,16 +18,16 @@ pub struct Post<P> {
 
 /// An ACK that a backend has written.
 #[derive(Debug)]
-pub struct Ack<A> {
+pub struct AckRecord<A> {
     pub id: String,
     /// When and where, as the test counts.
     pub at: A,
-    pub fate: Fate,
+    pub state: AckState,
 }
 
 /// What is known of an ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum AckState {
     /// Written, and nothing heard yet.
     Written,
     /// A later PONG shows that the relay has read it.
@@ -42,13 +42,13 @@ pub enum Fate {
 pub type AckNumber = (String, usize);
 
 /// What providers and backends note.
-pub struct Ledger<P, A> {
-    posts: Mutex<HashMap<String, Post<P>>>,
+pub struct DeliveryLog<P, A> {
+    posts: Mutex<HashMap<String, PostedBody<P>>>,
     /// Of each body, in the order of the ACKs.
-    acks: Mutex<HashMap<String, Vec<Ack<A>>>>,
+    acks: Mutex<HashMap<String, Vec<AckRecord<A>>>>,
 }
 
-impl<P, A> Default for Ledger<P, A> {
+impl<P, A> Default for DeliveryLog<P, A> {
     fn default() -> Self {
         Self {
             posts: Mutex::default(),
@@ -57,10 +57,10 @@ impl<P, A> Default for Ledger<P, A> {
     }
 }
 
-impl<P, A> Ledger<P, A> {
+impl<P, A> DeliveryLog<P, A> {
     /// `body` is about to be posted to the node `origin`.
     pub fn posts(&self, body: &str, origin: usize, at: P) {
-        let post = Post {
+        let post = PostedBody {
             origin,
             at,
             promised: None,
@@ -80,20 +80,20 @@ impl<P, A> Ledger<P, A> {
     pub fn acks(&self, body: &str, id: &str, at: A) -> AckNumber {
         let mut acks = self.acks.lock();
         let list = acks.entry(body.to_owned()).or_default();
-        list.push(Ack {
+        list.push(AckRecord {
             id: id.to_owned(),
             at,
-            fate: Fate::Written,
+            state: AckState::Written,
         });
         (body.to_owned(), list.len() - 1)
     }
 
     /// More is known of an ACK.
-    pub fn becomes(&self, (body, number): &AckNumber, fate: Fate) {
+    pub fn becomes(&self, (body, number): &AckNumber, state: AckState) {
         if let Some(list) = self.acks.lock().get_mut(body)
-            && list[*number].fate == Fate::Written
+            && list[*number].state == AckState::Written
         {
-            list[*number].fate = fate;
+            list[*number].state = state;
         }
     }
 
@@ -103,7 +103,7 @@ impl<P, A> Ledger<P, A> {
     }
 
     /// Shows `judge` each body with its ACKs, in their order.
-    pub fn for_each(&self, mut judge: impl FnMut(&str, &Post<P>, &[Ack<A>])) {
+    pub fn for_each(&self, mut judge: impl FnMut(&str, &PostedBody<P>, &[AckRecord<A>])) {
         let acks = self.acks.lock();
         for (body, post) in self.posts.lock().iter() {
             let list = acks.get(body).map_or(&[][..], Vec::as_slice);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::support::ledger::{self, AckNumber, Fate};
+use crate::support::delivery_log::{AckNumber, AckRecord, AckState, DeliveryLog};
 
 /// How many events there were before.
 pub type Moment = usize;
@@ -21,8 +21,6 @@ pub struct AckTime {
     read: Moment,
 }
 
-type Ack = ledger::Ack<AckTime>;
-
 /// What has lost both its disk and Redis.
 struct BothLost {
     round: usize,
@@ -35,7 +33,7 @@ struct BothLost {
 
 /// What came of it all.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub struct LossReport {
     pub promised: usize,
     pub acknowledged: usize,
     /// What was acknowledged more than once, by the reason.
@@ -52,14 +50,14 @@ pub struct Verdict {
 
 /// What both sides remember.
 #[derive(Default)]
-pub struct Ledger {
+pub struct LossHistory {
     /// Providers hold it while they post.
     pub posting: RwLock<()>,
     round: AtomicUsize,
     settled: AtomicUsize,
     events: Mutex<Vec<String>>,
     /// Of each post the round.
-    noted: ledger::Ledger<usize, AckTime>,
+    noted: DeliveryLog<usize, AckTime>,
     both_lost: Mutex<Vec<BothLost>>,
     /// Rounds in which a node lost Redis and nobody had done anything: the machine was too busy.
     stalls: Mutex<BTreeSet<usize>>,
@@ -67,7 +65,7 @@ pub struct Ledger {
     in_two: Mutex<HashMap<String, usize>>,
 }
 
-impl Ledger {
+impl LossHistory {
     /// Something was done.
     pub fn happens(&self, what: &str) {
         let round = self.round.load(Ordering::SeqCst);
@@ -128,54 +126,54 @@ impl Ledger {
     }
 
     /// More is known of an ACK.
-    pub fn becomes(&self, ack: &AckNumber, fate: Fate) {
-        self.noted.becomes(ack, fate);
+    pub fn becomes(&self, ack: &AckNumber, state: AckState) {
+        self.noted.becomes(ack, state);
     }
 
     /// Judges everything.
-    pub fn verdict(&self) -> Verdict {
-        let mut verdict = Verdict {
+    pub fn report(&self) -> LossReport {
+        let mut report = LossReport {
             acknowledged: self.noted.acknowledged(),
-            ..Verdict::default()
+            ..LossReport::default()
         };
         let both_lost = self.both_lost.lock();
         self.noted.for_each(|body, post, list| {
             if let Some(id) = &post.promised {
-                verdict.promised += 1;
+                report.promised += 1;
                 let may_be_lost = both_lost.iter().find(|loss| {
                     loss.held.contains(id) || (loss.node, loss.round) == (post.origin, post.at)
                 });
                 match may_be_lost {
                     Some(loss) => {
-                        let (all, lost) = verdict.both_lost.entry(loss.why.clone()).or_default();
+                        let (all, lost) = report.both_lost.entry(loss.why.clone()).or_default();
                         *all += 1;
                         *lost += usize::from(list.is_empty());
                     }
                     None if list.is_empty() => {
                         let (node, round) = (post.origin, post.at);
                         let words = format!("{body} {id} posted to node {node} in round {round}");
-                        verdict.lost.push(words);
-                        verdict.unexplained.push(id.clone());
+                        report.lost.push(words);
+                        report.unexplained.push(id.clone());
                     }
                     None => {}
                 }
             }
             for two in list.windows(2) {
                 match self.reason(&two[0], &two[1]) {
-                    Some(reason) => *verdict.twice.entry(reason).or_default() += 1,
+                    Some(reason) => *report.twice.entry(reason).or_default() += 1,
                     None => {
-                        verdict.without_reason.push(format!("{body}: {two:?}"));
-                        verdict.unexplained.push(two[0].id.clone());
+                        report.without_reason.push(format!("{body}: {two:?}"));
+                        report.unexplained.push(two[0].id.clone());
                     }
                 }
             }
         });
-        verdict
+        report
     }
 
     /// Why the MSG of the `second` ACK was sent although there was a `first`.
-    fn reason(&self, first: &Ack, second: &Ack) -> Option<String> {
-        if matches!(first.fate, Fate::Doubtful | Fate::TooLate) {
+    fn reason(&self, first: &AckRecord<AckTime>, second: &AckRecord<AckTime>) -> Option<String> {
+        if matches!(first.state, AckState::Doubtful | AckState::TooLate) {
             return Some("the first ACK may not have arrived".into());
         }
         let events = self.events.lock();
@@ -200,45 +198,50 @@ impl Ledger {
 
 #[test]
 fn of_two_acks_the_first_must_have_had_a_reason_to_be_in_vain() {
-    let ledger = Ledger::default();
-    let ack = |settled, read, fate| Ack {
+    let history = LossHistory::default();
+    let ack = |settled, read, state| AckRecord {
         id: "x".into(),
         at: AckTime {
             round: 0,
             settled,
             read,
         },
-        fate,
+        state,
     };
-    let is_explained = |first: &Ack, second: &Ack| ledger.reason(first, second).is_some();
-    let calm = ack(0, 0, Fate::Read);
+    let is_explained = |first: &AckRecord<AckTime>, second: &AckRecord<AckTime>| {
+        history.reason(first, second).is_some()
+    };
+    let calm = ack(0, 0, AckState::Read);
     assert!(!is_explained(&calm, &calm), "without a reason");
-    assert!(is_explained(&ack(0, 0, Fate::Doubtful), &calm));
-    ledger.happens("node 1 is killed");
-    ledger.happens("node 1 is back");
+    assert!(is_explained(&ack(0, 0, AckState::Doubtful), &calm));
+    history.happens("node 1 is killed");
+    history.happens("node 1 is back");
     assert!(!is_explained(&calm, &calm), "it came before that");
-    assert!(is_explained(&calm, &ack(2, 2, Fate::Read)));
-    assert!(is_explained(&ack(0, 1, Fate::Read), &ack(2, 2, Fate::Read)));
-    assert!(is_explained(&ack(0, 2, Fate::Read), &calm), "read last");
-    let later = ack(2, 2, Fate::Read);
+    assert!(is_explained(&calm, &ack(2, 2, AckState::Read)));
+    assert!(is_explained(
+        &ack(0, 1, AckState::Read),
+        &ack(2, 2, AckState::Read)
+    ));
+    assert!(is_explained(&ack(0, 2, AckState::Read), &calm), "read last");
+    let later = ack(2, 2, AckState::Read);
     assert!(!is_explained(&later, &later), "all was in one place again");
-    ledger.settles(&[vec!["x".into()], vec!["x".into()]]);
+    history.settles(&[vec!["x".into()], vec!["x".into()]]);
     assert!(is_explained(&later, &later), "two nodes had it");
 }
 
 #[test]
 fn what_is_not_acknowledged_is_lost_unless_it_had_lost_both_places() {
-    let ledger = Ledger::default();
+    let history = LossHistory::default();
     for (body, origin) in [("acked", 0), ("lost", 0), ("held", 0), ("posted", 1)] {
-        ledger.posts(body, origin);
-        ledger.promised(body, body);
+        history.posts(body, origin);
+        history.promised(body, body);
     }
-    ledger.posts("not promised", 0);
-    let ack = ledger.acks("acked", "acked", 0);
-    ledger.becomes(&ack, Fate::Read);
-    ledger.loses_both(1, HashSet::from(["held".into()]), "both");
-    let verdict = ledger.verdict();
-    assert_eq!(verdict.promised, 4);
-    assert_eq!(verdict.both_lost["round 0: both"], (2, 2));
-    assert_eq!(verdict.lost, ["lost lost posted to node 0 in round 0"]);
+    history.posts("not promised", 0);
+    let ack = history.acks("acked", "acked", 0);
+    history.becomes(&ack, AckState::Read);
+    history.loses_both(1, HashSet::from(["held".into()]), "both");
+    let report = history.report();
+    assert_eq!(report.promised, 4);
+    assert_eq!(report.both_lost["round 0: both"], (2, 2));
+    assert_eq!(report.lost, ["lost lost posted to node 0 in round 0"]);
 }
