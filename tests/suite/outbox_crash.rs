@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use self::history::{CrashHistory, Time, Who};
 use crate::support::delivery_log::AckNumber;
 use crate::support::{
-    FlappingSession, Next, Place, Random, RawHttp, Redis, Relay, Signpost, eventually, heavy,
-    post_request,
+    FlappingSession, Next, NodeAddresses, NodeLocator, Random, RawHttp, Redis, Relay, eventually,
+    heavy, post_request,
 };
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300ms\"\n\
@@ -52,7 +52,8 @@ fn rounds(count: usize, nodes: usize) {
     let _alone = heavy();
     let mut random = Random::new();
     let history = Arc::new(CrashHistory::new(nodes));
-    let signposts: Arc<Vec<Signpost>> = Arc::new((0..nodes).map(|_| Signpost::default()).collect());
+    let locators: Arc<Vec<NodeLocator>> =
+        Arc::new((0..nodes).map(|_| NodeLocator::default()).collect());
     let (no_more_posts, calm, over) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
@@ -64,26 +65,25 @@ fn rounds(count: usize, nodes: usize) {
         Some(redis) => format!("{CONFIG}[redis]\nurl = \"{}\"\n", redis.url()),
     };
     let mut relays: Vec<Relay> = (0..nodes).map(|_| Relay::with(&config)).collect();
-    for (signpost, relay) in signposts.iter().zip(&relays) {
-        signpost.set(Some(Place::of(relay)));
+    for (locator, relay) in locators.iter().zip(&relays) {
+        locator.set(Some(NodeAddresses::of(relay)));
     }
     let mut providers = Vec::new();
     for n in 0..PROVIDERS {
-        let (signposts, history, over) =
-            (signposts.clone(), history.clone(), no_more_posts.clone());
+        let (locators, history, over) = (locators.clone(), history.clone(), no_more_posts.clone());
         providers.push(thread::spawn(move || {
-            provide(n, &signposts, &history, &over);
+            provide(n, &locators, &history, &over);
         }));
     }
     let mut backends = Vec::new();
     for n in 0..BACKENDS {
-        let (signposts, history) = (signposts.clone(), history.clone());
+        let (locators, history) = (locators.clone(), history.clone());
         let (calm, over, seed) = (calm.clone(), over.clone(), random.next());
         backends.push(thread::spawn(move || {
             serve(
                 &format!("flap-{n}"),
                 seed,
-                &signposts,
+                &locators,
                 &history,
                 &calm,
                 &over,
@@ -106,11 +106,11 @@ fn rounds(count: usize, nodes: usize) {
             eprintln!("round {round}: Redis killed");
         }
         let victim = random.below(nodes);
-        signposts[victim].set(None);
+        locators[victim].set(None);
         history.clocks.turn(Who::Node(victim));
         relays[victim].restart_with(&config);
         // It is back for everybody at once, and for the history when it hears the others.
-        signposts[victim].set(Some(Place::of(&relays[victim])));
+        locators[victim].set(Some(NodeAddresses::of(&relays[victim])));
         relays[victim].wait_green();
         history.clocks.turn(Who::Node(victim));
         eprintln!("round {round}: node {victim} killed after {lives:?}");
@@ -152,14 +152,14 @@ fn rounds(count: usize, nodes: usize) {
 }
 
 /// Posts one after another, each with a body of its own, and notes what was answered ok.
-fn provide(number: usize, signposts: &[Signpost], history: &CrashHistory, over: &AtomicBool) {
+fn provide(number: usize, locators: &[NodeLocator], history: &CrashHistory, over: &AtomicBool) {
     let mut n = 0;
-    let origin = number % signposts.len();
-    while let Some(place) = signposts[origin]
+    let origin = number % locators.len();
+    while let Some(addresses) = locators[origin]
         .wait(over)
         .filter(|_| !over.load(Ordering::SeqCst))
     {
-        let Some(mut connection) = RawHttp::try_connect(place.http) else {
+        let Some(mut connection) = RawHttp::try_connect(addresses.http) else {
             crate::support::let_pass(Duration::from_millis(5));
             continue;
         };
@@ -183,26 +183,26 @@ fn provide(number: usize, signposts: &[Signpost], history: &CrashHistory, over: 
 fn serve(
     id: &str,
     seed: u64,
-    signposts: &[Signpost],
+    locators: &[NodeLocator],
     history: &CrashHistory,
     calm: &AtomicBool,
     over: &AtomicBool,
 ) {
     let mut random = Random::from(seed);
     loop {
-        let node = random.below(signposts.len());
-        let place = signposts[node].wait(over);
-        let Some(place) = place.filter(|_| !over.load(Ordering::SeqCst)) else {
+        let node = random.below(locators.len());
+        let addresses = locators[node].wait(over);
+        let Some(addresses) = addresses.filter(|_| !over.load(Ordering::SeqCst)) else {
             return;
         };
-        let Some(mut session) = FlappingSession::open(place.tcp, id) else {
+        let Some(mut session) = FlappingSession::open(addresses.tcp, id) else {
             crate::support::let_pass(Duration::from_millis(5));
             continue;
         };
         let messages = random.below(60);
-        let mut slow: VecDeque<(Instant, Message)> = VecDeque::new();
-        let acknowledge = |session: &mut FlappingSession<(AckNumber, Message)>,
-                           message: Message| {
+        let mut slow: VecDeque<(Instant, ReadMessage)> = VecDeque::new();
+        let acknowledge = |session: &mut FlappingSession<(AckNumber, ReadMessage)>,
+                           message: ReadMessage| {
             // Noted first: once it is written it may arrive.
             let ack = history.acks(&message.body, &message.id, node, message.at.clone());
             session.say(&format!("ACK id={}\nPING\n", message.id));
@@ -229,7 +229,7 @@ fn serve(
                 "PING" => session.say("PONG\n"),
                 "MSG" => {
                     got += 1;
-                    let message = Message {
+                    let message = ReadMessage {
                         id: frame.field("id").to_owned(),
                         body: String::from_utf8_lossy(frame.body()).into_owned(),
                         at: history.clocks.now(),
@@ -262,7 +262,7 @@ fn serve(
 }
 
 /// A MSG that was read.
-struct Message {
+struct ReadMessage {
     id: String,
     body: String,
     at: Time,

@@ -12,9 +12,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use self::history::{LossHistory, Moment};
-use self::site::{Disk, NODES, Site, Trouble};
+use self::site::{DiskState, LossSite, NODES, RedisFault};
 use crate::support::delivery_log::{AckNumber, AckState};
-use crate::support::{FlappingSession, Next, Random, RawHttp, Signpost, heavy, post_request};
+use crate::support::{FlappingSession, Next, NodeLocator, Random, RawHttp, heavy, post_request};
 
 /// Backends that come and go all the while, and those that are there in some rounds only.
 const FLAPPING: usize = 3;
@@ -50,46 +50,46 @@ fn fifty_losses_of_disks_and_redis_with_require() {
 
 /// A node that dies.
 #[derive(Clone, Copy)]
-struct Death {
+struct NodeDeath {
     node: usize,
-    disk: Disk,
+    disk: DiskState,
     /// It comes back when others have taken over what it had.
     is_late: bool,
 }
 
 /// What happens in a round.
 #[derive(Default)]
-struct Plan {
-    deaths: Vec<Death>,
-    trouble: Option<Trouble>,
-    trouble_is_first: bool,
+struct RoundPlan {
+    deaths: Vec<NodeDeath>,
+    fault: Option<RedisFault>,
+    fault_is_first: bool,
 }
 
-impl Plan {
+impl RoundPlan {
     fn of(kind: usize, random: &mut Random) -> Self {
         let node = random.below(NODES);
-        let death = |node, disk, random: &mut Random| Death {
+        let death = |node, disk, random: &mut Random| NodeDeath {
             node,
             disk,
             is_late: random.below(2) == 0,
         };
         let mut plan = Self {
-            trouble_is_first: random.below(2) == 0,
+            fault_is_first: random.below(2) == 0,
             ..Self::default()
         };
-        let lost = [Disk::Deleted, Disk::Old][random.below(2)];
+        let lost = [DiskState::Deleted, DiskState::Old][random.below(2)];
         match kind {
             0 => {}
-            1 | 2 => plan.deaths.push(Death {
+            1 | 2 => plan.deaths.push(NodeDeath {
                 node,
-                disk: Disk::Kept,
+                disk: DiskState::Kept,
                 is_late: kind == 2,
             }),
-            3 => plan.deaths.push(death(node, Disk::Deleted, random)),
-            4 => plan.deaths.push(death(node, Disk::Old, random)),
-            5..=8 => plan.trouble = Some(Self::trouble(kind - 5, node, random)),
+            3 => plan.deaths.push(death(node, DiskState::Deleted, random)),
+            4 => plan.deaths.push(death(node, DiskState::Old, random)),
+            5..=8 => plan.fault = Some(Self::fault(kind - 5, node, random)),
             9 => {
-                let disks = [Disk::Kept, Disk::Deleted, Disk::Old];
+                let disks = [DiskState::Kept, DiskState::Deleted, DiskState::Old];
                 for node in [node, (node + 1) % NODES] {
                     let disk = disks[random.below(3)];
                     plan.deaths.push(death(node, disk, random));
@@ -97,19 +97,19 @@ impl Plan {
             }
             _ => {
                 plan.deaths.push(death(node, lost, random));
-                plan.trouble = Some(Self::trouble(random.below(4), node, random));
+                plan.fault = Some(Self::fault(random.below(4), node, random));
             }
         }
         plan
     }
 
-    fn trouble(kind: usize, node: usize, random: &mut Random) -> Trouble {
+    fn fault(kind: usize, node: usize, random: &mut Random) -> RedisFault {
         let coin = random.below(2) == 0;
         match kind {
-            0 => Trouble::Killed,
-            1 => Trouble::CutOff { node, long: coin },
-            2 => Trouble::Flushed,
-            _ => Trouble::FailedOver { crash: coin },
+            0 => RedisFault::Killed,
+            1 => RedisFault::CutOff { node, long: coin },
+            2 => RedisFault::Flushed,
+            _ => RedisFault::FailedOver { crash: coin },
         }
     }
 }
@@ -119,9 +119,9 @@ fn rounds(count: usize, mode: &'static str) {
     let _alone = heavy();
     let mut random = Random::new();
     let history = Arc::new(LossHistory::default());
-    let mut site = Site::start(mode, Arc::clone(&history));
+    let mut site = LossSite::start(mode, Arc::clone(&history));
     site.settle();
-    let people = People::begin(&site, &mut random);
+    let clients = Clients::begin(&site, &mut random);
     let mut deck: Vec<usize> = Vec::new();
     for round in 0..count {
         if deck.is_empty() {
@@ -135,16 +135,16 @@ fn rounds(count: usize, mode: &'static str) {
             true => KINDS - 1,
             false => deck.pop().unwrap_or_default(),
         };
-        for open in &people.open[FLAPPING..] {
+        for open in &clients.open[FLAPPING..] {
             open.store(random.below(2) == 0, Ordering::SeqCst);
         }
-        let plan = Plan::of(kind, &mut random);
+        let plan = RoundPlan::of(kind, &mut random);
         run(&mut site, &plan, &mut random);
         let standing_still = history.posting.write();
         site.settle();
         drop(standing_still);
     }
-    people.end(&site);
+    clients.end(&site);
 
     let report = history.report();
     eprintln!(
@@ -169,35 +169,35 @@ fn rounds(count: usize, mode: &'static str) {
 }
 
 /// One round, until everybody is back.
-fn run(site: &mut Site, plan: &Plan, random: &mut Random) {
+fn run(site: &mut LossSite, plan: &RoundPlan, random: &mut Random) {
     let mut a_while =
         || crate::support::let_pass(Duration::from_millis(50 + random.below(600) as u64));
     a_while();
-    let mut trouble = plan.trouble;
-    if let Some(trouble) = trouble.filter(|_| plan.trouble_is_first) {
-        site.begin(trouble);
+    let mut fault = plan.fault;
+    if let Some(fault) = fault.filter(|_| plan.fault_is_first) {
+        site.begin(fault);
         a_while();
     }
     for death in &plan.deaths {
         let held: HashSet<String> = site.held(death.node).into_iter().collect();
         let had_lost_redis = site.has_lost_redis(death.node);
         site.kill(death.node, death.disk);
-        if death.disk != Disk::Kept {
+        if death.disk != DiskState::Kept {
             name_what_loses_both(site, plan, death.node, held, had_lost_redis);
         }
     }
-    if let Some(trouble) = trouble.filter(|_| !plan.trouble_is_first) {
-        site.begin(trouble);
+    if let Some(fault) = fault.filter(|_| !plan.fault_is_first) {
+        site.begin(fault);
     }
     a_while();
-    // Those that come back at once may do so while Redis is in trouble.
+    // Those that come back at once may do so while Redis is at fault.
     for death in plan.deaths.iter().filter(|death| !death.is_late) {
         if random.below(2) == 0 {
             site.revive(death.node);
         }
     }
-    if let Some(trouble) = trouble.take() {
-        site.end(trouble);
+    if let Some(fault) = fault.take() {
+        site.end(fault);
     }
     if plan.deaths.iter().any(|death| death.is_late) {
         site.wait_inherited();
@@ -209,22 +209,22 @@ fn run(site: &mut Site, plan: &Plan, random: &mut Random) {
 
 /// What the node that is killed now has nowhere else.
 fn name_what_loses_both(
-    site: &Site,
-    plan: &Plan,
+    site: &LossSite,
+    plan: &RoundPlan,
     node: usize,
     held: HashSet<String>,
     had_lost_redis: bool,
 ) {
     let history = &site.history;
-    match plan.trouble {
-        Some(Trouble::Flushed) => {
+    match plan.fault {
+        Some(RedisFault::Flushed) => {
             history.loses_both(node, held, "a disk, and everything in Redis");
         }
-        Some(Trouble::FailedOver { .. }) => {
+        Some(RedisFault::FailedOver { .. }) => {
             history.loses_both(node, HashSet::new(), "a disk, and what a replica lacked");
         }
         // What was stored while Redis was away is on the disk alone; with "require" nothing is.
-        Some(Trouble::Killed | Trouble::CutOff { .. }) if !site.is_required() => {
+        Some(RedisFault::Killed | RedisFault::CutOff { .. }) if !site.is_required() => {
             history.loses_both(node, HashSet::new(), "a disk, while Redis was away");
         }
         _ if had_lost_redis && !site.is_required() => {
@@ -235,7 +235,7 @@ fn name_what_loses_both(
 }
 
 /// Providers and backends.
-struct People {
+struct Clients {
     providers: Vec<JoinHandle<()>>,
     backends: Vec<JoinHandle<()>>,
     no_more_posts: Arc<AtomicBool>,
@@ -244,8 +244,8 @@ struct People {
     open: Arc<Vec<AtomicBool>>,
 }
 
-impl People {
-    fn begin(site: &Site, random: &mut Random) -> Self {
+impl Clients {
+    fn begin(site: &LossSite, random: &mut Random) -> Self {
         let flag = || Arc::new(AtomicBool::new(false));
         let (no_more_posts, calm, over) = (flag(), flag(), flag());
         let open: Vec<AtomicBool> = (0..BACKENDS)
@@ -253,15 +253,15 @@ impl People {
             .collect();
         let open = Arc::new(open);
         let providers = (0..PROVIDERS).map(|n| {
-            let (signposts, history) = (site.signposts.clone(), site.history.clone());
+            let (locators, history) = (site.locators.clone(), site.history.clone());
             let over = no_more_posts.clone();
-            thread::spawn(move || provide(n, &signposts, &history, &over))
+            thread::spawn(move || provide(n, &locators, &history, &over))
         });
         let providers = providers.collect();
         let backends = (0..BACKENDS).map(|n| {
-            let backend = Backend {
+            let backend = FlappingBackend {
                 number: n,
-                signposts: site.signposts.clone(),
+                locators: site.locators.clone(),
                 history: site.history.clone(),
                 calm: calm.clone(),
                 over: over.clone(),
@@ -281,7 +281,7 @@ impl People {
     }
 
     /// Waits until everything is delivered.
-    fn end(self, site: &Site) {
+    fn end(self, site: &LossSite) {
         self.no_more_posts.store(true, Ordering::SeqCst);
         for provider in self.providers {
             provider.join().expect("a provider failed");
@@ -299,12 +299,12 @@ impl People {
 }
 
 /// Posts one after another, each with a body of its own, and notes what was answered ok.
-fn provide(number: usize, signposts: &[Signpost], history: &LossHistory, over: &AtomicBool) {
+fn provide(number: usize, locators: &[NodeLocator], history: &LossHistory, over: &AtomicBool) {
     let mut n = 0;
-    let origin = number % signposts.len();
+    let origin = number % locators.len();
     let is_over = || over.load(Ordering::SeqCst);
-    while let Some(place) = signposts[origin].wait(over).filter(|_| !is_over()) {
-        let Some(mut connection) = RawHttp::try_connect(place.http) else {
+    while let Some(addresses) = locators[origin].wait(over).filter(|_| !is_over()) {
+        let Some(mut connection) = RawHttp::try_connect(addresses.http) else {
             crate::support::let_pass(Duration::from_millis(5));
             continue;
         };
@@ -327,9 +327,9 @@ fn provide(number: usize, signposts: &[Signpost], history: &LossHistory, over: &
 }
 
 /// A backend that acknowledges, at once or late, refuses, stays silent and goes away, until it is told to be calm.
-struct Backend {
+struct FlappingBackend {
     number: usize,
-    signposts: Arc<Vec<Signpost>>,
+    locators: Arc<Vec<NodeLocator>>,
     history: Arc<LossHistory>,
     calm: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
@@ -337,7 +337,7 @@ struct Backend {
 }
 
 /// A MSG that was read.
-struct Message {
+struct PendingMessage {
     id: String,
     body: String,
     at: Moment,
@@ -345,7 +345,7 @@ struct Message {
 
 type Session = FlappingSession<(AckNumber, String)>;
 
-impl Backend {
+impl FlappingBackend {
     fn is_open(&self) -> bool {
         self.open[self.number].load(Ordering::SeqCst)
     }
@@ -357,10 +357,10 @@ impl Backend {
     fn serve(&self, mut random: Random) {
         while !self.is_over() {
             let node = random.below(NODES);
-            let place = self.signposts[node].wait(&self.over);
-            let session = place
-                .filter(|_| self.is_open())
-                .and_then(|place| Session::open(place.tcp, &format!("game-{}", self.number)));
+            let addresses = self.locators[node].wait(&self.over);
+            let session = addresses.filter(|_| self.is_open()).and_then(|addresses| {
+                Session::open(addresses.tcp, &format!("game-{}", self.number))
+            });
             match session {
                 Some(session) => self.session(session, &mut random),
                 None => crate::support::let_pass(Duration::from_millis(5)),
@@ -370,7 +370,7 @@ impl Backend {
 
     fn session(&self, mut session: Session, random: &mut Random) {
         let messages = random.below(60);
-        let mut slow: VecDeque<(Instant, Message)> = VecDeque::new();
+        let mut slow: VecDeque<(Instant, PendingMessage)> = VecDeque::new();
         let mut got = 0;
         let is_calm = || self.calm.load(Ordering::SeqCst);
         while !self.is_over() && self.is_open() && (got < messages || is_calm()) {
@@ -393,7 +393,7 @@ impl Backend {
                 "PING" => session.say("PONG\n"),
                 "MSG" => {
                     got += 1;
-                    let message = Message {
+                    let message = PendingMessage {
                         id: frame.field("id").to_owned(),
                         body: String::from_utf8_lossy(frame.body()).into_owned(),
                         at: self.history.now(),
@@ -421,7 +421,7 @@ impl Backend {
         }
     }
 
-    fn acknowledge(&self, session: &mut Session, message: Message) {
+    fn acknowledge(&self, session: &mut Session, message: PendingMessage) {
         // Noted first: once it is written it may arrive.
         let ack = self.history.acks(&message.body, &message.id, message.at);
         session.say(&format!("ACK id={}\nPING\n", message.id));

@@ -5,13 +5,13 @@ use std::fs;
 use std::sync::Arc;
 
 use super::history::LossHistory;
-use crate::support::{Place, Redis, Relay, Setup, Signpost, TcpProxy, eventually};
+use crate::support::{NodeAddresses, NodeLocator, Redis, Relay, Setup, TcpProxy, eventually};
 
 pub const NODES: usize = 3;
 
 /// What becomes of the file of a node that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disk {
+pub enum DiskState {
     Kept,
     Deleted,
     /// In its place comes one from an earlier death, if there was any.
@@ -20,7 +20,7 @@ pub enum Disk {
 
 /// What can happen to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum RedisFault {
     Killed,
     /// One node does not reach it any more; for long: until others take over what that node had.
     CutOff {
@@ -34,7 +34,8 @@ pub enum Trouble {
     },
 }
 
-pub struct Site {
+/// The nodes with their Redis, and what the test does to them.
+pub struct LossSite {
     servers: Vec<Redis>,
     primary: usize,
     proxies: Vec<TcpProxy>,
@@ -42,12 +43,12 @@ pub struct Site {
     is_up: [bool; NODES],
     /// The length of each node's log when the round began.
     logs_seen: [usize; NODES],
-    pub signposts: Arc<Vec<Signpost>>,
+    pub locators: Arc<Vec<NodeLocator>>,
     pub history: Arc<LossHistory>,
     mode: &'static str,
 }
 
-impl Site {
+impl LossSite {
     pub fn start(mode: &'static str, history: Arc<LossHistory>) -> Self {
         let options = ["--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
         let servers: Vec<Redis> = (0..2).map(|_| Redis::with(&options)).collect();
@@ -58,9 +59,9 @@ impl Site {
         let relays: Vec<Relay> = (0..NODES)
             .map(|n| Relay::with(&config(n, &proxies[n], mode)))
             .collect();
-        let signposts: Vec<Signpost> = (0..NODES).map(|_| Signpost::default()).collect();
-        for (signpost, relay) in signposts.iter().zip(&relays) {
-            signpost.set(Some(Place::of(relay)));
+        let locators: Vec<NodeLocator> = (0..NODES).map(|_| NodeLocator::default()).collect();
+        for (locator, relay) in locators.iter().zip(&relays) {
+            locator.set(Some(NodeAddresses::of(relay)));
         }
         Self {
             servers,
@@ -69,7 +70,7 @@ impl Site {
             relays,
             is_up: [true; NODES],
             logs_seen: [0; NODES],
-            signposts: Arc::new(signposts),
+            locators: Arc::new(locators),
             history,
             mode,
         }
@@ -121,8 +122,8 @@ impl Site {
     }
 
     /// `kill -9`, and what becomes of its file.
-    pub fn kill(&mut self, node: usize, disk: Disk) {
-        self.signposts[node].set(None);
+    pub fn kill(&mut self, node: usize, disk: DiskState) {
+        self.locators[node].set(None);
         let relay = &mut self.relays[node];
         self.history
             .happens(&format!("node {node} is killed, its disk {disk:?}"));
@@ -136,17 +137,17 @@ impl Site {
         let (data, kept) = (relay.path("data"), relay.path("kept"));
         let next = relay.path("next");
         // The file of this death is the old one of a later death.
-        if disk != Disk::Old || !kept.exists() {
+        if disk != DiskState::Old || !kept.exists() {
             copy(&data, &next);
         }
         match disk {
-            Disk::Kept => {}
-            Disk::Deleted => fs::remove_dir_all(&data).expect("the folder of the outbox"),
-            Disk::Old if kept.exists() => {
+            DiskState::Kept => {}
+            DiskState::Deleted => fs::remove_dir_all(&data).expect("the folder of the outbox"),
+            DiskState::Old if kept.exists() => {
                 fs::remove_dir_all(&data).expect("the folder of the outbox");
                 copy(&kept, &data);
             }
-            Disk::Old => {}
+            DiskState::Old => {}
         }
         if next.exists() {
             let _ = fs::remove_dir_all(&kept); // there is none the first time
@@ -164,19 +165,19 @@ impl Site {
         self.logs_seen[node] = 0;
         self.is_up[node] = true;
         self.history.happens(&format!("node {node} is back"));
-        self.signposts[node].set(Some(Place::of(&self.relays[node])));
+        self.locators[node].set(Some(NodeAddresses::of(&self.relays[node])));
     }
 
-    pub fn begin(&mut self, trouble: Trouble) {
-        self.history.happens(&format!("Redis: {trouble:?}"));
+    pub fn begin(&mut self, fault: RedisFault) {
+        self.history.happens(&format!("Redis: {fault:?}"));
         let primary = self.primary;
-        match trouble {
-            Trouble::Killed => self.servers[primary].kill(),
-            Trouble::CutOff { node, .. } => self.proxies[node].freeze(),
-            Trouble::Flushed => {
+        match fault {
+            RedisFault::Killed => self.servers[primary].kill(),
+            RedisFault::CutOff { node, .. } => self.proxies[node].freeze(),
+            RedisFault::Flushed => {
                 self.redis().command("FLUSHALL");
             }
-            Trouble::FailedOver { crash } => {
+            RedisFault::FailedOver { crash } => {
                 if crash {
                     self.servers[primary].kill();
                 }
@@ -190,18 +191,18 @@ impl Site {
         }
     }
 
-    pub fn end(&mut self, trouble: Trouble) {
-        match trouble {
-            Trouble::Killed => self.servers[self.primary].restart(),
-            Trouble::CutOff { node, long } => {
+    pub fn end(&mut self, fault: RedisFault) {
+        match fault {
+            RedisFault::Killed => self.servers[self.primary].restart(),
+            RedisFault::CutOff { node, long } => {
                 if long {
                     self.wait_inherited();
                 }
                 self.proxies[node].cut();
                 self.proxies[node].forward();
             }
-            Trouble::Flushed => return,
-            Trouble::FailedOver { crash } => {
+            RedisFault::Flushed => return,
+            RedisFault::FailedOver { crash } => {
                 let before = 1 - self.primary;
                 if crash {
                     self.servers[before].restart();

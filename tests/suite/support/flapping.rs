@@ -11,14 +11,14 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Frame, Relay};
 
-/// Where a node is.
+/// The addresses of a node that is up.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct NodeAddresses {
     pub http: SocketAddr,
     pub tcp: SocketAddr,
 }
 
-impl Place {
+impl NodeAddresses {
     pub fn of(relay: &Relay) -> Self {
         Self {
             http: relay.ready().http,
@@ -29,24 +29,25 @@ impl Place {
 
 /// Where a node is just now; `None` while it is down.
 #[derive(Default)]
-pub struct Signpost {
-    place: Mutex<Option<Place>>,
+pub struct NodeLocator {
+    addresses: Mutex<Option<NodeAddresses>>,
     changed: Condvar,
 }
 
-impl Signpost {
-    pub fn set(&self, place: Option<Place>) {
-        *self.place.lock() = place;
+impl NodeLocator {
+    pub fn set(&self, addresses: Option<NodeAddresses>) {
+        *self.addresses.lock() = addresses;
         self.changed.notify_all();
     }
 
-    /// The relay, once there is one; looks up every now and then to see whether all is over.
-    pub fn wait(&self, over: &AtomicBool) -> Option<Place> {
-        let mut place = self.place.lock();
-        while place.is_none() && !over.load(Ordering::SeqCst) {
-            self.changed.wait_for(&mut place, Duration::from_millis(50));
+    /// Waits until the node is up; `None` when `over` is set, which is read every 50 ms.
+    pub fn wait(&self, over: &AtomicBool) -> Option<NodeAddresses> {
+        let mut addresses = self.addresses.lock();
+        while addresses.is_none() && !over.load(Ordering::SeqCst) {
+            self.changed
+                .wait_for(&mut addresses, Duration::from_millis(50));
         }
-        *place
+        *addresses
     }
 }
 

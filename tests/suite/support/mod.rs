@@ -43,7 +43,7 @@ pub use backend::Backend;
 pub use backends::{Backends, REFUSE, ReceivedMessage};
 pub use browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
 pub use cluster::{Cluster, assert_ok_means_acked, node_toml};
-pub use flapping::{FlappingSession, Next, Place, Signpost};
+pub use flapping::{FlappingSession, Next, NodeAddresses, NodeLocator};
 pub use frame::{Frame, difference};
 pub use health_watch::{HealthWatch, Interval};
 pub use http::{Answer, Gate, Pending, RawHttp, post_request};

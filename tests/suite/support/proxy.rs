@@ -14,7 +14,7 @@ use super::redis::free_addr;
 /// A proxy before one address. Dropping it cuts everything.
 pub struct TcpProxy {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -28,7 +28,7 @@ enum Mode {
     Over,
 }
 
-struct Shared {
+struct ProxyState {
     /// Where new connections go.
     target: Mutex<SocketAddr>,
     mode: Mutex<Mode>,
@@ -70,7 +70,7 @@ impl TcpProxy {
 
     fn on(listener: TcpListener, target: SocketAddr) -> Self {
         let addr = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             target: Mutex::new(target),
             mode: Mutex::new(Mode::Forward),
             changed: Condvar::new(),
@@ -145,7 +145,7 @@ impl Drop for TcpProxy {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<ProxyState>) {
     let mut pumps = Vec::new();
     while let Ok((near, _)) = listener.accept() {
         if *shared.mode.lock() == Mode::Over {
@@ -179,7 +179,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, is_client: bool, conn: &Conn, shared: &Shared) {
+fn pump(mut from: TcpStream, mut to: TcpStream, is_client: bool, conn: &Conn, shared: &ProxyState) {
     let mut chunk = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         if is_client {

@@ -24,11 +24,11 @@ const LEAF_OID: &str = "1.2.840.113635.100.6.11.1=DER:0500";
 const ISSUER_OID: &str = "1.2.840.113635.100.6.2.1=DER:0500";
 
 /// A folder with certificates and keys: `root`, and what it issued.
-pub(super) struct Authority {
+pub(super) struct JwsAuthority {
     folder: TempDir,
 }
 
-impl Authority {
+impl JwsAuthority {
     fn new() -> Self {
         let authority = Self {
             folder: tempfile::tempdir().expect("a folder"),
@@ -159,10 +159,10 @@ pub(super) fn signing_input(header: &Value, payload: &Value) -> String {
 }
 
 /// Certificates as Apple has them, and some that only look like those.
-pub(super) fn authority() -> &'static Authority {
-    static ONE: OnceLock<Authority> = OnceLock::new();
+pub(super) fn authority() -> &'static JwsAuthority {
+    static ONE: OnceLock<JwsAuthority> = OnceLock::new();
     ONE.get_or_init(|| {
-        let authority = Authority::new();
+        let authority = JwsAuthority::new();
         authority.issuer("issuer", "root", ISSUER_OID);
         authority.leaf("leaf", "issuer", LEAF_OID, "30");
         authority.issuer("plain-issuer", "root", "");
@@ -260,7 +260,7 @@ fn apples_document_is_handed_over_opened_where_the_route_says_so() {
 #[test]
 fn what_another_signed_or_what_is_for_another_is_refused_with_its_reason() {
     let ours = authority();
-    let other = Authority::new();
+    let other = JwsAuthority::new();
     other.issuer("issuer", "root", ISSUER_OID);
     other.leaf("leaf", "issuer", LEAF_OID, "30");
     let relay = start(&apple_route(&ours.pem("root"), ""));
