@@ -2,30 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use super::{all_lines, everything, none, sources};
+use super::{Source, all_lines, everything, files, none, sources};
 
 /// The one name that may stand for several types: each command of the binary has its own arguments.
 const COMMANDS: &str = "Args";
 
 /// Words that are gone from code and prose, and what is said instead.
 const WORDS: &[(&str, &str)] = &[
+    ("barrage", "providers"),
     ("bequeath", "transfer"),
+    ("berth", "id and address"),
+    ("berths", "ids and addresses"),
     ("courier", "dispatcher"),
     ("courtesy", "cooperative yield"),
     ("crew", "thread group"),
+    ("fleet", "backends"),
+    ("fleets", "groups of backends"),
     ("gatehouse", "HTTP front end"),
     ("guest", "connection"),
     ("guests", "connections"),
+    ("gun", "source of notifications"),
+    ("guns", "sources of notifications"),
     ("heir", "the node that takes over"),
     ("house", "the relay, the module, the project"),
     ("houses", "projects"),
     ("lane", "worker link, backend queue"),
     ("lanes", "worker links, backend queues"),
+    ("ledger", "history, delivery log"),
+    ("ledgers", "histories, delivery logs"),
     ("lodge", "sessions"),
     ("parcel", "envelope"),
     ("porter", "listener"),
     ("purse", "token bucket"),
     ("sideline", "nothing: it is gone"),
+    ("signpost", "node locator"),
+    ("signposts", "node locators"),
 ];
 
 /// Names of types and functions that are gone: each stood for several things, or for none that the field knows. What some of them
@@ -42,6 +53,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Ear", "Subscriber"),
     ("Episode", "LogOnce"),
     ("Exchange", "Responder"),
+    ("Fate", "AckState"),
     ("Figures", "Stats"),
     ("Front", "HttpListener"),
     ("Hearing", "MessageHandler"),
@@ -62,6 +74,8 @@ const NAMES: &[(&str, &str)] = &[
     ("Seat", "ConnectionGuard"),
     ("Setting", "OutboxOptions"),
     ("Settlement", "StatusUpdate"),
+    ("Ship", "BackendConnection"),
+    ("Shot", "Notification"),
     ("Stage", "ConnectionState"),
     ("Standing", "ConnectionState"),
     ("Sums", "CountDelta"),
@@ -80,6 +94,11 @@ const NAMES: &[(&str, &str)] = &[
     ("look_forward", "schedule"),
     ("own_up", "report_lost"),
 ];
+
+/// The tests on the real binary, and their harness.
+fn suite() -> Vec<Source> {
+    files("tests/suite", &[".rs"])
+}
 
 /// The lower-case words of `line`: `StreamHouse` and `stream_house` are two each.
 fn words(line: &str) -> impl Iterator<Item = String> {
@@ -132,7 +151,8 @@ fn words_that_are_gone_stay_gone() {
 
 #[test]
 fn names_that_are_gone_stay_gone() {
-    let all = sources();
+    let mut all = sources();
+    all.extend(suite());
     let mut offences = Vec::new();
     for (path, n, line) in all_lines(&all) {
         let Some((_, name)) = declared(line) else {
@@ -148,10 +168,29 @@ fn names_that_are_gone_stay_gone() {
 #[test]
 fn a_type_of_the_sources_has_a_name_of_its_own() {
     let all = sources();
+    let (types, twice) = types_of(all.iter(), |line| line.starts_with("pub"));
+    assert!(types > 300, "the types are not found");
+    none(&twice, "two public types with one name");
+}
+
+/// Private ones too: a test's own types stand beside those of the harness.
+#[test]
+fn a_type_of_the_suite_has_a_name_of_its_own() {
+    let all = suite();
+    let (types, twice) = types_of(all.iter(), |_| true);
+    assert!(types > 80, "the types are not found");
+    none(&twice, "two types of the suite with one name");
+}
+
+/// How many names the types of `all` have whose lines are `counted`, and which of the names belong to two types.
+fn types_of<'a>(
+    all: impl Iterator<Item = &'a Source>,
+    counted: impl Fn(&str) -> bool,
+) -> (usize, Vec<String>) {
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for source in &all {
+    for source in all {
         for (n, line) in source.statements() {
-            if !line.trim_start().starts_with("pub") {
+            if !counted(line.trim_start()) {
                 continue;
             }
             if let Some(("struct" | "enum" | "trait" | "type", name)) = declared(line) {
@@ -160,14 +199,11 @@ fn a_type_of_the_sources_has_a_name_of_its_own() {
             }
         }
     }
-    assert!(places.len() > 300, "the types are not found");
     let twice = places
         .iter()
         .filter(|(name, places)| places.len() > 1 && **name != COMMANDS);
-    let twice: Vec<String> = twice
-        .map(|(name, places)| format!("{name}: {}", places.join(", ")))
-        .collect();
-    none(&twice, "two public types with one name");
+    let twice = twice.map(|(name, places)| format!("{name}: {}", places.join(", ")));
+    (places.len(), twice.collect())
 }
 
 #[test]
