@@ -1,5 +1,5 @@
 //! Payments that flow all the while: to backends on the same node, and to backends anywhere. Everything undelivered is stored,
-//! and in the end the test's books must balance.
+//! and in the end what was posted, answered and received must agree.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
