@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::support::{
     Backend, Backends, Cluster, DEADLINE, Lua, Notification, Providers, REFUSE, Random, Redis,
-    Relay, adler32, assert_ok_means_acked, eventually, heavy, node_toml,
+    Relay, adler32, assert_ok_means_acked, eventually, heavy, node_toml, shares,
 };
 
 /// Of how many notifications one is refused by its backend.
@@ -53,7 +53,7 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
         .filter(|s| s.to.starts_with("lua"))
         .cloned()
         .collect();
-    let sources = deal(notifications, 3 * PROVIDERS).into_iter();
+    let sources = shares(notifications, 3 * PROVIDERS).into_iter();
     let sources = sources.map(|share| {
         let mut share = share.into_iter();
         move || share.next()
@@ -347,7 +347,7 @@ fn registration_of(backends: usize, restarted: usize) {
         to: name.clone(),
         body: name.clone().into_bytes(),
     });
-    let sources = deal(notifications.collect(), 8).into_iter();
+    let sources = shares(notifications.collect(), 8).into_iter();
     let sources = sources.map(|share| {
         let mut share = share.into_iter();
         move || share.next()
@@ -355,15 +355,6 @@ fn registration_of(backends: usize, restarted: usize) {
     let told = Providers::start(sources.collect()).finish();
     let heard = after.stop();
     assert_eq!(assert_ok_means_acked(&told, &heard), backends);
-}
-
-/// Deals `all` out to so many hands.
-fn deal<T>(all: Vec<T>, hands: usize) -> Vec<Vec<T>> {
-    let mut dealt: Vec<Vec<T>> = (0..hands).map(|_| Vec::new()).collect();
-    for (n, one) in all.into_iter().enumerate() {
-        dealt[n % hands].push(one);
-    }
-    dealt
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{DEADLINE, Frame, pause};
+use super::{DEADLINE, Frame, pause, shares};
 
 /// A body with this in it is refused.
 pub const REFUSE: &str = "do=nack";
@@ -55,11 +55,7 @@ impl Backends {
     pub fn start(addresses: Vec<(String, SocketAddr)>, threads: usize) -> Self {
         let state = Arc::new(BackendsState::default());
         let size = addresses.len();
-        let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-        for (n, one) in addresses.into_iter().enumerate() {
-            shares[n % threads].push(one);
-        }
-        let threads = shares.into_iter().map(|share| {
+        let threads = shares(addresses, threads).into_iter().map(|share| {
             let state = Arc::clone(&state);
             thread::spawn(move || serve(share, &state))
         });

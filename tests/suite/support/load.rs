@@ -160,8 +160,8 @@ fn post(share: Vec<(String, Vec<u8>)>, relay: &Relay) -> Vec<PostRecord> {
     answered.collect()
 }
 
-/// Deals `all` out to at most `hands`.
-fn shares<T>(all: Vec<T>, hands: usize) -> Vec<Vec<T>> {
+/// Deals `all` out to `hands` lists, one after the other.
+pub fn shares<T>(all: Vec<T>, hands: usize) -> Vec<Vec<T>> {
     let mut shares: Vec<Vec<T>> = (0..hands).map(|_| Vec::new()).collect();
     for (n, one) in all.into_iter().enumerate() {
         shares[n % hands].push(one);

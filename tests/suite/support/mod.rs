@@ -47,7 +47,7 @@ pub use flapping::{FlappingSession, Next, NodeAddresses, NodeLocator};
 pub use frame::{Frame, difference};
 pub use health_watch::{HealthWatch, Interval};
 pub use http::{Answer, Gate, Pending, RawHttp, post_request};
-pub use load::Load;
+pub use load::{Load, shares};
 pub use lua::{Adapter, Lua, LuaBackend, LuaSetup, adler32, nginx_command, nginx_preamble};
 pub use mounted::Mounted;
 pub use process::Process;
