@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use self::history::{CrashHistory, Time, Who};
 use crate::support::delivery_log::AckNumber;
 use crate::support::{
-    FlappingSession, Next, NodeAddresses, NodeLocator, Random, RawHttp, Redis, Relay, eventually,
-    heavy, post_request,
+    FlappingSession, Next, NodeAddresses, NodeLocator, Random, Redis, Relay, eventually, heavy,
+    post_request,
 };
 
 const CONFIG: &str = "[delivery]\nundelivered = \"store\"\nack_deadline = \"300ms\"\n\
@@ -155,28 +155,19 @@ fn rounds(count: usize, nodes: usize) {
 fn provide(number: usize, locators: &[NodeLocator], history: &CrashHistory, over: &AtomicBool) {
     let mut n = 0;
     let origin = number % locators.len();
-    while let Some(addresses) = locators[origin]
-        .wait(over)
-        .filter(|_| !over.load(Ordering::SeqCst))
-    {
-        let Some(mut connection) = RawHttp::try_connect(addresses.http) else {
-            crate::support::let_pass(Duration::from_millis(5));
-            continue;
-        };
-        while !over.load(Ordering::SeqCst) {
-            n += 1;
-            let body = format!("{number}-{n}");
-            let path = format!("/notify/flap-{}", n % BACKENDS);
-            history.posts(&body, origin);
-            // No answer is no promise.
-            let Ok(answer) = connection.exchange(&post_request(&path, &[], body.as_bytes())) else {
-                break;
-            };
-            if answer.status == 200 {
-                history.promised(&body, answer.id());
-            }
+    locators[origin].keep_posting(over, |connection| {
+        n += 1;
+        let body = format!("{number}-{n}");
+        let path = format!("/notify/flap-{}", n % BACKENDS);
+        history.posts(&body, origin);
+        // No answer is no promise.
+        let answer = connection.exchange(&post_request(&path, &[], body.as_bytes()));
+        let answer = answer.ok()?;
+        if answer.status == 200 {
+            history.promised(&body, answer.id());
         }
-    }
+        Some(())
+    });
 }
 
 /// A backend that acknowledges, at once or late, refuses, stays silent and goes away, until it is told to be calm.
@@ -191,8 +182,7 @@ fn serve(
     let mut random = Random::from(seed);
     loop {
         let node = random.below(locators.len());
-        let addresses = locators[node].wait(over);
-        let Some(addresses) = addresses.filter(|_| !over.load(Ordering::SeqCst)) else {
+        let Some(addresses) = locators[node].wait(over) else {
             return;
         };
         let Some(mut session) = FlappingSession::open(addresses.tcp, id) else {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::history::{LossHistory, Moment};
 use super::site::{LossSite, NODES};
 use crate::support::delivery_log::{AckNumber, AckState};
-use crate::support::{FlappingSession, Next, NodeLocator, Random, RawHttp, post_request};
+use crate::support::{FlappingSession, Next, NodeLocator, Random, post_request};
 
 /// Backends that come and go all the while, and those that are there in some rounds only.
 pub const FLAPPING: usize = 3;
@@ -92,28 +92,21 @@ impl Clients {
 fn provide(number: usize, locators: &[NodeLocator], history: &LossHistory, over: &AtomicBool) {
     let mut n = 0;
     let origin = number % locators.len();
-    let is_over = || over.load(Ordering::SeqCst);
-    while let Some(addresses) = locators[origin].wait(over).filter(|_| !is_over()) {
-        let Some(mut connection) = RawHttp::try_connect(addresses.http) else {
-            crate::support::let_pass(Duration::from_millis(5));
-            continue;
-        };
-        while !is_over() {
-            crate::support::let_pass(POST_EVERY);
-            let _posting = history.posting.read();
-            n += 1;
-            let body = format!("{number}-{n}");
-            let path = format!("/notify/game-{}", n % BACKENDS);
-            history.posts(&body, origin);
-            // No answer is no promise.
-            let Ok(answer) = connection.exchange(&post_request(&path, &[], body.as_bytes())) else {
-                break;
-            };
-            if answer.status == 200 {
-                history.promised(&body, answer.id());
-            }
+    locators[origin].keep_posting(over, |connection| {
+        crate::support::let_pass(POST_EVERY);
+        let _posting = history.posting.read();
+        n += 1;
+        let body = format!("{number}-{n}");
+        let path = format!("/notify/game-{}", n % BACKENDS);
+        history.posts(&body, origin);
+        // No answer is no promise.
+        let answer = connection.exchange(&post_request(&path, &[], body.as_bytes()));
+        let answer = answer.ok()?;
+        if answer.status == 200 {
+            history.promised(&body, answer.id());
         }
-    }
+        Some(())
+    });
 }
 
 /// A backend that acknowledges, at once or late, refuses, stays silent and goes away, until it is told to be calm.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Frame, Relay};
+use super::{Frame, RawHttp, Relay, pause};
 
 /// The addresses of a node that is up.
 #[derive(Clone, Copy)]
@@ -40,14 +40,30 @@ impl NodeLocator {
         self.changed.notify_all();
     }
 
-    /// Waits until the node is up; `None` when `over` is set, which is read every 50 ms.
+    /// Waits until the node is up; `None` once `over` is set, which is read every 50 ms.
     pub fn wait(&self, over: &AtomicBool) -> Option<NodeAddresses> {
         let mut addresses = self.addresses.lock();
         while addresses.is_none() && !over.load(Ordering::SeqCst) {
             self.changed
                 .wait_for(&mut addresses, Duration::from_millis(50));
         }
-        *addresses
+        addresses.filter(|_| !over.load(Ordering::SeqCst))
+    }
+
+    /// Lets a provider post until `over` is set, wherever the node is by then: `post` posts once, and gives `None` if it had no
+    /// answer, for which there is another connection.
+    pub fn keep_posting(
+        &self,
+        over: &AtomicBool,
+        mut post: impl FnMut(&mut RawHttp) -> Option<()>,
+    ) {
+        while let Some(addresses) = self.wait(over) {
+            let Some(mut connection) = RawHttp::try_connect(addresses.http) else {
+                pause();
+                continue;
+            };
+            while !over.load(Ordering::SeqCst) && post(&mut connection).is_some() {}
+        }
     }
 }
 
