@@ -185,3 +185,47 @@ impl Table {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notification::IdMint;
+
+    fn table(id: NotificationId, receipt: Option<Receipt>) -> Table {
+        let mut table = Table::default();
+        let held = Held {
+            progress: Arc::default(),
+            seq: None,
+            receipt,
+        };
+        table.held.insert(id, held);
+        table
+    }
+
+    #[test]
+    fn an_ack_that_is_faster_than_the_disk_is_kept_for_its_row() {
+        let id = IdMint::new(0).mint(0);
+        let mut table = table(id, Some(Receipt::Ack));
+        let told = table.stored(id, Some(7)).expect("the receipt");
+        assert_eq!((told.seq, told.receipt), (7, Receipt::Ack));
+        assert!(table.held.is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn the_row_is_kept_for_an_ack_that_comes_later() {
+        let id = IdMint::new(0).mint(0);
+        let mut table = table(id, None);
+        assert!(table.stored(id, Some(7)).is_none());
+        assert_eq!(table.held[&id].seq, Some(7));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_nowhere() {
+        let id = IdMint::new(0).mint(0);
+        for receipt in [None, Some(Receipt::Ack)] {
+            let mut table = table(id, receipt);
+            assert!(table.stored(id, None).is_none());
+            assert!(table.held.is_empty());
+        }
+    }
+}
