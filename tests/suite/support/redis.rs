@@ -52,7 +52,7 @@ impl Redis {
 
     /// On a unix socket only.
     pub fn on_a_unix_socket() -> Self {
-        let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
+        let dir = dir_in_memory("redis-");
         let place = RedisAddress::Unix(dir.path().join("redis.sock"));
         let process = launch(dir.path(), &place, &[]).expect("Redis starts");
         Self {
@@ -83,7 +83,7 @@ impl Redis {
 
     fn on_a_free_port(options: &[&str], place: impl Fn(SocketAddr) -> RedisAddress) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let dir = TempDir::with_prefix("redis-").expect("a folder for Redis");
+        let dir = dir_in_memory("redis-");
         Self::in_dir(dir, options, place)
     }
 
@@ -260,10 +260,17 @@ impl Redis {
     }
 }
 
+/// A folder in memory, if the machine has one. A sentinel and a server of a cluster stand still until each change of what they
+/// know of the others is on disk: seconds, on a disk that a build beside the tests writes to.
+fn dir_in_memory(prefix: &str) -> TempDir {
+    let dir = TempDir::with_prefix_in(prefix, "/dev/shm").or_else(|_| TempDir::with_prefix(prefix));
+    dir.expect("a folder for Redis")
+}
+
 /// A folder with the file of a sentinel that watches `primary` as mymaster, with two others.
 fn sentinel_dir(primary: SocketAddr) -> TempDir {
     let (ip, port) = (primary.ip(), primary.port());
-    let dir = TempDir::with_prefix("sentinel-").expect("a folder for a sentinel");
+    let dir = dir_in_memory("sentinel-");
     let text = format!(
         "sentinel monitor mymaster {ip} {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
          sentinel failover-timeout mymaster 5000\n"
