@@ -64,5 +64,8 @@ impl HealthWatch {
 impl Drop for HealthWatch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
