@@ -48,10 +48,12 @@ fn one_that_never_acknowledges_fills_its_own_queue_and_no_more(via: Via) {
     let relay = Relay::backends_via(via, "[delivery]\nack_deadline = \"8s\"\n[tcp]\nqueue = 8");
     let steady = Steady::start(&relay);
     let mut rude = relay.backend_with("rude", "max=4");
-    let pending: Vec<_> = (0..40).map(|_| relay.post("/notify/rude", b"x")).collect();
+    let mut pending: Vec<_> = (0..4).map(|_| relay.post("/notify/rude", b"x")).collect();
+    // The queue has room for eight, whatever of it could be sent at once.
     for _ in 0..4 {
         rude.message();
     }
+    pending.extend((0..36).map(|_| relay.post("/notify/rude", b"x")));
     steady.still_served();
     let outcomes: Vec<String> = pending
         .into_iter()

@@ -41,16 +41,26 @@ pub struct Browser {
     _profile: TempDir,
 }
 
-impl Browser {
-    /// Starts one whose user reads `language`, such as `zh-CN`.
-    pub fn start(language: &str) -> Self {
+/// Starts chromedriver. It has the system choose a port for IPv6 and wants the same for IPv4: where somebody has that, it ends.
+fn start_driver() -> (Process, SocketAddr) {
+    loop {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0");
         let process = Process::start("chromedriver", command);
-        let (_, line) = process.wait_line(0, |line| line.contains("started successfully on port"));
+        let (_, line) = process.wait_line(0, |line| {
+            line.contains("started successfully on port") || line.contains("port not available")
+        });
         let port = line.trim_end_matches('.').rsplit(' ').next();
-        let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
-        let driver = SocketAddr::from(([127, 0, 0, 1], port));
+        if let Some(port) = port.and_then(|port| port.parse().ok()) {
+            return (process, SocketAddr::from(([127, 0, 0, 1], port)));
+        }
+    }
+}
+
+impl Browser {
+    /// Starts one whose user reads `language`, such as `zh-CN`.
+    pub fn start(language: &str) -> Self {
+        let (process, driver) = start_driver();
         let profile = TempDir::with_prefix("payrelay-browser-").expect("a folder");
         let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
         flags.push(format!("--user-data-dir={}", profile.path().display()));
