@@ -1,6 +1,6 @@
 //! The presets of the engine `signed`: each in the words of a route's `signed` table. Sources are named in doc/providers.md.
 //!
-//! Over 500 lines because it is a table: a provider each.
+//! Over 400 lines because it is a table: a provider each.
 
 use super::presets::{AnswerWords, KeyText, Preset, Scheme};
 use super::{Algorithm, Encoding, TimeUnit};

@@ -1,5 +1,6 @@
 //! The Lua client with every adapter that can run here: one list of scenarios, each on a relay of its own.
 
+mod connection;
 mod coroutines;
 mod examples;
 mod openresty;
@@ -11,8 +12,8 @@ use std::net::SocketAddr;
 use rustix::process::Signal;
 
 use crate::support::{
-    Adapter, Backend, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Random, Relay, Setup, TcpProxy,
-    adler32, eventually, token,
+    Adapter, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Random, Relay, Setup, adler32,
+    eventually, token,
 };
 
 /// For each adapter a module with a test for each scenario of the named list.
@@ -46,10 +47,10 @@ macro_rules! scenarios {
 /// What every adapter is tried with.
 macro_rules! all_in_one_thread {
     ($adapter:expr) => {
-        scenarios!($adapter; all_byte_values, empty_body, body_of_one_mib, burst_beyond_the_credit, relay_restarted,
-            takeover, slow_handler_with_touch, handler_error, token_refused, relay_draining, heartbeats_while_idle,
-            silence, relay_stopped_for_a_while, close_with_one_in_flight, send_publish_and_subscribe, pause_is_kept,
-            slow_handlers_over_a_hand_over, traffic::kills_lose_nothing, traffic::memory_stays_flat,
+        scenarios!($adapter; all_byte_values, empty_body, body_of_one_mib, burst_beyond_the_credit, connection::relay_restarted,
+            connection::takeover, slow_handler_with_touch, handler_error, token_refused, connection::relay_draining, connection::heartbeats_while_idle,
+            connection::silence, connection::relay_stopped_for_a_while, connection::close_with_one_in_flight, send_publish_and_subscribe, pause_is_kept,
+            connection::slow_handlers_over_a_hand_over, traffic::kills_lose_nothing, traffic::memory_stays_flat,
             rude_relay::slow_body, rude_relay::endless_line, rude_relay::closes_with_messages_in_flight);
     };
 }
@@ -224,26 +225,6 @@ fn burst_beyond_the_credit(adapter: Adapter) {
     stop(&relay, till);
 }
 
-fn relay_restarted(adapter: Adapter) {
-    let (mut relay, mut till) = pair(adapter, "ack");
-    served(&relay, &mut till, b"before");
-    relay.restart_with(&same_port(&relay));
-    till.line("READY");
-    served(&relay, &mut till, b"after");
-    stop(&relay, till);
-}
-
-fn takeover(adapter: Adapter) {
-    let (relay, mut old) = pair(adapter, "ack");
-    let mut new = connected(&relay, &LuaSetup::new(adapter, "till-7", "ack"));
-    let said = old.line("LOG warn the relay said BYE: takeover; next try in ");
-    let wait: f64 = said.trim_end_matches(" s").parse().expect("seconds");
-    assert!((5.0..=7.5).contains(&wait), "{wait}");
-    served(&relay, &mut new, b"for the new one");
-    assert_eq!(old.count("GOT"), 0);
-    stop(&relay, new);
-}
-
 fn slow_handler_with_touch(adapter: Adapter) {
     // Without TOUCH the relay would forget it after 1.5 s, and the ACK would be one for an unknown id. To who sends TOUCH it
     // sends no PING, so after 1.5 s of silence the client sends one, and has until 2.5 s to hear the PONG.
@@ -303,65 +284,6 @@ fn token_refused(adapter: Adapter) {
     stop(&relay, till);
 }
 
-fn relay_draining(adapter: Adapter) {
-    let (mut relay, mut till) = pair(adapter, "slow:1");
-    let in_flight = relay.post("/notify/till-7", b"in flight");
-    eventually("it is with the backend", || {
-        relay.metric("payrelay_in_flight") == 1.0 && relay.metric("payrelay_queue_depth") == 0.0
-    });
-    relay.signal(Signal::TERM);
-    assert_eq!(in_flight.answer().told(), (200, "delivered"));
-    till.got();
-    till.line("LOG warn the relay said BYE: drain; next try in ");
-    assert_eq!(relay.wait_exit(DEADLINE), Some(0));
-    relay.restart_with(&same_port(&relay));
-    till.line("READY");
-    served(&relay, &mut till, b"after");
-    stop(&relay, till);
-}
-
-fn heartbeats_while_idle(adapter: Adapter) {
-    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"1s\"");
-    // One who answers no PING is the clock: the relay ends it after 2.5 heartbeats.
-    for _ in 0..2 {
-        let mut silent = Backend::raw(&relay);
-        silent.hello("silent", "");
-        while silent
-            .expect_line_or_ping("BYE reason=idle retry=*")
-            .is_none()
-        {}
-    }
-    assert_eq!(till.count("READY"), 1, "{}", till.printed());
-    served(&relay, &mut till, b"still there");
-    stop(&relay, till);
-}
-
-fn silence(adapter: Adapter) {
-    let relay = relay_for(adapter, "[tcp]\nheartbeat = \"400ms\"");
-    let proxy = TcpProxy::before(door(&relay));
-    let mut till = LuaSetup::new(adapter, "till-7", "ack").start(proxy.addr());
-    till.line("READY");
-    let before = till.sockets();
-    proxy.freeze();
-    till.line("LOG warn the connection broke: nothing heard for 1 s; next try in ");
-    eventually("it lets go of the socket", || till.sockets() < before);
-    proxy.forward();
-    till.line("READY");
-    served(&relay, &mut till, b"again");
-    stop(&relay, till);
-}
-
-/// As a debugger, a snapshot of the machine or a slow disk stops it.
-fn relay_stopped_for_a_while(adapter: Adapter) {
-    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"400ms\"");
-    relay.signal(Signal::STOP);
-    till.line("LOG warn the connection broke: nothing heard for 1 s; next try in ");
-    relay.signal(Signal::CONT);
-    till.line("READY");
-    served(&relay, &mut till, b"after it");
-    stop(&relay, till);
-}
-
 fn pause_is_kept(adapter: Adapter) {
     let (mut relay, mut till) = pair(adapter, "pause");
     served(&relay, &mut till, b"pause");
@@ -381,44 +303,6 @@ fn pause_is_kept(adapter: Adapter) {
     assert_eq!(waiting.answer().told(), (200, "delivered"));
     till.got();
     stop(&relay, till);
-}
-
-/// Handlers that take longer than a connection lingers: what the older session has in flight when a newer one takes over is
-/// acknowledged all the same.
-fn slow_handlers_over_a_hand_over(adapter: Adapter) {
-    let (relay, mut old) = pair(adapter, "late:3");
-    // In one thread they would wait for each other, longer than the provider waits.
-    let count = if adapter.has_coroutines() { 8 } else { 1 };
-    let in_flight: Vec<Pending> = (0..count)
-        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
-        .collect();
-    eventually("they are with the backend", || {
-        relay.metric("payrelay_in_flight") == count as f64
-            && relay.metric("payrelay_queue_depth") == 0.0
-    });
-    let mut new = connected(&relay, &LuaSetup::new(adapter, "till-7", "ack"));
-    served(&relay, &mut new, b"for the new one");
-    for answer in in_flight {
-        assert_eq!(answer.answer().told(), (200, "delivered"));
-    }
-    // What a program printed is read by a thread of its own, and may come after the answer.
-    old.line("LOG warn the relay said BYE: takeover; next try in ");
-    eventually("the older one handled all", || old.count("GOT") == count);
-    stop(&relay, new);
-}
-
-fn close_with_one_in_flight(adapter: Adapter) {
-    let (relay, mut till) = pair(adapter, "slow:1");
-    let slow = relay.post("/notify/till-7", b"slow");
-    eventually("it is with the backend", || {
-        relay.metric("payrelay_in_flight") == 1.0 && relay.metric("payrelay_queue_depth") == 0.0
-    });
-    let last = relay.post("/notify/till-7", b"stop");
-    assert_eq!(slow.answer().told(), (200, "delivered"));
-    assert_eq!(last.answer().told(), (200, "delivered"));
-    till.got();
-    till.expect_closed();
-    relay.log_contains("gone (bye)");
 }
 
 fn send_publish_and_subscribe(adapter: Adapter) {

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{
-    Authority, Backend, Cluster, Redis, RedisCluster, Relay, SentinelGroup, Setup, TcpProxy,
-    eventually, node_toml,
-};
+use crate::support::{Backend, Cluster, Redis, Relay, Setup, TcpProxy, eventually, node_toml};
 
 /// A password that must never be seen again.
 const PASSWORD: &str = "a-password-nobody-may-read";
@@ -17,12 +14,12 @@ const PASSWORD: &str = "a-password-nobody-may-read";
 const STOPPED: Duration = Duration::from_secs(14);
 
 /// A relay on `url`, which need not work.
-fn node_on(url: &str, extra: &str) -> Relay {
+pub fn node_on(url: &str, extra: &str) -> Relay {
     Setup::with(&node_toml("alone", url, extra)).start()
 }
 
 /// A backend on this node is served, whatever Redis does.
-fn serves_its_own(node: &Relay) {
+pub fn serves_its_own(node: &Relay) {
     let mut till = node.backend("till-own");
     let answer = node.post("/notify/till-own", b"x");
     till.message().ack();
@@ -30,7 +27,7 @@ fn serves_its_own(node: &Relay) {
 }
 
 /// A backend on `far` is reached through `near`.
-fn reaches(near: &Relay, far: &Relay) {
+pub fn reaches(near: &Relay, far: &Relay) {
     let mut till = far.backend("till-far");
     let answer = near.post("/notify/till-far", b"x");
     till.message().ack();
@@ -200,56 +197,6 @@ fn a_unix_socket_is_a_way_to_redis() {
     let redis = Redis::on_a_unix_socket();
     let cluster = Cluster::start(&redis, 2, "");
     reaches(&cluster.nodes[0], &cluster.nodes[1]);
-}
-
-#[test]
-fn tls_is_spoken_and_the_certificate_is_checked() {
-    let redis = Redis::with_tls(&[]);
-    let ca = Authority::get().file().display().to_string();
-    let trusting = format!("[redis]\nca = \"{ca}\"");
-    let url = redis.url();
-    let cluster = Cluster::on(&[url.clone(), url.clone()], &trusting);
-    reaches(&cluster.nodes[0], &cluster.nodes[1]);
-
-    let mistrusting = node_on(&url, "");
-    let said = mistrusting.readyz();
-    assert_eq!(said.status, 503);
-    assert!(
-        said.text().to_lowercase().contains("certificate"),
-        "{}",
-        said.text()
-    );
-    serves_its_own(&mistrusting);
-}
-
-/// TLS, and the authority that the servers' certificates lead to.
-fn trusting(redis: &str, keys: &str) -> String {
-    let ca = Authority::get().file().display().to_string();
-    format!("{redis}{keys}ca = \"{ca}\"\nsettle_time = \"0s\"\n")
-}
-
-/// Two nodes with this `[redis]` reach each other; one that does not trust the authority says so.
-fn tls_works(redis: &str, keys: &str) {
-    let nodes = ["near", "far"].map(|name| {
-        let toml = format!("node = \"{name}\"\n{}", trusting(redis, keys));
-        Setup::with(&toml).start()
-    });
-    nodes.iter().for_each(Relay::wait_green);
-    reaches(&nodes[0], &nodes[1]);
-    let mistrusting = Setup::with(&format!("node = \"alone\"\n{redis}{keys}")).start();
-    let said = mistrusting.wait_red();
-    assert!(said.to_lowercase().contains("certificate"), "{said}");
-}
-
-#[test]
-fn tls_is_spoken_to_sentinels_and_to_the_primary_that_they_name() {
-    let group = SentinelGroup::start_with_tls();
-    tls_works(&group.toml(), "tls = true\nsentinel_tls = true\n");
-}
-
-#[test]
-fn tls_is_spoken_to_a_cluster() {
-    tls_works(&RedisCluster::start_with_tls().toml(), "tls = true\n");
 }
 
 #[test]

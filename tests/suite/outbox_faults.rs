@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::support::{DEADLINE, Mounted, Process, Random, Relay, binary, eventually, strace};
+use crate::support::{DEADLINE, Mounted, Process, Random, Relay, binary, eventually};
 
-const STORE: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nretry_first = \"100ms\"\n";
+pub const STORE: &str = "[delivery]\nundelivered = \"store\"\n[outbox]\nretry_first = \"100ms\"\n";
 
 /// Stores `count` notifications for till-7, and ends the relay in good order.
 fn filled(count: usize) -> (Relay, PathBuf) {
@@ -306,96 +306,4 @@ fn a_disk_that_may_only_be_read_stops_the_start() {
         words.contains("outbox.path") && words.contains("only be read"),
         "{words}"
     );
-}
-
-/// The calls of which an answer or a sync is made.
-const WRITES: [&str; 5] = [
-    "-y",
-    "-s",
-    "200",
-    "-e",
-    "trace=fsync,fdatasync,write,pwrite64,sendto,sendmsg,writev",
-];
-
-fn calls(relay: &Relay) -> Vec<String> {
-    let mut text = Vec::new();
-    let file = fs::File::open(relay.path("strace.txt"));
-    file.and_then(|mut file| file.read_to_end(&mut text))
-        .expect("strace's words");
-    String::from_utf8_lossy(&text)
-        .lines()
-        .map(str::to_owned)
-        .collect()
-}
-
-#[test]
-fn no_answer_of_stored_leaves_before_its_sync() {
-    let relay = Relay::with(STORE);
-    let Some(watcher) = strace(&relay, &WRITES) else {
-        return;
-    };
-    let mut provider = relay.http();
-    for n in 0..30 {
-        let told = provider.post("/notify/till-7", format!("{n}").as_bytes());
-        assert_eq!(told.told(), (200, "stored"));
-    }
-    eventually("strace has seen all answers", || {
-        calls(&relay)
-            .iter()
-            .filter(|line| line.contains("X-Payrelay-Outcome: stored"))
-            .count()
-            >= 30
-    });
-    drop(watcher);
-    // One at a time, so between two answers there must be a sync of the log that has returned.
-    let (mut synced, mut answers) = (false, 0);
-    for line in calls(&relay) {
-        let sync = line.contains("fdatasync") || line.contains("fsync");
-        // `fdatasync(…) = 0`, or `<... fdatasync resumed>) = 0` when another thread came in between.
-        if sync && line.trim_end().ends_with("= 0") {
-            synced = true;
-        }
-        if line.contains("X-Payrelay-Outcome: stored") {
-            assert!(synced, "answer {answers} before a sync: {line}");
-            synced = false;
-            answers += 1;
-        }
-    }
-    assert_eq!(answers, 30);
-}
-
-#[test]
-fn what_is_acknowledged_in_time_writes_nothing_to_disk() {
-    let relay = Relay::with(STORE);
-    let mut till = relay.backend("till-7");
-    let mut warm = relay.http();
-    let Some(watcher) = strace(&relay, &WRITES) else {
-        return;
-    };
-    for n in 0..50 {
-        let body = format!("{n}");
-        warm.send(&crate::support::post_request(
-            "/notify/till-7",
-            &[],
-            body.as_bytes(),
-        ));
-        till.expect("MSG id=* =*", body.as_bytes()).ack();
-        assert_eq!(warm.must_answer().told(), (200, "delivered"));
-    }
-    eventually("strace has seen all answers", || {
-        calls(&relay)
-            .iter()
-            .filter(|line| line.contains("X-Payrelay-Outcome: delivered"))
-            .count()
-            >= 50
-    });
-    drop(watcher);
-    // Now and then no byte is written, to see whether the file system takes any.
-    let is_probe = |line: &String| line.contains(", \"\", 0, 0)");
-    let on_disk: Vec<String> = calls(&relay)
-        .into_iter()
-        .filter(|line| line.contains("outbox.db") || line.contains("sync("))
-        .filter(|line| !is_probe(line))
-        .collect();
-    assert!(on_disk.is_empty(), "{on_disk:#?}");
 }

@@ -2,15 +2,12 @@
 
 use std::thread;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use super::outbox::{config, stored};
-use crate::support::{
-    Backend, Browser, DOWN, ENTER, ESCAPE, RawHttp, Redis, Relay, Setup, TAB, eventually, heavy,
-};
+use crate::support::{Backend, Browser, DOWN, ENTER, ESCAPE, RawHttp, Relay, TAB, heavy};
 
-const ADMIN: &str = "an-admin-token-0123456789";
+pub const ADMIN: &str = "an-admin-token-0123456789";
 const SUPPORT: &str = "a-support-token-012345678";
 
 /// A form in GBK, as Alipay sends it: 月卡 is %D4%C2%BF%A8.
@@ -395,61 +392,4 @@ fn backends_can_be_told_to_go_and_health_names_what_was_refused() {
         "return document.querySelectorAll('svg.chart rect').length >= 1",
     );
     assert_eq!(page.complaints(), Vec::<String>::new());
-}
-
-/// Two nodes; the first knows where the second's admin port is.
-fn two_nodes() -> [Relay; 2] {
-    let start = |name: &str| Setup::with(&format!("node = \"{name}\"\n{}", toml())).start();
-    let [a, b] = [start("a"), start("b")];
-    let (http, tcp, admin) = (a.ready().http, a.ready().tcp, a.ready().admin);
-    a.rewrite(&format!(
-        "node = \"a\"\n[http]\nlisten = \"{http}\"\n[tcp]\nlisten = \"{tcp}\"\n[admin]\nlisten = \"{admin}\"\nnodes = [\"{}\", \"{admin}\"]\n{}",
-        b.ready().admin,
-        toml()
-    ));
-    a.signal(Signal::HUP);
-    a.log_contains("relay.toml: reloaded");
-    [a, b]
-}
-
-#[test]
-fn one_nodes_page_shows_what_is_at_another() {
-    let [a, b] = two_nodes();
-    let here = stored(&a, "/event/till-7", b"{\"n\": \"here\"}");
-    let there = stored(&b, "/event/till-7", b"{\"n\": \"there\"}");
-    let page = Browser::start("en");
-    page.open(a.ready().admin, "/");
-    page.wait("both are listed, each once", &format!(
-        "return document.querySelectorAll('a.row').length === 2 && ['{here}', '{there}'].every((id) => document.querySelector(`a.row[data-id=\"${{id}}\"]`))"
-    ));
-    page.click(&format!("a.row[data-id='{there}']"));
-    page.wait_text(&b.ready().instance);
-    page.wait_text("\"there\"");
-    page.click("#act-drop");
-    page.click("#dialog-yes");
-    eventually("it is gone there", || {
-        b.admin(&format!("/outbox/{there}")).status == 404
-    });
-    let silent = b.ready().instance.clone();
-    let address = b.ready().admin;
-    drop(b);
-    page.open(a.ready().admin, "/");
-    page.wait_text(&format!("Node {address}"));
-    page.wait_text("here");
-    assert!(!page.text().contains(&silent));
-}
-
-#[test]
-fn a_node_on_the_bus_that_cannot_be_asked_is_named() {
-    let redis = Redis::start();
-    let (a, b) = (redis.node("a", ""), redis.node("b", ""));
-    eventually("they know of each other", || {
-        a.admin("/status").text().contains(&b.ready().instance)
-    });
-    let page = Browser::start("en");
-    page.open(a.ready().admin, "/");
-    page.wait_text(&format!(
-        "Node {} is on the bus, but none of admin.nodes leads to it",
-        b.ready().instance
-    ));
 }

@@ -23,6 +23,7 @@ mod proxy;
 mod redis;
 mod redis_group;
 mod relay;
+mod requests;
 mod scripted;
 mod steady;
 mod strace;

@@ -5,8 +5,10 @@ mod attacks;
 mod bounds;
 mod callback;
 mod documented;
+mod fields;
 mod fresh;
 mod genuine;
+mod headers;
 mod ids;
 mod init;
 mod init_all;
@@ -22,6 +24,7 @@ mod time;
 mod too_many;
 mod unsigned;
 pub mod vectors;
+mod written;
 
 use self::callback::Callback;
 use crate::support::{Answer, Backend, Relay, Setup};
