@@ -10,6 +10,7 @@ use payrelay::notification::unix_ms;
 use payrelay::verify::{Refused, Request, Verifier};
 use serde_json::json;
 
+use super::text::readable;
 use super::{ConfigFile, Failure, print, print_json};
 
 pub const HELP: &str = "\
@@ -80,7 +81,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         if let Some(text) = signed {
             print(format_args!(
                 "the signed text, as this route reads it:\n{}\n",
-                shown(&text)
+                readable(&text)
             ))?;
         }
         if verdict.is_none() {
@@ -162,22 +163,4 @@ fn path_id<'p>(template: &PathTemplate, path: &'p str) -> Option<&'p str> {
         .iter()
         .position(|segment| *segment == Segment::Id)?;
     path.strip_prefix('/')?.split('/').nth(at)
-}
-
-/// Bytes as they can be printed; what is no UTF-8, and every control character but a line end, as an escape.
-fn shown(text: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\n' => out.push('\n'),
-                c if c.is_control() => out.extend(c.escape_default()),
-                c => out.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            out += &format!("\\x{byte:02x}");
-        }
-    }
-    out
 }

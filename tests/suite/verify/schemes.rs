@@ -334,6 +334,10 @@ fn check_and_verify_say_in_words_what_is_signed() {
         "{said}"
     );
     assert!(said.contains("not genuine (mismatch)"), "{said}");
+    // What would turn the line around on a terminal is escaped.
+    let turned = forged.replace("VIP", "VIP%E2%80%AE");
+    let (_, turned) = verify(turned.as_bytes());
+    assert!(turned.contains("VIP\\u{202e}"), "{turned}");
     assert!(
         !said.contains("WWc3Z2jkK7jhNGPALcGKjHLPK47wRK85"),
         "a secret is shown"
