@@ -227,59 +227,64 @@ impl RequestHandler {
         }
     }
 
+    /// What is believed of a request that may come from where it comes from, is asked as `route` is asked, and is signed, if it
+    /// has to be.
+    fn believe(
+        &self,
+        route: &Arc<Route>,
+        request: &RequestView<'_>,
+        signed: &verify::Request<'_>,
+        at_unix_ms: u64,
+    ) -> Result<Believed, RequestRefusal> {
+        if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
+            return Err(RequestRefusal::Forbidden);
+        }
+        if !route.methods.allow(request.method) {
+            return Err(self.prove(route, request, signed));
+        }
+        if let Some(name) = route.unreadable_header(request) {
+            return Err(RequestRefusal::NotAscii(name.to_owned()));
+        }
+        let verifier = route.verifier.as_deref();
+        let believed = self.verify(route, verifier, request, signed, at_unix_ms)?;
+        if believed.is_unsigned {
+            self.count_unsigned(route, request)?;
+        }
+        Ok(believed)
+    }
+
+    /// Makes a notification of a request.
     fn judge<'r>(
         &self,
         routes: &'r Routes,
         request: &RequestView<'_>,
         body: Vec<u8>,
     ) -> Result<Taken<'r>, RequestRefusal> {
-        let target = request.target;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = path_and_query(request.target);
         let RouteMatch { route, id } = routes.find(path).ok_or(RequestRefusal::NoRoute)?;
-        if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
-            return Err(RequestRefusal::Forbidden);
-        }
         let signed = verify::Request {
             method: request.method,
-            target,
+            target: request.target,
             headers: request.headers,
             path_id: id,
             query,
             body: &body,
         };
-        if !route.methods.allow(request.method) {
-            return Err(self.prove(route, request, &signed));
-        }
-        if let Some(name) = route.unreadable_header(request) {
-            return Err(RequestRefusal::NotAscii(name.to_owned()));
-        }
         let at_unix_ms = unix_ms();
-        let verifier = route.verifier.as_deref();
-        let believed = self.verify(route, verifier, request, &signed, at_unix_ms)?;
+        let believed = self.believe(route, request, &signed, at_unix_ms)?;
         let unsigned = believed.is_unsigned;
-        if unsigned {
-            self.count_unsigned(route, request)?;
-        }
-        let opened = route.open(&body);
-        if let Some(Err(why)) = opened
-            && route.deliver_opened
-        {
-            // Not handed over sealed: the backend could not read it. The provider sends it again until the key is right.
-            route.not_opened(why);
-            return Err(RequestRefusal::NotOpened(why));
-        }
+        let opened = open(route, &body)?;
         let parts = Parts {
             opened: opened.as_ref(),
             ..signed.parts()
         };
-        let backend = match unsigned {
-            false => self.allowed_backend(route, &parts)?,
-            true => backend_of_unsigned(route, &parts)?,
-        };
-        // Anybody could have made it, and a genuine one of that event is not to be a duplicate of it.
-        let event = match unsigned {
-            false => event(route, &parts, believed),
-            true => None,
+        let (backend, event) = match unsigned {
+            false => (
+                self.allowed_backend(route, &parts)?,
+                event(route, &parts, believed),
+            ),
+            // Anybody could have made it, and a genuine one of that event is not to be a duplicate of it.
+            true => (backend_of_unsigned(route, &parts)?, None),
         };
         let ok_body = route.ok_body_for(&parts);
         let (is_opened, body) = match opened {
@@ -311,12 +316,29 @@ impl RequestHandler {
     }
 }
 
+/// What `body` holds sealed, if anything of the route needs it opened.
+fn open(
+    route: &Route,
+    body: &[u8],
+) -> Result<Option<Result<Vec<u8>, &'static str>>, RequestRefusal> {
+    let opened = route.open(body);
+    match opened {
+        // Not handed over sealed: the backend could not read it. The provider sends it again until the key is right.
+        Some(Err(why)) if route.deliver_opened => {
+            route.not_opened(why);
+            Err(RequestRefusal::NotOpened(why))
+        }
+        opened => Ok(opened),
+    }
+}
+
+fn path_and_query(target: &str) -> (&str, &str) {
+    target.split_once('?').unwrap_or((target, ""))
+}
+
 /// What the log says of `request`.
 fn refused<'r>(request: &RequestView<'r>, refusal: &RequestRefusal) -> RefusedRequest<'r> {
-    let (path, _query) = request
-        .target
-        .split_once('?')
-        .unwrap_or((request.target, ""));
+    let (path, _query) = path_and_query(request.target);
     RefusedRequest {
         method: request.method,
         path,

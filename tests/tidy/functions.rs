@@ -5,11 +5,6 @@ use super::{Source, none, sources};
 /// Functions of more than [`FUNCTION_LINES_MAX`] lines, and why each is better in one piece.
 const MAY_BE_LONG: &[(&str, &str, &str)] = &[
     (
-        "src/bus/redis/mod.rs",
-        "start",
-        "the parts of the bus, each made of those before it",
-    ),
-    (
         "src/cli/bench/plan.rs",
         "new",
         "a list: each argument, and the configuration for what it leaves out",
@@ -33,11 +28,6 @@ const MAY_BE_LONG: &[(&str, &str, &str)] = &[
         "src/config/verify/signed.rs",
         "table",
         "a list: each key of the table",
-    ),
-    (
-        "src/http/handler.rs",
-        "judge",
-        "a list: the checks of a request, in the order in which they are made",
     ),
     (
         "src/metrics.rs",

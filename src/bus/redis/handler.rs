@@ -4,18 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::health::Health;
 use super::names::{ALL, Bucket};
+use super::parts::BusParts;
 use super::queue::OnReply;
-use super::router::Router;
 use crate::bus::frames::{self, Frame};
 use crate::bus::hub::Hub;
-use crate::bus::presence::PresenceQueries;
-use crate::bus::remote_pending::RemotePending;
 use crate::bus::types::{LateReceipt, Stamp, Topic};
-use crate::bus::verbs::{Arrivals, Sessions};
+use crate::bus::verbs::Arrivals;
 use crate::envelope::{Envelope, Progress, Receipts, Reply, Sent};
-use crate::metrics::BusMetrics;
 use crate::notification::{BackendId, NotificationId, Receipt};
 
 /// Backends in one ROLL.
@@ -26,21 +22,16 @@ pub const UNASKED: u64 = 0;
 
 /// What is done with each message. Runs on the subscribers' threads and must not wait.
 pub struct MessageHandler {
-    pub router: Arc<Router>,
-    pub pending: Arc<RemotePending>,
-    pub queries: Arc<PresenceQueries>,
-    pub sessions: Arc<dyn Sessions>,
+    pub parts: Arc<BusParts>,
     pub arrivals: Arc<dyn Arrivals>,
     pub hub: Arc<Hub>,
-    pub health: Arc<Health>,
-    pub metrics: BusMetrics,
 }
 
 impl MessageHandler {
     /// A message on this node's own channel in `bucket`, or on that of all nodes. Whether it was a canary.
     pub fn own(&self, bucket: Bucket, message: &[u8]) -> bool {
         let Some(frame) = frames::read(message, None) else {
-            self.metrics.not_understood();
+            self.parts.metrics.not_understood();
             return false;
         };
         match frame {
@@ -52,17 +43,17 @@ impl MessageHandler {
                 sent,
             } => self.receipt(id, to, receipt, tries, sent),
             Frame::Canary(canary) => {
-                self.health.received(bucket, canary);
+                self.parts.health.received(bucket, canary);
                 return true;
             }
             // This node's own answer is there from the beginning.
-            Frame::Who { n, origin } if origin != self.router.names.instance => {
-                self.health.joined(origin);
+            Frame::Who { n, origin } if origin != self.parts.router.names.instance => {
+                self.parts.health.joined(origin);
                 self.answer_who(n, origin);
             }
-            Frame::OtherPrimaries { node, at } if node != self.router.names.instance => {
-                self.health.said_elsewhere(node, &at);
-                self.router.look_now();
+            Frame::OtherPrimaries { node, at } if node != self.parts.router.names.instance => {
+                self.parts.health.said_elsewhere(node, &at);
+                self.parts.router.look_now();
             }
             Frame::Here { node, backends }
             | Frame::Roll {
@@ -80,7 +71,7 @@ impl MessageHandler {
                 node,
                 more,
                 backends,
-            } => self.queries.answer(n, node, more, backends),
+            } => self.parts.queries.answer(n, node, more, backends),
             Frame::Who { .. }
             | Frame::Wake
             | Frame::OtherPrimaries { .. }
@@ -100,21 +91,21 @@ impl MessageHandler {
                     origin,
                     ttl,
                 }) => {
-                    self.metrics.received();
+                    self.parts.metrics.received();
                     let deadline = Instant::now() + ttl;
                     let progress = Arc::new(Progress::default());
                     let tries = Some(notification.tries);
                     let receipts = self.back(origin, backend, tries, Some(Arc::clone(&progress)));
                     let envelope = Envelope::new(Arc::new(notification), deadline, receipts);
                     let envelope = envelope.tracked(progress);
-                    !self.sessions.hand_over(Box::new(envelope))
+                    !self.parts.sessions.hand_over(Box::new(envelope))
                 }
                 Some(Frame::Data { id, data, origin }) => {
                     let reply = Reply::new(id, self.back(origin, backend, None, None));
-                    !self.sessions.pass_on(&data, reply)
+                    !self.parts.sessions.pass_on(&data, reply)
                 }
                 _ => {
-                    self.metrics.not_understood();
+                    self.parts.metrics.not_understood();
                     false
                 }
             },
@@ -130,14 +121,14 @@ impl MessageHandler {
     /// Whether this node wants to hear of `topic`.
     pub fn wants(&self, topic: &Topic) -> bool {
         match topic {
-            Topic::Backend(backend) => self.sessions.stamp(backend).is_some(),
+            Topic::Backend(backend) => self.parts.sessions.stamp(backend).is_some(),
             Topic::Event(channel) => self.hub.has(channel),
         }
     }
 
     /// Everything it wants to hear of.
     pub fn wanted(&self) -> Vec<Topic> {
-        let backends = self.sessions.stamps().into_iter();
+        let backends = self.parts.sessions.stamps().into_iter();
         let channels = self.hub.channels().into_iter();
         backends
             .map(|(backend, _)| Topic::Backend(backend))
@@ -148,19 +139,21 @@ impl MessageHandler {
     /// `topic` is heard from now on.
     pub fn stands(&self, topic: &Topic) {
         if let Topic::Backend(backend) = topic
-            && let Some(stamp) = self.sessions.stamp(backend)
+            && let Some(stamp) = self.parts.sessions.stamp(backend)
         {
-            self.router.announce(backend.clone(), stamp);
+            self.parts.router.announce(backend.clone(), stamp);
         }
     }
 
     /// Everything wanted of `buckets` is heard, after a time in which it was not.
     pub fn hears_again(&self, buckets: &[Bucket]) {
-        let names = &self.router.names;
+        let names = &self.parts.router.names;
         let concerned = |backend: &BackendId| buckets.contains(&names.bucket_of_backend(backend));
-        self.pending.may_have_missed(concerned, Instant::now());
+        self.parts
+            .pending
+            .may_have_missed(concerned, Instant::now());
         if buckets.contains(&ALL) {
-            self.router.announce_all(self.sessions.stamps());
+            self.parts.router.announce_all(self.parts.sessions.stamps());
         }
     }
 
@@ -173,6 +166,7 @@ impl MessageHandler {
         sent: Option<Sent>,
     ) {
         if self
+            .parts
             .pending
             .on_receipt(&backend, id, tries, receipt.clone(), sent)
         {
@@ -192,34 +186,36 @@ impl MessageHandler {
     }
 
     fn came(&self, node: &str, backend: &BackendId, stamp: Stamp) {
-        let instance = &*self.router.names.instance;
+        let instance = &*self.parts.router.names.instance;
         if node != instance {
-            self.sessions.witness(stamp);
-            match self.sessions.stamp(backend) {
+            self.parts.sessions.witness(stamp);
+            match self.parts.sessions.stamp(backend) {
                 Some(ours) if (ours, instance) < (stamp, node) => {
                     self.yield_to_newer(backend, ours);
                 }
                 // Its node may have heard nothing when ours was announced.
-                Some(ours) => self.router.announce(backend.clone(), ours),
+                Some(ours) => self.parts.router.announce(backend.clone(), ours),
                 None => {}
             }
         }
-        self.pending.moved(backend, stamp, Instant::now());
+        self.parts.pending.moved(backend, stamp, Instant::now());
         self.arrivals.here(backend);
     }
 
     fn yield_to_newer(&self, backend: &BackendId, ours: Stamp) {
-        for envelope in self.sessions.yield_to_newer(backend, ours) {
+        for envelope in self.parts.sessions.yield_to_newer(backend, ours) {
             // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
             envelope.settle(Receipt::Gone);
         }
         // Its session has left the registry, and so will not ask.
-        self.router.request(Topic::Backend(backend.clone()), None);
+        self.parts
+            .router
+            .request(Topic::Backend(backend.clone()), None);
     }
 
     fn answer_who(&self, n: u64, origin: &str) {
-        let names = &self.router.names;
-        let backends = self.sessions.stamps();
+        let names = &self.parts.router.names;
+        let backends = self.parts.sessions.stamps();
         let channel = names.node(ALL, origin);
         let mut rest = &backends[..];
         loop {
@@ -229,7 +225,13 @@ impl MessageHandler {
                 frames::roll(out, n, &names.instance, part, !rest.is_empty());
             });
             // The node that asked shows this one as silent.
-            if self.router.send(ALL, bytes, OnReply::Nothing).is_err() || rest.is_empty() {
+            if self
+                .parts
+                .router
+                .send(ALL, bytes, OnReply::Nothing)
+                .is_err()
+                || rest.is_empty()
+            {
                 return;
             }
         }
@@ -243,15 +245,14 @@ impl MessageHandler {
         progress: Option<Arc<Progress>>,
     ) -> Arc<dyn Receipts> {
         // In the bucket of the message: they fail together.
-        let bucket = self.router.names.bucket_of_backend(to);
+        let bucket = self.parts.router.names.bucket_of_backend(to);
         Arc::new(ReceiptSender {
             progress,
             tries,
             bucket,
-            channel: self.router.names.node(bucket, origin),
+            channel: self.parts.router.names.node(bucket, origin),
             to: to.clone(),
-            router: Arc::clone(&self.router),
-            metrics: self.metrics.clone(),
+            parts: Arc::clone(&self.parts),
         })
     }
 }
@@ -264,23 +265,23 @@ struct ReceiptSender {
     bucket: Bucket,
     channel: String,
     to: BackendId,
-    router: Arc<Router>,
-    metrics: BusMetrics,
+    parts: Arc<BusParts>,
 }
 
 impl Receipts for ReceiptSender {
     fn receipt(&self, id: NotificationId, receipt: Receipt) {
         let sent = self.progress.as_ref().and_then(|progress| progress.sent());
-        let bytes = self.router.names.publish(&self.channel, |out| {
+        let bytes = self.parts.router.names.publish(&self.channel, |out| {
             frames::receipt_line(out, id, &self.to, &receipt, self.tries, sent);
         });
         // Lost, it costs the provider a retry, or this backend a redelivery; never an answer that is not true.
         if self
+            .parts
             .router
             .send(self.bucket, bytes, OnReply::Receipt(0))
             .is_err()
         {
-            self.metrics.receipt_lost();
+            self.parts.metrics.receipt_lost();
         }
     }
 }

@@ -38,6 +38,7 @@ mod handler;
 mod health;
 mod link;
 mod names;
+mod parts;
 mod publisher;
 mod queue;
 mod replies;
@@ -65,6 +66,7 @@ use self::handler::MessageHandler;
 use self::health::Health;
 use self::link::BadConfig;
 use self::names::{ALL, KeyNames};
+use self::parts::BusParts;
 use self::queue::OnReply;
 use self::router::Router;
 use self::shard::ShardLinks;
@@ -107,14 +109,9 @@ const DOWN: &str = "the bus is down, so the other nodes could not be asked";
 pub struct RedisBus {
     _following: Following,
     kind: &'static str,
-    router: Arc<Router>,
-    pending: Arc<RemotePending>,
+    parts: Arc<BusParts>,
     ack_timeout: Duration,
-    queries: Arc<PresenceQueries>,
-    health: Arc<Health>,
-    sessions: Arc<dyn Sessions>,
     arrivals: Arc<dyn Arrivals>,
-    metrics: BusMetrics,
     store_link: Arc<StoreLink>,
 }
 
@@ -123,7 +120,7 @@ impl fmt::Debug for RedisBus {
         write!(
             f,
             "RedisBus({}, {:?})",
-            self.router.names.instance, self.health
+            self.parts.router.names.instance, self.parts.health
         )
     }
 }
@@ -192,36 +189,23 @@ impl RedisBus {
         let (look, looks) = bounded(1);
         let router = Arc::new(Router::new(names, look, Arc::clone(&health)));
         let store_link = Arc::new(StoreLink::new(config, Arc::clone(&router))?);
-        let pending = Arc::new(RemotePending::new(acks.deadline));
-        let queries = Arc::new(PresenceQueries::default());
-        let tools = publisher::Tools {
+        let parts = Arc::new(BusParts {
             router: Arc::clone(&router),
-            sessions: Arc::clone(&sessions),
-            pending: Arc::clone(&pending),
-            queries: Arc::clone(&queries),
             health: Arc::clone(&health),
-            metrics: metrics.clone(),
-        };
+            pending: RemotePending::new(acks.deadline),
+            queries: PresenceQueries::default(),
+            sessions,
+            metrics,
+        });
         let handler = MessageHandler {
-            router: Arc::clone(&router),
-            pending: Arc::clone(&pending),
-            queries: Arc::clone(&queries),
-            sessions: Arc::clone(&sessions),
+            parts: Arc::clone(&parts),
             arrivals: Arc::clone(&arrivals),
             hub,
-            health: Arc::clone(&health),
-            metrics: metrics.clone(),
         };
         let kind = topology.kind();
-        let links = ShardLinks::new(Arc::new(tools), Arc::new(handler));
-        let following = Following::start(
-            topology,
-            links,
-            Arc::clone(&router),
-            Arc::clone(&health),
-            looks,
-        )
-        .map_err(BusStartError::Thread)?;
+        let links = ShardLinks::new(Arc::new(handler));
+        let following = Following::start(topology, links, router, Arc::clone(&health), looks)
+            .map_err(BusStartError::Thread)?;
         if !health.wait_up(Instant::now() + config.connect_timeout) {
             let why = health.unwell().unwrap_or_default();
             log::warn!(
@@ -231,14 +215,9 @@ impl RedisBus {
         Ok(Self {
             _following: following,
             kind,
-            router,
-            pending,
+            parts,
             ack_timeout: acks.timeout,
-            queries,
-            health,
-            sessions,
             arrivals,
-            metrics,
             store_link,
         })
     }
@@ -259,20 +238,20 @@ impl RedisBus {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let id = reply.id();
-        let names = &self.router.names;
+        let names = &self.parts.router.names;
         let bucket = names.bucket_of_backend(to);
-        if !self.health.is_up(bucket) {
+        if !self.parts.health.is_up(bucket) {
             return reply.settle(Receipt::Unreachable);
         }
         let until = Instant::now() + patience + RECEIPT_GRACE;
-        if let Err(reply) = self.pending.register(to, reply, tries, until) {
+        if let Err(reply) = self.parts.pending.register(to, reply, tries, until) {
             return reply.settle(Receipt::Busy);
         }
-        self.metrics.forwarded();
+        self.parts.metrics.forwarded();
         let bytes = names.publish_to(bucket, to, write);
         let then = OnReply::Envelope(to.clone(), id);
-        if self.router.send(bucket, bytes, then).is_err() {
-            self.pending.fail(to, id, Receipt::Busy);
+        if self.parts.router.send(bucket, bytes, then).is_err() {
+            self.parts.pending.fail(to, id, Receipt::Busy);
         }
     }
 }
@@ -286,7 +265,7 @@ impl Forward for RedisBus {
         } = *envelope;
         let ttl = deadline.saturating_duration_since(Instant::now());
         let tries = Some(notification.tries);
-        let instance = &self.router.names.instance;
+        let instance = &self.parts.router.names.instance;
         self.send(
             &notification.backend,
             reply,
@@ -302,7 +281,7 @@ impl Forward for RedisBus {
 impl Bus for RedisBus {
     fn carry(&self, data: Data, reply: Reply) {
         let id = reply.id();
-        let instance = &self.router.names.instance;
+        let instance = &self.parts.router.names.instance;
         // Answered when it is written, which waits for nothing.
         self.send(&data.to, reply, None, Duration::ZERO, |out| {
             frames::data(out, id, &data, instance);
@@ -310,15 +289,17 @@ impl Bus for RedisBus {
     }
 
     fn emit(&self, channel: &Channel, payload: &[u8], on_emitted: OnEmitted) {
-        let names = &self.router.names;
+        let names = &self.parts.router.names;
         let topic = Topic::Event(channel.clone());
         let bucket = names.bucket(&topic);
-        if !self.health.is_up(bucket) {
+        if !self.parts.health.is_up(bucket) {
             return on_emitted(Err(Unreachable));
         }
         let bytes = names.publish(&names.topic(&topic), |out| frames::event(out, payload));
         if let Err(OnReply::Count(tell)) =
-            self.router.send(bucket, bytes, OnReply::Count(on_emitted))
+            self.parts
+                .router
+                .send(bucket, bytes, OnReply::Count(on_emitted))
         {
             tell(Err(Unreachable));
         }
@@ -330,13 +311,16 @@ impl Bus for RedisBus {
             Topic::Event(_) => None,
         };
         // While the bus is down nobody waits for it. The topic is looked at all the same, once there is a connection.
-        let up = self.health.is_up(self.router.names.bucket(&topic));
-        let asked = self.router.request(topic, ready.filter(|_| up));
+        let up = self
+            .parts
+            .health
+            .is_up(self.parts.router.names.bucket(&topic));
+        let asked = self.parts.router.request(topic, ready.filter(|_| up));
         if let (true, Some(reach)) = (up, asked) {
             return reach;
         }
         if let Some(backend) = backend
-            && self.sessions.stamp(&backend).is_some()
+            && self.parts.sessions.stamp(&backend).is_some()
         {
             // Other nodes cannot be on_emitted, but what this node keeps for it need not wait.
             self.arrivals.here(&backend);
@@ -349,44 +333,48 @@ impl Bus for RedisBus {
     }
 
     fn unwell(&self) -> Option<String> {
-        self.health.unwell()
+        self.parts.health.unwell()
     }
 
     fn readings(&self) -> BusReadings {
-        self.health.readings()
+        self.parts.health.readings()
     }
 
     fn dedupe_store(&self, hold: Duration) -> Option<Arc<dyn DedupeStore>> {
-        let store = RedisDedupe::new(Arc::clone(&self.router), Arc::clone(&self.health), hold);
+        let store = RedisDedupe::new(
+            Arc::clone(&self.parts.router),
+            Arc::clone(&self.parts.health),
+            hold,
+        );
         Some(Arc::new(store))
     }
 
     fn presence(&self, then: OnPresence) {
-        let names = &self.router.names;
-        let own = NodePresence::here(names.instance.clone(), self.sessions.stamps());
-        let Some(n) = self.queries.open(own, then, Instant::now()) else {
+        let names = &self.parts.router.names;
+        let own = NodePresence::here(names.instance.clone(), self.parts.sessions.stamps());
+        let Some(n) = self.parts.queries.open(own, then, Instant::now()) else {
             return;
         };
-        if !self.health.is_up(ALL) {
+        if !self.parts.health.is_up(ALL) {
             // Said at once: the publisher may be waiting for a connection.
             let trouble = self.unwell().unwrap_or_else(|| DOWN.into());
-            return self.queries.fail(n, &trouble);
+            return self.parts.queries.fail(n, &trouble);
         }
         // Redis's own table says which nodes there are; each of them says which backends it has.
         let pattern = names.node(ALL, "*");
         let mut bytes = Vec::new();
         let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
         resp::command(&mut bytes, &parts);
-        let queries = Arc::clone(&self.queries);
+        let asking = Arc::clone(&self.parts);
         let cut = names.node(ALL, "");
         let listed = OnReply::Reply(Box::new(move |reply| match reply {
-            Ok(value) => queries.awaits(n, resp::names(&value, &cut)),
-            Err(Unreachable) => queries.fail(n, DOWN),
+            Ok(value) => asking.queries.awaits(n, resp::names(&value, &cut)),
+            Err(Unreachable) => asking.queries.fail(n, DOWN),
         }));
         let who = names.publish(&names.all(), |out| frames::who(out, n, &names.instance));
-        let sent = self.router.send(ALL, bytes, listed).is_ok();
-        if !sent || self.router.send(ALL, who, OnReply::Nothing).is_err() {
-            self.queries.fail(n, "the bus is busy");
+        let sent = self.parts.router.send(ALL, bytes, listed).is_ok();
+        if !sent || self.parts.router.send(ALL, who, OnReply::Nothing).is_err() {
+            self.parts.queries.fail(n, "the bus is busy");
         }
     }
 }

@@ -17,19 +17,14 @@ use redis::{RedisError, Value};
 use super::RECONNECT;
 use super::connection::RedisConnection;
 use super::guard::Guard;
-use super::health::Health;
 use super::link::{self, LinkError, Server};
 use super::names::{ALL, Bucket};
+use super::parts::BusParts;
 use super::queue::{OnReply, PublishQueue, QueuedCommand};
 use super::resp;
-use super::router::Router;
 use crate::backoff::Backoff;
 use crate::bus::frames;
-use crate::bus::presence::PresenceQueries;
-use crate::bus::remote_pending::RemotePending;
-use crate::bus::verbs::Sessions;
 use crate::heartbeat::{self, Pulse, Role};
-use crate::metrics::BusMetrics;
 use crate::thread::JoinOnDrop;
 
 /// The most commands in one round trip, but for the node's own.
@@ -50,16 +45,6 @@ const GUARD_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How often the log says that Redis refuses something.
 const REFUSAL_EVERY: Duration = Duration::from_secs(10);
 
-/// What the publishers of all links work with.
-pub struct Tools {
-    pub router: Arc<Router>,
-    pub sessions: Arc<dyn Sessions>,
-    pub pending: Arc<RemotePending>,
-    pub queries: Arc<PresenceQueries>,
-    pub health: Arc<Health>,
-    pub metrics: BusMetrics,
-}
-
 /// Starts the thread. It ends when `queue` is told to leave.
 ///
 /// # Errors
@@ -67,12 +52,12 @@ pub struct Tools {
 pub fn start(
     server: Server,
     queue: Arc<PublishQueue>,
-    tools: Arc<Tools>,
+    parts: Arc<BusParts>,
 ) -> io::Result<JoinOnDrop> {
     let mut work = Work {
         server,
         queue,
-        tools,
+        parts,
         connection: None,
         backoff: RECONNECT,
         retry_at: Instant::now(),
@@ -113,7 +98,7 @@ struct Entry {
 struct Work {
     server: Server,
     queue: Arc<PublishQueue>,
-    tools: Arc<Tools>,
+    parts: Arc<BusParts>,
     connection: Option<RedisConnection>,
     backoff: Backoff,
     retry_at: Instant,
@@ -182,7 +167,7 @@ impl Work {
             };
             let now = Instant::now();
             let failed = self
-                .tools
+                .parts
                 .router
                 .carry_out(&self.queue, &mut self.held, &mut self.rest);
             failed.into_iter().for_each(|then| self.fail(then));
@@ -218,10 +203,10 @@ impl Work {
     }
 
     fn follow_buckets(&mut self) {
-        let version = self.tools.router.version();
+        let version = self.parts.router.version();
         if version != self.version {
             self.version = version;
-            self.buckets = self.tools.router.buckets_of(&self.queue);
+            self.buckets = self.parts.router.buckets_of(&self.queue);
             if let Some(first) = self.buckets.first() {
                 self.wake_bucket = *first;
                 self.retry_at = self.retry_at.min(Instant::now());
@@ -284,11 +269,11 @@ impl Work {
         let Some(connection) = &mut self.connection else {
             return self.conclude(None);
         };
-        self.tools.metrics.batch(self.batch.len());
+        self.parts.metrics.batch(self.batch.len());
         // All buckets of the batch belong to this primary, and the guard asks about the server: any of them will do.
         let bucket = self.batch.last().map_or(ALL, |entry| entry.bucket);
         let commands = self.bytes.len();
-        let key = self.tools.router.names.guard(bucket);
+        let key = self.parts.router.names.guard(bucket);
         resp::command(&mut self.bytes, &[b"DEL", key.as_bytes()]);
         let sent = connection.send(&self.bytes);
         self.bytes.truncate(commands);

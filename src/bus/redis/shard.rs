@@ -36,7 +36,6 @@ impl ShardLink {
 
 /// All links, by the name of their primary. Dropping it ends them.
 pub struct ShardLinks {
-    tools: Arc<publisher::Tools>,
     handler: Arc<MessageHandler>,
     links: HashMap<String, ShardLink>,
     /// How many links are unused but for buckets that they have not handed over yet.
@@ -54,9 +53,8 @@ impl Drop for ShardLinks {
 
 impl ShardLinks {
     /// No links yet.
-    pub fn new(tools: Arc<publisher::Tools>, handler: Arc<MessageHandler>) -> Self {
+    pub fn new(handler: Arc<MessageHandler>) -> Self {
         Self {
-            tools,
             handler,
             links: HashMap::new(),
             being_left: 0,
@@ -89,19 +87,19 @@ impl ShardLinks {
             Some(Arc::clone(&link.queue))
         };
         let wanted: Vec<_> = primaries.iter().map(queue).collect();
-        self.tools.router.assign(&wanted);
+        self.handler.parts.router.assign(&wanted);
         self.end_unused(primaries);
         trouble
     }
 
     fn link(&mut self, name: &str, server: Server) -> io::Result<ShardLink> {
         self.next += 1;
-        let metrics = self.tools.metrics.clone();
+        let metrics = self.handler.parts.metrics.clone();
         let queue = Arc::new(PublishQueue::new(self.next, name.to_owned(), metrics));
-        self.tools.health.add_link(queue.number, name);
+        self.handler.parts.health.add_link(queue.number, name);
         let (stop, stopped) = bounded(0);
-        let tools = Arc::clone(&self.tools);
-        let publisher = publisher::start(server.clone(), Arc::clone(&queue), tools)?;
+        let parts = Arc::clone(&self.handler.parts);
+        let publisher = publisher::start(server.clone(), Arc::clone(&queue), parts)?;
         let handler = Arc::clone(&self.handler);
         let subscriber = subscriber::start(server, Arc::clone(&queue), handler, stopped);
         if subscriber.is_err() {
@@ -118,7 +116,7 @@ impl ShardLinks {
     /// Ends links without a bucket, and joins those that have ended.
     fn end_unused(&mut self, primaries: &[Option<String>]) {
         // A bucket that is to be handed over still belongs to its old link.
-        let in_use = self.tools.router.queues();
+        let in_use = self.handler.parts.router.queues();
         let mut being_left = 0;
         let unused = self.links.extract_if(|name, link| {
             let wanted = primaries.iter().flatten().any(|primary| primary == name);
@@ -128,7 +126,7 @@ impl ShardLinks {
         });
         for (_, mut link) in unused {
             link.leave();
-            self.tools.health.remove_link(link.queue.number);
+            self.handler.parts.health.remove_link(link.queue.number);
             self.ending.push(link);
         }
         self.being_left = being_left;

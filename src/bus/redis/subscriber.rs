@@ -113,10 +113,10 @@ impl Work {
     /// The connection is gone, and with it every subscription.
     fn lose(&mut self, why: LinkError) {
         self.forget();
-        let router = &self.handler.router;
+        let router = &self.handler.parts.router;
         let buckets = router.buckets_of(&self.queue);
         let wanted = self.wanted(&buckets).len() + self.own(&buckets).len();
-        let health = &self.handler.health;
+        let health = &self.handler.parts.health;
         health.subscriptions(self.queue.number, wanted, 0);
         health.subscriber(self.queue.number, Err(why));
         router.look_now();
@@ -133,7 +133,7 @@ impl Work {
 
     /// Waits until the link has a bucket: without one there is no channel to be woken on. `false`: the link ends.
     fn wait_for_buckets(&self, stopped: &Receiver<()>) -> bool {
-        while self.handler.router.buckets_of(&self.queue).is_empty() {
+        while self.handler.parts.router.buckets_of(&self.queue).is_empty() {
             match stopped.recv_timeout(NO_BUCKET_WAIT) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return false,
@@ -180,7 +180,7 @@ impl Work {
         }
         let confirmed = self.subscriptions.all_confirmed();
         self.queue.unsettled.store(!confirmed, Ordering::Relaxed);
-        let health = &self.handler.health;
+        let health = &self.handler.parts.health;
         // That Redis has confirmed is not enough: a node that may not publish would hear nothing, not even itself.
         if confirmed && self.has_canary {
             if !self.deaf.is_empty() {
@@ -218,7 +218,7 @@ impl Work {
             }
             // The slot is another primary's, or nobody's at the moment: the topology says whose.
             Err(error) if matches!(error.code(), Some("MOVED" | "CLUSTERDOWN" | "TRYAGAIN")) => {
-                self.handler.router.look_now();
+                self.handler.parts.router.look_now();
                 return Ok(());
             }
             Err(error) => return Err(LinkError::from(error)),
@@ -241,7 +241,7 @@ impl Work {
                     {
                         self.deaf.push(bucket);
                     }
-                    self.handler.router.look_now();
+                    self.handler.parts.router.look_now();
                 }
                 self.count();
             }
@@ -272,7 +272,7 @@ impl Work {
             && let Some((bucket, waiting)) = self.subscriptions.leave(channel)
         {
             let names = ByBucket::from([(bucket, vec![channel.to_owned()])]);
-            let verb = self.handler.router.names.unsubscribe_verb();
+            let verb = self.handler.parts.router.names.unsubscribe_verb();
             self.command(connection, verb, &names)?;
             // A listener that listens once may have heard before it was told that it is heard.
             waiting.into_iter().for_each(|ready| ready());

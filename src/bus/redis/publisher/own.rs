@@ -21,13 +21,13 @@ impl Work {
         let due = now >= self.canary_at;
         if due {
             self.canary_at = now + CANARY_EVERY;
-            self.tools.pending.sweep(now);
-            self.tools.queries.sweep(now);
-            self.tools.health.refresh();
+            self.parts.pending.sweep(now);
+            self.parts.queries.sweep(now);
+            self.parts.health.refresh();
             // Without a connection they are kept, unless their bucket belongs to another link by now.
             if self.connection.is_some() || self.buckets.is_empty() {
                 for receipt in std::mem::take(&mut self.unheard) {
-                    if let Err(then) = self.tools.router.send_again(receipt) {
+                    if let Err(then) = self.parts.router.send_again(receipt) {
                         self.fail(then);
                     }
                 }
@@ -43,7 +43,7 @@ impl Work {
         }
         self.is_scheduled = due;
         if self.queue.take_canary() || due {
-            let canary = self.tools.health.canary();
+            let canary = self.parts.health.canary();
             for n in 0..self.buckets.len() {
                 let bucket = self.buckets[n];
                 self.publish_own(bucket, OnReply::Canary(canary), |out| {
@@ -60,7 +60,7 @@ impl Work {
     }
 
     fn announce(&mut self) {
-        let router = Arc::clone(&self.tools.router);
+        let router = Arc::clone(&self.parts.router);
         let node = &router.names.instance;
         if router.take_who() {
             let who = router.names.publish(&router.names.all(), |out| {
@@ -84,7 +84,7 @@ impl Work {
         then: OnReply,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let names = &self.tools.router.names;
+        let names = &self.parts.router.names;
         let command = names.publish(&names.node(bucket, &names.instance), write);
         self.push(bucket, then, &command);
     }

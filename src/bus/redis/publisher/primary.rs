@@ -29,9 +29,9 @@ impl Work {
                 self.canary_at = now;
                 if first == ALL {
                     // What was announced and got lost with the last connection is not known.
-                    self.tools.router.announce_all(self.tools.sessions.stamps());
+                    self.parts.router.announce_all(self.parts.sessions.stamps());
                 }
-                self.tools.health.publisher_connected(self.queue.number);
+                self.parts.health.publisher_connected(self.queue.number);
             }
             Err(why) => self.lose(why),
         }
@@ -40,7 +40,7 @@ impl Work {
     /// A connection to a server that proves to be the primary.
     fn connect_guarded(&mut self, bucket: Bucket) -> Result<RedisConnection, LinkError> {
         let mut connection = self.server.connect(None)?;
-        let key = self.tools.router.names.guard(bucket);
+        let key = self.parts.router.names.guard(bucket);
         let reply = link::ask(&mut connection, &[b"DEL", key.as_bytes()]);
         match Guard::of(&reply) {
             Guard::Proven => Ok(connection),
@@ -63,7 +63,7 @@ impl Work {
         };
         // Not always the same bucket: its slot may be the one that has moved.
         self.guarded = (self.guarded + 1) % self.buckets.len();
-        let key = self.tools.router.names.guard(self.buckets[self.guarded]);
+        let key = self.parts.router.names.guard(self.buckets[self.guarded]);
         let reply = link::ask(connection, &[b"DEL", key.as_bytes()]);
         match (&reply, Guard::of(&reply)) {
             (_, Guard::Proven | Guard::ProvenBut(_)) => {
@@ -80,15 +80,15 @@ impl Work {
         self.guard_at = None;
         self.queue.connected.store(false, Ordering::SeqCst);
         self.retry_at = Instant::now() + self.backoff.next_wait();
-        self.tools.health.publisher(self.queue.number, Err(why));
-        self.tools.router.look_now();
+        self.parts.health.publisher(self.queue.number, Err(why));
+        self.parts.router.look_now();
     }
 
     /// This server is not the primary. The subscriber, which may be on it too, is told through it.
     pub(super) fn leave(&mut self, why: LinkError) {
         self.queue.reconnect_subscriber(why.clone());
         if let Some(connection) = &mut self.connection {
-            let names = &self.tools.router.names;
+            let names = &self.parts.router.names;
             let channel = names.node(self.wake_bucket, &names.instance);
             let wake = names.publish(&channel, frames::wake);
             // If that fails, the subscriber's silence ends its connection.

@@ -69,7 +69,7 @@ impl Work {
         // A large batch was an exception.
         self.bytes.shrink_to(2 * BATCH_BYTES_MAX);
         if let Some(standing) = standing {
-            self.tools.health.publisher(self.queue.number, standing);
+            self.parts.health.publisher(self.queue.number, standing);
         }
         // Of those that are asked for when buckets move, some come before the subscription, several in a moment.
         if let Some(uncounted) = uncounted.filter(|_| self.is_scheduled) {
@@ -79,7 +79,7 @@ impl Work {
 
     /// The primary counts this node's own subscription, or the subscriber is on another server.
     fn judge_subscriber(&mut self, uncounted: bool) {
-        let stands = self.tools.health.subscriber_stands(self.queue.number);
+        let stands = self.parts.health.subscriber_stands(self.queue.number);
         self.uncounted = if uncounted && stands {
             self.uncounted + 1
         } else {
@@ -95,24 +95,24 @@ impl Work {
     }
 
     fn replied(&mut self, entry: Entry, value: Value, proven: bool, command: &[u8]) {
-        let tools = &self.tools;
+        let parts = &self.parts;
         match entry.then {
             OnReply::Nothing => {}
             OnReply::Canary(canary) => {
                 if proven && resp::count(&value) > 0 {
-                    tools.health.counted(entry.bucket, canary);
+                    parts.health.counted(entry.bucket, canary);
                 }
             }
             OnReply::Receipt(_) if proven && resp::count(&value) > 0 => {}
             then @ OnReply::Receipt(_) => self.keep_copy(entry.bucket, then, command),
             OnReply::Envelope(backend, id) => match (proven, resp::count(&value)) {
-                (true, 0) if tools.health.is_settled(entry.bucket) => {
-                    tools.pending.counted(&backend, id, 0);
+                (true, 0) if parts.health.is_settled(entry.bucket) => {
+                    parts.pending.counted(&backend, id, 0);
                 }
                 // Its node may not have subscribed yet, or is subscribed elsewhere.
-                (_, 0) => tools.pending.fail(&backend, id, Receipt::Unreachable),
-                (true, nodes) => tools.pending.counted(&backend, id, nodes),
-                (false, _) => tools.pending.unproven(&backend, id, Instant::now()),
+                (_, 0) => parts.pending.fail(&backend, id, Receipt::Unreachable),
+                (true, nodes) => parts.pending.counted(&backend, id, nodes),
+                (false, _) => parts.pending.unproven(&backend, id, Instant::now()),
             },
             OnReply::Count(tell) => tell(proven.then(|| resp::count(&value)).ok_or(Unreachable)),
             OnReply::Reply(tell) => tell(Ok(value)),
@@ -124,9 +124,9 @@ impl Work {
         let is_canary = matches!(entry.then, OnReply::Canary(_));
         match error.code() {
             // It went with ASKING, and the slot has moved again: not a third time.
-            _ if entry.asking => self.tools.router.look_now(),
+            _ if entry.asking => self.parts.router.look_now(),
             Some("MOVED") => {
-                self.tools.router.look_now();
+                self.parts.router.look_now();
                 if !is_canary {
                     self.hold(entry, command);
                 }
@@ -136,7 +136,7 @@ impl Work {
                 self.ask_elsewhere(entry, error, command);
                 return None;
             }
-            Some("CLUSTERDOWN" | "TRYAGAIN") => self.tools.router.look_now(),
+            Some("CLUSTERDOWN" | "TRYAGAIN") => self.parts.router.look_now(),
             _ if is_canary => return Some(LinkError::from_reply(error)),
             _ => self.refusals.log(&LinkError::from_reply(error)),
         }
@@ -166,7 +166,7 @@ impl Work {
             asking: true,
         };
         let sent = match error.redirect_node() {
-            Some((name, _)) => self.tools.router.send_asking(name, outgoing),
+            Some((name, _)) => self.parts.router.send_asking(name, outgoing),
             None => Err(outgoing.then),
         };
         if let Err(then) = sent {
@@ -198,7 +198,7 @@ impl Work {
         *unheard += 1;
         match *unheard <= UNHEARD_MAX && self.unheard.len() < UNHEARD_KEPT_MAX {
             true => self.unheard.push(receipt),
-            false => self.tools.metrics.receipt_lost(),
+            false => self.parts.metrics.receipt_lost(),
         }
     }
 
@@ -206,9 +206,9 @@ impl Work {
     pub(super) fn fail(&self, then: OnReply) {
         match then {
             OnReply::Nothing | OnReply::Canary(_) => {}
-            OnReply::Receipt(_) => self.tools.metrics.receipt_lost(),
+            OnReply::Receipt(_) => self.parts.metrics.receipt_lost(),
             OnReply::Envelope(backend, id) => {
-                self.tools.pending.fail(&backend, id, Receipt::Unreachable);
+                self.parts.pending.fail(&backend, id, Receipt::Unreachable);
             }
             OnReply::Count(tell) => tell(Err(Unreachable)),
             OnReply::Reply(tell) => tell(Err(Unreachable)),

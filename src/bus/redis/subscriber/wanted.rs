@@ -18,7 +18,7 @@ const SUBSCRIBE_MAX: usize = 512;
 
 impl Work {
     pub(super) fn wanted(&self, buckets: &[Bucket]) -> Vec<(Bucket, Topic)> {
-        let names = &self.handler.router.names;
+        let names = &self.handler.parts.router.names;
         let wanted = self.handler.wanted().into_iter();
         let wanted = wanted.map(|topic| (names.bucket(&topic), topic));
         wanted
@@ -28,7 +28,7 @@ impl Work {
 
     /// This node's own channels in `buckets`.
     pub(super) fn own(&self, buckets: &[Bucket]) -> Vec<(Bucket, String)> {
-        let names = &self.handler.router.names;
+        let names = &self.handler.parts.router.names;
         let mut own: Vec<_> = buckets
             .iter()
             .map(|bucket| (*bucket, names.node(*bucket, &names.instance)))
@@ -44,12 +44,12 @@ impl Work {
         &mut self,
         connection: &mut RedisConnection,
     ) -> Result<(), LinkError> {
-        let version = self.handler.router.version();
+        let version = self.handler.parts.router.version();
         if version == self.version {
             return Ok(());
         }
         self.version = version;
-        let router = Arc::clone(&self.handler.router);
+        let router = Arc::clone(&self.handler.parts.router);
         let buckets = router.buckets_of(&self.queue);
         if buckets == self.buckets {
             return Ok(());
@@ -102,7 +102,7 @@ impl Work {
         for (topic, ready) in requests {
             topics.entry(topic).or_default().extend(ready);
         }
-        let router = Arc::clone(&self.handler.router);
+        let router = Arc::clone(&self.handler.parts.router);
         let (mut wanted, mut unwanted) = (ByBucket::new(), ByBucket::new());
         let now = Instant::now();
         for (topic, ready) in topics {
@@ -144,13 +144,13 @@ impl Work {
     }
 
     pub(super) fn ask_again(&mut self, connection: &mut RedisConnection) -> Result<(), LinkError> {
-        if !self.handler.router.names.is_sharded() || self.subscriptions.all_confirmed() {
+        if !self.handler.parts.router.names.is_sharded() || self.subscriptions.all_confirmed() {
             return Ok(());
         }
         let again = self.subscriptions.take_overdue(Instant::now());
         self.command(
             connection,
-            self.handler.router.names.subscribe_verb(),
+            self.handler.parts.router.names.subscribe_verb(),
             &again,
         )
     }
@@ -174,7 +174,7 @@ impl Work {
 
     pub(super) fn count(&self) {
         let (wanted, standing) = self.subscriptions.counts();
-        let health = &self.handler.health;
+        let health = &self.handler.parts.health;
         health.subscriptions(self.queue.number, wanted, standing);
     }
 }
