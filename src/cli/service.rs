@@ -100,8 +100,7 @@ fn keep_telling(notifier: &Notifier, vitals: &Vitals, stopped: &Receiver<Infalli
         if deadline.is_some() && !hangs {
             notifier.feed_watchdog();
         }
-        if told.as_ref() != Some(&condition) {
-            notifier.status(&condition.to_string());
+        if told.as_ref() != Some(&condition) && notifier.status(&condition.to_string()) {
             told = Some(condition);
         }
         if stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {

@@ -44,9 +44,9 @@ impl Notifier {
         self.send(&format!("STOPPING=1\nSTATUS={}", one_line(status)));
     }
 
-    /// What `systemctl status` shows from now on.
-    pub fn status(&self, status: &str) {
-        self.send(&format!("STATUS={}", one_line(status)));
+    /// What `systemctl status` shows from now on. Whether the service manager has it: its socket may be full.
+    pub fn status(&self, status: &str) -> bool {
+        self.send(&format!("STATUS={}", one_line(status)))
     }
 
     /// The relay is well: the service manager waits for the next such message, and restarts the relay if none comes in time.
@@ -54,10 +54,9 @@ impl Notifier {
         self.send("WATCHDOG=1");
     }
 
-    fn send(&self, lines: &str) {
-        if let Some(socket) = &self.0 {
-            let _ = socket.send(lines.as_bytes());
-        }
+    fn send(&self, lines: &str) -> bool {
+        let socket = self.0.as_ref();
+        socket.is_some_and(|socket| socket.send(lines.as_bytes()).is_ok())
     }
 }
 

@@ -22,7 +22,7 @@ fn three_nodes_three_hundred_backends_twenty_thousand_notifications() {
     let _alone = heavy();
     let mut random = Random::new();
     let redis = Redis::start();
-    let cluster = Cluster::start(&redis, 3, "");
+    let cluster = Cluster::start(&redis, 3, "[redis]\nresponse_timeout = \"3s\"");
     let names: Vec<String> = (0..300).map(|n| format!("game-{n}")).collect();
     let addresses = names.iter().enumerate();
     let addresses = addresses.map(|(n, name)| (name.clone(), cluster.nodes[n % 3].ready().tcp));
@@ -133,14 +133,14 @@ fn order_is_kept_from_one_node_to_a_backend_on_another() {
     );
     let mut till = cluster.nodes[1].backend_with("till-7", "max=2");
     let mut pending = Vec::new();
-    for n in 0..200 {
+    for n in 0..50 {
         pending.push(cluster.nodes[0].post("/notify/till-7", format!("{n}").as_bytes()));
         // Taken in this order: the next is posted when this one is with the other node.
         eventually("it has come to the other node", || {
             cluster.nodes[1].metric("payrelay_bus_received_total") == f64::from(n + 1)
         });
     }
-    for n in 0..200 {
+    for n in 0..50 {
         till.expect("MSG id=* =*", format!("{n}").as_bytes()).ack();
     }
     for pending in pending {

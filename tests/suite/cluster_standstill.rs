@@ -18,7 +18,12 @@ fn a_node_that_stands_still_for_a_moment_keeps_its_connections_to_a_cluster() {
 }
 
 fn stands_still(redis: &str) {
-    let node = |name: &str| Setup::with(&format!("node = \"{name}\"\n{redis}")).start();
+    let node = |name: &str| {
+        Setup::with(&format!(
+            "node = \"{name}\"\n{redis}response_timeout = \"3s\"\n"
+        ))
+        .start()
+    };
     let (near, far) = (node("near"), node("far"));
     [&near, &far].into_iter().for_each(Relay::wait_green);
     let mut till = far.backend("till-7");

@@ -138,7 +138,6 @@ fn storm(faults: impl Iterator<Item = Fault>) {
         }
         // Backends here are served meanwhile, as quickly as ever.
         local.wait_for_more(300);
-        let back = Instant::now();
         match fault {
             Fault::Death => redis.restart(),
             Fault::Standstill => redis.resume(),
@@ -146,6 +145,7 @@ fn storm(faults: impl Iterator<Item = Fault>) {
             Fault::SilenceOfOne(at) => proxies[at].forward(),
             Fault::Cut => {}
         }
+        let back = Instant::now();
         cluster.wait_green();
         eprintln!("{fault:?}: green again after {:?}", back.elapsed());
         assert!(back.elapsed() < HEALED, "{fault:?}: {:?}", back.elapsed());

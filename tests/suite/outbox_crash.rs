@@ -62,7 +62,10 @@ fn rounds(count: usize, nodes: usize) {
     let mut redis = (nodes > 1).then(Redis::start);
     let config = match &redis {
         None => CONFIG.to_owned(),
-        Some(redis) => format!("{CONFIG}[redis]\nurl = \"{}\"\n", redis.url()),
+        Some(redis) => format!(
+            "{CONFIG}[redis]\nurl = \"{}\"\nresponse_timeout = \"5s\"\n",
+            redis.url()
+        ),
     };
     let mut relays: Vec<Relay> = (0..nodes).map(|_| Relay::with(&config)).collect();
     for (locator, relay) in locators.iter().zip(&relays) {

@@ -204,7 +204,7 @@ fn what_all_nodes_have_is_listed_shown_and_changed_through_one() {
 fn what_a_node_that_is_gone_has_in_redis_is_counted_until_it_is_listed_by_another() {
     let mut redis = lasting_redis();
     let toml = |name| sharing(name, &url(&redis.url()), "prefer");
-    let patient = toml("b").replace("inherit_after = \"2s\"", "inherit_after = \"60s\"");
+    let patient = toml("b").replace("inherit_after = \"6s\"", "inherit_after = \"60s\"");
     let (mut a, mut b) = (Relay::with(&toml("a")), Relay::with(&patient));
     let ids: Vec<String> = (0..3).map(|n| stored(&a, "/notify/till-7", &[n])).collect();
     in_redis_as_on_disk(&a);

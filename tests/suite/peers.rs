@@ -159,16 +159,18 @@ fn x_forwarded_for_is_believed_from_trusted_proxies_alone() {
     );
 }
 
-fn proxied(via: Via) -> Relay {
+fn proxied(via: Via, deadline: &str) -> Relay {
     Relay::via(
         via,
-        "[http]\nallow = [\"203.0.113.0/24\", \"127.0.0.9\"]\ntrusted_proxies = [\"127.0.0.2\"]\n\
-         proxy_protocol = true\nrequest_deadline = \"2s\"",
+        &format!(
+            "[http]\nallow = [\"203.0.113.0/24\", \"127.0.0.9\"]\ntrusted_proxies = [\"127.0.0.2\"]\n\
+         proxy_protocol = true\nrequest_deadline = \"{deadline}\"",
+        ),
     )
 }
 
 fn a_proxy_header_is_believed_from_trusted_proxies_alone(via: Via) {
-    let relay = proxied(via);
+    let relay = proxied(via, "30s");
     let come = |source: &str, header: &[u8], headers: &[(&str, &str)]| {
         let mut connection = bare_from(source, &relay);
         connection.send(header);
@@ -220,7 +222,7 @@ fn a_proxy_header_is_believed_from_trusted_proxies_alone(via: Via) {
 }
 
 fn a_connection_of_a_trusted_proxy_without_its_header_is_refused(via: Via) {
-    let relay = proxied(via);
+    let relay = proxied(via, "30s");
     let mut without = from("127.0.0.2", &relay);
     let forged = [("X-Forwarded-For", "203.0.113.7")];
     assert!(matches!(
@@ -238,7 +240,7 @@ fn a_connection_of_a_trusted_proxy_without_its_header_is_refused(via: Via) {
 }
 
 fn a_proxy_header_that_drips_is_cut_at_the_request_deadline(via: Via) {
-    let relay = proxied(via);
+    let relay = proxied(via, "2s");
     let began = Instant::now();
     let header = header_v2([203, 0, 113, 7]);
     let mut drip = bare_from("127.0.0.2", &relay);

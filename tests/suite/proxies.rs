@@ -2,7 +2,7 @@
 //! and file names are the test's.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -70,11 +70,15 @@ fn start(toml: &str, mut command: impl FnMut(&Path, u16, &Relay) -> Command) -> 
         pem("cert.pem") + &pem("key.pem"),
     )
     .expect("written");
-    // These programs cannot be told to choose a port, and a free one can be taken meanwhile: then another.
+    // These programs cannot be told to choose a port, and a free one can be taken meanwhile: then another. The system gives the
+    // port to nobody else while it is bound here, and they bind beside that.
     for _ in 0..5 {
-        let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let free = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        free.set_reuse_address(true).expect("an option");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        free.bind(&any.into()).expect("a port");
         let addr = free.local_addr().expect("its address");
-        drop(free);
+        let addr = addr.as_socket().expect("an address with a port");
         let mut proxy = Process::start("the proxy", command(dir.path(), addr.port(), &relay));
         let mut up = false;
         eventually("the proxy listens, or has ended", || {

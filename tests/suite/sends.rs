@@ -181,7 +181,7 @@ fn a_session_listens_to_so_many_channels_and_no_more() {
 
 #[test]
 fn a_session_says_so_much_a_second_and_no_more() {
-    let node = Relay::with("[http]\nmax_body = \"4KiB\"\n[tcp]\ndata_rate = \"4KiB\"");
+    let node = Relay::with("[http]\nmax_body = \"4KiB\"\n[tcp]\ndata_rate = \"1KiB\"");
     let (mut sender, mut other) = (node.backend("sender"), node.backend("other"));
     let largest = vec![b'x'; 4096];
     say(&mut sender, "SEND to=other ref=r", &largest);

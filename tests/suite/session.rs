@@ -223,7 +223,7 @@ fn a_credit_out_of_range_is_refused_and_the_old_one_stays() {
 
 #[test]
 fn a_silent_session_is_pinged_and_then_told_idle() {
-    let relay = Relay::with("[tcp]\nheartbeat = \"1s\"");
+    let relay = Relay::with("[tcp]\nheartbeat = \"2s\"");
     let mut silent = relay.backend("silent");
     let mut polite = relay.backend("polite");
     std::thread::scope(|scope| {
@@ -267,14 +267,14 @@ fn a_handler_that_is_busy_with_a_message_is_not_idle() {
 
 #[test]
 fn ack_timeout_takes_a_message_back_and_touch_holds_it() {
-    let relay = Relay::with("[tcp]\nack_timeout = \"1s\"");
+    let relay = Relay::with("[tcp]\nack_timeout = \"3s\"");
     let mut slow = relay.backend("slow");
     let held = relay.post("/notify/slow", b"held");
     let held_id = slow.expect("MSG id=* =4", b"held").id();
 
-    // Three messages run out, one after the other, at a backend that says nothing...
+    // Two messages run out, one after the other, at a backend that says nothing...
     let mut silent = relay.backend_with("silent", "max=1");
-    for _ in 0..3 {
+    for _ in 0..2 {
         let lost = relay.post("/notify/silent", b"lost");
         let id = silent.expect("MSG id=* =4", b"lost").id();
         while !lost.answered_yet() {

@@ -63,8 +63,10 @@ fn every_session_reads_its_own_acks_on_its_own_thread(via: Via) {
 
 #[test]
 fn a_session_without_credit_sleeps_while_more_and_more_waits_for_it() {
-    const MANY: u64 = 100;
-    let relay = Relay::with(&format!("[tcp]\nqueue = {MANY}"));
+    const MANY: u64 = 50;
+    let relay = Relay::with(&format!(
+        "[delivery]\nack_deadline = \"60s\"\n[tcp]\nqueue = {MANY}"
+    ));
     let (mut backend, thread) = connect(&relay, "till-7", "max=1");
     let mut pending = vec![relay.post("/notify/till-7", b"x")];
     let first = backend.message().id();

@@ -122,7 +122,7 @@ fn sighup_takes_new_routes_secrets_ids_and_log_level_and_cuts_nobody() {
         "the-new-secret-0123456789-0123456789",
     );
     let relay = Relay::with(&format!(
-        "[tcp]\nsecrets = [\"{old}\"]\nbackends = [\"steady\", \"till-7\"]"
+        "[tcp]\nfailures_per_minute = 1000\nsecrets = [\"{old}\"]\nbackends = [\"steady\", \"till-7\"]"
     ));
     let mut till = relay.backend_with("till-7", &format!("token={}", token(old, "till-7")));
     assert_eq!(
@@ -135,7 +135,7 @@ fn sighup_takes_new_routes_secrets_ids_and_log_level_and_cuts_nobody() {
     );
 
     relay.rewrite(&format!(
-        "[tcp]\nsecrets = [\"{new}\"]\nbackends = [\"till-7\", \"till-8\"]\n[log]\nlevel = \"info\"\n\
+        "[tcp]\nfailures_per_minute = 1000\nsecrets = [\"{new}\"]\nbackends = [\"till-7\", \"till-8\"]\n[log]\nlevel = \"info\"\n\
          [[route]]\npath = \"/new/{{id}}\"\nverify = \"none\"\nok = {{ body = \"thank you\" }}",
     ));
     relay.signal(Signal::HUP);

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
@@ -30,7 +31,9 @@ fn told(manager: &UnixDatagram) -> Vec<String> {
 
 /// Reads on until a datagram has a line that begins with `start`: that datagram's lines.
 fn wait_for(manager: &UnixDatagram, start: &str) -> Vec<String> {
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < DEADLINE, "{start} does not come");
         let lines = told(manager);
         if lines.iter().any(|line| line.starts_with(start)) {
             return lines;

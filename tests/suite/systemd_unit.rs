@@ -102,7 +102,7 @@ fn the_unit_allows_every_call_to_the_system() {
     assert!(allowed.len() > 100, "{allowed:?}");
 
     // The whole life of a relay: start, callbacks delivered and stored, an ACK, a reload, metrics, a stop.
-    let mut relay = Setup::with("[delivery]\nundelivered = \"store\"\nack_deadline = \"1s\"")
+    let mut relay = Setup::with("[delivery]\nundelivered = \"store\"")
         .under("strace -D -f -q -o strace.txt")
         .start();
     let mut till = relay.backend("till-7");

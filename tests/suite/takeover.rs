@@ -29,7 +29,7 @@ fn the_older_session_is_told_and_receives_nothing_more() {
 
 #[test]
 fn what_the_older_session_does_not_acknowledge_is_undelivered_at_the_deadline() {
-    let relay = Relay::with("[delivery]\nack_deadline = \"2s\"");
+    let relay = Relay::with("[delivery]\nack_deadline = \"5s\"");
     let mut old = relay.backend("till-7");
     let lost = relay.post("/notify/till-7", b"lost");
     old.expect("MSG id=* =*", b"lost");

@@ -85,9 +85,13 @@ impl LossSite {
     fn note_stalls(&self, node: usize) {
         let log = self.relays[node].log();
         let fresh = log.get(self.logs_seen[node]..).unwrap_or(&log);
+        // A node that could not keep its lease, because the disk was busy, is taken for gone, and delivers all the same.
+        let living = (0..NODES).filter(|node| self.is_up[*node]);
+        let mut taken_from = living.map(|node| format!("the node node{node} is gone"));
         if ["no answer in time", "silent for"]
             .iter()
             .any(|words| fresh.contains(words))
+            || taken_from.any(|words| fresh.contains(&words))
         {
             self.history.stalls();
         }

@@ -17,9 +17,11 @@ pub fn node_toml(name: &str, url: &str, extra: &str) -> String {
 }
 
 impl Redis {
-    /// Starts the node called `name` on it, with a fragment of configuration.
+    /// Starts the node called `name` on it, with a fragment of configuration. It hears.
     pub fn node(&self, name: &str, fragment: &str) -> Relay {
-        Relay::with(&node_toml(name, &self.url(), fragment))
+        let node = Relay::with(&node_toml(name, &self.url(), fragment));
+        node.wait_green();
+        node
     }
 }
 

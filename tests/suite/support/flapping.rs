@@ -73,6 +73,7 @@ pub struct FlappingSession<T> {
     buffer: Vec<u8>,
     /// What is in the buffer was sent after that.
     pub reading_since: Instant,
+    looked: Instant,
     /// Acknowledged, and no PONG yet that shows that the relay has read so far. Each has a PING behind it.
     pub unsure: VecDeque<T>,
 }
@@ -96,6 +97,7 @@ impl<T> FlappingSession<T> {
             stream,
             buffer: Vec::new(),
             reading_since: Instant::now(),
+            looked: Instant::now(),
             unsure: VecDeque::new(),
         };
         session.say(&format!("HELLO 1 id={id} max=16\n"));
@@ -119,7 +121,8 @@ impl<T> FlappingSession<T> {
                 Err(problem) => panic!("the relay broke the protocol: {problem}"),
             }
             if self.buffer.is_empty() {
-                self.reading_since = Instant::now();
+                // What comes now may have been there since the last look.
+                self.reading_since = std::mem::replace(&mut self.looked, Instant::now());
             }
             let mut chunk = [0; 16 * 1024];
             match self.stream.read(&mut chunk) {

@@ -1,11 +1,13 @@
 //! A Redis of the test's own: started, paused, killed and started again on the same port, and asked what it knows.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use redis::Connection;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -272,7 +274,7 @@ fn sentinel_dir(primary: SocketAddr) -> TempDir {
     let (ip, port) = (primary.ip(), primary.port());
     let dir = dir_in_memory("sentinel-");
     let text = format!(
-        "sentinel monitor mymaster {ip} {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
+        "sentinel monitor mymaster {ip} {port} 2\nsentinel down-after-milliseconds mymaster 3000\n\
          sentinel failover-timeout mymaster 5000\n"
     );
     std::fs::write(dir.path().join("sentinel.conf"), text).expect("a file");
@@ -308,9 +310,11 @@ pub fn program() -> String {
 
 /// An address that nobody has, and whose cluster bus (10,000 above) nobody has either.
 pub fn free_addr(random: &mut Random) -> Option<SocketAddr> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let port = 10_000 + random.below(12_000) as u16;
     let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let is_free = |port| TcpListener::bind(addr(port)).is_ok();
+    // While a server is down nobody else of these tests gets its port.
+    let is_free = |port| TcpListener::bind(addr(port)).is_ok() && GIVEN.lock().insert(port);
     (is_free(port) && is_free(port + 10_000)).then(|| addr(port))
 }
 

@@ -129,7 +129,7 @@ impl SentinelGroup {
             let mut infos = running.map(|sentinel| sentinel.try_command("INFO sentinel"));
             infos.all(|info| info.is_ok_and(|info| info.contains("sentinel_tilt:0")))
         });
-        eventually("both replicas follow", || {
+        self.wait_for_sentinels("both replicas follow", || {
             let Some(primary) = self.primary() else {
                 return false;
             };

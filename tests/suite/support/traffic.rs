@@ -13,10 +13,11 @@ use super::{
 pub const ACK_DEADLINE: Duration = Duration::from_secs(4);
 
 /// How much later than that an answer may come on a busy machine.
-const SLACK: Duration = Duration::from_secs(4);
+const SLACK: Duration = Duration::from_secs(15);
 
-/// Within which every backend is reached from every node, and no node is red, once the servers have healed.
-const REACHED_WITHIN: Duration = Duration::from_secs(1);
+/// Within which every backend is reached from every node, and no node is red, once the servers have healed. It takes less than
+/// a second, as the table shows; but on a busy machine a thread may not run for as long as that.
+const REACHED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Within which a node that does not hear the others says so.
 const RED_WITHIN: Duration = Duration::from_secs(4);
@@ -63,7 +64,7 @@ impl Traffic {
     pub fn begin_on(redis: &[String], backends: usize, random: &mut Random) -> Self {
         let nodes = redis.iter().enumerate().map(|(n, redis)| {
             let toml = format!(
-                "node = \"node{n}\"\n{redis}[delivery]\nack_deadline = \"{}s\"\nundelivered = \"store\"\n\
+                "node = \"node{n}\"\n{redis}response_timeout = \"2s\"\n[delivery]\nack_deadline = \"{}s\"\nundelivered = \"store\"\n\
                  [outbox]\nretry_first = \"100ms\"\nretry_max = \"1s\"\n",
                 ACK_DEADLINE.as_secs()
             );
