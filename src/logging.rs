@@ -36,7 +36,7 @@ use crate::thread::{JoinOnDrop, SMALL_STACK_BYTES};
 const OWN_TARGET: &str = "payrelay";
 
 /// How long a thread that panics, and the end of the process, wait for the last lines to be written.
-const FLUSH_MAX: Duration = Duration::from_millis(500);
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// The log of this process, once it is started. Never dropped: a log that hangs cannot hold up the end of the process.
 static LOG: OnceLock<Running> = OnceLock::new();

@@ -88,7 +88,9 @@ fn a_session_takes_two_pages_of_stack_and_little_else() {
     const CROWD: usize = 1000;
     let _alone = heavy();
     let secret = "0123456789abcdef0123456789abcdef";
-    let relay = Relay::with(&format!("{NO_BODIES}\n[tcp]\nsecrets = [\"{secret}\"]"));
+    let relay = Relay::with(&format!(
+        "{NO_BODIES}\n[tcp]\nheartbeat = \"10m\"\nsecrets = [\"{secret}\"]"
+    ));
     let before = relay.process().rss_kib();
     let mut backends: Vec<Backend> = (0..CROWD)
         .map(|n| {
@@ -122,7 +124,10 @@ const HTTP_CONNECTION_BYTES_MAX: usize = if cfg!(debug_assertions) {
 fn an_idle_http_connection_takes_little_although_it_was_used() {
     const CROWD: usize = 1000;
     let _alone = heavy();
-    let relay = Relay::with(NO_BODIES);
+    // The last is used long after it has come, the first is idle until then.
+    let relay = Relay::with(&format!(
+        "{NO_BODIES}\n[http]\nrequest_deadline = \"5m\"\nidle = \"1h\""
+    ));
     let mut backend = relay.backend("till-0");
     let before = relay.process().rss_kib();
     let mut crowd: Vec<_> = (0..CROWD).map(|_| relay.http()).collect();

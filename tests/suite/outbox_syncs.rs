@@ -88,7 +88,7 @@ fn what_is_acknowledged_in_time_writes_nothing_to_disk() {
     });
     drop(watcher);
     // Now and then no byte is written, to see whether the file system takes any.
-    let is_probe = |line: &String| line.contains(", \"\", 0, 0)");
+    let is_probe = |line: &String| line.contains(", \"\", 0, 0");
     let on_disk: Vec<String> = calls(&relay)
         .into_iter()
         .filter(|line| line.contains("outbox.db") || line.contains("sync("))
