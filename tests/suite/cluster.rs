@@ -315,6 +315,8 @@ fn registration_of(backends: usize, restarted: usize) {
     before.wait_serving(2 * DEADLINE);
     for (n, node) in cluster.nodes.iter_mut().enumerate().skip(1) {
         node.restart_with(&node_toml(&format!("node{n}"), &redis.url(), extra));
+        // What it says before it hears is not said of a subscription.
+        node.wait_green();
     }
     eventually("all have noticed", || before.ended() == backends);
     drop(before);
