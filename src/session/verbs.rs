@@ -127,13 +127,15 @@ impl Session {
         let Hello { id, credit } = hello;
         self.backend = Some(id.clone());
         let context = Arc::clone(&self.context);
-        context.metrics.session_opened();
         if self.has_peer_closed() {
+            context.metrics.session_opened();
             // Registered, it would end the backend's live session, perhaps on another node. It can still SEND and PUB what
             // it sent along.
             return self.open(credit);
         }
         let registered = context.registry.register(&id, self.number, &self.mailbox);
+        // Not before: who sees the session counted may send to it.
+        context.metrics.session_opened();
         self.unannounced = Some(registered);
         if registered == Registered::Superseded {
             return self.leave(End::Takeover, LINGER);
