@@ -9,7 +9,7 @@ use std::process::Command;
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use crate::support::{Authority, DEADLINE, Process, binary};
+use crate::support::{Authority, DEADLINE, Process, binary, copy_binary};
 
 /// The user that owns nothing but what this test gives away.
 const NOBODY: u32 = 65_534;
@@ -29,7 +29,7 @@ impl Home {
         let dir = TempDir::new().expect("a folder");
         let program = dir.path().join("payrelay");
         // The way to the program may be closed to the user.
-        fs::copy(binary().get_program(), &program).expect("a copy of the program");
+        copy_binary(&program);
         Authority::get().issue(dir.path());
         let home = Self { dir, program };
         for folder in ["log", "box", "tmp"] {

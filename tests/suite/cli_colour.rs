@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::outbox::{config, stored};
-use crate::support::{DEADLINE, Process, Relay, binary};
+use crate::support::{Relay, Terminal, binary};
 
 const ROUTE: &str =
     "delivery.ack_deadline = \"10s\"\n[[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
@@ -20,15 +19,14 @@ const PLAIN: &str = "\x1b[0m";
 /// What `payrelay ARGS` shows in a terminal of the kind `term`, with these variables.
 fn in_terminal(dir: &Path, args: &str, term: &str, variables: &[(&str, &str)]) -> String {
     let run = format!("{} {args}", binary().get_program().display());
-    let mut script = Command::new("script");
-    script.args(["-qefc", &run, "/dev/null"]).current_dir(dir);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
-        script.env_remove(name);
-    }
-    script.env("TERM", term).envs(variables.iter().copied());
-    let mut script = Process::start("script", script);
-    script.wait_exit(DEADLINE);
-    script.stdout()
+    let terminal = Terminal::start(&run, |script| {
+        script.current_dir(dir);
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+            script.env_remove(name);
+        }
+        script.env("TERM", term).envs(variables.iter().copied());
+    });
+    terminal.end().1
 }
 
 /// The same in pipes: standard output and standard error.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::outbox::{config, stored};
 use crate::cli::beside;
-use crate::support::{DEADLINE, Process, Relay, binary, eventually, run};
+use crate::support::{DEADLINE, Process, Relay, Terminal, binary, eventually, run};
 
 #[test]
 fn send_fails_when_the_outcome_is_a_refusal_whatever_the_status() {
@@ -102,16 +102,14 @@ fn listen_shows_who_verified_and_the_headers_in_a_terminal() {
         binary().get_program().display(),
         relay.ready().tcp
     );
-    let mut script = Command::new("script");
-    script.args(["-qefc", &listen, "/dev/null"]);
-    let mut script = Process::start("script", script);
+    let terminal = Terminal::start(&listen, |_| {});
     eventually("listen is connected", || {
         relay.metric("payrelay_sessions") == 1.0
     });
     let answer = relay.post_with("/notify/game-01", &[("X-Sign", "abc")], b"hello");
     assert_eq!(answer.answer().told(), (200, "delivered"));
-    assert_eq!(script.wait_exit(DEADLINE), Some(0));
-    let shown = script.stdout();
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("try=1 verified=none 5 bytes"), "{shown}");
     assert!(
         shown.to_ascii_lowercase().contains("> x-sign: abc"),
@@ -125,15 +123,17 @@ fn in_a_terminal_there_is_one_ready_line() {
     let text = "[http]\nlisten = \"127.0.0.1:0\"\n[tcp]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
                 [[route]]\npath = \"/notify/{id}\"\nverify = \"none\"\n";
     fs::write(dir.path().join("relay.toml"), text).expect("relay.toml");
-    let run = format!("timeout -s INT 2 {} run", binary().get_program().display());
-    let mut script = Command::new("script");
-    script
-        .args(["-qefc", &run, "/dev/null"])
-        .current_dir(dir.path());
-    script.env("TMPDIR", dir.path());
-    let mut script = Process::start("script", script);
-    script.wait_exit(DEADLINE);
-    let shown = script.stdout();
+    let run = format!(
+        "{} run & until [ -e stop ]; do sleep 0.02; done; kill $!; wait $!",
+        binary().get_program().display()
+    );
+    let terminal = Terminal::start(&run, |script| {
+        script.current_dir(dir.path()).env("TMPDIR", dir.path());
+    });
+    terminal.shows("ready node=");
+    fs::write(dir.path().join("stop"), "").expect("a file");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown}");
     assert_eq!(shown.matches("ready node=").count(), 1, "{shown}");
 }
 

@@ -9,11 +9,9 @@ mod traffic;
 
 use std::net::SocketAddr;
 
-use rustix::process::Signal;
-
 use crate::support::{
-    Adapter, DEADLINE, Lua, LuaBackend, LuaSetup, Pending, Random, Relay, Setup, adler32,
-    eventually, token,
+    Adapter, Lua, LuaBackend, LuaSetup, Pending, Random, Relay, adler32, eventually, held_addr,
+    hold, token,
 };
 
 /// For each adapter a module with a test for each scenario of the named list.
@@ -330,11 +328,8 @@ fn send_publish_and_subscribe(adapter: Adapter) {
 
 #[test]
 fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
-    let mut relay = Setup::default().start();
-    let address = same_port(&relay);
-    let to = relay.ready().tcp;
-    relay.signal(Signal::TERM);
-    assert_eq!(relay.wait_exit(DEADLINE), Some(0));
+    let held = hold(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let to = held_addr(&held);
     let adapters = [
         Adapter::LuaSocket(Lua::V54),
         Adapter::Copas(Lua::Jit),
@@ -351,7 +346,7 @@ fn a_backend_that_waits_for_a_relay_connects_when_it_comes() {
     for till in &mut waiting {
         till.line("LOG warn could not connect to ");
     }
-    relay.restart_with(&address);
+    let relay = Relay::with(&format!("[tcp]\nlisten = \"{to}\""));
     for (n, till) in waiting.iter_mut().enumerate() {
         till.line("READY");
         let answer = relay.post(&format!("/notify/till-{n}"), b"x").answer();

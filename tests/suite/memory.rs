@@ -9,7 +9,7 @@ use payrelay::notification::BackendId;
 use payrelay::session::token::sign;
 use tempfile::TempDir;
 
-use crate::support::{Backend, Relay, Setup, heavy};
+use crate::support::{Backend, Relay, Setup, copy_binary, heavy};
 
 /// Enough that what the process keeps in any case does not count.
 const SESSIONS: usize = 400;
@@ -197,7 +197,7 @@ impl Became {
             folder.path().join("payrelay"),
             folder.path().join("relay.toml"),
         );
-        fs::copy(env!("CARGO_BIN_EXE_payrelay"), &binary).expect("a copy");
+        copy_binary(&binary);
         fs::write(&toml, RELAY_TOML).expect("a file");
         let mut child = Command::new("sh")
             .args(["-c", script])

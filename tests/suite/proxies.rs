@@ -11,8 +11,8 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::support::{
-    Authority, DEADLINE, Process, Random, RawHttp, Relay, Setup, Wire, eventually, pause,
-    post_request,
+    Authority, DEADLINE, Process, Random, RawHttp, Relay, Setup, Wire, eventually, held_addr, hold,
+    pause, post_request,
 };
 
 /// The client that the relay's `allow` has, and one that it has not.
@@ -73,12 +73,8 @@ fn start(toml: &str, mut command: impl FnMut(&Path, u16, &Relay) -> Command) -> 
     // These programs cannot be told to choose a port, and a free one can be taken meanwhile: then another. The system gives the
     // port to nobody else while it is bound here, and they bind beside that.
     for _ in 0..5 {
-        let free = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        free.set_reuse_address(true).expect("an option");
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        free.bind(&any.into()).expect("a port");
-        let addr = free.local_addr().expect("its address");
-        let addr = addr.as_socket().expect("an address with a port");
+        let held = hold(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let addr = held_addr(&held);
         let mut proxy = Process::start("the proxy", command(dir.path(), addr.port(), &relay));
         let mut up = false;
         eventually("the proxy listens, or has ended", || {

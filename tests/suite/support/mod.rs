@@ -28,14 +28,17 @@ mod scripted;
 mod steady;
 mod strace;
 mod switch_watch;
+mod terminal;
 mod tls;
 mod traffic;
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use parking_lot::{Mutex, MutexGuard};
+use socket2::{Domain, Socket, Type};
 
 pub use self::redis::Redis;
 pub use self::redis_group::{RedisCluster, SentinelGroup};
@@ -54,11 +57,12 @@ pub use mounted::Mounted;
 pub use process::Process;
 pub use providers::{AnsweredNotification, Notification, Providers};
 pub use proxy::TcpProxy;
-pub use relay::{Relay, Setup, UNDER, binary, run};
+pub use relay::{Relay, Setup, UNDER, binary, copy_binary, run};
 pub use scripted::ScriptedRelay;
 pub use steady::Steady;
 pub use strace::strace;
 pub use switch_watch::SwitchWatch;
+pub use terminal::Terminal;
 pub use tls::{Authority, Via, Wire};
 
 /// Every test over both transports: what is promised does not depend on whether it is sealed.
@@ -103,6 +107,21 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// A breath between two looks at something that gives no sign by itself.
 pub fn pause() {
     let_pass(Duration::from_millis(5));
+}
+
+/// Binds `addr` and does not listen: the system gives the port to nobody else, and a program that is told to can listen there.
+pub fn hold(addr: SocketAddr) -> Socket {
+    let held = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+    held.set_reuse_address(true).expect("an option");
+    let bound = held.bind(&addr.into());
+    bound.unwrap_or_else(|e| panic!("{addr} cannot be held: {e}"));
+    held
+}
+
+/// The address of a socket of [`hold`], with the port that it was given.
+pub fn held_addr(held: &Socket) -> SocketAddr {
+    let addr = held.local_addr().expect("its address");
+    addr.as_socket().expect("an address with a port")
 }
 
 /// Keeps the heavy tests apart: each holds this for as long as it runs.

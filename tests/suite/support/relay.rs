@@ -14,9 +14,9 @@ use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use self::launch::launch;
-pub use self::launch::{UNDER, binary, run};
+pub use self::launch::{UNDER, binary, copy_binary, run};
 use super::overlay::overlay;
-use super::{Answer, Authority, Gate, Process, Via};
+use super::{Answer, Authority, Gate, Process, Via, hold};
 
 /// What every relay of the suite starts from; a test's own fragment is laid over it.
 ///
@@ -256,9 +256,11 @@ impl Relay {
         self.process.kill();
     }
 
-    /// Ends this process as `kill -9` does, and starts another in the same folder, on other ports.
+    /// Ends this process as `kill -9` does, and starts another in the same folder, on other ports unless `fragment` says where.
     pub fn restart_with(&mut self, fragment: &str) {
         self.process.kill();
+        let backends = [Some(self.ready.tcp), self.ready.tcp_tls];
+        let _held: Vec<_> = backends.into_iter().flatten().map(hold).collect();
         (self.process, self.ready) = launch(self.dir.path(), &Setup::with(fragment));
     }
 

@@ -46,8 +46,7 @@ pub(super) fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
         chown(&file, Some(NOBODY), Some(NOBODY)).expect("root gives files away");
         command = Command::new(dir.join("payrelay"));
         // The way to the program may be closed to him.
-        fs::copy(env!("CARGO_BIN_EXE_payrelay"), dir.join("payrelay"))
-            .expect("a copy of the program");
+        copy_binary(&dir.join("payrelay"));
         command.env("TMPDIR", dir).uid(NOBODY).gid(NOBODY);
     }
     if setup.panics {
@@ -64,6 +63,15 @@ pub(super) fn launch(dir: &Path, setup: &Setup) -> (Process, Ready) {
 /// The relay's binary, to be given arguments.
 pub fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_payrelay"))
+}
+
+/// Makes a copy of the binary that can be run at once: a file open for writing here would be open in what another thread starts
+/// meanwhile, too, and could not be run until that is another program.
+pub fn copy_binary(to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_payrelay")).arg(to);
+    let done = copy.status().expect("cp runs");
+    assert!(done.success(), "no copy of the program: {done}");
 }
 
 /// Runs the binary to its end: exit code, standard output, standard error.
