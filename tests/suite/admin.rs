@@ -23,7 +23,7 @@ fn a_relay_that_serves_is_live_and_ready() {
 #[test]
 fn what_happens_is_counted() {
     let relay = Relay::with(
-        "[delivery]\nack_deadline = \"2s\"\n[tcp]\nqueue = 1\nbackends = [\"till-7\", \"absent\"]",
+        "[delivery]\nack_deadline = \"6s\"\n[tcp]\nqueue = 1\nbackends = [\"till-7\", \"absent\"]",
     );
     let mut till = relay.backend_with("till-7", "max=1");
     assert_eq!(relay.metric("payrelay_sessions"), 1.0);
@@ -140,7 +140,7 @@ fn the_admin_listener_is_as_strict_as_the_other() {
 }
 
 /// An admin answer comes within this, whatever Redis does.
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(10);
 
 fn json_at(relay: &Relay, target: &str) -> Value {
     let began = Instant::now();
@@ -201,8 +201,12 @@ fn any_node_says_who_is_connected_on_all_of_them_and_how_the_bus_is() {
         (&*b.ready().instance, vec!["till-2", "till-3"]),
     ];
     for node in [&a, &b] {
-        let status = json_at(node, "/status");
-        assert_eq!(present(&status), wanted);
+        let mut status = Value::Null;
+        // One that does not answer in time is silent, and not among them.
+        eventually("all are known", || {
+            status = json_at(node, "/status");
+            present(&status) == wanted
+        });
         assert_eq!(
             (&status["silent"], &status["trouble"]),
             (&json!([]), &Value::Null)
@@ -229,15 +233,20 @@ fn any_node_says_who_is_connected_on_all_of_them_and_how_the_bus_is() {
                 .is_some_and(|text| text.starts_with("redis: "))
         );
     }
-    let ready = json_at(&a, "/readyz");
-    assert_eq!(ready["bus"]["subscriptions_standing"], 0);
+    let mut ready = Value::Null;
+    eventually("no subscription stands", || {
+        ready = json_at(&a, "/readyz");
+        ready["bus"]["subscriptions_standing"] == 0
+    });
     assert_eq!(ready["bus"]["subscriptions_wanted"], 3);
 
     redis.restart();
     eventually("all is as it was", || {
         a.readyz().status == 200 && b.readyz().status == 200
     });
-    assert_eq!(present(&json_at(&b, "/status")), wanted);
+    eventually("all are known again", || {
+        present(&json_at(&b, "/status")) == wanted
+    });
 }
 
 #[test]

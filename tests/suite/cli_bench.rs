@@ -302,6 +302,9 @@ fn posts_to_one_node_reach_backends_on_another() {
     eventually("Redis listens", || UnixStream::connect(&socket).is_ok());
     let shared = format!("[redis]\nurl = \"unix://{}\"", socket.display());
     let (a, b) = (Relay::with(&shared), Relay::with(&shared));
+    for node in [&a, &b] {
+        node.wait_green();
+    }
     let args = ["--total", "300", "--json"];
     let (code, figures, said) = figures(&mut bench_at(a.ready().http, b.ready().tcp, &args));
     assert_eq!(code, Some(0), "{said}");

@@ -189,7 +189,8 @@ impl Follower {
         let _backend = self.starts("payrelay listen game-01 -c b.toml 2>&1", "connected to");
         let mut said = String::new();
         eventually("both nodes are known, and the backend", || {
-            said = self.also("payrelay status -c a.toml");
+            // It fails while a node does not answer in time.
+            said = self.also("payrelay status -c a.toml || true");
             said.contains("1 backend on 2 nodes")
         });
         self.done.push("payrelay status -c a.toml".to_owned());

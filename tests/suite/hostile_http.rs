@@ -116,7 +116,8 @@ fn a_drip_is_cut_at_the_request_deadline_wherever_it_drips(via: Via) {
     let relay = Relay::via(via, "[http]\nrequest_deadline = \"2s\"");
     let steady = Steady::start(&relay);
     let head = format!("{POST}Content-Length: 100\r\n\r\n");
-    let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
+    // The rest goes into the extension: a size would soon be too big.
+    let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n5;");
     let began = Instant::now();
     let mut drips: Vec<_> = ["", &POST[..20], POST, &head, &chunked]
         .iter()
@@ -159,17 +160,17 @@ fn two_thousand_idle_connections_do_not_keep_a_provider_out(via: Via) {
     let relay = Relay::via(via, "[http]\nmax_connections = 500");
     let steady = Steady::start(&relay);
     let fds = relay.process().fds();
-    let mut idle: Vec<_> = (0..2000).map(|_| relay.http()).collect();
-    steady.still_served();
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.extend((0..200).map(|_| relay.http()));
+        steady.still_served();
+    }
     // Whoever has waited longest made room.
     for connection in &mut idle[..1000] {
-        assert_eq!(
-            connection
-                .answer()
-                .expect("a close")
-                .map(|answer| answer.status),
-            None
-        );
+        let answer = connection.answer().expect("a close");
+        // 503: at that moment nobody was idle for long enough to make room.
+        let status = answer.map(|answer| answer.status);
+        assert!(matches!(status, None | Some(503)), "{status:?}");
     }
     assert!(
         relay.process().fds() <= fds + 520,

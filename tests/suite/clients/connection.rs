@@ -42,7 +42,7 @@ pub fn relay_draining(adapter: Adapter) {
 }
 
 pub fn heartbeats_while_idle(adapter: Adapter) {
-    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"1s\"");
+    let (relay, mut till) = pair_with(adapter, "ack", "[tcp]\nheartbeat = \"2s\"");
     // One who answers no PING is the clock: the relay ends it after 2.5 heartbeats.
     for _ in 0..2 {
         let mut silent = Backend::raw(&relay);

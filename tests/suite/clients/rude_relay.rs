@@ -12,11 +12,13 @@ pub fn slow_body(adapter: Adapter) {
     session.send(b"OK id=till-7 node=n session=1 heartbeat=0.3 max_body=1048576\n");
     let piece = [b'x'; 1000];
     session.send(format!("MSG id=A h=0 ={}\n", PIECES * piece.len()).as_bytes());
-    for _ in 0..PIECES {
+    for _ in 1..PIECES {
         assert_eq!(session.line(), "PING");
         session.send(&piece);
     }
-    session.send(b"\n");
+    assert_eq!(session.line(), "PING");
+    // In one: a pause before the LF would be time for another PING.
+    session.send(&[&piece[..], b"\n"].concat());
     assert_eq!(session.line(), "ACK id=A");
     let got = till.got();
     assert_eq!(got.adler32, adler32(&piece.repeat(PIECES)));
