@@ -29,7 +29,7 @@ const UNSIGNED: &str = "unverified: nothing of it is signed (unsigned_items)";
 
 /// How long a request of a peer that has failed too often waits for its turn to be verified: far longer than it takes to
 /// verify one for each connection of a forger, and shorter than providers wait for an answer.
-const TURN_MAX: Duration = Duration::from_secs(1);
+const TURN_MAX: Duration = Duration::from_secs(3);
 
 /// How much of a refused request's path the log shows.
 const LOGGED_PATH_CHARS_MAX: usize = 100;
