@@ -22,6 +22,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// What is told at once comes within this, even when the machine is busy.
 pub const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// How long a node waits for Redis at its start.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A breath between two looks at something that gives no sign by itself.
 #[expect(
     clippy::disallowed_methods,
@@ -119,7 +122,7 @@ impl Node {
         let config = config::RedisConfig {
             servers,
             prefix: "p".into(),
-            connect_timeout: Duration::from_secs(2),
+            connect_timeout: CONNECT_TIMEOUT,
             response_timeout: Duration::from_secs(1),
             settle_time: Duration::ZERO,
             ca: None,

