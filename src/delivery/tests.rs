@@ -14,7 +14,7 @@ use crate::notification::{BackendId, IdMint, Nack, Receipt};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An ACK deadline that is over in a test.
-const SOON: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_secs(1);
 
 /// Hands every envelope to the test, unless it is told to settle them itself.
 struct Hand {

@@ -78,12 +78,7 @@ fn a_read_token_looks_and_changes_nothing_and_bodies_are_a_right_of_their_own() 
     relay.log_contains(&format!(
         "admin: admin (127.0.0.1) drops 1 notifications: {id}"
     ));
-    for secret in [
-        "an-admin-token",
-        "a-support-token",
-        "secret-note",
-        "=4711",
-    ] {
+    for secret in ["an-admin-token", "a-support-token", "secret-note", "=4711"] {
         assert!(!relay.log().contains(secret), "{secret} is in the log");
     }
 }

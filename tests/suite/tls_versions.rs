@@ -56,11 +56,11 @@ fn an_old_client_that_cannot_connect_is_told_of_with_what_it_offers() {
             line.contains("[WARN]") && line.contains(": no TLS with 127.0.0.1:"),
             "{line}"
         );
-        assert_eq!(
-            relay.log().matches(": no TLS with ").count(),
-            1,
-            "once in 10 s"
-        );
+        let log = relay.log();
+        let told = log.lines().filter(|line| {
+            line.contains(": no TLS with ") && !line.contains(" more in 10 s like: ")
+        });
+        assert_eq!(told.count(), 1, "once in 10 s");
     }
 }
 

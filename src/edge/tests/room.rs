@@ -82,7 +82,7 @@ fn at_the_cap_with_everybody_at_work_newcomers_are_told_to_come_again() {
 fn without_a_descriptor_somebody_makes_room_too() {
     let setup = open(limits(), 3, Echo); // two for the front itself
     let mut first = setup.client();
-    first.post("a").answer();
+    setup.wait_connections(1);
     let mut second = setup.client();
     assert_eq!(second.post("b").answer().status, 200);
     first.expect_end();
@@ -120,7 +120,7 @@ fn a_handler_that_panics_costs_its_own_connection_only() {
     unlucky.expect_end();
     assert_eq!(setup.client().post("x").answer().status, 200);
     setup.wait_connections(0);
-    assert_eq!(setup.fds.free(), 8);
+    setup.wait_descriptors(8);
 }
 
 #[test]
@@ -198,19 +198,20 @@ fn dropping_the_front_cuts_whoever_is_left() {
 
 #[test]
 fn a_kept_connection_may_be_idle_for_so_long_and_ends_without_a_word() {
-    let idle_max = Duration::from_millis(100);
+    let idle_max = Duration::from_secs(2);
     let limits = ListenerLimits {
         idle_max,
         ..limits()
     };
     let setup = open(limits, 10, Echo);
     let mut client = setup.client();
+    let mut began = Instant::now();
     for body in ["a", "b"] {
+        began = Instant::now();
         assert_eq!(client.post(body).answer().status, 200);
     }
-    let began = Instant::now();
     client.expect_end();
-    assert!(began.elapsed() >= idle_max / 2);
+    assert!(began.elapsed() >= idle_max);
     assert!(setup.words.is_empty());
 }
 
@@ -236,7 +237,12 @@ fn no_descriptor_and_no_thread_stays_behind() {
             setup.client().send("GET / HTTP/2.0\r\n\r\n").answer();
             drop(clients);
             drop(setup);
-            assert_eq!(count(), before);
+            // A thread that has ended may be seen for a moment more.
+            let deadline = Instant::now() + PATIENCE;
+            while count() != before {
+                assert!(Instant::now() < deadline, "{:?}, not {before:?}", count());
+                std::thread::yield_now();
+            }
         },
     );
 }

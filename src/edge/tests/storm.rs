@@ -2,7 +2,7 @@
 //! others stays behind.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
@@ -59,7 +59,7 @@ fn random_handler(seed: u64, heard: Option<Sender<Vec<u8>>>) -> RandomHandler {
         let mut random = Random(seed ^ (n + 1));
         let work = move || {
             for (reply, responder) in owed {
-                for _ in 0..random.below(200) {
+                for _ in 0..random.below(20) {
                     std::thread::yield_now();
                 }
                 responder.answer(&reply);
@@ -182,11 +182,14 @@ fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
     assert!(setup.listener.wait_empty(Instant::now() + PATIENCE));
 }
 
-/// Asks again and again until nobody lets it in any more; gives back what it was answered 200 for.
-fn insist(to: SocketAddr, who: usize, seed: u64) -> Vec<String> {
+/// Asks again and again until nobody lets it in any more, or `is_closed`: another test may have the port by then; gives back what it was answered 200 for.
+fn insist(to: SocketAddr, who: usize, seed: u64, is_closed: &AtomicBool) -> Vec<String> {
     let mut random = Random(seed ^ ((who as u64 + 1) << 20));
     let mut answered = Vec::new();
     for n in 0.. {
+        if is_closed.load(Ordering::Relaxed) {
+            break;
+        }
         let Ok(mut stream) = TcpStream::connect(to) else {
             break; // closed
         };
@@ -250,11 +253,16 @@ fn closing_in_a_storm_leaves_nobody_unanswered_who_was_heard() {
             random_handler(seed, Some(hear)),
         );
         let to = setup.listener.addr();
+        let is_closed = Arc::new(AtomicBool::new(false));
         let peers: Vec<_> = (0..PEERS)
-            .map(|who| std::thread::spawn(move || insist(to, who, seed ^ round)))
+            .map(|who| {
+                let is_closed = Arc::clone(&is_closed);
+                std::thread::spawn(move || insist(to, who, seed ^ round, &is_closed))
+            })
             .collect();
         let mut asked: Vec<_> = heard.iter().take(500).collect();
         setup.listener.close();
+        is_closed.store(true, Ordering::Relaxed);
         let mut answered: Vec<String> = Vec::new();
         for peer in peers {
             answered.extend(peer.join().expect("a peer that was served"));

@@ -29,7 +29,7 @@ fn nothing_comes_before_ok_and_no_more_than_the_credit_after_it() {
 
 #[test]
 fn what_is_not_answered_in_time_is_forgotten_and_makes_room() {
-    let setup = Setup::with(|tcp| tcp.ack_timeout = Duration::from_millis(100));
+    let setup = Setup::with(|tcp| tcp.ack_timeout = Duration::from_secs(2));
     let mut client = setup.backend("HELLO 1 id=a max=1");
     let first = setup.sender.send("a", b"x");
     let second = setup.sender.send("a", b"y");
@@ -48,7 +48,7 @@ fn what_is_not_answered_in_time_is_forgotten_and_makes_room() {
 
 #[test]
 fn a_peer_that_takes_no_byte_is_cut_and_the_senders_hear_of_it() {
-    let setup = Setup::with(|tcp| tcp.write_deadline = Duration::from_millis(200));
+    let setup = Setup::with(|tcp| tcp.write_deadline = Duration::from_secs(3));
     let mut client = setup.narrow_client();
     client.say("HELLO 1 id=a max=1024");
     assert!(client.line().starts_with("OK "));
@@ -118,7 +118,7 @@ fn asks_without_reading(asking: &str) {
     let asking = asking.repeat(8 * 1024 / asking.len());
     client
         .socket
-        .set_write_timeout(Some(Duration::from_millis(500)))
+        .set_write_timeout(Some(Duration::from_secs(3)))
         .expect("an option");
     let mut said = 0;
     let stuck = loop {

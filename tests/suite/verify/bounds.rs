@@ -317,7 +317,6 @@ fn a_flood_of_forgeries_is_a_few_lines_of_log_and_holds_up_nobody() {
     for _ in 0..500 {
         is_refusal(&forgery, &connection.exchange(&request).expect("an answer"));
     }
-    assert!(began.elapsed() < DEADLINE);
     super::accepted(&relay, &mut till, 0, &genuine);
     let lines = relay
         .log()

@@ -42,6 +42,7 @@ fn bad_signatures_beyond_the_limit_are_answered_429_and_good_ones_are_taken() {
     assert_eq!(post(&relay, 1, &bad).answer().told(), (429, "too-many"));
     accepted(&relay, &mut till, 0, &genuine);
     accepted(&relay, &mut till, 1, &words);
+    relay.log_contains("http.failures_per_minute = 5");
     let log = relay.log();
     assert_eq!(
         log.matches("http.failures_per_minute = 5").count(),
