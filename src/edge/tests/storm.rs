@@ -182,7 +182,8 @@ fn in_a_storm_each_gets_its_own_answers_in_their_turn() {
     assert!(setup.listener.wait_empty(Instant::now() + PATIENCE));
 }
 
-/// Asks again and again until nobody lets it in any more, or `is_closed`: another test may have the port by then; gives back what it was answered 200 for.
+/// Asks again and again until nobody lets it in any more, or `is_closed`: another test may have the port by then. Gives back what
+/// it was answered 200 for.
 fn insist(to: SocketAddr, who: usize, seed: u64, is_closed: &AtomicBool) -> Vec<String> {
     let mut random = Random(seed ^ ((who as u64 + 1) << 20));
     let mut answered = Vec::new();
