@@ -546,6 +546,7 @@ local function new_client(adapter, options)
     callbacks = { first = 1, last = 0, bytes = 0, dropped = 0, gaps = {} },
     pending_calls = 0, pending_bytes = 0, last_ref = 0,
     closers = {},
+    formers = {}, -- sessions that another has replaced, and that still owe answers
     seen = {}, ring = {}, ring_at = 0, -- what dedupe remembers, and in which order it came
   }, { __index = adapter.methods })
   client.retry_timer = client:timer(0)
@@ -664,12 +665,14 @@ end
 function Client:tick()
   self:check_callbacks()
   local session = self.session
-  if session then
-    if self.closing and self:left(self.closing) <= 0 then session:finish("closed") end
-    if not session.over then session:check() end
+  if self.closing and self:left(self.closing) <= 0 then
+    for former in pairs(self.formers) do former:finish("closed") end
+    if session then session:finish("closed") end
   end
+  if session and not session.over then session:check() end
   if not self.session then
-    if self.closing then return nil end
+    if self:closed() then return nil end
+    if self.closing then return math.max(self:left(self.closing), 0) end
     local wait = self:left(self.retry_timer)
     if wait > 0 then return wait end
     self.session = new_session(self)
@@ -689,8 +692,16 @@ function Client:drop(session)
   session.dropped = true
   self.adapter.close(session)
   for ref in pairs(session.calls) do session:answered(ref, nil, "the connection was lost") end
-  if session ~= self.session then return end
-  local o, over = self.options, session.over
+  self.formers[session] = nil
+  if session == self.session then self:lost(session.over) end
+  if self:closed() then
+    self:log("info", "closed")
+    self:set_state("closed")
+  end
+end
+
+function Client:lost(over)
+  local o = self.options
   self.failures = self.failures + 1
   local jitter = o.random()
   local bound = math.min(o.backoff_max, o.backoff_min * 2 ^ math.min(self.failures, 16))
@@ -700,18 +711,16 @@ function Client:drop(session)
     span = asked * (1 + jitter / 2)
   end
   self.session, self.retry_timer = nil, self:timer(span)
-  if self.closing then
-    self:log("info", "closed")
-    self:set_state("closed")
-  else
-    self:log(over.slow and "error" or "warn", ("%s; next try in %.1f s"):format(over.why, span))
-    self:set_state("disconnected", over.why)
-  end
+  if self.closing then return end
+  self:log(over.slow and "error" or "warn", ("%s; next try in %.1f s"):format(over.why, span))
+  self:set_state("disconnected", over.why)
 end
 
 -- The next tick() opens another session, and the relay hands over from this one: nothing is missed
--- in between.
+-- in between. A client that closes goes on with the one that it has.
 function Client:replace()
+  if self.closing then return end
+  self.formers[self.session] = true
   self.session, self.retry_timer = nil, self:timer(0)
 end
 
@@ -748,12 +757,15 @@ end
 function Client:close(wait)
   if not self.closing then
     self.closing = self:timer(self.options.close_timeout)
+    for former in pairs(self.formers) do
+      if not former.bye then former:send_frame("BYE") end
+    end
     local session = self.session
     if session and session.open then
       session:send_frame("BYE")
     elseif session then
       session:finish("closed")
-    else
+    elseif self:closed() then
       self:set_state("closed")
     end
   end
@@ -766,7 +778,9 @@ function Client:close(wait)
 end
 
 -- Whether close() has come to its end.
-function Client:closed() return self.closing ~= nil and self.session == nil end
+function Client:closed()
+  return self.closing ~= nil and self.session == nil and next(self.formers) == nil
+end
 
 -- How the calling coroutine waits for another: { wait =, wake = }, or nil if it cannot.
 function Client:waiter() return self.adapter.waiter and self.adapter.waiter(self) end
@@ -1440,7 +1454,7 @@ end
 
 -- Whether the client should go on in another timer.
 local function openresty_is_due(session)
-  if not session or not session.open then return false end
+  if not session or not session.open or session.client.closing then return false end
   local limit = session.options.timer_messages
   if session.handled < limit then return false end
   return session.in_flight == 0 or session.handled >= FORCED_TIMES * limit

@@ -887,6 +887,45 @@ case("close() before OK, or between two connections, opens nothing more", functi
   equal({ w.client:tick(), w.connects }, { nil, 1 })
 end)
 
+case("a client that closes opens no other session in the place of the one that it has", function()
+  local w = opened()
+  w.client:close()
+  w.client:replace()
+  equal({ w.client:tick(), w.connects, w.client:closed() }, { 5, 1, false })
+  w.session:broke("closed")
+  equal({ w.client:tick(), w.client:closed(), w.client.state, w.said[#w.said] }, { nil, true, "closed", "info closed" })
+end)
+
+case("close() waits for a session that was replaced, and is heard there too", function()
+  local w = parked()
+  local former = w.session
+  former:feed("MSG id=A =0\n\n")
+  w.client:replace()
+  w.client:tick()
+  w.session:feed(OK)
+  sent(w)
+  w.client:close()
+  equal(sent(w), "BYE\nBYE\n")
+  w.session:broke("closed")
+  equal({ w.client:tick(), w.client:closed(), w.client.state }, { 5, false, "connected" })
+  w.answer("A", true)
+  equal(sent(w), "ACK id=A\n")
+  former:broke("closed")
+  equal({ w.client:tick(), w.client:closed(), w.client.state }, { nil, true, "closed" })
+end)
+
+case("close() before the OK of a session that replaces another ends that other one", function()
+  local w = opened()
+  local former = w.session
+  w.client:replace()
+  w.client:tick()
+  sent(w)
+  w.client:close()
+  equal({ sent(w), w.client:closed(), w.session.over.why }, { "BYE\n", false, "closed" })
+  w.now = w.now + 5.1
+  equal({ w.client:tick(), w.client:closed(), former.over.why, w.connects }, { nil, true, "closed", 2 })
+end)
+
 ---------------------------------------------------------------------------------------------------------------- options
 
 case("wrong options are refused at once, without showing the token", function()

@@ -84,6 +84,24 @@ fn it_hands_over_while_handlers_are_at_work_if_they_always_are() {
     stop(&relay, till);
 }
 
+/// Told to close while handlers of the connection before are at work, it ends when these are heard.
+#[test]
+fn it_closes_only_when_the_timer_before_has_answered() {
+    const COUNT: usize = 25;
+    let relay = Relay::start();
+    let mut setup = LuaSetup::new(Adapter::OpenResty, "till-7", "late:2");
+    (setup.timer_messages, setup.max) = (1, 64);
+    let mut till = connected(&relay, &setup);
+    let answers: Vec<Pending> = (0..COUNT)
+        .map(|n| relay.post("/notify/till-7", format!("number {n}").as_bytes()))
+        .collect();
+    till.line("LOG info connected as till-7"); // the second: the first line() took READY
+    stop(&relay, till);
+    for answer in answers {
+        assert_eq!(answer.answer().told(), (200, "delivered"));
+    }
+}
+
 fn served_last(relay: &Relay, till: &LuaBackend) {
     let answer = relay.post("/notify/till-7", b"the last").answer();
     assert_eq!(answer.told(), (200, "delivered"));
