@@ -26,6 +26,12 @@ fn self_signed(dir: &Path, key: &str, certificate: &str) {
     );
 }
 
+/// `payrelay send` to a relay that shows a certificate which `ca` names, or does not.
+fn send(url: &str, ca: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let send = ["send", "nobody", "--body", "x", "--url", url, "--ca", ca];
+    run(&[&send[..], more].concat())
+}
+
 #[test]
 fn a_self_signed_certificate_is_believed_if_ca_names_it() {
     let dir = TempDir::new().expect("a folder");
@@ -37,36 +43,14 @@ fn a_self_signed_certificate_is_believed_if_ca_names_it() {
     ))
     .start();
     let url = format!("https://{}/notify/{{id}}", relay.ready().http);
-    let (code, said, words) = run(&[
-        "send", "nobody", "--body", "x", "--url", &url, "--ca", &cert,
-    ]);
+    let (code, said, words) = send(&url, &cert, &[]);
     assert_eq!(code, Some(1));
     assert!(said.contains("outcome  offline"), "{said}{words}");
     // Another name, or another certificate, is none.
-    let (_, said, words) = run(&[
-        "send",
-        "nobody",
-        "--body",
-        "x",
-        "--url",
-        &url,
-        "--ca",
-        &cert,
-        "--server-name",
-        "other",
-    ]);
+    let (_, said, words) = send(&url, &cert, &["--server-name", "other"]);
     assert!(said.is_empty() && words.contains("TLS"), "{said}{words}");
     self_signed(dir.path(), "k2.pem", "other.pem");
-    let (_, said, words) = run(&[
-        "send",
-        "nobody",
-        "--body",
-        "x",
-        "--url",
-        &url,
-        "--ca",
-        &file("other.pem"),
-    ]);
+    let (_, said, words) = send(&url, &file("other.pem"), &[]);
     assert!(said.is_empty() && words.contains("TLS"), "{said}{words}");
 }
 
@@ -83,9 +67,7 @@ fn a_self_signed_certificate_that_has_ended_is_believed_no_more() {
     let tls = format!("[http]\ntls = {{ cert = \"{cert}\", key = \"{key}\" }}");
     let relay = Setup::with(&tls).start();
     let url = format!("https://{}/notify/{{id}}", relay.ready().http);
-    let (code, said, words) = run(&[
-        "send", "nobody", "--body", "x", "--url", &url, "--ca", &cert,
-    ]);
+    let (code, said, words) = send(&url, &cert, &[]);
     assert_eq!(code, Some(1));
     assert!(said.is_empty() && words.contains("xpired"), "{said}{words}");
 }

@@ -166,12 +166,15 @@ fn two_thousand_idle_connections_do_not_keep_a_provider_out(via: Via) {
         steady.still_served();
     }
     // Whoever has waited longest made room.
+    let mut refused = 0;
     for connection in &mut idle[..1000] {
         let answer = connection.answer().expect("a close");
-        // 503: at that moment nobody was idle for long enough to make room.
+        // On a busy machine one that was told to leave may be late with it, and so a newcomer gets no place.
         let status = answer.map(|answer| answer.status);
         assert!(matches!(status, None | Some(503)), "{status:?}");
+        refused += usize::from(status.is_some());
     }
+    assert!(refused <= 10, "{refused} of a thousand were refused");
     assert!(
         relay.process().fds() <= fds + 520,
         "{} descriptors",
