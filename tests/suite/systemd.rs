@@ -12,14 +12,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::heartbeat;
-use crate::support::{DEADLINE, Process, Setup, binary, eventually};
+use crate::support::{DEADLINE, Process, Setup, binary, eventually, let_pass};
 
 /// The next datagram, as its lines.
 fn told(manager: &UnixDatagram) -> Vec<String> {
@@ -99,12 +99,32 @@ fn the_watchdog_is_fed_and_the_status_follows() {
     });
     drain(&manager);
     manager
-        .set_read_timeout(Some(std::time::Duration::from_millis(900)))
+        .set_read_timeout(Some(Duration::from_millis(900)))
         .expect("a timeout");
     assert!(manager.recv(&mut [0; 512]).is_err());
     relay.signal(Signal::CONT);
     manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     wait_for(&manager, "WATCHDOG=1");
+}
+
+/// A service manager that is slow for a moment: its socket is full when the status changes.
+#[test]
+fn a_status_that_the_service_manager_did_not_take_is_told_again() {
+    let dir = TempDir::new().expect("a folder");
+    let path = dir.path().join("notify");
+    let manager = with_deadline(UnixDatagram::bind(&path).expect("a socket"));
+    let relay = Setup::default()
+        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
+        .env("WATCHDOG_USEC", "300000")
+        .start();
+    wait_for(&manager, "WATCHDOG=1");
+    let other = UnixDatagram::unbound().expect("a socket");
+    other.set_nonblocking(true).expect("an option");
+    while other.send_to(b"X=1", &path).is_ok() {}
+    let _till = relay.backend("till-7");
+    // Several of its looks, each 100 ms after the one before.
+    let_pass(Duration::from_millis(500));
+    wait_for(&manager, "STATUS=ready; 1 backend connected");
 }
 
 #[test]
@@ -127,7 +147,7 @@ fn the_watchdog_is_not_fed_while_a_thread_hangs_that_only_a_restart_helps() {
     heartbeat::set(&relay, "deadlines", "hang");
     heartbeat::readyz_says(&relay, "thread deadlines has hung for ");
     drain(&manager);
-    let quiet = std::time::Duration::from_millis(900); // nine feeds
+    let quiet = Duration::from_millis(900); // nine feeds
     manager.set_read_timeout(Some(quiet)).expect("a timeout");
     let mut datagram = [0; 512];
     while let Ok(length) = manager.recv(&mut datagram) {
