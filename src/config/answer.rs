@@ -10,7 +10,7 @@ use super::reader::{Field, Section};
 use super::verify;
 use crate::request::Selector;
 use crate::verify::Verifier;
-use crate::verify::presets::{AnswerWords, Preset};
+use crate::verify::preset::{AnswerWords, Preset};
 
 /// What a provider is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

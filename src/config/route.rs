@@ -14,7 +14,7 @@ use super::values::{distinct, header, list, networks, one_of};
 use super::verify::{Check, RouteCheck, verify};
 use crate::peers::Networks;
 use crate::request::Selector;
-use crate::verify::presets::Scheme;
+use crate::verify::preset::Scheme;
 use crate::verify::{Engine, Verifier};
 
 /// One `[[route]]`.

@@ -7,7 +7,7 @@ use super::values::{one_of, selector};
 use super::verify::{Check, RouteCheck};
 use crate::request::Selector;
 use crate::verify::Verifier;
-use crate::verify::presets::Scheme;
+use crate::verify::preset::Scheme;
 
 /// What a route's selectors may point at: what its signature covers, unless the route says otherwise.
 pub struct SignedScope<'c> {

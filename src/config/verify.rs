@@ -25,7 +25,8 @@ use super::secret::secret_text;
 use super::spelling;
 use super::units::{DAY, SECOND};
 use super::values::duration;
-use crate::verify::presets::{self, Preset, Scheme};
+use crate::verify::preset::{Preset, Scheme};
+use crate::verify::presets;
 use crate::verify::{
     Adyen, Alipay, ApiV3Key, Engine, MacKey, NONE, RsaBits, RsaKey, Url, Verifier, WechatpayV2,
     WechatpayV3,

@@ -1,40 +1,7 @@
 //! The presets of the engine `jws`: Apple's notifications of the App Store, and Google's push of Pub/Sub, by which Google Play
 //! tells of purchases.
 
-use super::presets::{AnswerWords, Preset, Scheme};
-
-/// How a provider signs its documents.
-#[derive(Debug)]
-pub struct JwsPreset {
-    /// Where the document stands.
-    pub place: &'static str,
-    /// What stands before it.
-    pub prefix: &'static str,
-    /// By a chain of certificates in its header; otherwise by a key that it names.
-    pub chain: Option<PresetChain>,
-    /// What it must say.
-    pub claims: &'static [PresetClaim],
-}
-
-/// Which certificates such a chain has.
-#[derive(Debug)]
-pub struct PresetChain {
-    /// An extension of the signer's certificate.
-    pub leaf_oid: &'static str,
-    /// An extension of its issuer's.
-    pub issuer_oid: &'static str,
-}
-
-/// What a document must say.
-#[derive(Debug)]
-pub struct PresetClaim {
-    /// What the route calls it.
-    pub name: &'static str,
-    /// Where it stands.
-    pub at: &'static [&'static str],
-    /// What it must be; none: what the route's `claims` say.
-    pub allowed: &'static [&'static str],
-}
+use super::preset::{JwsPreset, Preset, PresetChain, PresetClaim, Scheme, preset};
 
 /// The identifiers are those that Apple's own library asks for (apple/app-store-server-library-node, jws_verification.ts).
 const APPLE: JwsPreset = JwsPreset {
@@ -91,36 +58,17 @@ const GOOGLE_PLAY: JwsPreset = JwsPreset {
     ],
 };
 
-const SUCCESS: AnswerWords = (200, "text/plain", "success");
-const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
-
 /// Every preset of this engine.
 pub static JWS: &[Preset] = &[
     Preset {
-        name: "apple",
-        scheme: Scheme::Jws(&APPLE),
         event: Some("opened:/notificationUUID"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type"],
-        reads_fail: false,
+        ..preset("apple", Scheme::Jws(&APPLE))
     },
     Preset {
-        name: "google-play",
-        scheme: Scheme::Jws(&GOOGLE_PLAY),
         event: Some("json:/message/messageId"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type"], // not the token, with which anybody could post in Google's name
-        reads_fail: false,
+        ..preset("google-play", Scheme::Jws(&GOOGLE_PLAY))
     },
-    Preset {
-        name: "jws",
-        scheme: Scheme::CustomJws,
-        event: None,
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
-        forward_headers: &[],
-        reads_fail: false,
-    },
+    preset("jws", Scheme::CustomJws),
 ];

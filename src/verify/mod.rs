@@ -16,9 +16,10 @@ pub mod jws;
 mod jws_presets;
 pub mod key_set;
 mod keys;
+pub mod preset;
 pub mod presets;
 mod signed;
-pub mod signed_presets;
+mod signed_presets;
 #[cfg(test)]
 mod tests;
 mod wechatpay_v2;
@@ -34,8 +35,8 @@ pub use self::alipay::Alipay;
 pub use self::der::oid;
 pub use self::draft::{CannotSign, Draft};
 pub use self::jws::{Chain, Claim, Jws, Signer, Trusted};
-pub use self::jws_presets::{JwsPreset, PresetClaim};
 pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey, new_test_key};
+pub use self::preset::{JwsPreset, PresetClaim};
 pub use self::signed::{
     Algorithm, BadText, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
     Url, ValueForm,

@@ -4,107 +4,9 @@
 //! it for operators.
 
 use super::Encoding;
-use super::jws_presets::{JWS, JwsPreset};
-use super::keys::{BadKey, MacKey};
-use super::signed_presets::{HMAC, SIGNED, SignedPreset};
-
-/// What a route gets by `verify = "<name>"`, where it says nothing else itself.
-#[derive(Debug)]
-pub struct Preset {
-    /// What `verify` and `verified` say.
-    pub name: &'static str,
-    /// How it is checked.
-    pub scheme: Scheme,
-    /// The selector of the event key.
-    pub event: Option<&'static str>,
-    /// What the provider reads when the notification is safe.
-    pub ok: AnswerWords,
-    /// What the provider reads when it is not.
-    pub fail: AnswerWords,
-    /// Headers that go to the backend, so that it can check once more.
-    pub forward_headers: &'static [&'static str],
-    /// The provider reads the body of a failure, so a bad signature is answered with `fail` too, and not with 401.
-    pub reads_fail: bool,
-}
-
-impl Preset {
-    /// The keys of its route without which it checks nothing.
-    pub fn needs(&self) -> &'static [&'static str] {
-        match self.scheme {
-            Scheme::Signed(preset) if preset.has_url() => &["secrets", "url"],
-            Scheme::WechatpayV2 | Scheme::Adyen => &["secrets"],
-            Scheme::CustomHmac => &["secrets", "hmac"],
-            Scheme::Token => &["secrets", "token"],
-            Scheme::Alipay | Scheme::WechatpayV3 => &["keys"],
-            Scheme::CustomSigned => &["signed"],
-            Scheme::Jws(_) => &["keys", "claims"],
-            Scheme::CustomJws => &["keys", "claims", "jws"],
-            Scheme::Signed(preset) => match (preset.algorithm.rsa(), preset.has_secret) {
-                (None, _) => &["secrets"],
-                (Some(_), false) => &["keys"],
-                (Some(_), true) => &["keys", "secrets"],
-            },
-        }
-    }
-}
-
-/// An answer: status, content type, body.
-pub type AnswerWords = (u16, &'static str, &'static str);
-
-/// The engine of a preset, and what its configuration must say.
-#[derive(Clone, Copy, Debug)]
-pub enum Scheme {
-    /// An HMAC as the route's `hmac` table says.
-    CustomHmac,
-    /// As these words say.
-    Signed(&'static SignedPreset),
-    /// As the route's `signed` table says.
-    CustomSigned,
-    /// A signed JSON document; `keys`, `claims`.
-    Jws(&'static JwsPreset),
-    /// The same, as the route's `jws` table says.
-    CustomJws,
-    /// A password.
-    Token,
-    /// RSA over a form; `keys`.
-    Alipay,
-    /// A hash over XML; `secrets`.
-    WechatpayV2,
-    /// RSA over JSON; `keys`, `api_v3_key`.
-    WechatpayV3,
-    /// An HMAC over items; `secrets` in hex.
-    Adyen,
-}
-
-/// How a provider writes secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyText {
-    /// The text's own bytes.
-    Text,
-    /// Hex.
-    Hex,
-    /// Base64, after `whsec_` if that stands before it.
-    WhsecBase64,
-    /// Base64.
-    Base64,
-}
-
-impl KeyText {
-    /// Reads a secret that is written so, for an HMAC with this hash.
-    ///
-    /// # Errors
-    /// It is not.
-    pub fn read(self, digest: aws_lc_rs::hmac::Algorithm, text: &str) -> Result<MacKey, BadKey> {
-        match self {
-            Self::Text => MacKey::from_text(digest, text),
-            Self::Hex => MacKey::from_hex(digest, text),
-            Self::Base64 => MacKey::from_base64(digest, text),
-            Self::WhsecBase64 => {
-                MacKey::from_base64(digest, text.strip_prefix("whsec_").unwrap_or(text))
-            }
-        }
-    }
-}
+use super::jws_presets::JWS;
+use super::preset::{AnswerWords, KeyText, Preset, SUCCESS, Scheme, SignedPreset, preset, signed};
+use super::signed_presets::{HMAC, SIGNED};
 
 /// An HMAC-SHA256 over the body, in one header, in the one way in which the provider writes it.
 const PLAIN: SignedPreset = SignedPreset {
@@ -176,27 +78,15 @@ const ADYEN_PLATFORM: SignedPreset = SignedPreset {
     ..PLAIN
 };
 
-const SUCCESS: AnswerWords = (200, "text/plain", "success");
-const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
 const ACCEPTED: AnswerWords = (200, "text/plain", "[accepted]");
 
 /// The presets with an engine of their own; [`all`] has those of `signed` too.
 pub static PRESETS: &[Preset] = &[
     Preset {
-        name: "stripe",
-        scheme: Scheme::Signed(&STRIPE),
-        event: Some("json:/id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type", "stripe-signature"],
-        reads_fail: false,
+        ..signed("stripe", &STRIPE, "json:/id", SUCCESS)
     },
     Preset {
-        name: "standard-webhooks",
-        scheme: Scheme::Signed(&STANDARD_WEBHOOKS),
-        event: Some("header:webhook-id,svix-id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &[
             "content-type",
             "webhook-id",
@@ -206,46 +96,36 @@ pub static PRESETS: &[Preset] = &[
             "svix-timestamp",
             "svix-signature",
         ],
-        reads_fail: false,
+        ..signed(
+            "standard-webhooks",
+            &STANDARD_WEBHOOKS,
+            "header:webhook-id,svix-id",
+            SUCCESS,
+        )
     },
     Preset {
-        name: "svix",
-        scheme: Scheme::Signed(&STANDARD_WEBHOOKS),
-        event: Some("header:webhook-id,svix-id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &[
             "content-type",
             "svix-id",
             "svix-timestamp",
             "svix-signature",
         ],
-        reads_fail: false,
+        ..signed(
+            "svix",
+            &STANDARD_WEBHOOKS,
+            "header:webhook-id,svix-id",
+            SUCCESS,
+        )
     },
     Preset {
-        name: "paddle",
-        scheme: Scheme::Signed(&PADDLE),
-        event: Some("json:/event_id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type", "paddle-signature"],
-        reads_fail: false,
+        ..signed("paddle", &PADDLE, "json:/event_id", SUCCESS)
     },
     Preset {
-        name: "square",
-        scheme: Scheme::Signed(&SQUARE),
-        event: Some("json:/event_id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type", "x-square-hmacsha256-signature"],
-        reads_fail: false,
+        ..signed("square", &SQUARE, "json:/event_id", SUCCESS)
     },
     Preset {
-        name: "shopify",
-        scheme: Scheme::Signed(&SHOPIFY),
-        event: Some("header:x-shopify-webhook-id,shopify-webhook-id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &[
             "content-type",
             "x-shopify-hmac-sha256",
@@ -258,52 +138,40 @@ pub static PRESETS: &[Preset] = &[
             "shopify-webhook-id",
             "shopify-event-id",
         ],
-        reads_fail: false,
+        ..signed(
+            "shopify",
+            &SHOPIFY,
+            "header:x-shopify-webhook-id,shopify-webhook-id",
+            SUCCESS,
+        )
     },
     Preset {
-        name: "razorpay",
-        scheme: Scheme::Signed(&RAZORPAY),
-        event: Some("header:x-razorpay-event-id"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &[
             "content-type",
             "x-razorpay-signature",
             "x-razorpay-event-id",
         ],
-        reads_fail: false,
+        ..signed("razorpay", &RAZORPAY, "header:x-razorpay-event-id", SUCCESS)
     },
     Preset {
-        name: "github",
-        scheme: Scheme::Signed(&GITHUB),
-        event: Some("header:x-github-delivery"),
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
         forward_headers: &[
             "content-type",
             "x-hub-signature-256",
             "x-github-event",
             "x-github-delivery",
         ],
-        reads_fail: false,
+        ..signed("github", &GITHUB, "header:x-github-delivery", SUCCESS)
     },
     Preset {
-        name: "adyen-platform",
-        scheme: Scheme::Signed(&ADYEN_PLATFORM),
-        event: None,
         ok: ACCEPTED,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type", "hmacsignature"],
-        reads_fail: false,
+        ..preset("adyen-platform", Scheme::Signed(&ADYEN_PLATFORM))
     },
+    // The event is the engine's own, of all items.
     Preset {
-        name: "adyen",
-        scheme: Scheme::Adyen,
-        event: None, // the engine's own, of all items
         ok: ACCEPTED,
-        fail: UNAVAILABLE,
         forward_headers: &["content-type"],
-        reads_fail: false,
+        ..preset("adyen", Scheme::Adyen)
     },
     Preset {
         name: "alipay",
@@ -350,24 +218,8 @@ pub static PRESETS: &[Preset] = &[
         ],
         reads_fail: true,
     },
-    Preset {
-        name: "hmac",
-        scheme: Scheme::CustomHmac,
-        event: None,
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
-        forward_headers: &[],
-        reads_fail: false,
-    },
-    Preset {
-        name: "token",
-        scheme: Scheme::Token,
-        event: None,
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
-        forward_headers: &[],
-        reads_fail: false,
-    },
+    preset("hmac", Scheme::CustomHmac),
+    preset("token", Scheme::Token),
 ];
 
 /// Every preset, in the order in which errors name them.

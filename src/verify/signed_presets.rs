@@ -2,66 +2,8 @@
 //!
 //! Over 400 lines because it is a table: a provider each.
 
-use super::presets::{AnswerWords, KeyText, Preset, Scheme};
+use super::preset::{AnswerWords, KeyText, Preset, SUCCESS, Scheme, SignedPreset, preset, signed};
 use super::{Algorithm, Encoding, TimeUnit};
-
-/// What a provider signs, and how, in the words of relay.toml.
-#[derive(Debug)]
-pub struct SignedPreset {
-    /// Where `{fields}` come from; empty: there are none.
-    pub fields: &'static str,
-    /// Fields that are left out of the text.
-    pub skip: &'static [&'static str],
-    /// Fields without a value are in the text.
-    pub keeps_empty: bool,
-    /// What stands between fields.
-    pub join: &'static str,
-    /// Only values are in the text, not names.
-    pub values_only: bool,
-    /// Fields of every notification.
-    pub always: &'static [&'static str],
-    /// Fields of some notifications.
-    pub sometimes: &'static [&'static str],
-    /// Fields of the merchant's or the buyer's own text; with `values_only` the others that may be there.
-    pub free_text: &'static [&'static str],
-    /// What is signed.
-    pub text: &'static str,
-    /// How.
-    pub algorithm: Algorithm,
-    /// The hex of the text's SHA-256 is signed in its place.
-    pub hash_first: bool,
-    /// Where the signature stands.
-    pub signature: &'static str,
-    /// What stands between its items.
-    pub separator: Option<char>,
-    /// What stands before it.
-    pub prefix: &'static str,
-    /// How it is written.
-    pub encoding: Encoding,
-    /// Its `%XX` are decoded.
-    pub unescape: bool,
-    /// Where `{timestamp}` stands.
-    pub timestamp: &'static str,
-    /// What the item with the time begins with.
-    pub timestamp_prefix: &'static str,
-    /// What the time counts.
-    pub unit: TimeUnit,
-    /// The time is compared with the clock.
-    pub is_timed: bool,
-    /// How secrets are written.
-    pub key: KeyText,
-    /// A secret is needed beside the RSA keys.
-    pub has_secret: bool,
-    /// Notifications come by GET, or by both.
-    pub methods: &'static [&'static str],
-}
-
-impl SignedPreset {
-    /// Whether the configuration must give a `url`.
-    pub fn has_url(&self) -> bool {
-        self.text.contains("{url}")
-    }
-}
 
 /// MD5 of something with the secret in it.
 const MD5: SignedPreset = SignedPreset {
@@ -411,46 +353,19 @@ const PAYPAL: SignedPreset = SignedPreset {
     ..RSA
 };
 
-const SUCCESS: AnswerWords = (200, "text/plain", "success");
 const UPPER_SUCCESS: AnswerWords = (200, "text/plain", "SUCCESS");
 const FAIL: AnswerWords = (200, "text/plain", "fail");
-const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
 const DOUYIN_OK: AnswerWords = (
     200,
     "application/json",
     r#"{"err_no":0,"err_tips":"success"}"#,
 );
 
-const fn preset(
-    name: &'static str,
-    scheme: &'static SignedPreset,
-    event: &'static str,
-    ok: AnswerWords,
-) -> Preset {
-    Preset {
-        name,
-        scheme: Scheme::Signed(scheme),
-        event: Some(event),
-        ok,
-        fail: UNAVAILABLE,
-        forward_headers: &["content-type"],
-        reads_fail: false,
-    }
-}
-
 /// Every preset of this engine.
 pub static SIGNED: &[Preset] = &[
-    Preset {
-        name: "signed",
-        scheme: Scheme::CustomSigned,
-        event: None,
-        ok: SUCCESS,
-        fail: UNAVAILABLE,
-        forward_headers: &[],
-        reads_fail: false,
-    },
-    preset("epay", &EPAY, "param:trade_no param:trade_status", SUCCESS),
-    preset(
+    preset("signed", Scheme::CustomSigned),
+    signed("epay", &EPAY, "param:trade_no param:trade_status", SUCCESS),
+    signed(
         "unionpay",
         &UNIONPAY,
         "form:queryId form:respCode",
@@ -463,14 +378,14 @@ pub static SIGNED: &[Preset] = &[
             "byte-nonce-str",
             "byte-signature",
         ],
-        ..preset(
+        ..signed(
             "douyin",
             &DOUYIN,
             "json:/msg>/order_id json:/msg>/status",
             DOUYIN_OK,
         )
     },
-    preset(
+    signed(
         "douyin-sha1",
         &DOUYIN_SHA1,
         "json:/msg>/cp_orderno json:/msg>/status",
@@ -478,7 +393,7 @@ pub static SIGNED: &[Preset] = &[
     ),
     Preset {
         forward_headers: &["content-type", "kwaisign"],
-        ..preset(
+        ..signed(
             "kuaishou",
             &KUAISHOU,
             "json:/message_id",
@@ -489,7 +404,7 @@ pub static SIGNED: &[Preset] = &[
             ),
         )
     },
-    preset(
+    signed(
         "huawei-iap",
         &HUAWEI_IAP,
         "json:/statusUpdateNotification>/notificationType json:/statusUpdateNotification>/orderId",
@@ -497,7 +412,7 @@ pub static SIGNED: &[Preset] = &[
     ),
     Preset {
         forward_headers: &["host"], // so that the query goes along
-        ..preset(
+        ..signed(
             "xiaomi",
             &XIAOMI,
             "query:orderId query:orderStatus",
@@ -507,7 +422,7 @@ pub static SIGNED: &[Preset] = &[
     Preset {
         fail: (200, "text/plain", "result=FAIL&resultMsg=retry"),
         reads_fail: true,
-        ..preset(
+        ..signed(
             "oppo",
             &OPPO,
             "form:notifyId",
@@ -517,12 +432,12 @@ pub static SIGNED: &[Preset] = &[
     Preset {
         fail: FAIL,
         reads_fail: true,
-        ..preset("vivo", &VIVO, "form:orderNumber form:tradeStatus", SUCCESS)
+        ..signed("vivo", &VIVO, "form:orderNumber form:tradeStatus", SUCCESS)
     },
     Preset {
         fail: (200, "text/plain", "FAILURE"),
         reads_fail: true,
-        ..preset(
+        ..signed(
             "uc",
             &UC,
             "json:/data/orderId json:/data/orderStatus",
@@ -531,7 +446,7 @@ pub static SIGNED: &[Preset] = &[
     },
     Preset {
         forward_headers: &["host", "content-type"],
-        ..preset(
+        ..signed(
             "4399",
             &M4399,
             "param:orderid",
@@ -544,13 +459,13 @@ pub static SIGNED: &[Preset] = &[
     },
     Preset {
         forward_headers: &["host", "content-type"],
-        ..preset("360", &QIHOO, "param:order_id", (200, "text/plain", "ok"))
+        ..signed("360", &QIHOO, "param:order_id", (200, "text/plain", "ok"))
     },
-    preset("quicksdk", &QUICKSDK, "form:nt_data", UPPER_SUCCESS),
-    preset("u8sdk", &U8SDK, "json:/data/orderID", UPPER_SUCCESS),
+    signed("quicksdk", &QUICKSDK, "form:nt_data", UPPER_SUCCESS),
+    signed("u8sdk", &U8SDK, "json:/data/orderID", UPPER_SUCCESS),
     Preset {
         forward_headers: &["content-type", "authorization"],
-        ..preset(
+        ..signed(
             "xsolla",
             &XSOLLA,
             "json:/notification_type json:/transaction/id",
@@ -559,7 +474,7 @@ pub static SIGNED: &[Preset] = &[
     },
     Preset {
         forward_headers: &["content-type", "client-id", "request-time", "signature"],
-        ..preset(
+        ..signed(
             "antom",
             &ANTOM,
             "json:/notifyType json:/paymentRequestId",
@@ -572,18 +487,18 @@ pub static SIGNED: &[Preset] = &[
     },
     Preset {
         forward_headers: &["content-type", "x-pingplusplus-signature"],
-        ..preset("pingpp", &PINGPP, "json:/id", SUCCESS)
+        ..signed("pingpp", &PINGPP, "json:/id", SUCCESS)
     },
     Preset {
         forward_headers: &["content-type", "x-request-id", "x-signature"],
-        ..preset(
+        ..signed(
             "mercadopago",
             &MERCADOPAGO,
             "query:data.id json:/action",
             SUCCESS,
         )
     },
-    preset(
+    signed(
         "midtrans",
         &MIDTRANS,
         "json:/transaction_id json:/transaction_status",
@@ -591,7 +506,7 @@ pub static SIGNED: &[Preset] = &[
     ),
     Preset {
         forward_headers: &["content-type", "x-timestamp", "x-signature"],
-        ..preset("airwallex", &AIRWALLEX, "json:/id", SUCCESS)
+        ..signed("airwallex", &AIRWALLEX, "json:/id", SUCCESS)
     },
     Preset {
         forward_headers: &[
@@ -599,7 +514,7 @@ pub static SIGNED: &[Preset] = &[
             "revolut-request-timestamp",
             "revolut-signature",
         ],
-        ..preset(
+        ..signed(
             "revolut",
             &REVOLUT,
             "json:/event json:/order_id",
@@ -615,6 +530,6 @@ pub static SIGNED: &[Preset] = &[
             "paypal-auth-algo",
             "paypal-cert-url",
         ],
-        ..preset("paypal", &PAYPAL, "json:/id", SUCCESS)
+        ..signed("paypal", &PAYPAL, "json:/id", SUCCESS)
     },
 ];

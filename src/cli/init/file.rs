@@ -1,7 +1,7 @@
 //! relay.toml, as `payrelay init` writes it: what differs from the defaults, and nothing else.
 
 use payrelay::config::FILL_IN;
-use payrelay::verify::presets::Preset;
+use payrelay::verify::preset::Preset;
 
 use super::{Failure, Plan, secret};
 

@@ -15,7 +15,8 @@ use aws_lc_rs::rand;
 use payrelay::config::{Config, FILL_IN, meant_preset};
 use payrelay::escape::hex;
 use payrelay::notification::BackendId;
-use payrelay::verify::presets::{Preset, all, named};
+use payrelay::verify::preset::Preset;
+use payrelay::verify::presets::{all, named};
 
 use super::config_file::{DEFAULT_CONFIG, SYSTEM_CONFIG, share};
 use super::{ConfigFile, Failure, print};

@@ -7,7 +7,7 @@ use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::values::{header as header_name, one_of, some};
 use crate::request::Selector;
-use crate::verify::presets::KeyText;
+use crate::verify::preset::KeyText;
 use crate::verify::{Algorithm, Encoding, Engine, SignatureAt, Signed, Time, TimeUnit};
 
 const MISSING_TABLE: &str = "says what the provider signs, as in \

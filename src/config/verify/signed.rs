@@ -9,8 +9,7 @@ use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::values::{one_of, selector, some};
 use crate::request::Selector;
-use crate::verify::presets::KeyText;
-use crate::verify::signed_presets::SignedPreset;
+use crate::verify::preset::{KeyText, SignedPreset};
 use crate::verify::{
     Algorithm, BadText, Encoding, Engine, FieldSource, Part, RsaBits, RsaKey, Shape, SignatureAt,
     Signed, Template, Time, TimeUnit, ValueForm,

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
-use payrelay::verify::presets::{self, Preset};
+use payrelay::verify::preset::Preset;
+use payrelay::verify::presets;
 use tempfile::TempDir;
 
 use super::callback::{listed, quoted};
