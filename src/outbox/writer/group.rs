@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use rusqlite::Transaction;
 
-use crate::notification::{BackendId, NotificationId};
+use crate::notification::{BackendId, Notification, NotificationId};
 use crate::outbox::ops::{Limits, Op, Ordered, ROWS_AT_ONCE, StatusUpdate, StoreRequest};
 use crate::outbox::store::by_id;
 use crate::outbox::store::count_delta::CountDelta;
@@ -38,33 +38,27 @@ pub struct GroupOutcome {
     pub delta: CountDelta,
 }
 
-/// What a group is written by.
-#[derive(Clone, Copy)]
-pub struct Bounds<'a> {
+/// A group within its transaction.
+pub struct Group<'a> {
+    pub tx: &'a Transaction<'a>,
     /// The outbox's time.
     pub now: i64,
     pub limits: Limits,
     pub stats: &'a Stats,
+    /// How many more bytes fit in.
+    pub free_bytes: u64,
+    pub outcome: &'a mut GroupOutcome,
 }
 
-/// How much more fits in.
-pub struct FreeSpace {
-    bytes: u64,
-}
-
-impl FreeSpace {
-    /// What the limits leave of the file as it is.
-    pub fn of(tx: &Transaction<'_>, limits: Limits) -> rusqlite::Result<Self> {
-        let number = |name: &str| {
-            tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-                .map(|n| u64::try_from(n).unwrap_or(0))
-        };
-        let used =
-            number("page_count")?.saturating_sub(number("freelist_count")?) * number("page_size")?;
-        Ok(Self {
-            bytes: limits.max_bytes.saturating_sub(used),
-        })
-    }
+/// How many bytes the limits leave of the file as it is.
+pub fn free_bytes(tx: &Transaction<'_>, limits: Limits) -> rusqlite::Result<u64> {
+    let number = |name: &str| {
+        tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map(|n| u64::try_from(n).unwrap_or(0))
+    };
+    let used =
+        number("page_count")?.saturating_sub(number("freelist_count")?) * number("page_size")?;
+    Ok(limits.max_bytes.saturating_sub(used))
 }
 
 impl GroupOutcome {
@@ -83,54 +77,53 @@ impl GroupOutcome {
             }
         }
     }
+}
 
+impl Group<'_> {
     /// Does what is asked; `yield_now` is called before what nobody waits for.
-    pub fn apply(
-        &mut self,
-        tx: &Transaction<'_>,
-        op: Op,
-        bounds: Bounds<'_>,
-        room: &mut FreeSpace,
-        mut yield_now: impl FnMut(),
-    ) -> rusqlite::Result<()> {
-        let Bounds { now, limits, .. } = bounds;
+    pub fn apply(&mut self, op: Op, mut yield_now: impl FnMut()) -> rusqlite::Result<()> {
         match op {
-            Op::Store(store) => self.store(tx, store, bounds, room),
+            Op::Store(store) => self.store(store),
             Op::Update(update) => {
                 yield_now();
-                self.settle(tx, update, now, limits)
+                let done = self.settle(&update);
+                self.outcome.settled.push(update);
+                done
             }
-            Op::Order(order, to) => self.order(tx, &order, to, now, limits),
-            Op::Import(some, to) => self.import(tx, &some, to, bounds, room, yield_now),
-            Op::Remove(ids) => remove_all(tx, &ids, &mut self.delta),
-            Op::Rename => by_id::rename_store(tx),
+            Op::Order(order, to) => {
+                let mut ordered = Ordered::default();
+                let done = self.order(&order, &mut ordered);
+                self.outcome.ordered.push((to, ordered));
+                done
+            }
+            Op::Import(some, to) => {
+                let mut ordered = Ordered::default();
+                let done = self.import(&some, &mut ordered, yield_now);
+                self.outcome.ordered.push((to, ordered));
+                done
+            }
+            Op::Remove(ids) => self.remove_all(&ids),
+            Op::Rename => by_id::rename_store(self.tx),
             Op::Mirror(_) => Ok(()), // they are done apart
             Op::Stop => {
-                self.stop = true;
+                self.outcome.stop = true;
                 Ok(())
             }
         }
     }
 
     /// Adds a notification, if it fits in.
-    fn store(
-        &mut self,
-        tx: &Transaction<'_>,
-        store: Box<StoreRequest>,
-        bounds: Bounds<'_>,
-        room: &mut FreeSpace,
-    ) -> rusqlite::Result<()> {
-        let Bounds { now, limits, stats } = bounds;
+    fn store(&mut self, store: Box<StoreRequest>) -> rusqlite::Result<()> {
         let notification = Arc::clone(&store.notification);
-        let need = (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES;
-        let fits = self.make_room(tx, need, limits, room, stats);
+        let need = bytes_of(&notification);
+        let fits = self.make_room(need);
         if !matches!(fits, Ok(true)) {
-            self.stored.push((store, Err(NotStored::Full)));
+            self.outcome.stored.push((store, Err(NotStored::Full)));
             return fits.map(|_| ());
         }
         let turn_ms = match store.state {
-            State::Pending => now.saturating_add(limits.expire_ms),
-            State::Done | State::Dead => now,
+            State::Pending => self.now.saturating_add(self.limits.expire_ms),
+            State::Done | State::Dead => self.now,
         };
         let new = rows::NewRow {
             notification: &notification,
@@ -138,81 +131,59 @@ impl GroupOutcome {
             state: store.state,
             tries: store.tries,
             due: store.due,
-            stored_ms: now,
+            stored_ms: self.now,
             turn_ms,
             why: &store.why,
             steps: &store.timeline.to_text(),
         };
-        let added = rows::insert(tx, &new, &mut self.delta);
+        let added = rows::insert(self.tx, &new, &mut self.outcome.delta);
         if store.state == State::Pending && store.due != HELD {
-            self.nudged.push(notification.backend.clone());
+            self.outcome.nudged.push(notification.backend.clone());
         }
-        room.bytes = room.bytes.saturating_sub(need);
+        self.free_bytes = self.free_bytes.saturating_sub(need);
         match added {
             Ok(seq) => {
-                self.stored.push((store, Ok(seq)));
+                self.outcome.stored.push((store, Ok(seq)));
                 Ok(())
             }
             Err(error) => {
-                self.stored.push((store, Err(NotStored::of(&error))));
+                let reason = NotStored::of(&error);
+                self.outcome.stored.push((store, Err(reason)));
                 Err(error)
             }
         }
     }
 
     /// Whether `need` more bytes and one more row fit in; acknowledged ones are deleted early for that.
-    fn make_room(
-        &mut self,
-        tx: &Transaction<'_>,
-        need: u64,
-        limits: Limits,
-        room: &mut FreeSpace,
-        stats: &Stats,
-    ) -> rusqlite::Result<bool> {
-        let kept = |delta: &CountDelta| {
-            let sum: i64 = [State::Pending, State::Done, State::Dead]
-                .into_iter()
-                .map(|state| delta.of(state))
-                .sum();
-            stats.kept().saturating_add_signed(sum)
-        };
-        if kept(&self.delta) < limits.max_messages && room.bytes >= need {
+    fn make_room(&mut self, need: u64) -> rusqlite::Result<bool> {
+        if self.has_room(need) {
             return Ok(true);
         }
-        for seq in rows::turned(tx, State::Done, i64::MAX, ROWS_AT_ONCE)? {
-            remove(tx, seq, &mut self.delta)?;
+        for seq in rows::turned(self.tx, State::Done, i64::MAX, ROWS_AT_ONCE)? {
+            remove(self.tx, seq, &mut self.outcome.delta)?;
         }
-        *room = FreeSpace::of(tx, limits)?;
-        Ok(kept(&self.delta) < limits.max_messages && room.bytes >= need)
+        self.free_bytes = free_bytes(self.tx, self.limits)?;
+        Ok(self.has_room(need))
+    }
+
+    fn has_room(&self, need: u64) -> bool {
+        let delta = &self.outcome.delta;
+        let states = [State::Pending, State::Done, State::Dead];
+        let added: i64 = states.into_iter().map(|state| delta.of(state)).sum();
+        let kept = self.stats.kept().saturating_add_signed(added);
+        kept < self.limits.max_messages && self.free_bytes >= need
     }
 
     /// Notes what came of one.
-    fn settle(
-        &mut self,
-        tx: &Transaction<'_>,
-        update: StatusUpdate,
-        now: i64,
-        limits: Limits,
-    ) -> rusqlite::Result<()> {
-        let done = self.try_settle(tx, &update, now, limits);
-        self.settled.push(update);
-        done
-    }
-
-    fn try_settle(
-        &mut self,
-        tx: &Transaction<'_>,
-        update: &StatusUpdate,
-        now: i64,
-        limits: Limits,
-    ) -> rusqlite::Result<()> {
-        let Some(standing) = rows::standing(tx, update.seq)? else {
+    fn settle(&mut self, update: &StatusUpdate) -> rusqlite::Result<()> {
+        let Some(standing) = rows::standing(self.tx, update.seq)? else {
             return Ok(()); // dropped by an operator meanwhile
         };
         let (from, to) = (standing.state, update.state);
+        let delta = &mut self.outcome.delta;
         match (from, to) {
-            (State::Pending, State::Done) if limits.keep_ms == 0 => {
-                return rows::delete(tx, update.seq, &standing, &mut self.delta);
+            (State::Pending, State::Done) if self.limits.keep_ms == 0 => {
+                return rows::delete(self.tx, update.seq, &standing, delta);
             }
             // Expired while a session had it: an ACK is still an ACK, all else comes too late.
             (State::Pending, _) | (State::Dead, State::Done) => {}
@@ -226,58 +197,45 @@ impl GroupOutcome {
             due: update.due,
             turn_ms: match to {
                 State::Pending => None,
-                State::Done => Some(now.saturating_add(limits.keep_ms)),
-                State::Dead => Some(now),
+                State::Done => Some(self.now.saturating_add(self.limits.keep_ms)),
+                State::Dead => Some(self.now),
             },
             why: &update.why,
             steps: &update.timeline.to_text(),
         };
-        rows::update(tx, &change, from, &standing.backend, &mut self.delta)
+        rows::update(self.tx, &change, from, &standing.backend, delta)
     }
 
-    /// Adds what comes from another outbox; `yield_now` is called before each.
+    /// Adds what comes from another outbox, as far as it fits in; `yield_now` is called before each.
     fn import(
         &mut self,
-        tx: &Transaction<'_>,
         some: &[Parsed],
-        to: Sender<Result<Ordered, NotStored>>,
-        bounds: Bounds<'_>,
-        room: &mut FreeSpace,
+        ordered: &mut Ordered,
         mut yield_now: impl FnMut(),
     ) -> rusqlite::Result<()> {
-        let mut ordered = Ordered::default();
-        let mut done = Ok(());
         for one in some {
             yield_now();
-            done = self.import_one(tx, one, &mut ordered, bounds, room);
-            if done.is_err() || ordered.full {
+            self.import_one(one, ordered)?;
+            if ordered.full {
                 break;
             }
         }
-        self.ordered.push((to, ordered));
-        done
+        Ok(())
     }
 
-    fn import_one(
-        &mut self,
-        tx: &Transaction<'_>,
-        one: &Parsed,
-        ordered: &mut Ordered,
-        bounds: Bounds<'_>,
-        room: &mut FreeSpace,
-    ) -> rusqlite::Result<()> {
+    fn import_one(&mut self, one: &Parsed, ordered: &mut Ordered) -> rusqlite::Result<()> {
         let notification = &one.notification;
-        if by_id::is_known(tx, notification.id)? {
+        if by_id::is_known(self.tx, notification.id)? {
             ordered.known += 1;
             return Ok(());
         }
-        let need = (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES;
-        if !self.make_room(tx, need, bounds.limits, room, bounds.stats)? {
+        let need = bytes_of(notification);
+        if !self.make_room(need)? {
             ordered.full = true;
             return Ok(());
         }
-        Exported::insert(one, tx, bounds.now, &mut self.delta)?;
-        room.bytes = room.bytes.saturating_sub(need);
+        Exported::insert(one, self.tx, self.now, &mut self.outcome.delta)?;
+        self.free_bytes = self.free_bytes.saturating_sub(need);
         ordered.changed += 1;
         let name = || notification.event.as_deref().unwrap_or_default();
         ordered.learned.extend(
@@ -285,24 +243,25 @@ impl GroupOutcome {
                 .map(|key| (key, name().to_owned(), one.exported.stored_ago_ms)),
         );
         if one.state == State::Pending {
-            self.retried.push(notification.backend.clone());
+            self.outcome.retried.push(notification.backend.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of the notifications called `ids`, as far as they are there.
+    fn remove_all(&mut self, ids: &[NotificationId]) -> rusqlite::Result<()> {
+        for id in ids {
+            if let Some(row) = by_id::row_by_id(self.tx, *id)? {
+                remove(self.tx, row.seq, &mut self.outcome.delta)?;
+            }
         }
         Ok(())
     }
 }
 
-/// Removes the rows of the notifications called `ids`, as far as they are there.
-pub fn remove_all(
-    tx: &Transaction<'_>,
-    ids: &[NotificationId],
-    delta: &mut CountDelta,
-) -> rusqlite::Result<()> {
-    for id in ids {
-        if let Some(row) = by_id::row_by_id(tx, *id)? {
-            remove(tx, row.seq, delta)?;
-        }
-    }
-    Ok(())
+/// What a notification takes on disk.
+fn bytes_of(notification: &Notification) -> u64 {
+    (notification.head.len() + notification.body.len()) as u64 + ROW_BYTES
 }
 
 /// Removes the row `seq`, if it is there.

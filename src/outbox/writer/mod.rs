@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, TransactionBehavior};
 
-use self::group::{Bounds, FreeSpace, GroupOutcome};
+use self::group::{Group, GroupOutcome};
 use crate::heartbeat::Pulse;
 use crate::log_once::LogOnce;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ use crate::outbox::store::error::NotStored;
 use crate::outbox::store::file;
 use crate::outbox::store::row::State;
 use crate::outbox::store::stats::Stats;
-use crate::outbox::store::watch::{FileFault, FileWatch, WatchedFile};
+use crate::outbox::store::watch::{FileWatch, WatchedFile};
 use crate::thread::CooperativeYield;
 
 /// The most changes in one commit.
@@ -214,7 +214,10 @@ impl Writer {
                         self.tell(outcome);
                     }
                     // It is written, but to a file that nobody will find.
-                    Err(fault) => self.refuse(outcome, &fault),
+                    Err(fault) => {
+                        self.distrust(&fault);
+                        self.turn_away(outcome, NotStored::File);
+                    }
                 }
             }
             Err(NotWritten::Disk(error)) => {
@@ -263,32 +266,21 @@ impl Writer {
         rest
     }
 
-    fn refuse(&mut self, outcome: GroupOutcome, fault: &FileFault) {
-        self.distrust(fault);
-        self.turn_away(outcome, NotStored::File);
-    }
-
     /// Writes the group and syncs it. What it came to, or was to come to, is in `outcome`.
     fn write(&mut self, group: Vec<Op>, outcome: &mut GroupOutcome) -> Result<(), NotWritten> {
-        let mut failed = None;
-        let stats = Arc::clone(&self.stats);
-        let bounds = Bounds {
-            now: self.clock.now_ms(),
-            limits: self.limits,
-            stats: &stats,
-        };
+        let now = self.clock.now_ms();
         let begun = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate);
-        let (tx, mut room) =
-            match begun.and_then(|tx| FreeSpace::of(&tx, bounds.limits).map(|room| (tx, room))) {
-                Ok(begun) => begun,
-                Err(error) => {
-                    // Every op must find its way into the outcome, to be told.
-                    outcome.give_up(group);
-                    return Err(error.into());
-                }
-            };
+        let begun = begun.and_then(|tx| Ok((group::free_bytes(&tx, self.limits)?, tx)));
+        let (free_bytes, tx) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                // Every op must find its way into the outcome, to be told.
+                outcome.give_up(group);
+                return Err(error.into());
+            }
+        };
         let somebody_waits = |op: &Op| matches!(op, Op::Store(_) | Op::Order(..));
         let mut yielding = match group.iter().any(somebody_waits) {
             true => None,
@@ -299,14 +291,21 @@ impl Writer {
                 yielding.yield_now();
             }
         };
+        let mut changes = Group {
+            tx: &tx,
+            now,
+            limits: self.limits,
+            stats: &self.stats,
+            free_bytes,
+            outcome,
+        };
+        let mut failed = None;
         for op in group {
             if failed.is_some() {
-                outcome.give_up(vec![op]);
+                changes.outcome.give_up(vec![op]);
                 continue;
             }
-            failed = outcome
-                .apply(&tx, op, bounds, &mut room, &mut yield_now)
-                .err();
+            failed = changes.apply(op, &mut yield_now).err();
         }
         if let Some(error) = failed {
             return Err(error.into()); // dropping the transaction undoes it
