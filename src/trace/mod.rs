@@ -8,8 +8,7 @@ mod contents;
 mod hour;
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -250,26 +249,25 @@ impl Trace {
     /// The newest records that `wanted` lets through, by their ids, newest first: `limit` at most.
     pub fn newest(&self, limit: usize, mut wanted: impl FnMut(&Record) -> bool) -> Vec<Record> {
         // By id, because they are added in the order in which they ended, not in which they came.
-        let mut best: BinaryHeap<Reverse<ById>> = BinaryHeap::with_capacity(limit + 1);
+        let mut best = BTreeMap::new();
         self.look(|kept| {
             let full = best.len() >= limit;
             let too_old = full
                 && best
-                    .peek()
-                    .is_none_or(|Reverse(least)| kept.id <= least.0.id);
+                    .first_key_value()
+                    .is_none_or(|(least, _)| kept.id <= *least);
             if !too_old {
                 let record = kept.record();
                 if wanted(&record) {
-                    best.push(Reverse(ById(record)));
+                    best.insert(record.id, record);
                     if full {
-                        best.pop();
+                        best.pop_first();
                     }
                 }
             }
             true
         });
-        let sorted = best.into_sorted_vec().into_iter();
-        sorted.map(|Reverse(ById(record))| record).collect()
+        best.into_values().rev().collect()
     }
 
     /// What the notification called `id` carried, if that is still kept.
@@ -309,29 +307,6 @@ impl Trace {
             }
             before = from;
         }
-    }
-}
-
-/// A record, sorted by its id.
-struct ById(Record);
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for ById {}
-
-impl PartialOrd for ById {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ById {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.id.cmp(&other.0.id)
     }
 }
 
