@@ -9,7 +9,7 @@ use super::row::State;
 use super::unknown::UnknownBackends;
 
 /// Counts by state, and the disk's last refusal.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stats {
     /// In the order of [`State`].
     counts: [AtomicU64; 3],
@@ -25,11 +25,7 @@ impl Stats {
     pub fn of(totals: [u64; 3]) -> Self {
         Self {
             counts: totals.map(AtomicU64::new),
-            ailment: Mutex::new(None),
-            broken: AtomicBool::new(false),
-            disk_free_bytes: AtomicU64::new(0),
-            log_bytes: AtomicU64::new(0),
-            unknown: Mutex::default(),
+            ..Self::default()
         }
     }
 
