@@ -172,23 +172,19 @@ impl EventKey {
     /// The key of `notification`, if it has an event.
     pub fn of(notification: &Notification) -> Option<Self> {
         let event = notification.event.as_deref()?;
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut add = |part: &[u8]| {
-            // With its length, so that no two sets of parts run together to the same bytes.
-            hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part);
-        };
-        add(notification.route.as_bytes());
-        add(notification.backend.as_str().as_bytes());
-        add(event.as_bytes());
+        let parts: [&[u8]; 5] = [
+            notification.route.as_bytes(),
+            notification.backend.as_str().as_bytes(),
+            event.as_bytes(),
+            &notification.head,
+            &notification.body,
+        ];
         // Whoever has one genuine callback, or needs none, must not keep a payment out by guessing its number.
-        if !notification.event_proven {
-            add(&notification.head);
-            add(&notification.body);
-        }
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash.finish().as_ref()[..16]);
-        Some(Self(bytes))
+        let known_by = match notification.event_proven {
+            true => &parts[..3],
+            false => &parts[..],
+        };
+        Some(Self(digest_of(known_by)))
     }
 
     /// The key's bytes.
@@ -200,6 +196,18 @@ impl EventKey {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
+}
+
+/// 16 bytes of the SHA-256 of `parts`, each with its length, so that no two sets of parts run together to the same bytes.
+pub fn digest_of(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut sum = [0; 16];
+    sum.copy_from_slice(&hash.finish().as_ref()[..16]);
+    sum
 }
 
 /// Milliseconds since 1970-01-01 UTC by the system's clock; 0 if it stands before that.

@@ -1,9 +1,8 @@
 //! One row of the database: what is known of a stored notification, and what it carries.
 
-use aws_lc_rs::digest;
 use rusqlite::Row as SqlRow;
 
-use crate::notification::{BackendId, EventKey, Notification, NotificationId};
+use crate::notification::{BackendId, EventKey, Notification, NotificationId, digest_of};
 use crate::timeline::Timeline;
 
 /// The `due` of what a session has in hand: it is not to be sent before that session has told what came of it.
@@ -113,7 +112,7 @@ impl Row {
         })
     }
 
-    /// The check sum over what a backend is sent of it.
+    /// The check sum over what a backend is sent of it: what a disk has changed must not be delivered as a payment.
     pub fn digest(&self, payload: &Payload) -> [u8; 16] {
         digest_of(&[
             &self.id.to_bytes(),
@@ -133,16 +132,4 @@ impl Row {
 pub struct Payload {
     pub head: Vec<u8>,
     pub body: Vec<u8>,
-}
-
-/// A check sum over everything that a backend is sent: what a disk has changed must not be delivered as a payment.
-pub fn digest_of(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let mut sum = [0; 16];
-    sum.copy_from_slice(&hash.finish().as_ref()[..16]);
-    sum
 }

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use super::count_delta::CountDelta;
-use super::row::{COLUMNS, HELD, Payload, Row, State, digest_of};
-use crate::notification::{EventKey, Notification, NotificationId};
+use super::row::{COLUMNS, HELD, Payload, Row, State};
+use crate::notification::{EventKey, Notification, NotificationId, digest_of};
 
 /// What is added to a notification when it is stored.
 #[derive(Debug)]
