@@ -50,9 +50,8 @@ impl Outbox {
     /// The file cannot be used; it is as it was then.
     pub fn open(options: OutboxOptions) -> Result<(Arc<Self>, OutboxThreads), OpenError> {
         let path = options.config.path.clone();
-        let store = file::open(&path)?;
-        let (outbox, threads) =
-            Self::start(options, store).map_err(|cause| OpenError { path, cause })?;
+        let started = file::open(&path).and_then(|store| Self::start(options, store));
+        let (outbox, threads) = started.map_err(|cause| cause.at(&path))?;
         Ok((Arc::new(outbox), threads))
     }
 

@@ -17,11 +17,10 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 /// # Errors
 /// A relay that starts now, as this user, would not get it.
 pub fn check_path(path: &Path) -> Result<(), OpenError> {
-    let fail = |cause| OpenError {
-        path: path.to_owned(),
-        cause,
-    };
-    let directory = |error: io::Error| fail(OpenCause::Directory(error));
+    check(path).map_err(|cause| cause.at(path))
+}
+
+fn check(path: &Path) -> Result<(), OpenCause> {
     let parents = path.ancestors().skip(1);
     // Those that are missing are made at the start.
     let there = parents.map(|parent| match parent.as_os_str().is_empty() {
@@ -33,22 +32,23 @@ pub fn check_path(path: &Path) -> Result<(), OpenError> {
         .find(|parent| parent.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("/"));
     if !there.is_dir() {
-        return Err(directory(io::ErrorKind::NotADirectory.into()));
+        return Err(OpenCause::Directory(io::ErrorKind::NotADirectory.into()));
     }
-    access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| directory(error.into()))?;
-    check_beside(path).map_err(fail)?;
+    let may = access(there, Access::WRITE_OK | Access::EXEC_OK);
+    may.map_err(|error| OpenCause::Directory(error.into()))?;
+    check_beside(path)?;
     let Ok(about) = fs::metadata(path) else {
         return Ok(()); // it is made
     };
     if !about.is_file() {
-        return Err(fail(OpenCause::NoDatabase));
+        return Err(OpenCause::NoDatabase);
     }
-    access(path, Access::READ_OK | Access::WRITE_OK).map_err(|_| fail(OpenCause::ReadOnly))?;
+    access(path, Access::READ_OK | Access::WRITE_OK).map_err(|_| OpenCause::ReadOnly)?;
     let mut begins = [0; MAGIC.len()];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut begins));
     match about.len() {
         0 => Ok(()),
         _ if read.is_ok() && begins == MAGIC => Ok(()),
-        _ => Err(fail(OpenCause::NoDatabase)),
+        _ => Err(OpenCause::NoDatabase),
     }
 }

@@ -27,16 +27,12 @@ impl DatabaseCopy {
     /// # Errors
     /// There is something, or the directory cannot be used.
     pub fn begin(path: &Path) -> Result<Self, OpenError> {
-        let fail = |cause| OpenError {
-            path: path.to_owned(),
-            cause,
-        };
         if path.symlink_metadata().is_ok() {
             let exists = io::Error::from(io::ErrorKind::AlreadyExists);
-            return Err(fail(OpenCause::Directory(exists)));
+            return Err(OpenCause::Directory(exists).at(path));
         }
         let part = paths::beside(path, ".part");
-        let connection = file::create(&part).map_err(fail)?;
+        let connection = file::create(&part).map_err(|cause| cause.at(path))?;
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -76,12 +72,9 @@ impl DatabaseCopy {
     /// # Errors
     /// The disk does not take it.
     pub fn finish(self) -> Result<(), OpenError> {
-        let fail = |cause| OpenError {
-            path: self.path.clone(),
-            cause,
-        };
-        let closed = self.connection.close().map_err(|(_, error)| error);
-        closed.map_err(|error| fail(OpenCause::Sqlite(error)))?;
-        file::publish(&self.part, &self.path).map_err(|error| fail(OpenCause::Directory(error)))
+        let closed = self.connection.close();
+        closed.map_err(|(_, error)| OpenCause::Sqlite(error).at(&self.path))?;
+        let published = file::publish(&self.part, &self.path);
+        published.map_err(|error| OpenCause::Directory(error).at(&self.path))
     }
 }

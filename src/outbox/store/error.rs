@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
 
 /// Why there is no outbox. Nothing on the disk has been changed.
 #[derive(Debug)]
@@ -75,6 +77,39 @@ impl fmt::Display for OpenError {
             self.path.display(),
             self.cause
         )
+    }
+}
+
+impl OpenCause {
+    /// It is wrong with the file at `path`.
+    pub fn at(self, path: &Path) -> OpenError {
+        OpenError {
+            path: path.to_owned(),
+            cause: self,
+        }
+    }
+}
+
+impl From<io::Error> for OpenCause {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Self::Full,
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            _ => Self::Directory(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for OpenCause {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::NotADatabase) => Self::NoDatabase,
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt(error.to_string()),
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sqlite(error),
+        }
     }
 }
 
@@ -195,7 +230,7 @@ impl NotStored {
     /// What SQLite's error means for what was to be written.
     pub fn of(error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::NoSpace,
+            Some(ErrorCode::DiskFull) => Self::NoSpace,
             _ => Self::Disk,
         }
     }

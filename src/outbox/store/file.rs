@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, params};
 use rustix::fs::{FlockOperation, flock};
 
 use super::checkpoint;
 use super::clock::{Clock, Gap, Moment, System};
 use super::damage::{Checked, check_for_a_while};
-use super::error::{OpenCause, OpenError};
+use super::error::OpenCause;
 use super::paths::{beside, check_beside, lock_path};
 use super::rows;
 use super::wal::Log;
@@ -69,34 +69,29 @@ pub struct FileGuard {
 ///
 /// # Errors
 /// It cannot be used. An existing file is then as it was.
-pub fn open(path: &Path) -> Result<Store, OpenError> {
-    let fail = |cause| OpenError {
-        path: path.to_owned(),
-        cause,
-    };
-    make_directory(directory_of(path)).map_err(|error| fail(OpenCause::Directory(error)))?;
-    check_beside(path).map_err(&fail)?;
-    let lock = lock(path).map_err(&fail)?;
-    let io = |error| fail(io_cause(error));
+pub fn open(path: &Path) -> Result<Store, OpenCause> {
+    make_directory(directory_of(path)).map_err(OpenCause::Directory)?;
+    check_beside(path)?;
+    let lock = lock(path)?;
     let real_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let log = Log::beside(&real_path).map_err(io)?;
+    let log = Log::beside(&real_path)?;
     if path.metadata().map_or(0, |file| file.len()) == 0 {
         // To SQLite an empty file is a new database, and it would delete the log.
         if log != Log::None {
-            return Err(fail(OpenCause::DatabaseMissing));
+            return Err(OpenCause::DatabaseMissing);
         }
-        make(&real_path).map_err(&fail)?;
+        make(&real_path)?;
     }
     let database = OpenOptions::new().read(true).write(true).open(path);
     let database = database.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => fail(OpenCause::ReadOnly),
-        _ => io(error),
+        io::ErrorKind::PermissionDenied => OpenCause::ReadOnly,
+        _ => error.into(),
     })?;
     let guard = Arc::new(FileGuard { database, lock });
-    let mut writing = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(&fail)?;
-    inspect(&writing, log).map_err(&fail)?;
-    let clock = prepare(&mut writing).map_err(|error| fail(cause(error)))?;
-    let watch = FileWatch::new(path, &guard.database, &guard.lock).map_err(io)?;
+    let mut writing = connect(path)?;
+    inspect(&writing, log)?;
+    let clock = prepare(&mut writing)?;
+    let watch = FileWatch::new(path, &guard.database, &guard.lock)?;
     Ok(Store {
         writing,
         path: path.to_owned(),
@@ -194,8 +189,8 @@ fn lock(path: &Path) -> Result<File, OpenCause> {
 fn make(path: &Path) -> Result<(), OpenCause> {
     let new = beside(path, ".new");
     let connection = create(&new)?;
-    connection.close().map_err(|(_, error)| cause(error))?;
-    publish(&new, path).map_err(io_cause)
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(publish(&new, path)?)
 }
 
 /// An empty database of this version at `new`, in place of what is left there of an attempt before. Once the connection is
@@ -206,7 +201,7 @@ fn make(path: &Path) -> Result<(), OpenCause> {
 pub fn create(new: &Path) -> Result<Connection, OpenCause> {
     for ending in ["", "-wal", "-journal"] {
         match fs::remove_file(beside(new, ending)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_cause(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
     }
@@ -214,13 +209,10 @@ pub fn create(new: &Path) -> Result<Connection, OpenCause> {
         .create_new(true)
         .write(true)
         .mode(0o600)
-        .open(new)
-        .map_err(io_cause)?;
-    let mut connection = connect(new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    migrate(&mut connection).map_err(cause)?;
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-        .map_err(cause)?;
+        .open(new)?;
+    let mut connection = connect(new)?;
+    migrate(&mut connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(connection)
 }
 
@@ -241,23 +233,13 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-fn io_cause(error: io::Error) -> OpenCause {
-    match error.kind() {
-        io::ErrorKind::StorageFull => OpenCause::Full,
-        io::ErrorKind::ReadOnlyFilesystem => OpenCause::ReadOnly,
-        _ => OpenCause::Directory(error),
-    }
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenCause> {
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS).map_err(cause)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(cause)?;
+fn connect(path: &Path) -> Result<Connection, OpenCause> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     // Until the file is known to be sound, closing it must not move its log into it.
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(cause)?;
-    if connection.is_readonly("main").map_err(cause)? {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    if connection.is_readonly("main")? {
         return Err(OpenCause::ReadOnly);
     }
     Ok(connection)
@@ -265,17 +247,11 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, OpenCause> {
 
 /// Looks whether the file is one to go on with, given what lies beside it. Only reads.
 fn inspect(connection: &Connection, log: Log) -> Result<(), OpenCause> {
-    let number = |name: &str| {
-        connection
-            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
-            .map_err(cause)
-    };
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = number("page_count")?;
     if number("application_id")? != APPLICATION_ID {
         // One page in WAL mode and nothing in it: everything else was in the log.
-        let mode: String = connection
-            .pragma_query_value(None, "journal_mode", |row| row.get(0))
-            .map_err(cause)?;
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         return Err(match (pages, mode.as_str(), log) {
             (1, "wal", Log::None | Log::Broken) => OpenCause::LogMissing,
             _ => OpenCause::Foreign,
@@ -286,13 +262,12 @@ fn inspect(connection: &Connection, log: Log) -> Result<(), OpenCause> {
         return Err(OpenCause::Newer(version));
     }
     if log != Log::There && version >= 2 {
-        let in_use =
-            connection.query_row("SELECT in_use FROM total", [], |row| row.get::<_, i64>(0));
-        if in_use.map_err(cause)? == 1 {
+        let in_use: i64 = connection.query_row("SELECT in_use FROM total", [], |row| row.get(0))?;
+        if in_use == 1 {
             return Err(OpenCause::LogMissing);
         }
     }
-    match check_for_a_while(connection).map_err(cause)? {
+    match check_for_a_while(connection)? {
         None => {
             log::info!(
                 "the outbox is large: {} MiB were not looked through for damage at the start",
@@ -377,15 +352,4 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         change.commit()?;
     }
     Ok(())
-}
-
-fn cause(error: rusqlite::Error) -> OpenCause {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenCause::Locked,
-        Some(ErrorCode::NotADatabase) => OpenCause::NoDatabase,
-        Some(ErrorCode::DatabaseCorrupt) => OpenCause::Corrupt(error.to_string()),
-        Some(ErrorCode::ReadOnly) => OpenCause::ReadOnly,
-        Some(ErrorCode::DiskFull) => OpenCause::Full,
-        _ => OpenCause::Sqlite(error),
-    }
 }
