@@ -61,18 +61,12 @@ impl Worker {
             let Some((last, _)) = page.last() else { break };
             after = *last;
             let ids: Vec<NotificationId> = page.iter().map(|(_, id)| *id).collect();
-            let texts = keys::texts(&ids);
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let Value::BulkString(digits) = self.script(link, CHECK, &[&out, &moved], &texts)?
-            else {
+            let reply = self.script(link, CHECK, &[&out, &moved], &keys::texts(&ids))?;
+            let Value::BulkString(digits) = reply else {
                 return Err(Interrupted::Lost("Redis gives a strange reply".into()));
             };
-            let of = |wanted: u8| -> Vec<NotificationId> {
-                let pairs = ids.iter().zip(&digits);
-                let wanted = pairs.filter(|(_, digit)| **digit == wanted);
-                wanted.map(|(id, _)| *id).collect()
-            };
-            let (missing, taken) = (of(b'0'), of(b'2'));
+            let missing = keys::told(&ids, &digits, b'0');
+            let taken = keys::told(&ids, &digits, b'2');
             added += missing.len();
             dropped += taken.len();
             for some in missing.chunks(PAGE / 2) {

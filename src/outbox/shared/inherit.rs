@@ -77,12 +77,12 @@ impl Worker {
         store: &str,
         name: &str,
     ) -> Result<(), Interrupted> {
-        let (stores, out, lease) = (
+        let names = [
             self.keys.stores(),
             self.keys.out(store),
             self.keys.lease(store),
-        );
-        if self.script(link, keys::FORGET, &[&stores, &out, &lease], &[store])? == Value::Int(1) {
+        ];
+        if self.script(link, keys::FORGET, &names, &[store])? == Value::Int(1) {
             self.silent.remove(store);
             return Ok(());
         }

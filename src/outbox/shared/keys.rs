@@ -96,15 +96,25 @@ impl Keys {
     }
 }
 
-/// Appends a script with its keys and arguments.
-pub fn script(out: &mut Vec<u8>, script: &[u8], keys: &[&str], arguments: &[&str]) {
+/// A script with its keys and arguments, as it is sent.
+pub fn script(script: &[u8], keys: &[impl AsRef<str>], arguments: &[impl AsRef<str>]) -> Vec<u8> {
     let count = keys.len().to_string();
     let mut parts: Vec<&[u8]> = vec![b"EVAL", script, count.as_bytes()];
-    parts.extend(keys.iter().chain(arguments).map(|part| part.as_bytes()));
-    store_command(out, &parts);
+    parts.extend(keys.iter().map(|key| key.as_ref().as_bytes()));
+    parts.extend(arguments.iter().map(|part| part.as_ref().as_bytes()));
+    let mut command = Vec::new();
+    store_command(&mut command, &parts);
+    command
 }
 
 /// The ids as they stand in Redis.
 pub fn texts(ids: &[NotificationId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
+}
+
+/// Those of `ids` for which a script has told `digit`.
+pub fn told(ids: &[NotificationId], digits: &[u8], digit: u8) -> Vec<NotificationId> {
+    let pairs = ids.iter().zip(digits);
+    let wanted = pairs.filter(|(_, told)| **told == digit);
+    wanted.map(|(id, _)| *id).collect()
 }

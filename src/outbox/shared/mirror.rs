@@ -266,15 +266,11 @@ impl Mirror {
     pub fn still_there(&mut self, ids: &[NotificationId]) -> Option<HashSet<NotificationId>> {
         let store = &self.keys.store;
         let (out, moved) = (self.keys.out(store), self.keys.moved(store));
-        let texts = keys::texts(ids);
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let mut command = Vec::new();
-        keys::script(&mut command, keys::CHECK, &[&out, &moved], &texts);
+        let command = keys::script(keys::CHECK, &[&out, &moved], &keys::texts(ids));
         let Value::BulkString(digits) = self.ask(&command)? else {
             return None;
         };
-        let there = ids.iter().zip(digits).filter(|(_, digit)| *digit == b'1');
-        let there = there.map(|(id, _)| *id);
+        let there = keys::told(ids, &digits, b'1').into_iter();
         Some(there.filter(|id| !self.gone.contains(id)).collect())
     }
 
@@ -308,23 +304,18 @@ impl Mirror {
 
     /// Takes `ids` over from the file called `store`: those that were there still. `None`: Redis is away.
     pub fn take(&mut self, store: &str, ids: &[NotificationId]) -> Option<Vec<NotificationId>> {
-        let own = self.keys.store.clone();
         let names = [
             self.keys.lease(store),
             self.keys.out(store),
             self.keys.moved(store),
-            self.keys.moved(&own),
+            self.keys.moved(&self.keys.store),
         ];
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut arguments = vec![MOVED_KEPT.as_millis().to_string()];
         arguments.extend(keys::texts(ids));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut command = Vec::new();
-        keys::script(&mut command, keys::TAKE, &names, &arguments);
+        let command = keys::script(keys::TAKE, &names, &arguments);
         let Value::BulkString(digits) = self.ask(&command)? else {
             return None;
         };
-        let taken = ids.iter().zip(digits).filter(|(_, digit)| *digit == b'1');
-        Some(taken.map(|(id, _)| *id).collect())
+        Some(keys::told(ids, &digits, b'1'))
     }
 }

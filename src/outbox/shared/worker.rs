@@ -182,12 +182,10 @@ impl Worker {
         &self,
         link: &mut StoreConnection,
         script: &[u8],
-        keys: &[&str],
-        arguments: &[&str],
+        keys: &[impl AsRef<str>],
+        arguments: &[impl AsRef<str>],
     ) -> Result<Value, Interrupted> {
-        let mut command = Vec::new();
-        keys::script(&mut command, script, keys, arguments);
-        link.send(&command)?;
+        link.send(&keys::script(script, keys, arguments))?;
         Ok(link.receive()?)
     }
 }

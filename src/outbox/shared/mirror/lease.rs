@@ -20,19 +20,14 @@ impl Mirror {
         if self.state.is_released() {
             return Beat::Done; // others may take over
         }
-        let store = self.keys.store.clone();
-        let (lease, stores, out) = (
-            self.keys.lease(&store),
+        let store = &self.keys.store;
+        let names = [
+            self.keys.lease(store),
             self.keys.stores(),
-            self.keys.out(&store),
-        );
-        let mut command = Vec::new();
-        keys::script(
-            &mut command,
-            keys::LEASE,
-            &[&lease, &stores, &out],
-            &[&self.instance, &self.lease_ms, &store, &self.node],
-        );
+            self.keys.out(store),
+        ];
+        let arguments = [&self.instance, &self.lease_ms, store, &self.node];
+        let command = keys::script(keys::LEASE, &names, &arguments);
         let Some(Value::Array(parts)) = self.ask(&command) else {
             return Beat::Done;
         };
