@@ -13,7 +13,6 @@ mod table;
 mod tests;
 mod waits;
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,14 +62,6 @@ pub struct Delivery {
     in_flight_max: usize,
     _stop: Sender<()>, // dropped first: it ends the timer
     _timer: JoinOnDrop,
-}
-
-impl fmt::Debug for Delivery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery")
-            .field("waiting", &self.waits.len())
-            .finish_non_exhaustive()
-    }
 }
 
 impl Delivery {

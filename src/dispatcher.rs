@@ -1,6 +1,5 @@
 //! The way to a backend, wherever it is: its session on this node, else whichever node holds it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::bus::Forward;
@@ -13,12 +12,6 @@ use crate::session::{NotSent, Registry};
 pub struct Dispatcher {
     registry: Arc<Registry>,
     bus: Arc<dyn Forward>,
-}
-
-impl fmt::Debug for Dispatcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dispatcher").finish_non_exhaustive()
-    }
 }
 
 impl Dispatcher {

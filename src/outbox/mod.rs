@@ -43,7 +43,6 @@ mod tests;
 mod threads;
 mod writer;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,15 +90,6 @@ pub struct Outbox {
     told: Arc<OutboxLog>,
     // Last: it must outlive every connection.
     _guard: Arc<FileGuard>,
-}
-
-impl fmt::Debug for Outbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox")
-            .field("pending", &self.stats.pending())
-            .field("dead", &self.stats.dead())
-            .finish_non_exhaustive()
-    }
 }
 
 impl Outbox {

@@ -1,6 +1,5 @@
 //! The outbox's threads, and the order in which they end.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -74,11 +73,5 @@ impl Drop for OutboxThreads {
         self.mirror.take();
         let _ = self.ops.send(Op::Stop); // it fails when the writer has ended already
         self.writer.take();
-    }
-}
-
-impl fmt::Debug for OutboxThreads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboxThreads").finish_non_exhaustive()
     }
 }
