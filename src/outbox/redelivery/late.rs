@@ -9,6 +9,7 @@ use crate::bus::LateReceipt;
 use crate::envelope::Sent;
 use crate::notification::{BackendId, Receipt};
 use crate::outbox::inbox::HeldReceipt;
+use crate::outbox::store::by_id;
 use crate::outbox::store::row::{Row, State};
 use crate::outbox::store::rows;
 
@@ -35,9 +36,9 @@ impl Redelivery {
             }
             return;
         }
-        let row = match rows::row_of(&self.reading, late.backend.as_str(), late.id) {
-            Ok(Some(row)) => row,
-            Ok(None) => return, // it was not stored, or an operator dropped it
+        let row = match by_id::row_by_id(&self.reading, late.id) {
+            Ok(Some(row)) if row.backend == late.backend.as_str() => row,
+            Ok(_) => return, // it was not stored, or an operator dropped it
             Err(error) => return log::error!("the outbox cannot be read: {error}"),
         };
         // What was first offered as try 1 is stored with the tries that were known then: none.

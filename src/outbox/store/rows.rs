@@ -89,15 +89,6 @@ pub fn row(c: &Connection, seq: i64) -> rusqlite::Result<Option<Row>> {
     .optional()
 }
 
-/// The row of the notification called `id`, which is for `backend`.
-pub fn row_of(c: &Connection, backend: &str, id: NotificationId) -> rusqlite::Result<Option<Row>> {
-    c.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM notification n WHERE n.backend = ?1 AND n.id = ?2"
-    ))?
-    .query_row((backend, id.to_bytes()), Row::read)
-    .optional()
-}
-
 /// What the row carries; `None` if it is not as it was stored.
 pub fn payload(c: &Connection, row: &Row) -> rusqlite::Result<Option<Payload>> {
     let read = |sql: &SqlRow<'_>| {
