@@ -4,8 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::problem::Problem;
-use super::reader::Field;
+use super::reader::{Field, Problem};
 
 /// What may be written, for errors.
 const ALLOWED: &str = "allowed: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\"; \"0.0.0.0:8080\" is every address of this host";
@@ -13,7 +12,7 @@ const ALLOWED: &str = "allowed: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:
 /// Reads a `listen` key.
 pub fn listen(field: &Field<'_>) -> Result<SocketAddr, Problem> {
     let text = field.text("an address with its port, such as \"127.0.0.1:8080\",")?;
-    parse(text).map_err(|why| format!("{why}; {ALLOWED}").into())
+    parse(text).map_err(|why| format!("{why}; {ALLOWED}"))
 }
 
 fn parse(text: &str) -> Result<SocketAddr, &'static str> {

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use super::address::{is_loopback, listen, loopback};
 use super::declare::{live, restart, section};
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::secret::{self, Secret};
 use super::units::{GIB, MIB};
 use super::values::{list, size, some};

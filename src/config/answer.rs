@@ -5,8 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::verify;
 use crate::request::Selector;
 use crate::verify::Verifier;
@@ -170,14 +169,16 @@ fn status_of_fail(field: &Field<'_>) -> Result<u16, Problem> {
         Some(status @ 200..=599) => return Ok(status as u16),
         _ => "not a final status",
     };
-    Err(format!("{why}; allowed: 200 to 299, 400 to 599 but 410").into())
+    Err(format!("{why}; allowed: 200 to 299, 400 to 599 but 410"))
 }
 
 fn body(field: &Field<'_>) -> Result<Vec<u8>, Problem> {
     let text = field.text("a string")?;
     let bytes = text.len();
     if bytes > BODY_BYTES_MAX {
-        return Err(format!("{bytes} bytes are too many; at most {BODY_BYTES_MAX}").into());
+        return Err(format!(
+            "{bytes} bytes are too many; at most {BODY_BYTES_MAX}"
+        ));
     }
     Ok(text.as_bytes().to_vec())
 }
@@ -191,8 +192,7 @@ fn content_type(field: &Field<'_>) -> Result<String, Problem> {
     if !printable || !halves || text.len() > TYPE_BYTES_MAX || text.trim() != text {
         return Err(format!(
             "not a media type; allowed: 1 to {TYPE_BYTES_MAX} printable ASCII characters, such as \"text/plain\""
-        )
-        .into());
+        ));
     }
     Ok(text.to_owned())
 }

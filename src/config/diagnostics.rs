@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::error::{ConfigError, ConfigErrors, Lines, Position};
-use super::problem::Problem;
 use super::spelling;
 
 /// What was found wrong, or odd, so far.
@@ -57,12 +56,12 @@ impl<'a> Diagnostics<'a> {
     }
 
     /// Notes a problem at byte `at` of the text.
-    pub fn add(&self, at: usize, key: &str, given: Option<String>, problem: Problem) {
+    pub fn add(&self, at: usize, key: &str, given: Option<String>, problem: String) {
         self.errors.borrow_mut().push(Finding {
             at,
             key: key.to_owned(),
             given,
-            problem: problem.into(),
+            problem,
         });
     }
 

@@ -92,7 +92,7 @@ fn note_syntax(report: &Diagnostics<'_>, text: &str, errors: &[toml::de::Error])
             Some(advice) => format!("not valid TOML: {advice}"),
             None => format!("not valid TOML: {message}"),
         };
-        report.add(at, "", None, problem.into());
+        report.add(at, "", None, problem);
     }
 }
 

@@ -17,7 +17,6 @@ mod http;
 mod load;
 mod path;
 mod places;
-mod problem;
 mod reader;
 mod redis;
 mod reload;

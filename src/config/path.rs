@@ -2,8 +2,7 @@
 //!
 //! Matching a request against it is the business of whoever serves it.
 
-use super::problem::Problem;
-use super::reader::Field;
+use super::reader::{Field, Problem};
 
 /// A route's path: literal segments, of which at most one is `{id}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +37,9 @@ fn parse(text: &str) -> Result<PathTemplate, Problem> {
     };
     if text.len() > PATH_BYTES_MAX {
         let bytes = text.len();
-        return Err(format!("{bytes} bytes are too many; at most {PATH_BYTES_MAX}").into());
+        return Err(format!(
+            "{bytes} bytes are too many; at most {PATH_BYTES_MAX}"
+        ));
     }
     if text.contains(['?', '#']) {
         return Err(
@@ -84,8 +85,7 @@ fn segment(text: &str) -> Result<Segment, Problem> {
     if let Some(of) = placeholder(text) {
         return Err(format!(
             "{of} is no placeholder here; the segment that is the backend's id is written {{id}}, as in \"/notify/{{id}}\""
-        )
-        .into());
+        ));
     }
     if text.contains(['{', '}']) {
         return Err(
@@ -106,8 +106,7 @@ fn segment(text: &str) -> Result<Segment, Problem> {
             c => {
                 return Err(format!(
                     "{c:?} cannot stand in a path; allowed: A-Z a-z 0-9 - . _ ~ and %XX for every other byte"
-                )
-                .into());
+                ));
             }
         }
     }
@@ -160,7 +159,7 @@ mod tests {
             ("/a%4", "% must"),
             ("/a%zz", "% must"),
         ] {
-            let why = String::from(parse(text).unwrap_err());
+            let why = parse(text).unwrap_err();
             assert!(why.starts_with(bad), "{text}: {why}");
         }
     }

@@ -11,8 +11,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, Unknown};
 use super::error::Position;
-use super::problem::Problem;
 use super::spelling;
+
+/// What is wrong with one value: a sentence that says so and says what is allowed. Where, and for which key, is told by
+/// [`ConfigError`](super::ConfigError).
+pub type Problem = String;
 
 /// What a text of relay.toml begins with where a person has yet to put a value: such a file is refused.
 pub const FILL_IN: &str = "FILL IN";
@@ -237,7 +240,7 @@ impl<'a> Field<'a> {
     /// The error of a value that is the same as one at byte `at`.
     pub fn again(&self, at: usize) -> Problem {
         let line = self.report.line(at);
-        format!("the same as in line {line}; each may be there once").into()
+        format!("the same as in line {line}; each may be there once")
     }
 
     /// Where the value begins.
@@ -290,18 +293,18 @@ impl<'a> Field<'a> {
     /// The value as a list of at most `most` values.
     pub fn list(&self, wanted: &'static str, most: usize) -> Result<Vec<Field<'a>>, Problem> {
         let DeValue::Array(items) = self.value.get_ref() else {
-            let problem = String::from(self.wrong_type(wanted));
+            let problem = self.wrong_type(wanted);
             return Err(match self.value.get_ref() {
                 DeValue::String(_) if !wanted.contains("tables") => {
                     let key = self.key.rsplit('.').next().unwrap_or_default();
-                    format!("{problem}; write {key} = [\"…\"]").into()
+                    format!("{problem}; write {key} = [\"…\"]")
                 }
-                _ => problem.into(),
+                _ => problem,
             });
         };
         if items.len() > most {
             let found = items.len();
-            return Err(format!("{found} entries; at most {most} are allowed").into());
+            return Err(format!("{found} entries; at most {most} are allowed"));
         }
         let field = |(n, value)| Field {
             report: self.report,
@@ -352,7 +355,7 @@ impl<'a> Field<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        format!("{wanted} is needed, this is {found}").into()
+        format!("{wanted} is needed, this is {found}")
     }
 
     /// Arrays and tables are not shown: somebody may have put a secret into them.

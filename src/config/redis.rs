@@ -6,8 +6,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 
 use super::declare::{restart, section};
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::secret::{self, Secret};
 use super::units::MINUTE;
 use super::values::{count, duration, file_name, some, text_of};

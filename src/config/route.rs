@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::address::is_loopback;
 use super::answer::{self, FixedAnswer, ProofConfig};
 use super::path::{PathTemplate, path};
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::selectors::{SignedScope, deliver_opened, event, id};
 use super::values::{distinct, header, list, networks, one_of};
 use super::verify::{Check, RouteCheck, verify};
@@ -325,5 +324,5 @@ fn forwarded(field: &Field<'_>) -> Result<String, Problem> {
         }
         _ => return Ok(name),
     };
-    Err(format!("{why}; leave it out").into())
+    Err(format!("{why}; leave it out"))
 }

@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::problem::Problem;
-use super::reader::Field;
+use super::reader::{Field, Problem};
 use super::spelling::quoted;
 use super::values::distinct;
 
@@ -62,7 +61,7 @@ pub fn token(field: &Field<'_>) -> Result<Secret, Problem> {
     let secret = one(field)?;
     if !secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
         let what = "only printable ASCII without spaces can be sent as a token";
-        return Err(format!("{what}; {MAKE_ONE}").into());
+        return Err(format!("{what}; {MAKE_ONE}"));
     }
     Ok(secret)
 }
@@ -81,10 +80,10 @@ fn one(field: &Field<'_>) -> Result<Secret, Problem> {
     );
     if chars < *least {
         let what = format!("{chars} characters are too few, at least {least} are needed");
-        return Err(format!("{what}; {MAKE_ONE}").into());
+        return Err(format!("{what}; {MAKE_ONE}"));
     }
     if chars > *most {
-        return Err(format!("{chars} characters are too many; at most {most}").into());
+        return Err(format!("{chars} characters are too many; at most {most}"));
     }
     Ok(Secret::new(&text))
 }
@@ -135,12 +134,13 @@ pub fn public_text(field: &Field<'_>) -> Result<String, Problem> {
     match looks_like(&text).filter(|_| is_here && !text.starts_with(PEM)) {
         Some(meant @ "the path of a file") => {
             let path = quoted(&format!("file:{text}"));
-            Err(format!("this looks like {meant}, and not like a key; write {path}").into())
+            Err(format!(
+                "this looks like {meant}, and not like a key; write {path}"
+            ))
         }
         Some(meant) => Err(format!(
             "this looks like {meant}, and not like a key; write \"env:NAME\", \"file:PATH\" or the key itself"
-        )
-        .into()),
+        )),
         None => Ok(text),
     }
 }
@@ -160,9 +160,10 @@ fn text(field: &Field<'_>, kind: Kind) -> Result<(String, bool), Problem> {
                 "the environment has no variable {}; it must be set where the relay (or this check) is started",
                 quoted(name)
             )),
-            Err(VarError::NotUnicode(_)) => Err(format!("the variable {} is not UTF-8", quoted(name))),
-        }
-        .map_err(Problem::from);
+            Err(VarError::NotUnicode(_)) => {
+                Err(format!("the variable {} is not UTF-8", quoted(name)))
+            }
+        };
     }
     if let Some(name) = given.strip_prefix("credential:") {
         // systemd lets the service's user alone read it, whatever the mode.
@@ -188,8 +189,7 @@ fn credential(name: &str) -> Result<String, Problem> {
     if name.is_empty() || name.contains('/') {
         return Err(format!(
             "{shown} is not a credential's name; write credential:NAME, with NAME as in LoadCredential=NAME:PATH of the unit"
-        )
-        .into());
+        ));
     }
     let folder = env::var(CREDENTIALS).map_err(|_| {
         format!(
@@ -223,7 +223,7 @@ fn contents(path: &str) -> Result<(String, Metadata), Problem> {
     };
     // A name with NUL would be another to the system.
     if path.is_empty() || path.contains('\0') {
-        return Err(unreadable(io::ErrorKind::InvalidInput).into());
+        return Err(unreadable(io::ErrorKind::InvalidInput));
     }
     // Without waiting: a pipe that nobody writes to must not hold up a start, or a reload.
     let mut options = OpenOptions::new();
@@ -235,7 +235,7 @@ fn contents(path: &str) -> Result<(String, Metadata), Problem> {
         .map_err(|error| unreadable(error.kind()))?;
     let metadata = file.metadata().map_err(|error| unreadable(error.kind()))?;
     if !metadata.is_file() {
-        return Err(format!("{shown} is not a regular file").into());
+        return Err(format!("{shown} is not a regular file"));
     }
     let mut bytes = Vec::new();
     let mut file = file.take(FILE_BYTES_MAX + 1);
@@ -243,7 +243,9 @@ fn contents(path: &str) -> Result<(String, Metadata), Problem> {
         .map_err(|error| unreadable(error.kind()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         let most = FILE_BYTES_MAX >> 10;
-        return Err(format!("the file {shown} is too big for a key; at most {most} KiB").into());
+        return Err(format!(
+            "the file {shown} is too big for a key; at most {most} KiB"
+        ));
     }
     let mut text = String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not text"))?;
     // Editors and echo end the last line; no provider's secret does.

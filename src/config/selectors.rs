@@ -1,8 +1,7 @@
 //! Where a route's backend id and event key are, and that they point at what its signature covers.
 
 use super::path::{PathTemplate, Segment};
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::values::{one_of, selector};
 use super::verify::{Check, RouteCheck};
 use crate::request::Selector;

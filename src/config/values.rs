@@ -6,12 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::spelling::nearest;
 use super::units::{DURATION, SIZE, Scale};
 use crate::notification::BackendId;
-use crate::peers::Networks;
+use crate::peers::{BadNetwork, Networks};
 use crate::request::{Selector, header_name};
 
 /// A whole number within `allowed`.
@@ -22,7 +21,7 @@ pub fn count<T: TryFrom<u64>>(
         let n = field.whole()?.filter(|n| allowed.contains(n));
         n.and_then(|n| T::try_from(n).ok()).ok_or_else(|| {
             let (least, most) = (allowed.start(), allowed.end());
-            format!("out of range; allowed: {least} to {most}").into()
+            format!("out of range; allowed: {least} to {most}")
         })
     }
 }
@@ -48,8 +47,8 @@ fn quantity(
     allowed: &RangeInclusive<u64>,
 ) -> Result<u64, Problem> {
     match field.digits() {
-        Some(digits) => Err(scale.bare(&digits, allowed.clone()).into()),
-        None => Ok(scale.parse(field.text(scale.wanted)?, allowed.clone())?),
+        Some(digits) => Err(scale.bare(&digits, allowed.clone())),
+        None => scale.parse(field.text(scale.wanted)?, allowed.clone()),
     }
 }
 
@@ -69,7 +68,7 @@ pub fn one_of<T: Copy + 'static>(
                 .iter()
                 .map(|(word, _)| format!("\"{word}\""))
                 .collect();
-            format!("not known; {meant}allowed: {}", words.join(", ")).into()
+            format!("not known; {meant}allowed: {}", words.join(", "))
         })
     }
 }
@@ -109,12 +108,12 @@ pub fn list<T>(
 
 /// A backend's id.
 pub fn backend_id(field: &Field<'_>) -> Result<BackendId, Problem> {
-    BackendId::parse(field.text("a string")?).map_err(Problem::of)
+    BackendId::parse(field.text("a string")?).map_err(|bad| bad.to_string())
 }
 
 /// Where in a request a value is.
 pub fn selector(field: &Field<'_>) -> Result<Selector, Problem> {
-    Ok(Selector::parse(field.text("a string")?)?)
+    Selector::parse(field.text("a string")?)
 }
 
 /// A header's name, in lower case.
@@ -152,7 +151,12 @@ const NETWORKS_MAX: usize = 1000;
 
 /// A list of networks.
 pub fn networks(field: &Field<'_>) -> Result<Networks, Problem> {
-    let one = |field: &Field<'_>| field.text("a string")?.parse().map_err(Problem::of);
+    let one = |field: &Field<'_>| {
+        field
+            .text("a string")?
+            .parse()
+            .map_err(|bad: BadNetwork| bad.to_string())
+    };
     list(NETWORKS_MAX, one)(field).map(Networks::new)
 }
 
@@ -173,7 +177,9 @@ const NODE_BYTES_MAX: usize = 48;
 pub fn node(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text("a string")?;
     if text.len() > NODE_BYTES_MAX || BackendId::parse(text).is_err() {
-        return Err(format!("a node's name is 1 to {NODE_BYTES_MAX} of A-Z a-z 0-9 . _ -").into());
+        return Err(format!(
+            "a node's name is 1 to {NODE_BYTES_MAX} of A-Z a-z 0-9 . _ -"
+        ));
     }
     Ok(text.to_owned())
 }

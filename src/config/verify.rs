@@ -19,8 +19,7 @@ use aws_lc_rs::hmac::HMAC_SHA256;
 use self::keys::{allow_sha1, keys, more_fields, rsa_keys, rsa_keys_with_serial, secrets};
 use super::address::is_loopback;
 use super::path::{PathTemplate, Segment};
-use super::problem::Problem;
-use super::reader::{Field, Section};
+use super::reader::{Field, Problem, Section};
 use super::secret::secret_text;
 use super::spelling;
 use super::units::{DAY, SECOND};
@@ -229,7 +228,7 @@ fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
         let meant = meant_preset(text).or_else(nothing);
         let meant = meant.map(|meant| format!("did you mean {meant}? "));
         let (meant, known) = (meant.unwrap_or_default(), known.join("\", \""));
-        format!("not known; {meant}allowed: \"{known}\"").into()
+        format!("not known; {meant}allowed: \"{known}\"")
     })
 }
 
@@ -287,7 +286,7 @@ fn engine(s: &mut Section<'_>, scheme: Scheme, path: Option<&PathTemplate>) -> O
             let api_v3_key = s.or("api_v3_key", None, |field| {
                 ApiV3Key::new(&secret_text(field)?)
                     .map(Some)
-                    .map_err(Problem::of)
+                    .map_err(|bad| bad.to_string())
             });
             let tolerance = tolerance(s);
             Some(Engine::WechatpayV3(WechatpayV3 {
@@ -331,7 +330,9 @@ fn text(field: &Field<'_>) -> Result<String, Problem> {
     let text = field.text("a string")?;
     let plain = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     if !plain || !(1..=TEXT_BYTES_MAX).contains(&text.len()) {
-        return Err(format!("1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed").into());
+        return Err(format!(
+            "1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed"
+        ));
     }
     Ok(text.to_owned())
 }

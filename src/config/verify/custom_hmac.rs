@@ -3,8 +3,7 @@
 use super::message::MessageTemplate;
 use super::{required, required_url, secrets, text, tolerance};
 use crate::config::path::PathTemplate;
-use crate::config::problem::Problem;
-use crate::config::reader::{Field, Section};
+use crate::config::reader::{Field, Problem, Section};
 use crate::config::values::{header as header_name, one_of, some};
 use crate::request::Selector;
 use crate::verify::preset::KeyText;

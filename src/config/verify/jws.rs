@@ -2,8 +2,7 @@
 
 use super::keys::keys;
 use super::{required, tolerance};
-use crate::config::problem::Problem;
-use crate::config::reader::{Field, Section};
+use crate::config::reader::{Field, Problem, Section};
 use crate::config::secret::public_text;
 use crate::config::values::{list, selector, text_of};
 use crate::request::Selector;
@@ -114,7 +113,9 @@ fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
     let signer = match words.chain {
         Some([leaf_oid, issuer_oid]) => {
             let trusted = keys(s, Trusted::eq, |field| {
-                roots(&public_text(field)?).map(Some).map_err(Problem::of)
+                roots(&public_text(field)?)
+                    .map(Some)
+                    .map_err(|bad| bad.to_string())
             });
             trusted.map(|trusted| {
                 let mut chain = Chain {
@@ -139,7 +140,7 @@ fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
             let keys = keys(s, same, |field| {
                 named_keys(&public_text(field)?)
                     .map(Some)
-                    .map_err(Problem::of)
+                    .map_err(|bad| bad.to_string())
             });
             keys.map(Signer::Named)
         }

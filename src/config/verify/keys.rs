@@ -1,8 +1,7 @@
 //! The secrets and keys of a route: read, prepared, and none given twice.
 
 use super::{MISSING_KEYS, MISSING_SECRETS, SECRET_BYTES_MAX, required};
-use crate::config::problem::Problem;
-use crate::config::reader::{Field, Section};
+use crate::config::reader::{Field, Problem, Section};
 use crate::config::secret::{public_text, secret_text};
 use crate::config::values::{list, one_of, text_of};
 use crate::verify::{BadKey, KEYS_MAX, MacKey, RsaBits, RsaKey};
@@ -17,11 +16,11 @@ pub fn secrets(
             let text = secret_text(field)?;
             let bytes = text.len();
             if bytes > SECRET_BYTES_MAX {
-                return Err(
-                    format!("{bytes} bytes are too many; at most {SECRET_BYTES_MAX}").into(),
-                );
+                return Err(format!(
+                    "{bytes} bytes are too many; at most {SECRET_BYTES_MAX}"
+                ));
             }
-            read(&text).map_err(Problem::of)
+            read(&text).map_err(|bad| bad.to_string())
         })
     })?
 }
@@ -53,7 +52,7 @@ fn each<T>(
 ) -> Result<Option<Vec<T>>, Problem> {
     let fields = field.list("a list of strings", KEYS_MAX)?;
     if fields.is_empty() {
-        return Err(format!("is missing; {missing}").into());
+        return Err(format!("is missing; {missing}"));
     }
     let mut all: Vec<(T, usize)> = Vec::new();
     let mut right = true;
@@ -117,14 +116,15 @@ fn warned(
 pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Option<Vec<RsaKey>>, Problem> {
     RsaKey::read_all(&public_text(field)?, bits)
         .map(Some)
-        .map_err(Problem::of)
+        .map_err(|bad| bad.to_string())
 }
 
 fn rsa_key(field: &Field<'_>) -> Result<RsaKey, Problem> {
-    let mut keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::of)?;
+    let mut keys =
+        RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(|bad| bad.to_string())?;
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => Ok(key),
-        _ => Err(Problem::of(BadKey::NotOne)),
+        _ => Err(BadKey::NotOne.to_string()),
     }
 }
 
@@ -134,7 +134,8 @@ pub type Named = (Box<str>, RsaKey);
 /// Certificates, or `{ serial, key }`; `None` if a part of the table is wrong, which is noted.
 pub fn rsa_keys_with_serial(field: &Field<'_>) -> Result<Option<Vec<Named>>, Problem> {
     if !field.is_table() {
-        let keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(Problem::of)?;
+        let keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual)
+            .map_err(|bad| bad.to_string())?;
         let with_serial = keys.into_iter().map(|key| {
             let serial = key.serial().ok_or(
                 "a public key does not say which it is; write { serial = \"PUB_KEY_ID_…\", key = \"…\" }, as the provider's console shows",

@@ -5,7 +5,6 @@ use super::braces::parts;
 use super::keys::{keys, more_fields, names, rsa_keys, secrets};
 use super::{required, required_url, tolerance};
 use crate::config::path::PathTemplate;
-use crate::config::problem::Problem;
 use crate::config::reader::{Field, Section};
 use crate::config::values::{one_of, selector, some};
 use crate::request::Selector;
@@ -174,9 +173,9 @@ fn table(mut t: Section<'_>) -> Option<SignedTable> {
         one_of(&Algorithm::ALL)(field)
     });
     let text = required(&mut t, "text", MISSING_TEXT, |field| {
-        let text = template(field.text("a string")?).map_err(Problem::of)?;
+        let text = template(field.text("a string")?).map_err(|bad| bad.to_string())?;
         if let Some(algorithm) = algorithm {
-            text.check(algorithm).map_err(Problem::of)?;
+            text.check(algorithm).map_err(|bad| bad.to_string())?;
         }
         Ok(text)
     });
