@@ -10,7 +10,7 @@ use super::path::{PathTemplate, path};
 use super::reader::{Field, Problem, Section};
 use super::selectors::{SignedScope, deliver_opened, event, id};
 use super::values::{distinct, header, list, networks, one_of};
-use super::verify::{Check, RouteCheck, verify};
+use super::verify::{Check, verify};
 use crate::peers::Networks;
 use crate::request::Selector;
 use crate::verify::preset::Scheme;
@@ -69,6 +69,13 @@ impl Methods {
             _ => false,
         }
     }
+
+    fn of(words: &[&str]) -> Self {
+        Self {
+            post: words.contains(&"POST"),
+            get: words.contains(&"GET"),
+        }
+    }
 }
 
 /// The most routes.
@@ -119,11 +126,11 @@ impl Reading {
     fn route(&mut self, mut s: Section<'_>) -> Option<RouteConfig> {
         let what = "a route needs one, such as path = \"/notify/{id}\"";
         let path = s.required("path", what, path);
-        let path_field = s.field("path");
-        let name = self.name(&mut s, path_field.as_ref(), path.as_ref());
+        let name = self.name(&mut s, path.as_ref());
         let check = verify(&mut s, path.as_ref(), self.http_listen);
         self.verified(&mut s, name.as_deref(), &check);
-        if let Some(Engine::Adyen(adyen)) = check.verifier().map(|verifier| &verifier.engine)
+        if let Some(Engine::Adyen(adyen)) =
+            check.verifier.as_deref().map(|verifier| &verifier.engine)
             && adyen.keeps_unsigned
             && !self.stores
             && let Some(field) = s.field("unsigned_items")
@@ -132,12 +139,12 @@ impl Reading {
                 "dead letters lie in the outbox, and this relay has none; set delivery.undelivered = \"store\"",
             );
         }
-        let preset = check.preset();
+        let preset = check.preset;
         let guard = SignedScope::new(&mut s, &check);
-        let id = id(&mut s, path_field.as_ref(), path.as_ref(), &guard);
+        let id = id(&mut s, path.as_ref(), &guard);
         let id_before = s.read("id_before", id_before);
-        let event = event(&mut s, &check, &guard);
-        let event_proven = check.verifier().zip(event.as_ref());
+        let event = event(&mut s, &guard);
+        let event_proven = check.verifier.as_ref().zip(event.as_ref());
         let event_proven = event_proven.is_some_and(|(verifier, event)| verifier.covers(event));
         let deliver_opened = s.read("deliver", |field| deliver_opened(field, &guard));
         let forward_headers = s
@@ -147,22 +154,19 @@ impl Reading {
                 names.iter().map(|&name| name.to_owned()).collect()
             });
         let allow = s.read("allow", networks).unwrap_or_default();
-        let methods =
-            s.read("methods", methods)
-                .unwrap_or(match preset.map(|preset| preset.scheme) {
-                    Some(Scheme::Signed(preset)) => Methods {
-                        post: preset.methods.contains(&"POST"),
-                        get: preset.methods.contains(&"GET"),
-                    },
-                    _ => POST,
-                });
+        let usual = match preset.map(|preset| preset.scheme) {
+            Some(Scheme::Signed(preset)) => preset.methods,
+            _ => &["POST"],
+        };
+        let methods = s.read("methods", methods);
+        let methods = methods.unwrap_or_else(|| Methods::of(usual));
         let proof = answer::proof(&mut s, methods.get);
         let (ok, fail) = answer::both(&mut s, preset);
         s.close();
         Some(RouteConfig {
             name: name?,
             path: path?,
-            verifier: check.verifier().cloned(),
+            verifier: check.verifier,
             forged_gets_fail: preset.is_some_and(|preset| preset.reads_fail),
             allow,
             methods,
@@ -179,38 +183,36 @@ impl Reading {
     }
 
     /// The route's name, its own or its path's; neither may be another route's.
-    fn name(
-        &mut self,
-        s: &mut Section<'_>,
-        path_field: Option<&Field<'_>>,
-        path: Option<&PathTemplate>,
-    ) -> Option<Arc<str>> {
-        let path = path_field
-            .zip(path)
-            .map(|(field, path)| (field, path.text.as_str()));
-        if let Some((field, text)) = path
-            && let Some(&at) = self.paths.get(text)
-        {
-            field.refuse(field.again(at));
-        } else if let Some((field, text)) = path {
-            self.paths.insert(text.to_owned(), field.at());
+    fn name(&mut self, s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Arc<str>> {
+        let path = s.field("path").zip(path.map(|path| &*path.text));
+        if let Some((field, text)) = &path {
+            match self.paths.get(*text) {
+                Some(&at) => field.refuse(field.again(at)),
+                None => {
+                    self.paths.insert((*text).to_owned(), field.at());
+                }
+            }
         }
         let own = s.field("name");
-        let (field, text) = match &own {
-            Some(field) => (field, field.read(|field| field.text("a string"))?),
+        let is_own = own.is_some();
+        let (field, text) = match own {
+            Some(field) => {
+                let text = field.read(|field| field.text("a string"))?;
+                (field, text)
+            }
             None => path?,
         };
         if !is_name(text) {
-            let why = match own {
-                Some(_) => "",
-                None => "cannot be the route's name as well; give it one with name = \"…\": ",
+            let why = match is_own {
+                true => "",
+                false => "cannot be the route's name as well; give it one with name = \"…\": ",
             };
             field.refuse(format!("{why}1 to 64 of A-Z a-z 0-9 . _ / {{ }} -"));
             return None;
         }
         match self.names.get(text) {
             // A path given twice was refused above, and once is enough.
-            Some(&at) if own.is_some() || self.paths.get(text) != Some(&at) => {
+            Some(&at) if is_own || self.paths.get(text) != Some(&at) => {
                 field.refuse(field.again(at))
             }
             Some(_) => {}
@@ -223,32 +225,28 @@ impl Reading {
 
     /// Promise 7: what strangers reach must be verified, or allowed by name not to be.
     fn verified(&self, s: &mut Section<'_>, name: Option<&str>, check: &Check<'_>) {
+        let allowed = s.or("allow_unverified", false, Field::flag);
         let allow = s.field("allow_unverified");
-        let allowed = allow.as_ref().map(|field| field.read(Field::flag));
-        match &check.parsed {
-            RouteCheck::Nothing => {}
-            // Not yet a route that believes anybody.
-            RouteCheck::Wrong => return,
-            RouteCheck::Preset(..) => {
-                if let (Some(field), Some(Some(true))) = (&allow, allowed) {
-                    field.refuse(
-                        "contradicts verify: this route takes no unverified callbacks; remove one of the two",
-                    );
-                }
-                return;
+        if check.preset.is_some() {
+            if let (Some(field), Some(true)) = (allow, allowed) {
+                field.refuse(
+                    "contradicts verify: this route takes no unverified callbacks; remove one of the two",
+                );
             }
+            return;
         }
-        if is_loopback(self.http_listen) {
+        // What is wrong is not yet a route that believes anybody.
+        if check.is_broken || is_loopback(self.http_listen) {
             return;
         }
         match (allow, allowed) {
-            (Some(field), Some(Some(true))) => field.warn(format_args!(
+            (Some(field), Some(true)) => field.warn(format_args!(
                 "this route checks no signature and http.listen ({}) is not loopback; \
                  the backend must check the signature before it believes a payment",
                 self.http_listen
             )),
             // Wrong, and noted as such: what it should be is not known.
-            (_, Some(None)) => {}
+            (_, None) => {}
             (allow, _) => {
                 let problem = format!(
                     "route {} checks no signature and http.listen ({}) is not loopback, so anybody could forge a payment; \
@@ -266,21 +264,12 @@ impl Reading {
     }
 }
 
-const POST: Methods = Methods {
-    post: true,
-    get: false,
-};
-
 fn methods(field: &Field<'_>) -> Result<Methods, Problem> {
     const METHODS: &[(&str, &str)] = &[("POST", "POST"), ("GET", "GET")];
     if field.is_empty_list() {
         return Err("not known; allowed: \"POST\", \"GET\"".into());
     }
-    let methods = list(METHODS.len(), one_of(METHODS))(field)?;
-    Ok(Methods {
-        post: methods.contains(&"POST"),
-        get: methods.contains(&"GET"),
-    })
+    list(METHODS.len(), one_of(METHODS))(field).map(|words| Methods::of(&words))
 }
 
 fn id_before(field: &Field<'_>) -> Result<String, Problem> {

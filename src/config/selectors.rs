@@ -3,16 +3,14 @@
 use super::path::{PathTemplate, Segment};
 use super::reader::{Field, Problem, Section};
 use super::values::{one_of, selector};
-use super::verify::{Check, RouteCheck};
+use super::verify::Check;
 use crate::request::Selector;
 use crate::verify::Verifier;
 use crate::verify::preset::Scheme;
 
 /// What a route's selectors may point at: what its signature covers, unless the route says otherwise.
 pub struct SignedScope<'c> {
-    verifier: Option<&'c Verifier>,
-    /// Something about the check is wrong, so that nothing can be said of what it covers, or opens.
-    is_broken: bool,
+    check: &'c Check<'c>,
     allow_unsigned: bool,
 }
 
@@ -21,23 +19,19 @@ const NOTHING_TO_OPEN: &str = "only the resource of WeChat Pay v3 can be opened,
 
 impl<'c> SignedScope<'c> {
     /// Reads `allow_unsigned_id` beside what `check` says.
-    pub fn new(s: &mut Section<'_>, check: &'c Check<'_>) -> Self {
+    pub fn new(s: &mut Section<'_>, check: &'c Check<'c>) -> Self {
         // If it is wrong, that is enough of an error.
-        let allow = s.field("allow_unsigned_id");
-        let allowed = allow.map(|field| field.read(Field::flag).unwrap_or(true));
+        let allowed = s.or("allow_unsigned_id", false, Field::flag);
         Self {
-            verifier: check.verifier().map(AsRef::as_ref),
-            is_broken: !matches!(
-                &check.parsed,
-                RouteCheck::Nothing | RouteCheck::Preset(_, Some(_))
-            ),
-            allow_unsigned: allowed.unwrap_or(false),
+            check,
+            allow_unsigned: allowed.unwrap_or(true),
         }
     }
 
-    /// Whether the verifier can open what the body holds sealed, as far as that is known.
+    /// Whether the verifier can open what the body holds sealed. Of a check that is broken that is not known.
     fn opens(&self) -> bool {
-        self.is_broken || self.verifier.is_some_and(Verifier::can_open)
+        let verifier = self.check.verifier.as_deref();
+        self.check.is_broken || verifier.is_some_and(Verifier::can_open)
     }
 
     /// Refuses a selector that points at what nobody signed.
@@ -45,8 +39,8 @@ impl<'c> SignedScope<'c> {
         if selector.is_opened() && !self.opens() {
             return Err(NOTHING_TO_OPEN.into());
         }
-        let covers = |verifier: &Verifier| verifier.covers(&selector);
-        if self.verifier.is_none_or(covers) {
+        let verifier = self.check.verifier.as_deref();
+        if verifier.is_none_or(|verifier| verifier.covers(&selector)) {
             return Ok(selector);
         }
         if !self.allow_unsigned {
@@ -63,47 +57,35 @@ impl<'c> SignedScope<'c> {
     }
 }
 
-/// Where the backend's id is: in `path` (its `path_field`), or where `id` says.
-pub fn id(
-    s: &mut Section<'_>,
-    path_field: Option<&Field<'_>>,
-    path: Option<&PathTemplate>,
-    guard: &SignedScope<'_>,
-) -> Selector {
-    let field = s.field("id");
-    let one = |field: &Field<'_>| guard.check(field, selector(field)?);
-    let given = field.as_ref().map(|field| field.read(one));
-    let Some(path) = path else {
+/// Where the backend's id is: in `path`, or where `id` says.
+pub fn id(s: &mut Section<'_>, path: Option<&PathTemplate>, guard: &SignedScope<'_>) -> Selector {
+    const CONTRADICTION: &str =
+        "contradicts the {id} in the path, which is the backend's id; remove one of the two";
+    const NO_ID: &str = "the path has no {id} segment to take the backend's id from; \
+        add one, or set id to \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"xml:NAME\", \"opened:/pointer\" \
+        or \"header:NAME\"";
+    let given = s.or("id", Selector::Path, |field| {
+        guard.check(field, selector(field)?)
+    });
+    // If one of them is wrong, which is noted, it is not known where the id should be.
+    let (Some(path), Some(id)) = (path, given) else {
         return Selector::Path;
     };
-    let in_path = path.segments.contains(&Segment::Id);
-    let id = match given {
-        Some(Some(selector)) => selector,
-        // It is wrong, and noted as such: where the id should be is not known.
-        Some(None) => return Selector::Path,
-        None => Selector::Path,
+    let wrong = match (path.segments.contains(&Segment::Id), &id) {
+        (true, Selector::Path) => None,
+        (true, _) => Some(CONTRADICTION),
+        (false, Selector::Path) => Some(NO_ID),
+        (false, _) => None,
     };
-    match (in_path, &field) {
-        (true, Some(field)) if id != Selector::Path => field.refuse(
-            "contradicts the {id} in the path, which is the backend's id; remove one of the two",
-        ),
-        (false, field) if id == Selector::Path => {
-            if let Some(field) = field.as_ref().or(path_field) {
-                field.refuse(
-                    "the path has no {id} segment to take the backend's id from; \
-                     add one, or set id to \"query:NAME\", \"form:NAME\", \"json:/pointer\", \"xml:NAME\", \"opened:/pointer\" \
-                     or \"header:NAME\"",
-                );
-            }
-        }
-        _ => {}
+    if let (Some(problem), Some(field)) = (wrong, s.field("id").or(s.field("path"))) {
+        field.refuse(problem);
     }
     id
 }
 
 /// Where the event key is: where the route says, or its preset.
-pub fn event(s: &mut Section<'_>, check: &Check<'_>, guard: &SignedScope<'_>) -> Option<Selector> {
-    let own = check.preset().and_then(|preset| match preset.scheme {
+pub fn event(s: &mut Section<'_>, guard: &SignedScope<'_>) -> Option<Selector> {
+    let own = guard.check.preset.and_then(|preset| match preset.scheme {
         Scheme::Adyen => Some(Selector::OfSignature),
         _ => preset.event.and_then(Selector::of_preset),
     });

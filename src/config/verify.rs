@@ -59,39 +59,15 @@ const KEYS: [&str; 14] = [
 ];
 
 /// What a route says of its check.
-pub enum RouteCheck {
-    /// `verify = "none"`, or nothing.
-    Nothing,
-    /// Something wrong, which is noted.
-    Wrong,
-    /// A preset; without a verifier if something about its keys is wrong, which is noted.
-    Preset(&'static Preset, Option<Arc<Verifier>>),
-}
-
-/// `verify` as the file has it, and what it says.
 pub struct Check<'a> {
-    /// The key, if the route has it.
+    /// `verify`, if the route has it.
     pub field: Option<Field<'a>>,
-    /// What it says.
-    pub parsed: RouteCheck,
-}
-
-impl Check<'_> {
-    /// The preset, if there is one.
-    pub fn preset(&self) -> Option<&'static Preset> {
-        match &self.parsed {
-            RouteCheck::Preset(preset, _) => Some(preset),
-            RouteCheck::Nothing | RouteCheck::Wrong => None,
-        }
-    }
-
-    /// The verifier, if there is one that works.
-    pub fn verifier(&self) -> Option<&Arc<Verifier>> {
-        match &self.parsed {
-            RouteCheck::Preset(_, verifier) => verifier.as_ref(),
-            RouteCheck::Nothing | RouteCheck::Wrong => None,
-        }
-    }
+    /// The preset that it names; `None`: nothing, `"none"`, or something wrong.
+    pub preset: Option<&'static Preset>,
+    /// What checks; `None`: nothing does, or something is wrong.
+    pub verifier: Option<Arc<Verifier>>,
+    /// The name, or something about the preset's keys, is wrong, which is noted.
+    pub is_broken: bool,
 }
 
 /// Reads `verify` and all keys that belong to it; `path` is the route's, if it has a right one, and `http_listen` where providers
@@ -101,42 +77,54 @@ pub fn verify<'a>(
     path: Option<&PathTemplate>,
     http_listen: SocketAddr,
 ) -> Check<'a> {
-    let field = s.field("verify");
-    let preset = field.as_ref().map(|field| field.read(name));
-    let parsed = match preset {
-        None | Some(Some(None)) => {
-            no_use(s, NONE, &[]);
-            RouteCheck::Nothing
+    let named = s.or("verify", None, name);
+    let mut check = Check {
+        field: s.field("verify"),
+        preset: named.flatten(),
+        verifier: None,
+        is_broken: named.is_none(),
+    };
+    match check.preset {
+        Some(preset) => {
+            check.verifier = verifier(s, preset, path, http_listen);
+            check.is_broken = check.verifier.is_none();
         }
-        Some(None) => {
-            // What of it would be right depends on what is wrong.
+        // What of it would be right depends on what is wrong.
+        None if check.is_broken => {
             for key in KEYS {
                 s.field(key);
             }
-            RouteCheck::Wrong
         }
-        Some(Some(Some(preset))) => {
-            let before = s.asked().len();
-            let engine = engine(s, preset.scheme, path);
-            let name = preset.name;
-            let verifier = engine.map(|engine| Verifier { name, engine });
-            if s.asked().contains(&"keys") {
-                let allowed = allow_test(s, http_listen);
-                let has_test_key = verifier.as_ref().is_some_and(Verifier::has_test_key);
-                if has_test_key
-                    && allowed == Some(false)
-                    && let Some(field) = s.field("keys")
-                {
-                    field.hide().refuse(NOT_ALLOWED);
-                }
-            }
-            // What the engine asked for is what it takes.
-            let takes = s.asked()[before..].to_vec();
-            no_use(s, preset.name, &takes);
-            RouteCheck::Preset(preset, verifier.map(Arc::new))
+        None => no_use(s, NONE, &[]),
+    }
+    check
+}
+
+/// What checks as `preset` says; `None` if something about its keys is wrong, which is noted.
+fn verifier(
+    s: &mut Section<'_>,
+    preset: &'static Preset,
+    path: Option<&PathTemplate>,
+    http_listen: SocketAddr,
+) -> Option<Arc<Verifier>> {
+    let before = s.asked().len();
+    let engine = engine(s, preset.scheme, path);
+    let name = preset.name;
+    let verifier = engine.map(|engine| Verifier { name, engine });
+    if s.asked().contains(&"keys") {
+        let allowed = allow_test(s, http_listen);
+        let has_test_key = verifier.as_ref().is_some_and(Verifier::has_test_key);
+        if has_test_key
+            && allowed == Some(false)
+            && let Some(field) = s.field("keys")
+        {
+            field.hide().refuse(NOT_ALLOWED);
         }
-    };
-    Check { field, parsed }
+    }
+    // What the engine asked for is what it takes.
+    let takes = s.asked()[before..].to_vec();
+    no_use(s, name, &takes);
+    verifier.map(Arc::new)
 }
 
 const NOT_ALLOWED: &str = "a test key of payrelay keys test is among them, and whoever has its file can sign as the provider; \

@@ -20,11 +20,6 @@ const MAY_BE_LONG: &[(&str, &str, &str)] = &[
         "a list: the steps, as they are shown",
     ),
     (
-        "src/config/route.rs",
-        "route",
-        "a list: each key of a route",
-    ),
-    (
         "src/config/verify/signed.rs",
         "table",
         "a list: each key of the table",
