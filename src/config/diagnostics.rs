@@ -12,7 +12,7 @@ pub struct Diagnostics<'a> {
     file: &'a str,
     lines: Lines<'a>,
     end: usize,
-    errors: RefCell<Vec<Finding>>,
+    errors: RefCell<Vec<(usize, ConfigError)>>,
     warnings: RefCell<Vec<(usize, String)>>,
     has_secret: Cell<bool>,
     /// The keys that each section knows, by the section's name; of routes as they are headed.
@@ -34,13 +34,6 @@ pub struct Unknown {
     pub asked: Vec<&'static str>,
 }
 
-struct Finding {
-    at: usize,
-    key: String,
-    given: Option<String>,
-    problem: String,
-}
-
 impl<'a> Diagnostics<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
         Self {
@@ -57,12 +50,14 @@ impl<'a> Diagnostics<'a> {
 
     /// Notes a problem at byte `at` of the text.
     pub fn add(&self, at: usize, key: &str, given: Option<String>, problem: String) {
-        self.errors.borrow_mut().push(Finding {
-            at,
+        let error = ConfigError {
+            file: self.file.to_owned(),
+            place: Some(self.place(at)),
             key: key.to_owned(),
             given,
             problem,
-        });
+        };
+        self.errors.borrow_mut().push((at, error));
     }
 
     /// Notes something odd at byte `at` of the text, as a sentence.
@@ -113,19 +108,13 @@ impl<'a> Diagnostics<'a> {
 
     /// Every error, in the file's order.
     pub fn into_errors(self) -> ConfigErrors {
-        let known = self.known.into_inner();
-        let unknown = self.unknown.into_inner();
-        let mut found = self.errors.into_inner();
-        found.extend(unknown.into_iter().map(|one| one.finding(&known)));
-        found.sort_by_key(|finding| finding.at);
-        let errors = found.into_iter().map(|finding| ConfigError {
-            file: self.file.to_owned(),
-            place: Some(self.lines.place(finding.at)),
-            key: finding.key,
-            given: finding.given,
-            problem: finding.problem,
-        });
-        ConfigErrors(errors.collect())
+        for unknown in self.unknown.take() {
+            let problem = unknown.problem(&self.known.borrow());
+            self.add(unknown.at, &unknown.key, None, problem);
+        }
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|(at, _)| *at);
+        ConfigErrors(errors.into_iter().map(|(_, error)| error).collect())
     }
 
     /// Every warning, in the file's order.
@@ -137,7 +126,7 @@ impl<'a> Diagnostics<'a> {
 }
 
 impl Unknown {
-    fn finding(self, known: &BTreeMap<String, Vec<&'static str>>) -> Finding {
+    fn problem(&self, known: &BTreeMap<String, Vec<&'static str>>) -> String {
         let word = self.word.as_str();
         // Sections are in the root themselves, and what stands above all sections stands there alone.
         let has = |(heading, keys): &(&String, &Vec<&'static str>)| {
@@ -151,11 +140,6 @@ impl Unknown {
             (None, []) => String::new(),
             (_, others) => format!("{word} belongs below {}; ", others.join(" or ")),
         };
-        Finding {
-            at: self.at,
-            key: self.key,
-            given: None,
-            problem: format!("unknown key; {advice}known here: {}", self.asked.join(", ")),
-        }
+        format!("unknown key; {advice}known here: {}", self.asked.join(", "))
     }
 }
