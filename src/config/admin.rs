@@ -7,8 +7,7 @@ use super::declare::{live, restart, section};
 use super::reader::{Field, Problem, Section};
 use super::secret::{self, Secret};
 use super::units::{GIB, MIB};
-use super::values::{list, size, some};
-use crate::notification::BackendId;
+use super::values::{is_of_name, list, size, some, text_within};
 
 section! {
     /// `[admin]`
@@ -104,9 +103,6 @@ fn read_tokens(field: &Field<'_>) -> Result<Vec<ReadToken>, Problem> {
 }
 
 fn holder(field: &Field<'_>) -> Result<String, Problem> {
-    let name = field.text("a string")?;
-    match BackendId::parse(name) {
-        Ok(_) => Ok(name.to_owned()),
-        Err(_) => Err("a name is 1 to 64 of A-Z a-z 0-9 . _ -".into()),
-    }
+    let rule = "a name is 1 to 64 of A-Z a-z 0-9 . _ -";
+    text_within(field, 64, is_of_name, rule)
 }

@@ -264,16 +264,6 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The value's digits if it is an integer without a sign, in base 10.
-    pub fn digits(&self) -> Option<String> {
-        match self.value.get_ref() {
-            DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix())
-                .ok()
-                .map(|n| n.to_string()),
-            _ => None,
-        }
-    }
-
     /// The value as a whole number; `None` if it is below 0 or above 2^64 - 1.
     pub fn whole(&self) -> Result<Option<u64>, Problem> {
         match self.value.get_ref() {

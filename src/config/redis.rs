@@ -9,7 +9,7 @@ use super::declare::{restart, section};
 use super::reader::{Field, Problem, Section};
 use super::secret::{self, Secret};
 use super::units::MINUTE;
-use super::values::{count, duration, file_name, some, text_of};
+use super::values::{count, duration, file_name, is_of_name, some, text_of, text_within};
 
 /// The longest prefix, in bytes: it stands in the name of every channel.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -211,23 +211,14 @@ fn is_address(text: &str) -> bool {
         .and_then(|host| host.strip_suffix(']'))
     {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
-            !host.is_empty() && host.bytes().all(allowed)
-        }
+        None => !host.is_empty() && host.bytes().all(is_of_name),
     };
     is_port && is_host
 }
 
 fn master(field: &Field<'_>) -> Result<String, Problem> {
-    let text = field.text("a string")?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if !(1..=MASTER_BYTES_MAX).contains(&text.len()) || !text.bytes().all(allowed) {
-        return Err(
-            "the name of the primary as the sentinels know it (sentinel monitor NAME …): 1 to 128 of A-Z a-z 0-9 . _ -".into(),
-        );
-    }
-    Ok(text.to_owned())
+    const RULE: &str = "the name of the primary as the sentinels know it (sentinel monitor NAME …): 1 to 128 of A-Z a-z 0-9 . _ -";
+    text_within(field, MASTER_BYTES_MAX, is_of_name, RULE)
 }
 
 fn url(field: &Field<'_>) -> Result<Secret, Problem> {
@@ -244,13 +235,9 @@ fn url(field: &Field<'_>) -> Result<Secret, Problem> {
 
 /// What a name in Redis may be made of, without the signs that a pattern gives a meaning to.
 fn prefix(field: &Field<'_>) -> Result<String, Problem> {
-    let text = field.text("a string")?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-:/{}".contains(&b);
-    let fits = (1..=PREFIX_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed);
-    if !fits {
-        return Err("a prefix is 1 to 64 of A-Z a-z 0-9 . _ - : / { }".into());
-    }
-    Ok(text.to_owned())
+    const RULE: &str = "a prefix is 1 to 64 of A-Z a-z 0-9 . _ - : / { }";
+    let allowed = |b: u8| is_of_name(b) || b":/{}".contains(&b);
+    text_within(field, PREFIX_BYTES_MAX, allowed, RULE)
 }
 
 #[cfg(test)]

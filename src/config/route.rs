@@ -9,7 +9,7 @@ use super::answer::{self, FixedAnswer, ProofConfig};
 use super::path::{PathTemplate, path};
 use super::reader::{Field, Problem, Section};
 use super::selectors::{SignedScope, deliver_opened, event, id};
-use super::values::{distinct, header, list, networks, one_of};
+use super::values::{distinct, header, list, networks, one_of, text_within};
 use super::verify::{Check, verify};
 use crate::peers::Networks;
 use crate::request::Selector;
@@ -273,11 +273,8 @@ fn methods(field: &Field<'_>) -> Result<Methods, Problem> {
 }
 
 fn id_before(field: &Field<'_>) -> Result<String, Problem> {
-    let text = field.text("a string")?;
-    if !(1..=16).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("1 to 16 printable ASCII characters are needed, such as \"_\"".into());
-    }
-    Ok(text.to_owned())
+    let rule = "1 to 16 printable ASCII characters are needed, such as \"_\"";
+    text_within(field, 16, |b| b.is_ascii_graphic(), rule)
 }
 
 fn is_name(text: &str) -> bool {

@@ -72,10 +72,9 @@ pub fn id(s: &mut Section<'_>, path: Option<&PathTemplate>, guard: &SignedScope<
         return Selector::Path;
     };
     let wrong = match (path.segments.contains(&Segment::Id), &id) {
-        (true, Selector::Path) => None,
-        (true, _) => Some(CONTRADICTION),
         (false, Selector::Path) => Some(NO_ID),
-        (false, _) => None,
+        (true, Selector::Path) | (false, _) => None,
+        (true, _) => Some(CONTRADICTION),
     };
     if let (Some(problem), Some(field)) = (wrong, s.field("id").or(s.field("path"))) {
         field.refuse(problem);

@@ -46,9 +46,9 @@ fn quantity(
     scale: &Scale,
     allowed: &RangeInclusive<u64>,
 ) -> Result<u64, Problem> {
-    match field.digits() {
-        Some(digits) => Err(scale.bare(&digits, allowed.clone())),
-        None => scale.parse(field.text(scale.wanted)?, allowed.clone()),
+    match field.whole() {
+        Ok(Some(number)) => Err(scale.bare(&number.to_string(), allowed.clone())),
+        _ => scale.parse(field.text(scale.wanted)?, allowed.clone()),
     }
 }
 
@@ -76,6 +76,23 @@ pub fn one_of<T: Copy + 'static>(
 /// Any text.
 pub fn text_of(field: &Field<'_>) -> Result<String, Problem> {
     field.text("a string").map(str::to_owned)
+}
+
+/// The text in `field`: 1 to `most` bytes, all of them `allowed`; `rule` says so.
+pub fn text_within(
+    field: &Field<'_>,
+    most: usize,
+    allowed: impl Fn(u8) -> bool,
+    rule: &str,
+) -> Result<String, Problem> {
+    let text = field.text("a string")?;
+    let is_right = (1..=most).contains(&text.len()) && text.bytes().all(allowed);
+    is_right.then(|| text.to_owned()).ok_or(rule.to_owned())
+}
+
+/// What names are made of: A-Z a-z 0-9 . _ -
+pub fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }
 
 /// What `read` reads, of a key that may be absent.
@@ -175,13 +192,8 @@ const NODE_BYTES_MAX: usize = 48;
 
 /// A node's name.
 pub fn node(field: &Field<'_>) -> Result<String, Problem> {
-    let text = field.text("a string")?;
-    if text.len() > NODE_BYTES_MAX || BackendId::parse(text).is_err() {
-        return Err(format!(
-            "a node's name is 1 to {NODE_BYTES_MAX} of A-Z a-z 0-9 . _ -"
-        ));
-    }
-    Ok(text.to_owned())
+    let rule = format!("a node's name is 1 to {NODE_BYTES_MAX} of A-Z a-z 0-9 . _ -");
+    text_within(field, NODE_BYTES_MAX, is_of_name, &rule)
 }
 
 /// The host's name, made fit for a node's.

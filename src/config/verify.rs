@@ -23,7 +23,7 @@ use super::reader::{Field, Problem, Section};
 use super::secret::secret_text;
 use super::spelling;
 use super::units::{DAY, SECOND};
-use super::values::duration;
+use super::values::{duration, text_within};
 use crate::verify::preset::{Preset, Scheme};
 use crate::verify::presets;
 use crate::verify::{
@@ -315,14 +315,9 @@ fn required<T>(
 
 /// A text of a table: printable, and not empty.
 fn text(field: &Field<'_>) -> Result<String, Problem> {
-    let text = field.text("a string")?;
-    let plain = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    if !plain || !(1..=TEXT_BYTES_MAX).contains(&text.len()) {
-        return Err(format!(
-            "1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed"
-        ));
-    }
-    Ok(text.to_owned())
+    let rule = format!("1 to {TEXT_BYTES_MAX} bytes of printable ASCII are needed");
+    let is_printable = |b: u8| b.is_ascii_graphic() || b == b' ';
+    text_within(field, TEXT_BYTES_MAX, is_printable, &rule)
 }
 
 /// `tolerance`, or what is usual; `None` if it is wrong.

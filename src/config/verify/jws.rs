@@ -113,9 +113,7 @@ fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
     let signer = match words.chain {
         Some([leaf_oid, issuer_oid]) => {
             let trusted = keys(s, Trusted::eq, |field| {
-                roots(&public_text(field)?)
-                    .map(Some)
-                    .map_err(|bad| bad.to_string())
+                roots(&public_text(field)?).map_err(|bad| bad.to_string())
             });
             trusted.map(|trusted| {
                 let mut chain = Chain {
@@ -138,9 +136,7 @@ fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
             // Documents name a key by its serial, so one serial cannot have two.
             let same = |a: &RsaKey, b: &RsaKey| a.serial() == b.serial();
             let keys = keys(s, same, |field| {
-                named_keys(&public_text(field)?)
-                    .map(Some)
-                    .map_err(|bad| bad.to_string())
+                named_keys(&public_text(field)?).map_err(|bad| bad.to_string())
             });
             keys.map(Signer::Named)
         }

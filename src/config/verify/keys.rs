@@ -3,7 +3,7 @@
 use super::{MISSING_KEYS, MISSING_SECRETS, SECRET_BYTES_MAX, required};
 use crate::config::reader::{Field, Problem, Section};
 use crate::config::secret::{public_text, secret_text};
-use crate::config::values::{list, one_of, text_of};
+use crate::config::values::{list, one_of, text_of, text_within};
 use crate::verify::{BadKey, KEYS_MAX, MacKey, RsaBits, RsaKey};
 
 /// Every one of `secrets`, as `read` takes it; `None` if one is wrong, or there is none.
@@ -25,22 +25,19 @@ pub fn secrets(
     })?
 }
 
-/// Every one of `keys`, as `read` takes it; `None` if one is wrong, or there is none.
+/// Every one of `keys`, as `read` takes it; `None` if one is wrong, or there is none. An entry may have several keys; one without
+/// any is wrong, which `read` has noted.
 pub fn keys<T>(
     s: &mut Section<'_>,
     same: impl Fn(&T, &T) -> bool,
-    read: impl Fn(&Field<'_>) -> Result<Option<Vec<T>>, Problem>,
+    read: impl Fn(&Field<'_>) -> Result<Vec<T>, Problem>,
 ) -> Option<Vec<T>> {
-    // What is wrong is not the same as anything else that is.
-    let same = |a: &Option<Vec<T>>, b: &Option<Vec<T>>| {
-        let pair = a.as_deref().zip(b.as_deref());
-        pair.is_some_and(|(a, b)| a.iter().any(|a| b.iter().any(|b| same(a, b))))
-    };
+    let same = |a: &Vec<T>, b: &Vec<T>| a.iter().any(|a| b.iter().any(|b| same(a, b)));
     let keys = required(s, "keys", MISSING_KEYS, |field| {
         each(field, MISSING_KEYS, same, &read)
-    })?;
-    let keys: Option<Vec<Vec<T>>> = keys?.into_iter().collect();
-    keys.map(|keys| keys.into_iter().flatten().collect())
+    })??;
+    let right = !keys.iter().any(Vec::is_empty);
+    right.then(|| keys.into_iter().flatten().collect())
 }
 
 /// What `read` makes of every entry of the list `field`; `None` if one was wrong, or the same as another, which is noted.
@@ -113,15 +110,12 @@ fn warned(
     }
 }
 
-pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Option<Vec<RsaKey>>, Problem> {
-    RsaKey::read_all(&public_text(field)?, bits)
-        .map(Some)
-        .map_err(|bad| bad.to_string())
+pub fn rsa_keys(field: &Field<'_>, bits: RsaBits) -> Result<Vec<RsaKey>, Problem> {
+    RsaKey::read_all(&public_text(field)?, bits).map_err(|bad| bad.to_string())
 }
 
 fn rsa_key(field: &Field<'_>) -> Result<RsaKey, Problem> {
-    let mut keys =
-        RsaKey::read_all(&public_text(field)?, RsaBits::Usual).map_err(|bad| bad.to_string())?;
+    let mut keys = rsa_keys(field, RsaBits::Usual)?;
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => Ok(key),
         _ => Err(BadKey::NotOne.to_string()),
@@ -131,18 +125,17 @@ fn rsa_key(field: &Field<'_>) -> Result<RsaKey, Problem> {
 /// A key and the serial that requests name it by.
 pub type Named = (Box<str>, RsaKey);
 
-/// Certificates, or `{ serial, key }`; `None` if a part of the table is wrong, which is noted.
-pub fn rsa_keys_with_serial(field: &Field<'_>) -> Result<Option<Vec<Named>>, Problem> {
+/// Certificates, or `{ serial, key }`; none if a part of the table is wrong, which is noted.
+pub fn rsa_keys_with_serial(field: &Field<'_>) -> Result<Vec<Named>, Problem> {
     if !field.is_table() {
-        let keys = RsaKey::read_all(&public_text(field)?, RsaBits::Usual)
-            .map_err(|bad| bad.to_string())?;
+        let keys = rsa_keys(field, RsaBits::Usual)?;
         let with_serial = keys.into_iter().map(|key| {
             let serial = key.serial().ok_or(
                 "a public key does not say which it is; write { serial = \"PUB_KEY_ID_…\", key = \"…\" }, as the provider's console shows",
             )?.into();
             Ok((serial, key))
         });
-        return with_serial.collect::<Result<_, _>>().map(Some);
+        return with_serial.collect();
     }
     let mut table = field.section()?;
     let serial = required(
@@ -153,17 +146,16 @@ pub fn rsa_keys_with_serial(field: &Field<'_>) -> Result<Option<Vec<Named>>, Pro
     );
     let key = required(&mut table, "key", MISSING_KEYS, rsa_key);
     table.close();
-    Ok(serial.zip(key).map(|named| vec![named]))
+    Ok(serial.map(Box::from).zip(key).into_iter().collect())
 }
 
-fn serial(field: &Field<'_>) -> Result<Box<str>, Problem> {
-    let text = field.text("a string")?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-    let right = (1..=128).contains(&text.len()) && text.bytes().all(allowed);
-    if !right {
-        return Err(
-            "a serial is 1 to 128 of A-Z a-z 0-9 _ -, as the header Wechatpay-Serial has it".into(),
-        );
-    }
-    Ok(text.into())
+fn serial(field: &Field<'_>) -> Result<String, Problem> {
+    const RULE: &str =
+        "a serial is 1 to 128 of A-Z a-z 0-9 _ -, as the header Wechatpay-Serial has it";
+    text_within(
+        field,
+        128,
+        |b| b.is_ascii_alphanumeric() || b"_-".contains(&b),
+        RULE,
+    )
 }
