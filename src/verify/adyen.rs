@@ -231,9 +231,7 @@ impl Adyen {
         }
         verified.then_some(()).ok_or(Refused::Mismatch)
     }
-}
 
-impl Adyen {
     /// Fills in what is signed and not there, and signs every item of `draft` with the first key.
     pub(super) fn sign(&self, draft: &mut Draft) -> Result<(), CannotSign> {
         let at = |item: usize, name: &str| {

@@ -174,9 +174,7 @@ impl Alipay {
             ..KNOWN
         })
     }
-}
 
-impl Alipay {
     /// Fills in what is always there, and signs `draft` with a test key.
     pub(super) fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
         let field = |name: &str| Selector::Form(name.to_owned());

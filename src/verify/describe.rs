@@ -25,9 +25,7 @@ impl Verifier {
             Engine::Jws(jws) => jws.describe(),
         }
     }
-}
 
-impl Verifier {
     /// The text that `request` should have been signed as, the secret left out; `None` if there is no such text, or it cannot be
     /// built.
     pub fn explain(&self, request: &Request<'_>) -> Option<Vec<u8>> {

@@ -38,8 +38,8 @@ pub use self::jws::{Chain, Claim, Jws, Signer, Trusted};
 pub use self::keys::{BadKey, MacKey, RsaBits, RsaKey, new_test_key};
 pub use self::preset::{JwsPreset, PresetClaim};
 pub use self::signed::{
-    Algorithm, BadText, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time,
-    Url, ValueForm,
+    Algorithm, Encoding, FieldSource, Part, Shape, SignatureAt, Signed, Template, Time, Url,
+    ValueForm,
 };
 pub use self::wechatpay_v2::WechatpayV2;
 pub use self::wechatpay_v3::{ApiV3Key, WechatpayV3};
@@ -83,7 +83,15 @@ impl<'a> Request<'a> {
     /// # Errors
     /// There is none, or more than one.
     fn header(&self, name: &str) -> Result<&'a str, Refused> {
-        self.one_of(name)?.ok_or(Refused::Missing(name.into()))
+        let values = self.headers.iter();
+        let mut values = values
+            .filter(|(its, _)| its.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value);
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(value),
+            (None, _) => Err(Refused::Missing(name.into())),
+            (Some(_), Some(_)) => Err(Refused::Repeated(name.into())),
+        }
     }
 
     /// The body as it is to be read: without a byte order mark.
@@ -91,10 +99,7 @@ impl<'a> Request<'a> {
     /// # Errors
     /// It is compressed, or in parts.
     fn readable_body(&self) -> Result<&'a [u8], Refused> {
-        match request::body_text(self.headers, self.body) {
-            Ok(body) => Ok(body),
-            Err(why) => Err(Refused::Malformed(why)),
-        }
+        request::body_text(self.headers, self.body).map_err(Refused::Malformed)
     }
 
     /// What selectors point into.
@@ -105,23 +110,6 @@ impl<'a> Request<'a> {
             headers: self.headers,
             body: self.body,
             opened: None,
-        }
-    }
-
-    /// The value of the header called `name`, in any case, if there is one.
-    ///
-    /// # Errors
-    /// There is more than one.
-    fn one_of(&self, name: &str) -> Result<Option<&'a str>, Refused> {
-        let mut values = self
-            .headers
-            .iter()
-            .filter(|(its, _)| its.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value);
-        let value = values.next();
-        match values.next() {
-            None => Ok(value),
-            Some(_) => Err(Refused::Repeated(name.into())),
         }
     }
 }

@@ -23,7 +23,7 @@ pub use self::algorithm::Algorithm;
 pub use self::signature::{Encoding, SignatureAt};
 pub(super) use self::signature::{after, text_at};
 pub use self::source::{FieldSource, Shape};
-pub use self::text::{BadText, Part, Template, Url, ValueForm};
+pub use self::text::{Part, Template, Url, ValueForm};
 
 use self::algorithm::Running;
 use self::built::{Built, Given, TimeCheck};

@@ -120,9 +120,7 @@ impl WechatpayV2 {
             ..KNOWN
         })
     }
-}
 
-impl WechatpayV2 {
     /// Fills in what is always there, and signs `draft` with the first key.
     pub(super) fn sign(&self, draft: &mut Draft, now_unix_s: u64) -> Result<(), CannotSign> {
         let element = |name: &str| Selector::Xml(vec![name.to_owned()]);

@@ -3,11 +3,11 @@
 use crate::verify::Part;
 
 /// The parts of a text, in which `placeholder` knows what stands between braces; `unknown`: a brace stands alone.
-pub fn parts<E>(
+pub fn parts(
     text: &str,
-    unknown: E,
-    mut placeholder: impl FnMut(&str) -> Result<Part, E>,
-) -> Result<Vec<Part>, E> {
+    unknown: &'static str,
+    mut placeholder: impl FnMut(&str) -> Result<Part, &'static str>,
+) -> Result<Vec<Part>, &'static str> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {

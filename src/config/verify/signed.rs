@@ -10,8 +10,8 @@ use crate::config::values::{one_of, selector, some};
 use crate::request::Selector;
 use crate::verify::preset::{KeyText, SignedPreset};
 use crate::verify::{
-    Algorithm, BadText, Encoding, Engine, FieldSource, Part, RsaBits, RsaKey, Shape, SignatureAt,
-    Signed, Template, Time, TimeUnit, ValueForm,
+    Algorithm, Encoding, Engine, FieldSource, Part, RsaBits, RsaKey, Shape, SignatureAt, Signed,
+    Template, Time, TimeUnit, ValueForm,
 };
 
 const MISSING_TABLE: &str = "says what the provider signs, as in \
@@ -173,9 +173,9 @@ fn table(mut t: Section<'_>) -> Option<SignedTable> {
         one_of(&Algorithm::ALL)(field)
     });
     let text = required(&mut t, "text", MISSING_TEXT, |field| {
-        let text = template(field.text("a string")?).map_err(|bad| bad.to_string())?;
+        let text = template(field.text("a string")?)?;
         if let Some(algorithm) = algorithm {
-            text.check(algorithm).map_err(|bad| bad.to_string())?;
+            text.check(algorithm)?;
         }
         Ok(text)
     });
@@ -276,12 +276,16 @@ fn shape(text: &str) -> Option<Shape> {
     }
 }
 
+const UNKNOWN: &str = "a placeholder is one of {fields} {body} {body|crc32} {secret} {secret|md5} {method} {target} {url} {timestamp} \
+    {header:NAME} {query:NAME} {form:NAME} {json:/pointer} {xml:NAME}, with ? before the } if it may be missing, \
+    with |lower if it is signed in lower case, or {ordered(secret,json:/a,…)}";
+
 /// Reads a text with placeholders.
-pub fn template(text: &str) -> Result<Template, BadText> {
-    parts(text, BadText::Unknown, placeholder).map(Template)
+fn template(text: &str) -> Result<Template, &'static str> {
+    parts(text, UNKNOWN, placeholder).map(Template)
 }
 
-fn placeholder(name: &str) -> Result<Part, BadText> {
+fn placeholder(name: &str) -> Result<Part, &'static str> {
     let ordered = name
         .strip_prefix("ordered(")
         .and_then(|list| list.strip_suffix(')'));
@@ -312,7 +316,7 @@ fn placeholder(name: &str) -> Result<Part, BadText> {
                 may_be_missing,
                 is_lower_case,
             };
-            let selector = Selector::of_preset(place).ok_or(BadText::Unknown)?;
+            let selector = Selector::of_preset(place).ok_or(UNKNOWN)?;
             Part::Value(selector, form)
         }
     })

@@ -1,7 +1,5 @@
 //! The text that is signed, as a template.
 
-use std::fmt;
-
 use super::Algorithm;
 use crate::request::Selector;
 
@@ -46,36 +44,6 @@ pub struct ValueForm {
     /// In lower case, whatever it is sent in.
     pub is_lower_case: bool,
 }
-
-/// Why a text is no template for a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadText {
-    /// Braces around something unknown.
-    Unknown,
-    /// Neither body, fields nor a value is in it.
-    Nothing,
-    /// `{fields}` or `{body}` is there twice.
-    Twice,
-    /// No `{secret}`, and the algorithm has no key.
-    NoSecret,
-}
-
-impl fmt::Display for BadText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => {
-                "a placeholder is one of {fields} {body} {body|crc32} {secret} {secret|md5} {method} {target} {url} {timestamp} \
-                 {header:NAME} {query:NAME} {form:NAME} {json:/pointer} {xml:NAME}, with ? before the } if it may be missing, \
-                 with |lower if it is signed in lower case, or {ordered(secret,json:/a,…)}"
-            }
-            Self::Nothing => "nothing of the payment would be signed; {fields}, {body} or a value is needed",
-            Self::Twice => "{fields} and {body} may be there once",
-            Self::NoSecret => "a digest of a text without {secret} can be made by anybody",
-        })
-    }
-}
-
-impl std::error::Error for BadText {}
 
 /// The address that the provider was told, as it signs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +101,7 @@ impl Template {
     ///
     /// # Errors
     /// It does not; says why.
-    pub fn check(&self, algorithm: Algorithm) -> Result<(), BadText> {
+    pub fn check(&self, algorithm: Algorithm) -> Result<(), &'static str> {
         let is_said = |part: &Part| {
             matches!(
                 part,
@@ -141,15 +109,17 @@ impl Template {
             )
         };
         if !self.parts().any(is_said) {
-            return Err(BadText::Nothing);
+            return Err(
+                "nothing of the payment would be signed; {fields}, {body} or a value is needed",
+            );
         }
         let times = |part: &Part| self.parts().filter(|its| *its == part).count();
         if times(&Part::Fields) > 1 || times(&Part::Body) > 1 {
-            return Err(BadText::Twice);
+            return Err("{fields} and {body} may be there once");
         }
         let has_secret = self.has(&Part::Secret) || self.has(&Part::SecretMd5);
         if algorithm.rsa().is_none() && !algorithm.is_hmac() && !has_secret {
-            return Err(BadText::NoSecret);
+            return Err("a digest of a text without {secret} can be made by anybody");
         }
         Ok(())
     }
