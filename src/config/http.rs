@@ -29,7 +29,7 @@ section! {
         /// How long a kept connection may be idle between two requests.
         idle: Duration = Duration::from_secs(60), duration(SECOND..=HOUR), restart;
         /// Certificate and key; `None`: providers come in the clear.
-        tls: Option<TlsFiles> = None, table(http_tls), files;
+        tls: Option<TlsFiles> = None, table(tls_files), files;
         /// Where requests may come from; none: from anywhere.
         allow: Networks = Networks::default(), networks, live;
         /// Failed signatures that a peer may have within a minute before it is answered 429.
@@ -87,12 +87,6 @@ fn workers_default(has_redis: bool) -> usize {
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.clamp(WORKERS_DEFAULT.0, WORKERS_DEFAULT.1)
-}
-
-fn http_tls(mut s: Section<'_>) -> Option<TlsFiles> {
-    let files = tls_files(&mut s);
-    s.close();
-    files
 }
 
 /// Reads where a certificate and its key are; `None` if either is missing or wrong, which is noted.

@@ -47,12 +47,7 @@ impl<'a> Section<'a> {
             self.asked.push(key);
         }
         let value = self.table?.get(key)?;
-        Some(Field {
-            report: self.report,
-            key: self.key_of(key),
-            value,
-            hidden: Cell::new(false),
-        })
+        Some(self.below(self.key_of(key), value))
     }
 
     /// The value of `key` as `read` takes it; `None` if it is not there, or is wrong, which is noted.
@@ -106,12 +101,7 @@ impl<'a> Section<'a> {
             table = table.get(section)?.get_ref().as_table()?;
         }
         let above = if self.key.is_empty() { "" } else { "." };
-        Some(Field {
-            report: self.report,
-            key: format!("{}{above}{dotted}", self.key),
-            value: table.get(key)?,
-            hidden: Cell::new(false),
-        })
+        Some(self.below(format!("{}{above}{dotted}", self.key), table.get(key)?))
     }
 
     /// The value of `key` as `read` takes it; `None` if it is wrong, or is not there, which is noted: `what` says what it is for.
@@ -131,18 +121,20 @@ impl<'a> Section<'a> {
     /// Every value of the table by its name: for tables whose names are the file's own.
     pub fn entries(&self) -> Vec<(&'a str, Field<'a>)> {
         let entries = self.table.into_iter().flatten();
+        let entries = entries.map(|(name, value)| (&**name.get_ref(), value));
         entries
-            .map(|(name, value)| {
-                let name = name.get_ref().as_ref();
-                let field = Field {
-                    report: self.report,
-                    key: self.key_of(name),
-                    value,
-                    hidden: Cell::new(false),
-                };
-                (name, field)
-            })
+            .map(|(name, value)| (name, self.below(self.key_of(name), value)))
             .collect()
+    }
+
+    /// The value that is called `key` in errors.
+    fn below(&self, key: String, value: &'a Spanned<DeValue<'a>>) -> Field<'a> {
+        Field {
+            report: self.report,
+            key,
+            value,
+            hidden: Cell::new(false),
+        }
     }
 
     /// Notes that `key`, which is not there, should be.

@@ -84,11 +84,10 @@ pub fn tcp(mut s: Section<'_>) -> TcpConfig {
 }
 
 /// Reads `[tcp.tls]`; `None` if it is not complete, which is noted.
-fn tcp_tls(mut s: Section<'_>) -> Option<TcpTls> {
+fn tcp_tls(s: &mut Section<'_>) -> Option<TcpTls> {
     let what = "where to listen, such as listen = \"127.0.0.1:7443\"";
     let listen = s.required("listen", what, listen);
-    let files = tls_files(&mut s);
-    s.close();
+    let files = tls_files(s);
     Some(TcpTls {
         listen: listen?,
         files: files?,

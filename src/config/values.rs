@@ -102,11 +102,16 @@ pub fn some<T>(
     move |field| read(field).map(Some)
 }
 
-/// The table in `field` as `read` takes it, which closes it; `None` if something in it is wrong, which is noted.
+/// The table in `field`, all of whose keys `read` takes; `None` if something in it is wrong, which is noted.
 pub fn table<T>(
-    read: impl Fn(Section<'_>) -> Option<T>,
+    read: impl Fn(&mut Section<'_>) -> Option<T>,
 ) -> impl Fn(&Field<'_>) -> Result<Option<T>, Problem> {
-    move |field| field.section().map(&read)
+    move |field| {
+        let mut section = field.section()?;
+        let read = read(&mut section);
+        section.close();
+        Ok(read)
+    }
 }
 
 /// A list of at most `most`, each as `read` takes it; those that are wrong are noted and left out.
