@@ -9,7 +9,7 @@ use super::answer::{self, FixedAnswer, ProofConfig};
 use super::path::{PathTemplate, path};
 use super::reader::{Field, Problem, Section};
 use super::selectors::{SignedScope, deliver_opened, event, id};
-use super::values::{distinct, header, list, networks, one_of, text_within};
+use super::values::{distinct, header, list, networks, not_known, one_of, text_within};
 use super::verify::{Check, verify};
 use crate::peers::Networks;
 use crate::request::Selector;
@@ -267,7 +267,7 @@ impl Reading {
 fn methods(field: &Field<'_>) -> Result<Methods, Problem> {
     const METHODS: &[(&str, &str)] = &[("POST", "POST"), ("GET", "GET")];
     if field.is_empty_list() {
-        return Err("not known; allowed: \"POST\", \"GET\"".into());
+        return Err(not_known(None, &["POST", "GET"]));
     }
     list(METHODS.len(), one_of(METHODS))(field).map(|words| Methods::of(&words))
 }

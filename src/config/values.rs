@@ -61,16 +61,17 @@ pub fn one_of<T: Copy + 'static>(
         let found = words.iter().find(|(word, _)| *word == text);
         found.map(|(_, what)| *what).ok_or_else(|| {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let meant = nearest(text, &known);
-            let meant =
-                meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));
-            let words: Vec<String> = words
-                .iter()
-                .map(|(word, _)| format!("\"{word}\""))
-                .collect();
-            format!("not known; {meant}allowed: {}", words.join(", "))
+            let meant = nearest(text, &known).map(|meant| format!("\"{meant}\""));
+            not_known(meant, &known)
         })
     }
+}
+
+/// The error of a word that is none of `known`; `meant`: which of them it may be a slip for, in quotes.
+pub fn not_known(meant: Option<String>, known: &[&str]) -> Problem {
+    let meant = meant.map(|meant| format!("did you mean {meant}? "));
+    let (meant, known) = (meant.unwrap_or_default(), known.join("\", \""));
+    format!("not known; {meant}allowed: \"{known}\"")
 }
 
 /// Any text.

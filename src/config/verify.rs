@@ -23,7 +23,7 @@ use super::reader::{Field, Problem, Section};
 use super::secret::secret_text;
 use super::spelling;
 use super::units::{DAY, SECOND};
-use super::values::{duration, text_within};
+use super::values::{duration, not_known, text_within};
 use crate::verify::preset::{Preset, Scheme};
 use crate::verify::presets;
 use crate::verify::{
@@ -213,10 +213,7 @@ fn name(field: &Field<'_>) -> Result<Option<&'static Preset>, Problem> {
         let mut known = vec![NONE];
         known.extend(presets::all().map(|preset| preset.name));
         let nothing = || spelling::nearest(text, &[NONE]).map(|none| format!("\"{none}\""));
-        let meant = meant_preset(text).or_else(nothing);
-        let meant = meant.map(|meant| format!("did you mean {meant}? "));
-        let (meant, known) = (meant.unwrap_or_default(), known.join("\", \""));
-        format!("not known; {meant}allowed: \"{known}\"")
+        not_known(meant_preset(text).or_else(nothing), &known)
     })
 }
 
