@@ -1,13 +1,15 @@
 //! `verify = "hmac"`: the table `hmac`, in which a route says itself what its provider signs, and how.
 
-use super::message::MessageTemplate;
+use super::message;
 use super::{required, required_url, secrets, text, tolerance};
 use crate::config::path::PathTemplate;
 use crate::config::reader::{Field, Problem, Section};
 use crate::config::values::{header as header_name, one_of, some};
 use crate::request::Selector;
 use crate::verify::preset::KeyText;
-use crate::verify::{Algorithm, Encoding, Engine, SignatureAt, Signed, Time, TimeUnit};
+use crate::verify::{
+    Algorithm, Encoding, Engine, Part, SignatureAt, Signed, Template, Time, TimeUnit,
+};
 
 const MISSING_TABLE: &str = "says what the provider signs, as in \
     hmac = { header = \"X-Signature\", message = \"{body}\", encoding = \"hex\" }";
@@ -25,15 +27,15 @@ pub fn read(s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Engine> 
     let table = s.required("hmac", MISSING_TABLE, Field::section).map(table);
     // If the message is not known, neither is which of these belong to it.
     let message = table.as_ref().and_then(|table| table.message.as_ref());
-    let may_have = |has: fn(&MessageTemplate) -> bool| message.is_none_or(has);
+    let may_have = |part| message.is_none_or(|message| message.has(part));
     let (mut url, mut time) = (Some(None), Some(None));
-    if may_have(MessageTemplate::has_url) {
+    if may_have(&Part::Url) {
         s.field("url");
         if message.is_some() {
             url = required_url(s, path).map(Some);
         }
     }
-    if may_have(MessageTemplate::has_timestamp) {
+    if may_have(&Part::Timestamp) {
         time = tolerance(s);
     }
     let given = table.as_ref();
@@ -45,7 +47,7 @@ pub fn read(s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Engine> 
     table.key?;
     let (message, timestamp, unit, tolerance) =
         (table.message?, table.timestamp?, table.unit?, time?);
-    let has_time = message.has_timestamp();
+    let has_time = message.has(&Part::Timestamp);
     Some(Engine::Signed(Box::new(Signed {
         fields: None,
         algorithm: table.digest?,
@@ -64,7 +66,7 @@ pub fn read(s: &mut Section<'_>, path: Option<&PathTemplate>) -> Option<Engine> 
             tolerance,
             ..at
         }),
-        text: message.template(table.id_header?),
+        text: message::with_id_header(message, table.id_header?),
         secrets: keys?,
         keys: Vec::new(),
     })))
@@ -76,7 +78,7 @@ struct Table {
     separator: Option<Option<char>>,
     prefix: Option<String>,
     encoding: Option<Encoding>,
-    message: Option<MessageTemplate>,
+    message: Option<Template>,
     timestamp: Option<Option<Time>>,
     unit: Option<TimeUnit>,
     id_header: Option<Option<String>>,
@@ -87,14 +89,14 @@ struct Table {
 fn table(mut t: Section<'_>) -> Table {
     let header = required(&mut t, "header", MISSING_HEADER, header_name);
     let separator = t.or("separator", None, some(separator));
-    let given = |field: &Field<'_>| Ok(MessageTemplate::parse(&text(field)?)?);
-    let message = match t.field("message") {
-        Some(field) => field.read(given),
-        None => MessageTemplate::parse("{body}").ok(),
-    };
-    let has = |what: fn(&MessageTemplate) -> bool| message.as_ref().is_some_and(what);
-    let timestamp = timestamp(&mut t, separator, has(MessageTemplate::has_timestamp));
-    let id_header = match has(MessageTemplate::has_id) {
+    let message = t.or("message", Template(vec![Part::Body]), |field| {
+        Ok(message::parse(&text(field)?)?)
+    });
+    let has_time = message
+        .as_ref()
+        .is_some_and(|message| message.has(&Part::Timestamp));
+    let timestamp = timestamp(&mut t, separator, has_time);
+    let id_header = match message.as_ref().is_some_and(message::has_id) {
         true => required(&mut t, "id_header", MISSING_ID, header_name).map(Some),
         false => t.or("id_header", None, some(header_name)),
     };

@@ -4,10 +4,6 @@ use super::braces::parts;
 use crate::request::Selector;
 use crate::verify::{Part, Template, ValueForm};
 
-/// A message template: literal text and placeholders. The header of `{id}` is named elsewhere in the table.
-#[derive(Debug, PartialEq)]
-pub struct MessageTemplate(Vec<Part>);
-
 /// The id in one of these headers.
 fn id(headers: Vec<String>) -> Part {
     Part::Value(Selector::Header(headers), ValueForm::default())
@@ -15,58 +11,46 @@ fn id(headers: Vec<String>) -> Part {
 
 const UNKNOWN: &str = "the only braces in a message are {timestamp}, {id}, {url} and {body}";
 
-impl MessageTemplate {
-    /// Reads a template such as `{timestamp}.{body}`.
-    ///
-    /// # Errors
-    /// It has no `{body}`, or could be the message of two different requests.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let mut seen = Vec::new();
-        let parts = parts(text, UNKNOWN, |name| {
-            let part = match name {
-                "timestamp" => Part::Timestamp,
-                "id" => id(Vec::new()),
-                "url" => Part::Url,
-                "body" => Part::Body,
-                _ => return Err(UNKNOWN),
-            };
-            if seen.iter().any(|seen| seen == name) {
-                return Err("each of {timestamp}, {id}, {url} and {body} may be there once");
-            }
-            seen.push(name.to_owned());
-            Ok(part)
-        })?;
-        if !parts.contains(&Part::Body) {
-            return Err("{body} is missing, so nothing of the payment would be signed");
-        }
-        let apart = parts.windows(2).all(|pair| seam_holds(&pair[0], &pair[1]));
-        apart.then_some(Self(parts)).ok_or("where {id} or {timestamp} ends could not be told; put a separator between it and the next, no digit beside {timestamp}")
-    }
-
-    /// Whether `{timestamp}` is in it.
-    pub fn has_timestamp(&self) -> bool {
-        self.0.contains(&Part::Timestamp)
-    }
-
-    /// Whether `{id}` is in it.
-    pub fn has_id(&self) -> bool {
-        self.0.iter().any(|part| matches!(part, Part::Value(..)))
-    }
-
-    /// Whether `{url}` is in it.
-    pub fn has_url(&self) -> bool {
-        self.0.contains(&Part::Url)
-    }
-
-    /// The text that is signed, with the id from `id_header`.
-    pub fn template(self, id_header: Option<String>) -> Template {
-        let headers = Vec::from_iter(id_header);
-        let named = |part| match part {
-            Part::Value(..) => id(headers.clone()),
-            other => other,
+/// Reads a template such as `{timestamp}.{body}`. The header of `{id}` is named elsewhere in the table.
+///
+/// # Errors
+/// It has no `{body}`, or could be the message of two different requests.
+pub fn parse(text: &str) -> Result<Template, &'static str> {
+    let mut seen = Vec::new();
+    let parts = parts(text, UNKNOWN, |name| {
+        let part = match name {
+            "timestamp" => Part::Timestamp,
+            "id" => id(Vec::new()),
+            "url" => Part::Url,
+            "body" => Part::Body,
+            _ => return Err(UNKNOWN),
         };
-        Template(self.0.into_iter().map(named).collect())
+        if seen.iter().any(|seen| seen == name) {
+            return Err("each of {timestamp}, {id}, {url} and {body} may be there once");
+        }
+        seen.push(name.to_owned());
+        Ok(part)
+    })?;
+    if !parts.contains(&Part::Body) {
+        return Err("{body} is missing, so nothing of the payment would be signed");
     }
+    let apart = parts.windows(2).all(|pair| seam_holds(&pair[0], &pair[1]));
+    apart.then_some(Template(parts)).ok_or("where {id} or {timestamp} ends could not be told; put a separator between it and the next, no digit beside {timestamp}")
+}
+
+/// Whether `{id}` is in `message`.
+pub fn has_id(message: &Template) -> bool {
+    message.parts().any(|part| matches!(part, Part::Value(..)))
+}
+
+/// `message` with the id from `id_header`.
+pub fn with_id_header(message: Template, id_header: Option<String>) -> Template {
+    let headers = Vec::from_iter(id_header);
+    let named = |part| match part {
+        Part::Value(..) => id(headers.clone()),
+        other => other,
+    };
+    Template(message.0.into_iter().map(named).collect())
 }
 
 /// Whether it can be told from the text alone where `a` ends and `b` begins. A timestamp beside the body is judged when the
@@ -99,7 +83,7 @@ mod tests {
             "{body}&key=x",
             "{timestamp}\n{id}\n{body}\n",
         ] {
-            assert!(MessageTemplate::parse(good).is_ok(), "{good}");
+            assert!(parse(good).is_ok(), "{good}");
         }
         for (bad, why) in [
             ("", "{body}"),
@@ -118,7 +102,7 @@ mod tests {
             ("{body}0{timestamp}", "where"),
             ("{timestamp}{url}{body}", "where"),
         ] {
-            let said = MessageTemplate::parse(bad).unwrap_err();
+            let said = parse(bad).unwrap_err();
             assert!(said.starts_with(why), "{bad}: {said}");
         }
     }
