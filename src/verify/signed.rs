@@ -22,6 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 pub use self::algorithm::Algorithm;
 pub use self::signature::{Encoding, SignatureAt};
 pub(super) use self::signature::{after, text_at};
+pub(super) use self::source::elements;
 pub use self::source::{FieldSource, Shape};
 pub use self::text::{Part, Template, Url, ValueForm};
 

@@ -3,18 +3,16 @@
 //! The MD5 kind is WeChat Pay's default of that version and as weak as it looks; where a merchant can choose, HMAC-SHA256 is
 //! the one to choose.
 
-use std::borrow::Cow;
-
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use md5::{Digest as _, Md5};
 
 use super::draft::{CannotSign, Draft, sample};
 use super::fields::{Fields, Known};
 use super::keys::MacKey;
+use super::signed::elements;
 use super::{Refused, Request};
 use crate::escape::hex_upper;
-use crate::request::xml::{self, Leaf};
-use crate::request::{FIELDS_MAX, Selector};
+use crate::request::Selector;
 
 /// The fields of WeChat Pay's notifications of payments and contracts, as its documents of the payment notice name them; always
 /// there are those that they call required.
@@ -162,23 +160,7 @@ fn signature(kind: Kind, key: &MacKey, text: &[u8]) -> String {
 }
 
 fn fields(request: &Request<'_>) -> Result<Fields<'static>, Refused> {
-    let mut leaves = Vec::new();
-    let read = xml::leaves(request.readable_body()?, |leaf: Leaf<'_, '_>| {
-        match leaf.path {
-            [root, name] if root == "xml" && !leaf.has_attributes => {
-                leaves.push((name.clone(), leaf.text.into_owned()));
-                // One more than are taken is enough to see that they are too many.
-                leaves.len() <= FIELDS_MAX
-            }
-            _ => false,
-        }
-    });
-    read.map_err(|bad| Refused::Malformed(bad.words()))?;
-    let bytes = |text: String| Cow::Owned(text.into_bytes());
-    let leaves = leaves
-        .into_iter()
-        .map(|(name, text)| Ok((bytes(name), bytes(text))));
-    Fields::new(leaves)
+    elements(request.readable_body()?, Some("xml"))
 }
 
 /// The text that `request` should have been signed as, the key left out.

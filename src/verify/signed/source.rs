@@ -55,7 +55,7 @@ impl FieldSource {
             Shape::Form => Fields::new(decoded(parts.readable().map_err(missing)?)),
             Shape::Param if parts.body.is_empty() => Fields::new(decoded(parts.query.as_bytes())),
             Shape::Param => Fields::new(decoded(parts.readable().map_err(missing)?)),
-            Shape::Xml => Fields::new(self.xml(parts)?.into_iter()),
+            Shape::Xml => elements(parts.readable().map_err(missing)?, None),
             Shape::Json(pointer) => {
                 let body = parts.readable().map_err(missing)?;
                 Fields::new(self.object(json::object(body, pointer))?.into_iter())
@@ -125,23 +125,6 @@ impl FieldSource {
         Ok(all)
     }
 
-    fn xml<'r>(&self, parts: &Parts<'r>) -> Result<Vec<OneField<'r>>, Refused> {
-        let mut leaves = Vec::new();
-        let read = xml::leaves(parts.readable().map_err(missing)?, |leaf| match leaf.path {
-            [_, name] if !leaf.has_attributes => {
-                let value = leaf.text.into_owned().into_bytes();
-                leaves.push(Ok((
-                    Cow::Owned(name.clone().into_bytes()),
-                    Cow::Owned(value),
-                )));
-                leaves.len() <= FIELDS_MAX
-            }
-            _ => false,
-        });
-        read.map_err(|bad| Refused::Malformed(bad.words()))?;
-        Ok(leaves)
-    }
-
     /// Where the field called `name` is.
     pub fn selector(&self, name: &str) -> Selector {
         let name = name.to_owned();
@@ -171,6 +154,25 @@ impl FieldSource {
             _ => false,
         }
     }
+}
+
+/// The children of the root of an XML document that has nothing else in it; `root`: what the root must be called.
+pub(in crate::verify) fn elements(
+    body: &[u8],
+    root: Option<&str>,
+) -> Result<Fields<'static>, Refused> {
+    let bytes = |text: String| Cow::Owned(text.into_bytes());
+    let mut all = Vec::new();
+    let read = xml::leaves(body, |leaf| match leaf.path {
+        [its, name] if root.is_none_or(|root| its == root) && !leaf.has_attributes => {
+            all.push(Ok((bytes(name.clone()), bytes(leaf.text.into_owned()))));
+            // One more than are taken is enough to see that they are too many.
+            all.len() <= FIELDS_MAX
+        }
+        _ => false,
+    });
+    read.map_err(|bad| Refused::Malformed(bad.words()))?;
+    Fields::new(all.into_iter())
 }
 
 pub fn borrowed(names: &[String]) -> Vec<&str> {
