@@ -8,7 +8,9 @@ use crate::config::values::{list, selector, text_of};
 use crate::request::Selector;
 use crate::verify::jws::roots;
 use crate::verify::key_set::named_keys;
-use crate::verify::{Chain, Claim, Engine, Jws, JwsPreset, RsaKey, Signer, Trusted, oid};
+use crate::verify::{
+    Chain, Claim, Engine, Jws, JwsPreset, PresetClaim, RsaKey, Signer, Trusted, oid,
+};
 
 const MISSING_TABLE: &str = "says where the signed document stands, as in \
     jws = { token = \"header:Authorization\", prefix = \"Bearer \" }";
@@ -33,9 +35,7 @@ struct JwsTable {
     prefix: Box<str>,
     /// Identifiers of the leaf's and of its issuer's extensions, and where the time stands.
     chain: Option<[Option<Vec<u8>>; 2]>,
-    /// Names that the route's `claims` must have, and where they stand.
-    asked: Vec<(&'static str, &'static [&'static str])>,
-    fixed: Vec<Claim>,
+    claims: &'static [PresetClaim],
 }
 
 /// Asks for every key that belongs to a document of any kind: what is wrong with one shall not make another unknown.
@@ -46,7 +46,7 @@ fn ask(s: &mut Section<'_>) {
 }
 
 /// The engine of a preset, if its keys are right.
-pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> Option<Engine> {
+pub fn of_preset(s: &mut Section<'_>, preset: &'static JwsPreset) -> Option<Engine> {
     let words = || {
         let chain = match &preset.chain {
             None => None,
@@ -55,23 +55,11 @@ pub fn of_preset(s: &mut Section<'_>, preset: &JwsPreset) -> Option<Engine> {
                 Some(oids.map(Some))
             }
         };
-        let (asked, fixed): (Vec<_>, Vec<_>) = preset
-            .claims
-            .iter()
-            .partition(|claim| claim.allowed.is_empty());
         Some(JwsTable {
             place: Selector::of_preset(preset.place)?,
             prefix: preset.prefix.into(),
             chain,
-            asked: asked.iter().map(|claim| (claim.name, claim.at)).collect(),
-            fixed: fixed
-                .iter()
-                .map(|claim| Claim {
-                    name: claim.name.into(),
-                    at: claim.at.iter().map(|at| pointer(at)).collect(),
-                    allowed: claim.allowed.iter().map(|&text| text.to_owned()).collect(),
-                })
-                .collect(),
+            claims: preset.claims,
         })
     };
     engine(s, words())
@@ -102,8 +90,7 @@ fn table(mut t: Section<'_>) -> Option<JwsTable> {
         place: place?,
         prefix: prefix?.into(),
         chain: by_chain?.then_some(oids),
-        asked: Vec::new(),
-        fixed: Vec::new(),
+        claims: &[],
     })
 }
 
@@ -141,15 +128,13 @@ fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
             keys.map(Signer::Named)
         }
     };
-    let claims = claims(s, &words.asked);
+    let claims = claims(s, words.claims);
     let tolerance = tolerance(s);
-    let mut all = words.fixed;
-    all.extend(claims?);
     Some(Engine::Jws(Jws {
         place: words.place,
         prefix: words.prefix,
         signer: signer?,
-        claims: all,
+        claims: claims?,
         tolerance: tolerance?,
     }))
 }
@@ -157,14 +142,18 @@ fn engine(s: &mut Section<'_>, words: Option<JwsTable>) -> Option<Engine> {
 const MISSING_CLAIMS: &str = "says what the signed document must say: otherwise what is signed for anybody else would be \
     believed too";
 
-/// The route's `claims`, which must have every name that the preset asks for.
-fn claims(
-    s: &mut Section<'_>,
-    asked: &[(&'static str, &'static [&'static str])],
-) -> Option<Vec<Claim>> {
-    let table = s.required("claims", MISSING_CLAIMS, Field::section)?;
-    let mut all = Vec::new();
+/// The preset's claims and the route's, which must have every name for which the preset allows nothing itself.
+fn claims(s: &mut Section<'_>, known: &[PresetClaim]) -> Option<Vec<Claim>> {
+    let places = |claim: &PresetClaim| claim.at.iter().map(|at| pointer(at)).collect();
+    let (asked, fixed): (Vec<_>, Vec<_>) = known.iter().partition(|claim| claim.allowed.is_empty());
+    let fixed = fixed.into_iter().map(|claim| Claim {
+        name: claim.name.into(),
+        at: places(claim),
+        allowed: claim.allowed.iter().map(|&text| text.to_owned()).collect(),
+    });
+    let mut all: Vec<Claim> = fixed.collect();
     let mut right = true;
+    let table = s.required("claims", MISSING_CLAIMS, Field::section)?;
     let entries = table.entries();
     if entries.is_empty() || entries.len() > CLAIMS_MAX {
         if let Some(field) = s.field("claims") {
@@ -177,18 +166,15 @@ fn claims(
             right = false;
             continue;
         };
-        let own = asked.iter().find(|(its, _)| *its == name);
-        let at = match own {
-            Some((_, at)) => at.iter().map(|at| pointer(at)).collect(),
-            None => vec![pointer(name)],
-        };
+        let own = asked.iter().find(|claim| claim.name == name);
+        let at = own.map_or_else(|| vec![pointer(name)], |claim| places(claim));
         all.push(Claim {
             name: name.into(),
             at,
             allowed,
         });
     }
-    for (name, _) in asked {
+    for PresetClaim { name, .. } in asked {
         if !all.iter().any(|claim| *claim.name == **name) && right {
             table.refuse(
                 name,
