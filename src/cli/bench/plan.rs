@@ -34,15 +34,6 @@ pub struct Endpoint {
     pub address: SocketAddr,
 }
 
-/// When to post the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Load {
-    /// As soon as another has been answered.
-    Closed,
-    /// So many a second, whatever becomes of them.
-    Open { per_second: u32 },
-}
-
 /// When to post no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -67,7 +58,8 @@ pub struct Plan {
     pub credit: u32,
     /// How many posts may be on their way.
     pub concurrency: usize,
-    pub load: Load,
+    /// So many posts a second, whatever becomes of them; `None`: the next one as soon as another has been answered.
+    pub rate: Option<u32>,
     pub until: Until,
     /// How long each body is.
     pub body_bytes: usize,
@@ -137,9 +129,7 @@ impl Plan {
                 None => CONCURRENCY_CLOSED,
                 Some(_) => CONCURRENCY_OPEN,
             })),
-            load: args
-                .rate
-                .map_or(Load::Closed, |per_second| Load::Open { per_second }),
+            rate: args.rate,
             until: match args.total {
                 Some(total) => Until::Total(total),
                 None => Until::Passed(args.duration.unwrap_or(DURATION)),
@@ -165,14 +155,10 @@ impl Plan {
             let texts: Vec<_> = places.iter().map(|place| place.text.as_str()).collect();
             texts.join(", ")
         };
-        let load = match self.load {
-            Load::Closed => format!("{} posting", self.concurrency),
-            Load::Open { per_second } => {
-                format!(
-                    "{per_second} a second, at most {} on their way",
-                    self.concurrency
-                )
-            }
+        let concurrency = self.concurrency;
+        let load = match self.rate {
+            None => format!("{concurrency} posting"),
+            Some(rate) => format!("{rate} a second, at most {concurrency} on their way"),
         };
         format!(
             "{load} to {} at {}, bodies of {} bytes; {} backends at {}",
@@ -217,12 +203,11 @@ fn backends(
             "--prefix {prefix} makes no ids of at most {BACKEND_ID_BYTES_MAX} bytes: {bad}"
         ))
     })?;
-    let with_token = |id| (secret.map(|secret| sign(secret, &id)), id);
-    Ok(ids
-        .into_iter()
-        .map(with_token)
-        .map(|(token, id)| (id, token))
-        .collect())
+    let with_token = |id| {
+        let token = secret.map(|secret| sign(secret, &id));
+        (id, token)
+    };
+    Ok(ids.into_iter().map(with_token).collect())
 }
 
 fn resolve(text: String) -> Result<Endpoint, Failure> {

@@ -14,7 +14,7 @@ use super::cpu;
 use super::error::BenchError;
 use super::histogram::Histogram;
 use super::load_thread::LoadThread;
-use super::plan::{Load, Plan, Until};
+use super::plan::{Plan, Until};
 use super::poller::{BELL, Bell, Poller};
 use super::provider_connection::{ProviderConnection, Scheduled};
 use super::run_state::RunState;
@@ -137,13 +137,11 @@ impl Crowd {
 
     /// When notification `n` is due; without a rate, now.
     fn due_ns(&self, n: u64, now_ns: u64) -> u64 {
-        match self.plan.load {
-            Load::Closed => now_ns,
-            Load::Open { per_second } => {
-                let after = u128::from(n) * u128::from(SECOND_NS) / u128::from(per_second);
-                self.seen.began_ns + after as u64
-            }
-        }
+        let Some(rate) = self.plan.rate else {
+            return now_ns;
+        };
+        let after = u128::from(n) * u128::from(SECOND_NS) / u128::from(rate);
+        self.seen.began_ns + after as u64
     }
 
     /// Posts on every free connection what is due.
@@ -151,7 +149,7 @@ impl Crowd {
         while self.posting {
             let now_ns = self.state.now_ns();
             let due_ns = self.due_ns(self.next, now_ns);
-            if self.is_over(due_ns.max(now_ns)) {
+            if self.is_over(self.next, due_ns.max(now_ns)) {
                 self.stop(now_ns);
                 break;
             }
@@ -182,13 +180,12 @@ impl Crowd {
         Ok(())
     }
 
-    /// Whether no more is to be posted at `now_ns`.
-    fn is_over(&self, now_ns: u64) -> bool {
+    /// Whether notification `n` is not to be posted any more at `at_ns`.
+    fn is_over(&self, n: u64, at_ns: u64) -> bool {
         match self.plan.until {
-            Until::Total(total) => self.next >= total,
+            Until::Total(total) => n >= total,
             Until::Passed(time) => {
-                u128::from(now_ns - self.seen.began_ns) >= time.as_nanos()
-                    || self.next >= NOTIFICATIONS_MAX
+                u128::from(at_ns - self.seen.began_ns) >= time.as_nanos() || n >= NOTIFICATIONS_MAX
             }
         }
     }
@@ -200,28 +197,20 @@ impl Crowd {
         }
         self.posting = false;
         self.seen.took = Duration::from_nanos(now_ns - self.seen.began_ns);
-        if self.plan.load == Load::Closed {
-            return;
-        }
-        let mut n = self.next;
-        loop {
+        // Without a rate nothing is due before now.
+        for n in self.next.. {
             let due_ns = self.due_ns(n, now_ns);
-            let wanted = match self.plan.until {
-                Until::Total(total) => n < total,
-                Until::Passed(time) => u128::from(due_ns - self.seen.began_ns) < time.as_nanos(),
-            };
-            if due_ns >= now_ns || !wanted {
+            if due_ns >= now_ns || self.is_over(n, due_ns) {
                 break;
             }
             self.seen.unsent += 1;
             self.seen.latency.record(now_ns - due_ns);
-            n += 1;
         }
     }
 
     /// How long there is nothing to do but wait for answers.
     fn patience(&self) -> Duration {
-        if !self.posting || self.free.is_empty() || self.plan.load == Load::Closed {
+        if !self.posting || self.free.is_empty() || self.plan.rate.is_none() {
             return LOOK_EVERY;
         }
         let now_ns = self.state.now_ns();
@@ -303,18 +292,11 @@ impl Crowd {
     }
 
     fn give_up_the_silent(&mut self, now_ns: u64) {
-        let silent = |connection: &ProviderConnection| {
-            connection.post.is_some()
-                && now_ns.saturating_sub(connection.used_ns) >= ANSWER_DEADLINE_NS
-        };
-        let silent: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|connection| silent(connection))
-            .map(|connection| connection.number)
-            .collect();
-        for number in silent {
-            self.lose(number, now_ns);
+        for number in 0..self.connections.len() {
+            let ProviderConnection { post, used_ns, .. } = &self.connections[number];
+            if post.is_some() && now_ns.saturating_sub(*used_ns) >= ANSWER_DEADLINE_NS {
+                self.lose(number, now_ns);
+            }
         }
     }
 }

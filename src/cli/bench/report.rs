@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::backends::BackendStats;
 use super::error::BenchError;
 use super::histogram::Histogram;
-use super::plan::{Endpoint, Load, Plan};
+use super::plan::{Endpoint, Plan};
 use super::providers::ProviderStats;
 use crate::cli::send::answer::is_ok_outcome;
 use crate::cli::terminal::{Tone, out};
@@ -78,25 +78,16 @@ impl Report<'_> {
         self.posted.took.max(Duration::from_nanos(arrivals))
     }
 
-    fn per_second(&self, count: u64) -> f64 {
-        let seconds = self.took().as_secs_f64();
-        if seconds > 0.0 {
-            count as f64 / seconds
-        } else {
-            0.0
+    fn per_second(&self, amount: f64) -> f64 {
+        match self.took().as_secs_f64() {
+            0.0 => 0.0,
+            seconds => amount / seconds,
         }
     }
 
     /// How much of one processor each side of the load generator took.
     fn generator(&self) -> [(&'static str, f64); 2] {
-        let share = |cpu: Duration| {
-            let seconds = self.took().as_secs_f64();
-            if seconds > 0.0 {
-                cpu.as_secs_f64() / seconds
-            } else {
-                0.0
-            }
-        };
+        let share = |cpu: Duration| self.per_second(cpu.as_secs_f64());
         [
             ("providers", share(self.posted.cpu)),
             ("backends", share(self.received.cpu)),
@@ -122,7 +113,7 @@ impl Report<'_> {
             text,
             "arrived     {:>11}  {}/s",
             grouped(self.arrived),
-            grouped(self.per_second(self.arrived).round() as u64)
+            grouped(self.per_second(self.arrived as f64).round() as u64)
         );
         for (outcome, &count) in &self.posted.outcomes {
             let _ = writeln!(
@@ -171,11 +162,11 @@ impl Report<'_> {
     /// What a reader of the figures should know.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let (Load::Open { per_second }, unsent @ 1..) = (self.plan.load, self.posted.unsent) {
+        if let (Some(rate), unsent @ 1..) = (self.plan.rate, self.posted.unsent) {
             notes.push(format!(
                 "the rate of {} a second was not kept: {} were due and not posted; they count as answered after the time \
                  that they had waited",
-                grouped(per_second.into()),
+                grouped(rate.into()),
                 grouped(unsent)
             ));
         }
@@ -207,10 +198,6 @@ impl Report<'_> {
         let texts = |places: &[Endpoint]| -> Vec<String> {
             places.iter().map(|p| p.text.clone()).collect()
         };
-        let rate = match self.plan.load {
-            Load::Closed => Value::Null,
-            Load::Open { per_second } => per_second.into(),
-        };
         let times = |latency: &Histogram| {
             let quantiles =
                 QUANTILES.map(|(name, share)| (name.to_owned(), in_ms(latency.quantile(share))));
@@ -229,14 +216,14 @@ impl Report<'_> {
             "backends": self.plan.backends.len(),
             "credit": self.plan.credit,
             "concurrency": self.plan.concurrency,
-            "rate_per_s": rate,
+            "rate_per_s": self.plan.rate,
             "body_bytes": self.plan.body_bytes,
             "interrupted": self.interrupted,
             "faults": self.faults(),
             "seconds": rounded(self.took().as_secs_f64()),
             "posted": self.sent,
             "arrived": self.arrived,
-            "arrived_per_s": rounded(self.per_second(self.arrived)),
+            "arrived_per_s": rounded(self.per_second(self.arrived as f64)),
             "outcomes": self.posted.outcomes,
             "lost": self.lost,
             "duplicates": self.received.duplicates,
