@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use payrelay::notification::BackendId;
 use payrelay::wire;
 
 use super::cpu;
@@ -65,25 +64,19 @@ pub fn connect(
     stop: &Stop,
 ) -> Result<LoadThread<BackendStats>, Failure> {
     let mut all = Vec::with_capacity(plan.backends.len());
-    let numbered: Vec<_> = plan.backends.iter().enumerate().collect();
+    let numbers: Vec<usize> = (0..plan.backends.len()).collect();
     // One alone to begin with: what it is refused for, the others would be too, and each counts as a failed HELLO.
-    let (one, others) = numbered.split_at(numbered.len().min(1));
+    let (one, others) = numbers.split_at(numbers.len().min(1));
     for some in iter::once(one).chain(others.chunks(GREETED_TOGETHER)) {
         if stop.asked().try_recv().is_ok() {
             return Err(Failure::new("stopped before it began"));
         }
         let first = all.len();
-        for (n, (id, token)) in some {
-            let place = &plan.tcp[n % plan.tcp.len()];
-            let mut backend = Backend::connect(place, id, token.as_deref(), plan.credit)
-                .map_err(|error| cannot_connect(place, &error))?;
-            backend.number = *n;
-            all.push(backend);
+        for &number in some {
+            all.push(Backend::connect(plan, number)?);
         }
         for backend in &mut all[first..] {
-            let place = &plan.tcp[backend.number % plan.tcp.len()];
-            let id = &plan.backends[backend.number].0;
-            backend.await_ok(place, id)?;
+            backend.await_ok(plan)?;
         }
     }
     start(all, plan, state).map_err(Failure::cannot_start)
@@ -109,16 +102,6 @@ fn start(
     LoadThread::start("bench-backends", bell, move || crowd.run())
 }
 
-fn cannot_connect(place: &Endpoint, error: &io::Error) -> Failure {
-    let text = &place.text;
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::new(format_args!(
-            "cannot connect to {text}: {error}; is the relay running there?"
-        )),
-        _ => Failure::new(format_args!("cannot connect to {text}: {error}")),
-    }
-}
-
 /// One backend.
 #[derive(Debug)]
 struct Backend {
@@ -130,20 +113,28 @@ struct Backend {
 }
 
 impl Backend {
-    fn connect(
-        place: &Endpoint,
-        id: &BackendId,
-        token: Option<&str>,
-        credit: u32,
-    ) -> io::Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&place.address, GREETING_DEADLINE)?;
-        socket.set_nodelay(true)?;
-        socket.set_write_timeout(Some(GREETING_DEADLINE))?;
+    /// Connects and says HELLO.
+    fn connect(plan: &Plan, number: usize) -> Result<Self, Failure> {
+        let Endpoint { text, address } = plan.tcp_of(number);
+        let (id, token) = &plan.backends[number];
         let mut hello = Vec::new();
-        frames::hello(&mut hello, id, token, credit);
-        socket.write_all(&hello)?;
+        frames::hello(&mut hello, id, token.as_deref(), plan.credit);
+        let greet = || {
+            let mut socket = TcpStream::connect_timeout(address, GREETING_DEADLINE)?;
+            socket.set_nodelay(true)?;
+            socket.set_write_timeout(Some(GREETING_DEADLINE))?;
+            socket.write_all(&hello)?;
+            Ok(socket)
+        };
+        let socket = greet().map_err(|error: io::Error| {
+            let hint = match error.kind() {
+                io::ErrorKind::ConnectionRefused => "; is the relay running there?",
+                _ => "",
+            };
+            Failure::new(format_args!("cannot connect to {text}: {error}{hint}"))
+        })?;
         Ok(Self {
-            number: 0,
+            number,
             socket,
             scanner: FrameScanner::default(),
             unwritten: Vec::new(),
@@ -151,9 +142,13 @@ impl Backend {
     }
 
     /// Waits for the answer to the HELLO, and turns the socket over to the poller.
-    fn await_ok(&mut self, place: &Endpoint, id: &BackendId) -> Result<(), Failure> {
+    fn await_ok(&mut self, plan: &Plan) -> Result<(), Failure> {
         let until = Instant::now() + GREETING_DEADLINE;
-        let refused = |why: &str| Failure::new(format_args!("{} as {id}: {why}", place.text));
+        let (place, id) = (
+            &plan.tcp_of(self.number).text,
+            &plan.backends[self.number].0,
+        );
+        let refused = |why: &str| Failure::new(format_args!("{place} as {id}: {why}"));
         let mut answer = None;
         // Small, so that nothing after the OK can be in it but a PING.
         let mut piece = [0; 512];

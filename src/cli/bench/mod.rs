@@ -33,7 +33,7 @@ use self::plan::{PREFIX, Plan};
 use self::providers::ProviderStats;
 use self::report::{Report, grouped};
 use self::run_state::RunState;
-use self::stamp::{BODY_BYTES_MIN, BodyStamp, END, NOTIFICATIONS_MAX, PROBE};
+use self::stamp::{BODY_BYTES_MIN, BodyStamp, NOTIFICATIONS_MAX, PROBE};
 use super::send::answer::{explain, is_ok_outcome};
 use super::stop::Stop;
 use super::terminal::ProgressLine;
@@ -202,8 +202,7 @@ fn probe(plan: &Plan) -> Result<(), Failure> {
         at_ns: 0,
     };
     stamp.write(&mut body);
-    body.resize(plan.body_bytes - END.len(), b'x');
-    body.extend_from_slice(END);
+    body.extend_from_slice(&plan.after_stamp);
     let headers = [("Content-Type".to_owned(), "application/json".to_owned())];
     for from in &plan.http {
         // The first backends sit on one relay each.

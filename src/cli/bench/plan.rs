@@ -9,6 +9,7 @@ use payrelay::notification::{BACKEND_ID_BYTES_MAX, BackendId};
 use payrelay::session::token::sign;
 
 use super::Args;
+use super::stamp::{BODY_BYTES_MIN, END};
 use crate::cli::send::{ID, no_route, routes_with_id};
 use crate::cli::{ConfigFile, Failure, place};
 
@@ -63,6 +64,8 @@ pub struct Plan {
     pub until: Until,
     /// How long each body is.
     pub body_bytes: usize,
+    /// What follows the stamp in each body.
+    pub after_stamp: Vec<u8>,
     /// What tells this run's bodies from another's.
     pub run: u64,
 }
@@ -135,6 +138,7 @@ impl Plan {
                 None => Until::Passed(args.duration.unwrap_or(DURATION)),
             },
             body_bytes: args.body,
+            after_stamp: [vec![b'x'; args.body - BODY_BYTES_MIN].as_slice(), END].concat(),
             run,
         })
     }
@@ -142,6 +146,11 @@ impl Plan {
     /// The backend that the `n`th notification is for.
     pub fn backend_of(&self, n: u64) -> usize {
         (n % self.backends.len() as u64) as usize
+    }
+
+    /// Where a backend connects.
+    pub fn tcp_of(&self, backend: usize) -> &Endpoint {
+        &self.tcp[backend % self.tcp.len()]
     }
 
     /// The path to a backend.

@@ -7,26 +7,23 @@ use std::time::Duration;
 use super::answers::ANSWER_BYTES_MAX;
 use super::plan::{Endpoint, Plan};
 use super::poller::Poller;
-use super::stamp::{BodyStamp, END, FILLING, STAMP_BYTES};
+use super::stamp::BodyStamp;
 
 /// How long connecting may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The pieces of filling in one write.
-const PIECES: usize = 16;
-
 /// A connection to a relay, and the post on it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ProviderConnection {
     /// What it is called among the ready.
-    pub number: usize,
+    number: usize,
     /// `None`: to be opened for the next post.
     pub socket: Option<TcpStream>,
     /// The one on its way.
     pub post: Option<Scheduled>,
     /// Its head and the stamp of its body.
     head: Vec<u8>,
-    /// How much of head, filling and end has gone.
+    /// How much of the head and of what follows it has gone.
     gone: usize,
     /// Bytes of the answer.
     pub came: Vec<u8>,
@@ -46,12 +43,7 @@ impl ProviderConnection {
     pub fn at(number: usize) -> Self {
         Self {
             number,
-            socket: None,
-            post: None,
-            head: Vec::new(),
-            gone: 0,
-            came: Vec::new(),
-            used_ns: 0,
+            ..Self::default()
         }
     }
 
@@ -95,31 +87,14 @@ impl ProviderConnection {
 
     /// Writes what the socket takes of the post on its way.
     pub fn write(&mut self, plan: &Plan) -> io::Result<()> {
-        let filling_bytes = plan.body_bytes - STAMP_BYTES - END.len();
-        let total = self.head.len() + filling_bytes + END.len();
         let Some(socket) = &mut self.socket else {
             return Ok(());
         };
-        while self.post.is_some() && self.gone < total {
-            let mut pieces = [IoSlice::new(&[]); PIECES + 2];
-            let mut count = 0;
-            let mut push = |bytes| {
-                pieces[count] = IoSlice::new(bytes);
-                count += 1;
-            };
-            push(&self.head[self.gone.min(self.head.len())..]);
-            let filled = self.gone.saturating_sub(self.head.len()).min(filling_bytes);
-            let mut left = filling_bytes - filled;
-            for _ in 0..PIECES {
-                let piece = left.min(FILLING.len());
-                push(&FILLING[..piece]);
-                left -= piece;
-            }
-            if left == 0 {
-                let ended = self.gone.saturating_sub(self.head.len() + filling_bytes);
-                push(&END[ended..]);
-            }
-            match socket.write_vectored(&pieces[..count]) {
+        let head_bytes = self.head.len();
+        while self.post.is_some() && self.gone < head_bytes + plan.after_stamp.len() {
+            let head = &self.head[self.gone.min(head_bytes)..];
+            let rest = &plan.after_stamp[self.gone.saturating_sub(head_bytes)..];
+            match socket.write_vectored(&[IoSlice::new(head), IoSlice::new(rest)]) {
                 Ok(written) => self.gone += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
