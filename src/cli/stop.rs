@@ -16,16 +16,13 @@ use super::failure::EXIT_FAILURE;
 #[derive(Debug)]
 pub struct Stop {
     asked: Receiver<()>,
-    _signals: CloseOnDrop, // ends the thread's loop
+    signals: Handle,
     _thread: JoinOnDrop,
 }
 
-#[derive(Debug)]
-struct CloseOnDrop(Handle);
-
-impl Drop for CloseOnDrop {
+impl Drop for Stop {
     fn drop(&mut self) {
-        self.0.close();
+        self.signals.close(); // ends the thread's loop
     }
 }
 
@@ -48,7 +45,7 @@ impl Stop {
         let again = Arc::new(AtomicBool::new(false));
         end_on_signals_if(&again)?;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        let close = CloseOnDrop(signals.handle());
+        let handle = signals.handle();
         let (ask, asked) = bounded(1);
         let thread = thread::spawn("signals", thread::SMALL_STACK_BYTES, move || {
             for _ in signals.forever() {
@@ -59,7 +56,7 @@ impl Stop {
         })?;
         Ok(Self {
             asked,
-            _signals: close,
+            signals: handle,
             _thread: thread,
         })
     }

@@ -31,20 +31,16 @@ const READER_STACK_BYTES: usize = thread::SMALL_STACK_BYTES;
 /// A connection to a relay; a thread reads it, the holder writes. Dropping it closes it.
 #[derive(Debug)]
 pub struct RelayConnection {
-    // Dropped first: a reader that waits for room in it gives up...
+    // Dropped before the reader: if that waits for room in it, it gives up.
     heard: Receiver<Result<RelayFrame, FrameReadError>>,
-    socket: CloseOnDrop,
-    // ...and one that waits for bytes is woken by the close; then this waits for it.
+    socket: Mutex<Wire>,
     _reader: JoinOnDrop,
 }
 
-#[derive(Debug)]
-struct CloseOnDrop(Mutex<Wire>);
-
-impl Drop for CloseOnDrop {
+impl Drop for RelayConnection {
     fn drop(&mut self) {
-        // It fails only on a socket that the other side has closed, which is as well.
-        let _ = self.0.lock().socket().shutdown(Shutdown::Both);
+        // Wakes a reader that waits for bytes. It fails only on a socket that the other side has closed, which is as well.
+        let _ = self.socket.lock().socket().shutdown(Shutdown::Both);
     }
 }
 
@@ -63,7 +59,7 @@ impl RelayConnection {
         let reader = thread::spawn("reader", READER_STACK_BYTES, move || read_all(reads, &tell))?;
         Ok(Self {
             heard,
-            socket: CloseOnDrop(Mutex::new(wire)),
+            socket: Mutex::new(wire),
             _reader: reader,
         })
     }
@@ -125,7 +121,7 @@ impl RelayConnection {
     fn send(&self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let mut frames = Vec::new();
         write(&mut frames);
-        self.socket.0.lock().write_all(&frames)
+        self.socket.lock().write_all(&frames)
     }
 }
 

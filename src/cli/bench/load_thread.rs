@@ -10,18 +10,15 @@ use super::poller::Bell;
 /// One side at work. Dropping it asks the thread to end, and waits for it.
 #[derive(Debug)]
 pub struct LoadThread<T> {
-    bell: RingOnDrop,
+    bell: Bell,
     done: Receiver<T>,
-    // Dropped last: the bell has rung.
+    // Waits for it once the bell has rung.
     _thread: JoinOnDrop,
 }
 
-#[derive(Debug)]
-struct RingOnDrop(Bell);
-
-impl Drop for RingOnDrop {
+impl<T> Drop for LoadThread<T> {
     fn drop(&mut self) {
-        self.0.ring();
+        self.bell.ring();
     }
 }
 
@@ -41,7 +38,7 @@ impl<T: Send + 'static> LoadThread<T> {
             let _ = tell.send(work());
         })?;
         Ok(Self {
-            bell: RingOnDrop(bell),
+            bell,
             done,
             _thread: thread,
         })
@@ -54,6 +51,6 @@ impl<T: Send + 'static> LoadThread<T> {
 
     /// Asks it to end: backends say BYE, providers post no more and end when what is on its way has been answered.
     pub fn finish(&self) {
-        self.bell.0.ring();
+        self.bell.ring();
     }
 }
