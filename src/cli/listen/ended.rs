@@ -35,6 +35,17 @@ impl Ended {
             retry: None,
         }
     }
+
+    /// What the relay's BYE comes to.
+    pub fn by_relay(reason: &str, retry: Option<Duration>) -> Self {
+        match reason {
+            "takeover" => Self::TakenOver,
+            reason => Self::Lost {
+                why: format!("the relay said goodbye ({})", one_line(reason)),
+                retry,
+            },
+        }
+    }
 }
 
 /// A write to the relay failed.
@@ -47,36 +58,15 @@ impl From<io::Error> for Ended {
 /// Nothing new is wanted any more.
 #[derive(Debug)]
 pub struct PendingEnd {
-    /// Why, once the connection is closed.
-    pub why: Why,
+    /// What it is once the connection is closed; finished: this side said BYE, else the relay did.
+    pub ended: Ended,
     /// When the connection counts as closed, whether the relay has closed it or not.
     pub until: Instant,
 }
 
-/// Which side wants the end.
-#[derive(Debug)]
-pub enum Why {
-    /// This side said BYE.
-    Ours,
-    /// The relay said BYE.
-    Theirs {
-        reason: String,
-        retry: Option<Duration>,
-    },
-}
-
-impl Why {
-    /// What it is once the connection is closed.
-    pub fn ended(self) -> Ended {
-        match self {
-            Self::Ours => Ended::Finished,
-            Self::Theirs { reason, retry } => match reason.as_str() {
-                "takeover" => Ended::TakenOver,
-                reason => Ended::Lost {
-                    why: format!("the relay said goodbye ({})", one_line(reason)),
-                    retry,
-                },
-            },
-        }
+impl PendingEnd {
+    /// Whether this side said BYE.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.ended, Ended::Finished)
     }
 }

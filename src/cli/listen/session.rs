@@ -8,7 +8,7 @@ use crossbeam_channel::{select, tick};
 use payrelay::backoff::Backoff;
 
 use super::acknowledgement::Acknowledgement;
-use super::ended::{Ended, PendingEnd, Why};
+use super::ended::{Ended, PendingEnd};
 use super::worker::{Done, Job, title};
 use super::{CREDIT_MAX, Identity, ListenState};
 use crate::cli::say;
@@ -126,7 +126,7 @@ impl<'a> ListenSession<'a> {
                 recv(stop.asked()) -> _ => self.on_stop()?,
                 recv(clock) -> _ => self.on_tick(Instant::now())?,
             }
-            if self.leaving.is_some() && self.is_idle() && self.relay_said_bye() {
+            if self.is_idle() && self.relay_said_bye() {
                 return Ok(self.on_closed(&FrameReadError::Closed));
             }
         }
@@ -137,13 +137,7 @@ impl<'a> ListenSession<'a> {
     }
 
     fn relay_said_bye(&self) -> bool {
-        matches!(
-            self.leaving,
-            Some(PendingEnd {
-                why: Why::Theirs { .. },
-                ..
-            })
-        )
+        self.leaving.as_ref().is_some_and(|end| !end.is_ours())
     }
 
     fn on_heard(&mut self, heard: RelayFrame) -> Result<(), Ended> {
@@ -157,7 +151,7 @@ impl<'a> ListenSession<'a> {
             RelayFrame::Err(refusal) => return self.on_refusal(refusal),
             RelayFrame::Bye { reason, retry } => {
                 if self.leaving.is_none() {
-                    self.leave(Why::Theirs { reason, retry }, BYE_DEADLINE);
+                    self.leave(Ended::by_relay(&reason, retry), BYE_DEADLINE);
                 }
             }
         }
@@ -180,7 +174,7 @@ impl<'a> ListenSession<'a> {
         if self.waiting.len() as i64 >= CREDIT_MAX {
             return Err(Ended::lost("the relay sends more than it may"));
         }
-        if matches!(&self.leaving, Some(PendingEnd { why: Why::Ours, .. })) {
+        if self.leaving.as_ref().is_some_and(PendingEnd::is_ours) {
             // It crossed the BYE: refused, so that its provider hears at once.
             self.link.nack(&message.id, "stopping")?;
             return Ok(());
@@ -262,7 +256,7 @@ impl<'a> ListenSession<'a> {
         }
         if last && self.leaving.is_none() {
             self.link.bye()?;
-            self.leave(Why::Ours, CLOSE_DEADLINE);
+            self.leave(Ended::Finished, CLOSE_DEADLINE);
         } else if self.is_idle() && !self.relay_said_bye() {
             // The last one in hand after a signal: what remains is the relay's close.
             if let Some(leaving) = &mut self.leaving {
@@ -285,13 +279,13 @@ impl<'a> ListenSession<'a> {
         } else {
             CLOSE_DEADLINE
         };
-        self.leave(Why::Ours, deadline);
+        self.leave(Ended::Finished, deadline);
         Ok(())
     }
 
-    fn leave(&mut self, why: Why, deadline: Duration) {
+    fn leave(&mut self, ended: Ended, deadline: Duration) {
         self.leaving = Some(PendingEnd {
-            why,
+            ended,
             until: Instant::now() + deadline,
         });
     }
@@ -335,7 +329,7 @@ impl<'a> ListenSession<'a> {
     fn on_closed(&mut self, error: &FrameReadError) -> Ended {
         match self.leaving.take() {
             None => Ended::lost(error),
-            Some(leaving) => leaving.why.ended(),
+            Some(leaving) => leaving.ended,
         }
     }
 
