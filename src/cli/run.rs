@@ -78,9 +78,9 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     for signal in signals.forever() {
         match signal {
             SIGHUP => {
-                let reloading = service.reloading();
+                service.reloading();
                 running = reload(file.path(), running, &relay, &logging);
-                drop(reloading);
+                service.ready();
             }
             SIGUSR1 => logging.reopen(),
             _ => {

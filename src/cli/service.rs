@@ -53,12 +53,16 @@ impl Service {
         })
     }
 
-    /// Says that a reload begins. It ends when what is returned is dropped.
-    pub fn reloading(&self) -> Reloading<'_> {
+    /// Says that a reload begins; [`Service::ready`] ends it.
+    pub fn reloading(&self) {
+        self.notifier.reloading();
+    }
+
+    /// Says that the relay is ready, and how it is.
+    pub fn ready(&self) {
         if self.notifier.has_listener() {
-            self.notifier.reloading();
+            self.notifier.ready(&self.vitals.condition().to_string());
         }
-        Reloading(self)
     }
 
     /// Says that the relay stops, and is silent from then on: a service manager that was told so feeds no watchdog.
@@ -66,22 +70,6 @@ impl Service {
         if self.notifier.has_listener() {
             let stopping = format!("draining; {}", self.vitals.condition());
             self.notifier.stopping(&stopping);
-        }
-    }
-}
-
-/// A reload.
-#[must_use]
-#[derive(Debug)]
-pub struct Reloading<'a>(&'a Service);
-
-impl Drop for Reloading<'_> {
-    fn drop(&mut self) {
-        let Service {
-            notifier, vitals, ..
-        } = self.0;
-        if notifier.has_listener() {
-            notifier.ready(&vitals.condition().to_string());
         }
     }
 }
