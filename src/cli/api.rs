@@ -34,13 +34,18 @@ pub struct Where {
 /// A node that can be asked through the relay, or the relay itself.
 #[derive(Debug)]
 pub struct Node {
-    /// Its name in this run.
+    /// Its name in this run; empty as long as it was not asked.
     pub name: String,
     /// What `node=` is for it; `None`: the relay itself.
     address: Option<String>,
 }
 
 impl Node {
+    /// Whether it is the relay itself.
+    pub fn is_own(&self) -> bool {
+        self.address.is_none()
+    }
+
     /// `target` at this node.
     pub fn target(&self, target: &str) -> String {
         match &self.address {
@@ -109,39 +114,37 @@ impl Api {
         self.ask("GET", target, &self.headers, b"")
     }
 
-    fn session(&self) -> Result<SessionInfo, Failure> {
-        SessionInfo::deserialize(&self.get("/session")?)
-            .map_err(|_| Failure::new("this relay is of a version without GET /session"))
-    }
-
-    /// Where nodes may be asked: `None` is the relay itself, the others are what `node=` may be.
-    pub fn addresses(&self) -> Result<Vec<Option<String>>, Failure> {
-        let others = self.session()?.others.into_iter().map(Some);
-        Ok(std::iter::once(None).chain(others).collect())
-    }
-
-    /// The nodes that can be asked, the relay itself first; and those that do not answer, with the reason.
-    pub fn nodes(&self) -> Result<(Vec<Node>, Vec<String>), Failure> {
-        let session = self.session()?;
+    /// The relay itself, and the nodes that may be asked through it.
+    pub fn known_nodes(&self) -> Result<Vec<Node>, Failure> {
+        let session = SessionInfo::deserialize(&self.get("/session")?)
+            .map_err(|_| Failure::new("this relay is of a version without GET /session"))?;
         let own = Node {
             name: session.node,
             address: None,
         };
-        let (mut nodes, mut silent) = (vec![own], Vec::new());
-        for address in session.others {
-            let mut node = Node {
-                name: String::new(),
-                address: Some(address.clone()),
-            };
-            match self.get(&node.target("/health")) {
-                Ok(health) => {
-                    node.name = text(&health, "node");
-                    // By another address it is the same node.
-                    if nodes.iter().all(|known| known.name != node.name) {
-                        nodes.push(node);
+        let others = session.others.into_iter().map(|address| Node {
+            name: String::new(),
+            address: Some(address),
+        });
+        Ok(std::iter::once(own).chain(others).collect())
+    }
+
+    /// The nodes that can be asked, the relay itself first; and those that do not answer, with the reason.
+    pub fn nodes(&self) -> Result<(Vec<Node>, Vec<String>), Failure> {
+        let (mut nodes, mut silent): (Vec<Node>, _) = (Vec::new(), Vec::new());
+        for mut node in self.known_nodes()? {
+            if let Some(address) = &node.address {
+                match self.get(&node.target("/health")) {
+                    Ok(health) => node.name = text(&health, "node"),
+                    Err(failure) => {
+                        silent.push(format!("{address}: {}", failure.words));
+                        continue;
                     }
                 }
-                Err(failure) => silent.push(format!("{address}: {}", failure.words)),
+            }
+            // By another address it is the same node.
+            if nodes.iter().all(|known| known.name != node.name) {
+                nodes.push(node);
             }
         }
         Ok((nodes, silent))

@@ -3,7 +3,7 @@
 //! It asks for `GET /notifications`, whose answer is short while nothing is new, and for the counts of `GET /health`; so it costs a relay as
 //! much as an open page does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use payrelay::admin::api::{HealthAnswer, Listed, RefusalCount, Summary};
 use payrelay::notification::BackendId;
 use serde_json::json;
 
-use super::api::{Api, Where, escaped, parsed, time};
+use super::api::{self, Api, Where, escaped, parsed, time};
 use super::terminal::{Tone, out};
 use super::text::{one_line, one_line_after};
 use super::{ConfigFile, Failure, print, say};
@@ -64,11 +64,8 @@ pub struct Args {
 
 pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
     let api = Api::of(config, &args.at)?;
-    let mut nodes: Vec<Node> = api.addresses()?.into_iter().map(Node::new).collect();
-    let mut out = Out {
-        json: args.at.json,
-        left: args.count.map(NonZeroU64::get),
-    };
+    let mut nodes: Vec<Node> = api.known_nodes()?.into_iter().map(Node::new).collect();
+    let mut left = args.count.map(NonZeroU64::get);
     let mut is_first = true;
     loop {
         let mut lines = Vec::new();
@@ -78,7 +75,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
                     node.silent = false;
                     lines.extend(news);
                 }
-                Err(failure) if is_first && node.address.is_none() => return Err(failure),
+                Err(failure) if is_first && node.at.is_own() => return Err(failure),
                 Err(failure) => node.is_silent(&failure),
             }
         }
@@ -89,7 +86,13 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
             false => 0,
         };
         for line in &lines[skip..] {
-            if out.write(line)? {
+            let text = match args.at.json {
+                true => line.to_json(),
+                false => line.for_people(),
+            };
+            print(format_args!("{text}\n"))?;
+            left = left.map(|left| left - 1);
+            if left == Some(0) {
                 return Ok(());
             }
         }
@@ -104,18 +107,14 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
 
 /// What is known of one node.
 struct Node {
-    /// What `node=` is; `None`: the relay that is asked.
-    address: Option<String>,
+    at: api::Node,
     version: String,
     /// The state of each notification that was seen last, by its id; ids sort by time.
     states: BTreeMap<String, String>,
-    /// How many refusals there were; `None`: not asked yet.
-    refusals: Option<HashMap<Refused, u64>>,
+    /// The refusals that there were; `None`: not asked yet.
+    refusals: Option<Vec<RefusalCount>>,
     silent: bool,
 }
-
-/// Kind, route and reason of a refusal.
-type Refused = (String, Option<String>, String);
 
 /// One line.
 struct Line {
@@ -132,9 +131,9 @@ enum What {
 }
 
 impl Node {
-    fn new(address: Option<String>) -> Self {
+    fn new(at: api::Node) -> Self {
         Self {
-            address,
+            at,
             version: String::new(),
             states: BTreeMap::new(),
             refusals: None,
@@ -168,7 +167,6 @@ impl Node {
         let is_first = self.version.is_empty();
         let mut filter = String::new();
         for (key, value) in [
-            ("node", self.address.as_deref()),
             ("backend", args.backend.as_ref().map(BackendId::as_str)),
             ("route", args.route.as_deref()),
         ] {
@@ -179,7 +177,7 @@ impl Node {
         let mut before = format!("&since={}", escaped(&self.version));
         for page in 0..PAGES_MAX {
             let target = format!("/notifications?limit={PAGE}{before}{filter}");
-            let listed: Listed = parsed(&api.get(&target)?)?;
+            let listed: Listed = parsed(&api.get(&self.at.target(&target))?)?;
             if page == 0 {
                 self.version = listed.version;
             }
@@ -199,7 +197,7 @@ impl Node {
                     continue;
                 }
                 news.push(Line {
-                    at: summary.at.max(summary.at + summary.took_ms.unwrap_or(0)),
+                    at: summary.at + summary.took_ms.unwrap_or(0),
                     node: listed.node.clone(),
                     what: What::Notification(summary),
                 });
@@ -216,58 +214,27 @@ impl Node {
     }
 
     fn new_refusals(&mut self, api: &Api, news: &mut Vec<Line>) -> Result<(), Failure> {
-        let of_node = self.address.as_deref().map(escaped);
-        let of_node = of_node.map_or_else(String::new, |node| format!("?node={node}"));
-        let health: HealthAnswer = parsed(&api.get(&format!("/health{of_node}"))?)?;
-        let before = self.refusals.take();
-        let mut now = HashMap::new();
-        for refusal in health.refusals {
-            let key = (
-                refusal.kind.clone(),
-                refusal.route.clone(),
-                refusal.reason.clone(),
-            );
-            let known = before
-                .as_ref()
-                .map(|before| before.get(&key).copied().unwrap_or(0));
-            now.insert(key, refusal.count);
-            // After a restart of the relay the counts begin anew.
-            let more = known.map_or(0, |known| match refusal.count < known {
-                true => refusal.count,
-                false => refusal.count - known,
+        let health: HealthAnswer = parsed(&api.get(&self.at.target("/health"))?)?;
+        // What was refused before the first look is not told.
+        let before = self.refusals.as_ref().unwrap_or(&health.refusals);
+        for refusal in &health.refusals {
+            let known = before.iter().find(|old| {
+                (&old.kind, &old.route, &old.reason)
+                    == (&refusal.kind, &refusal.route, &refusal.reason)
             });
+            let known = known.map_or(0, |old| old.count);
+            // After a restart of the relay the counts begin anew.
+            let more = refusal.count.checked_sub(known).unwrap_or(refusal.count);
             if more > 0 {
                 news.push(Line {
                     at: refusal.last_unix_ms,
                     node: health.node.clone(),
-                    what: What::Refusal(refusal, more),
+                    what: What::Refusal(refusal.clone(), more),
                 });
             }
         }
-        self.refusals = Some(now);
+        self.refusals = Some(health.refusals);
         Ok(())
-    }
-}
-
-/// Where lines go.
-struct Out {
-    json: bool,
-    /// How many may still be written.
-    left: Option<u64>,
-}
-
-impl Out {
-    /// Writes `line`; says whether that was the last.
-    fn write(&mut self, line: &Line) -> Result<bool, Failure> {
-        let text = match self.json {
-            true => line.to_json(),
-            false => line.for_people(),
-        };
-        print(format_args!("{text}\n"))?;
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-        }
-        Ok(self.left == Some(0))
     }
 }
 
