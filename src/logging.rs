@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use rustix::fs::Access;
 
 use self::line::LogLine;
+pub use self::line::Utc;
 use self::output::Output;
 use self::queue::{Queue, Target};
 use self::writer::LogWriter;

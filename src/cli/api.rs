@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use payrelay::admin::api::SessionInfo;
 use payrelay::escape::percent_encoded;
+use payrelay::logging::Utc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,9 +16,6 @@ use crate::client::http::{ClientRequest, ClientResponse};
 
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// The end of the year 9999.
-const TIME_MAX_MS: u64 = 253_402_300_799_999;
 
 /// Where the relay is asked.
 #[derive(Debug, clap::Args)]
@@ -236,13 +234,13 @@ pub fn text(value: &Value, key: &str) -> String {
 
 /// Unix milliseconds as people read them: in UTC, and behind that the time of day here, if that is another.
 pub fn time(ms: u64) -> String {
-    let utc = utc(ms);
+    let utc = Utc(ms);
     let at = i64::try_from(ms / 1000).ok();
     let at = at.and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     // The system's zone is known to a process of one thread only; these commands are.
     let offset = at.and_then(|at| UtcOffset::local_offset_at(at).ok());
     let (Some(at), Some(offset)) = (at, offset.filter(|offset| !offset.is_utc())) else {
-        return utc;
+        return utc.to_string();
     };
     let here = at.to_offset(offset);
     let (sign, minutes) = match offset.whole_minutes() {
@@ -257,14 +255,6 @@ pub fn time(ms: u64) -> String {
         minutes / 60,
         minutes % 60
     )
-}
-
-/// Unix milliseconds in UTC.
-fn utc(ms: u64) -> String {
-    let at = OffsetDateTime::UNIX_EPOCH + Duration::from_millis(ms.min(TIME_MAX_MS));
-    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
-    let (hour, minute, second, ms) = at.to_hms_milli();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
 /// The steps of a notification, one a line.
@@ -296,7 +286,7 @@ mod tests {
             (1_764_018_096_001, "2025-11-24T21:01:36.001Z"),
             (4_102_444_800_000, "2100-01-01T00:00:00.000Z"),
         ] {
-            assert_eq!(utc(ms), shown);
+            assert_eq!(Utc(ms).to_string(), shown);
         }
     }
 }

@@ -190,7 +190,8 @@ impl Formatter {
 }
 
 /// Unix milliseconds, shown as `2026-03-01T12:00:00.123Z`.
-pub(super) struct Utc(pub(super) u64);
+#[derive(Clone, Copy, Debug)]
+pub struct Utc(pub u64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
