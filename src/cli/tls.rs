@@ -43,8 +43,8 @@ impl TlsArgs {
         };
         let name = self.server_name.as_deref().unwrap_or(host);
         Trust::new(roots, name).map_err(|error| match error {
-            TrustError::Name(..) | TrustError::NoAuthorities => Failure::usage(error),
-            error => Failure::new(error),
+            TrustError::Arguments(words) => Failure::usage(words),
+            TrustError::Unusable(words) => Failure::new(words),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct,
@@ -55,40 +55,14 @@ pub enum Roots<'a> {
     System,
 }
 
-/// Why there is nobody to believe.
+/// Why there is nobody to believe, in words.
 #[derive(Debug)]
 pub enum TrustError {
-    /// The name that the certificate is to have is none.
-    Name(String, InvalidDnsNameError),
-    /// A file cannot be read.
-    Unreadable(PathBuf, io::Error),
-    /// A file without a certificate that can be used.
-    NoCertificate(PathBuf),
-    /// The system has no list of authorities.
-    NoAuthorities,
-    /// No version of TLS that both this program and its library know.
-    Tls(rustls::Error),
+    /// The arguments do not say whom.
+    Arguments(String),
+    /// A file, or TLS itself, cannot be used.
+    Unusable(String),
 }
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name, error) => write!(f, "--server-name {name:?}: {error}"),
-            Self::Unreadable(file, error) => write!(f, "cannot read {}: {error}", file.display()),
-            Self::NoCertificate(file) => write!(
-                f,
-                "{}: no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it",
-                file.display()
-            ),
-            Self::NoAuthorities => {
-                f.write_str("this system lists no authorities; name a file with --ca")
-            }
-            Self::Tls(error) => write!(f, "TLS: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for TrustError {}
 
 impl Trust {
     /// Believes `roots` under the name `name`, a host's name or address.
@@ -97,11 +71,12 @@ impl Trust {
     /// A file that cannot be used, or a name that is none.
     pub fn new(roots: Roots<'_>, name: &str) -> Result<Self, TrustError> {
         let server = ServerName::try_from(name.to_owned());
-        let server = server.map_err(|error| TrustError::Name(name.to_owned(), error))?;
+        let server = server
+            .map_err(|error| TrustError::Arguments(format!("--server-name {name:?}: {error}")))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(rustls::ALL_VERSIONS)
-            .map_err(TrustError::Tls)?;
+            .map_err(|error| TrustError::Unusable(format!("TLS: {error}")))?;
         let builder = match roots {
             Roots::Exactly(file) => believing(builder, GivenVerifier::exactly(file, provider)?),
             Roots::File(file) => {
@@ -110,7 +85,11 @@ impl Trust {
             Roots::System => {
                 let mut files = SYSTEM_AUTHORITIES.iter().map(Path::new);
                 let file = files.find(|file| file.exists());
-                builder.with_root_certificates(authorities(file.ok_or(TrustError::NoAuthorities)?)?)
+                let file = file.ok_or_else(|| {
+                    let words = "this system lists no authorities; name a file with --ca";
+                    TrustError::Arguments(words.to_owned())
+                })?;
+                builder.with_root_certificates(authorities(file)?)
             }
         };
         Ok(Self {
@@ -129,14 +108,19 @@ fn believing(
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let pem = fs::read(file).map_err(|error| TrustError::Unreadable(file.to_owned(), error))?;
+    let pem = fs::read(file).map_err(|error| {
+        TrustError::Unusable(format!("cannot read {}: {error}", file.display()))
+    })?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|_| none_in(file))
 }
 
 fn none_in(file: &Path) -> TrustError {
-    TrustError::NoCertificate(file.to_owned())
+    TrustError::Unusable(format!(
+        "{}: no certificate in PEM form (-----BEGIN CERTIFICATE-----) in it",
+        file.display()
+    ))
 }
 
 fn authorities(file: &Path) -> Result<RootCertStore, TrustError> {
