@@ -62,7 +62,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         Some(name) => &as_user(config, name)?,
         None => config,
     };
-    let file = config.path().display().to_string();
+    let file = config.path.display().to_string();
     let found = examine(config, file.clone());
     if args.json {
         return match found {
@@ -95,7 +95,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
 
 /// The same file, from now on read as the user `name`.
 fn as_user(config: &ConfigFile, name: &str) -> Result<ConfigFile, Failure> {
-    let path = std::path::absolute(config.path()).map_err(Failure::new)?;
+    let path = std::path::absolute(&config.path).map_err(Failure::new)?;
     user::switch_to(name)?;
     Ok(ConfigFile {
         path,
@@ -121,7 +121,7 @@ fn examine(config: &ConfigFile, file: String) -> Result<Report, Failure> {
     let certificates = certificates.iter();
     let expiring = certificates.flat_map(|all| all.warnings(unix_seconds()));
     warnings.extend(expiring.map(|warning| loaded.places.with_place(&file, &warning)));
-    if geteuid().is_root() && system_folder_of(config.path()).is_some() {
+    if geteuid().is_root() && system_folder_of(&config.path).is_some() {
         warnings.push(
             "root reads every file, and the user of the service may not: payrelay check --user payrelay looks as that user"
                 .to_owned(),

@@ -40,13 +40,9 @@ impl ConfigFile {
         }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The configuration, which must be there.
     pub fn load(&self) -> Result<Config, Failure> {
-        Config::load(&self.path).map_err(|errors| Failure::config_errors(&errors))
+        Config::load(&self.path).map_err(|errors| Failure::config_lines(errors.to_string()))
     }
 
     /// The configuration, which must be there; `instead` is what can be said in its place.

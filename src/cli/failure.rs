@@ -3,8 +3,6 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use payrelay::config::ConfigErrors;
-
 use super::terminal::{self, Tone};
 use crate::client::http::HttpError;
 
@@ -75,12 +73,7 @@ impl Failure {
         }
     }
 
-    /// Every error of a configuration, each on its line as editors and `grep` expect it.
-    pub fn config_errors(errors: &ConfigErrors) -> Self {
-        Self::config_lines(errors.to_string())
-    }
-
-    /// The same for lines that begin with the file and the place.
+    /// Every error of a configuration, each on its line, which begins with the file and the place as editors and `grep` expect it.
     pub fn config_lines(words: String) -> Self {
         Self {
             code: EXIT_CONFIG,

@@ -46,7 +46,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
     let set_up = glibc::set_up();
     let sockets = Sockets::take_from_environment().map_err(Failure::config)?;
     let config = file.load_or("")?;
-    let place = |words: String| config.places.with_place(file.path().display(), &words);
+    let place = |words: String| config.places.with_place(file.path.display(), &words);
     let logging = Logging::start(&config.log)
         .map_err(|error| Failure::config_lines(place(error.to_string())))?;
     if let Err(error) = set_up {
@@ -79,7 +79,7 @@ pub fn run(file: &ConfigFile) -> Result<(), Failure> {
         match signal {
             SIGHUP => {
                 service.reloading();
-                running = reload(file.path(), running, &relay, &logging);
+                running = reload(&file.path, running, &relay, &logging);
                 service.ready();
             }
             SIGUSR1 => logging.reopen(),

@@ -24,7 +24,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         return Err(Failure::config(format_args!(
             "{}: tcp.secrets is empty, so tokens are ignored and none is needed; \
              to ask for them add secrets = [\"…\"] to [tcp] (make one with: openssl rand -hex 32)",
-            config.path().display()
+            config.path.display()
         )));
     };
     print(format_args!("{}\n", sign(secret, &args.id)))?;
@@ -32,7 +32,7 @@ pub fn run(config: &ConfigFile, args: &Args) -> Result<(), Failure> {
         // On standard error, so that $(payrelay token …) still is the token.
         say(format_args!(
             "{}: {} is not in tcp.backends, so it may not connect until it is added there",
-            config.path().display(),
+            config.path.display(),
             args.id
         ));
     }

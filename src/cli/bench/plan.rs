@@ -85,7 +85,7 @@ impl Plan {
             if own.tls.is_some() {
                 return Err(Failure::usage(format_args!(
                     "http.tls of {} is set, and a benchmark speaks no TLS; measure a relay without it",
-                    config.path().display()
+                    config.path.display()
                 )));
             }
             http.push(place::reachable(own.listen, "http.listen", "--http")?.to_string());
@@ -191,7 +191,7 @@ fn unsigned_path(loaded: &Config, config: &ConfigFile) -> Result<String, Failure
         Failure::usage(format_args!(
             "every route of {} checks signatures, and a benchmark has no key to sign with; add one for it, on a loopback address: [[route]], \
              path = \"/bench/{ID}\", verify = \"none\"",
-            config.path().display()
+            config.path.display()
         ))
     })
 }

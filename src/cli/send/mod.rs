@@ -205,7 +205,7 @@ pub fn routes_with_id(config: &Config) -> impl Iterator<Item = &RouteConfig> {
 pub fn no_route(config: &ConfigFile) -> Failure {
     Failure::usage(format_args!(
         "no route of {} has {ID} in its path; name a path with --path",
-        config.path().display()
+        config.path.display()
     ))
 }
 
