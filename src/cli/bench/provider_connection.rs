@@ -20,7 +20,7 @@ pub struct ProviderConnection {
     /// `None`: to be opened for the next post.
     pub socket: Option<TcpStream>,
     /// The one on its way.
-    pub post: Option<Scheduled>,
+    pub post: Option<BodyStamp>,
     /// Its head and the stamp of its body.
     head: Vec<u8>,
     /// How much of the head and of what follows it has gone.
@@ -29,13 +29,6 @@ pub struct ProviderConnection {
     pub came: Vec<u8>,
     /// When anything last happened here, in nanoseconds since the run began.
     pub used_ns: u64,
-}
-
-/// A notification to post, and when it is due in nanoseconds since the run began.
-#[derive(Clone, Copy, Debug)]
-pub struct Scheduled {
-    pub n: u64,
-    pub due_ns: u64,
 }
 
 impl ProviderConnection {
@@ -66,7 +59,7 @@ impl ProviderConnection {
     }
 
     /// Begins to write a post.
-    pub fn begin(&mut self, post: Scheduled, plan: &Plan) {
+    pub fn begin(&mut self, post: BodyStamp, plan: &Plan) {
         let Endpoint { text, .. } = &plan.http[self.number % plan.http.len()];
         self.head.clear();
         let _ = write!(
@@ -75,12 +68,7 @@ impl ProviderConnection {
             plan.target_of(plan.backend_of(post.n)),
             plan.body_bytes
         );
-        let stamp = BodyStamp {
-            run: plan.run,
-            n: post.n,
-            at_ns: post.due_ns,
-        };
-        stamp.write(&mut self.head);
+        post.write(&mut self.head);
         self.gone = 0;
         self.post = Some(post);
     }

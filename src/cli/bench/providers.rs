@@ -16,9 +16,9 @@ use super::histogram::Histogram;
 use super::load_thread::LoadThread;
 use super::plan::{Plan, Until};
 use super::poller::{BELL, Bell, Poller};
-use super::provider_connection::{ProviderConnection, Scheduled};
+use super::provider_connection::ProviderConnection;
 use super::run_state::RunState;
-use super::stamp::NOTIFICATIONS_MAX;
+use super::stamp::{BodyStamp, NOTIFICATIONS_MAX};
 use crate::cli::send::answer::is_ok_outcome;
 
 /// How long an answer may take before the post counts as unanswered; `delivery.ack_deadline` is 4 s by default.
@@ -163,9 +163,10 @@ impl Crowd {
             if connection.socket.is_none() || now_ns - connection.used_ns > IDLE_NS_MAX {
                 connection.open(&self.plan, &self.poller, now_ns)?;
             }
-            let post = Scheduled {
+            let post = BodyStamp {
+                run: self.plan.run,
                 n: self.next,
-                due_ns,
+                at_ns: due_ns,
             };
             self.next += 1;
             self.in_flight += 1;
@@ -253,7 +254,7 @@ impl Crowd {
         connection.came.clear();
     }
 
-    fn answered(&mut self, post: Scheduled, answer: RelayAnswer<'_>, now_ns: u64) {
+    fn answered(&mut self, post: BodyStamp, answer: RelayAnswer<'_>, now_ns: u64) {
         let outcomes = &mut self.seen.outcomes;
         if let Some(count) = outcomes.get_mut(answer.outcome) {
             *count += 1;
@@ -273,7 +274,7 @@ impl Crowd {
         }
         self.state.answered.fetch_add(1, Ordering::Relaxed);
         let latency = &mut self.seen.latency;
-        latency.record(now_ns.saturating_sub(post.due_ns));
+        latency.record(now_ns.saturating_sub(post.at_ns));
     }
 
     /// The post on a connection gets no answer any more.

@@ -112,34 +112,31 @@ impl Passing {
 
     /// Looks at what of `input` belongs to the data, piece by piece, and gives back what follows.
     fn pass<'a>(&mut self, mut input: &'a [u8]) -> Result<&'a [u8], FrameError> {
-        let mark_at = self.head_bytes.min(self.data_bytes);
-        let filling_at = (mark_at + STAMP_BYTES).min(self.data_bytes);
+        let stamp_at = self.head_bytes.min(self.data_bytes);
+        let filling_at = (stamp_at + STAMP_BYTES).min(self.data_bytes);
         let end_at = self.data_bytes.saturating_sub(END.len()).max(filling_at);
         while !input.is_empty() && !self.is_past() {
-            let until = match self.at {
-                at if at < mark_at => mark_at,
-                at if at < filling_at => filling_at,
-                at if at < end_at => end_at.min(at + FILLING.len()),
-                at if at < self.data_bytes => self.data_bytes,
-                at => at + 1,
+            let at = self.at;
+            let mut take_until = |until: usize| {
+                let (piece, rest) = input.split_at(input.len().min(until - at));
+                self.at += piece.len();
+                input = rest;
+                piece
             };
-            let (piece, rest) = input.split_at(input.len().min(until - self.at));
-            match self.at {
-                at if at < mark_at => {}
-                at if at < filling_at => {
-                    let place = at - mark_at;
-                    self.stamp[place..place + piece.len()].copy_from_slice(piece);
-                }
-                at if at < end_at => self.intact &= piece == &FILLING[..piece.len()],
-                at if at < self.data_bytes => {
-                    let place = at - end_at;
-                    self.intact &= END.get(place..place + piece.len()) == Some(piece);
-                }
-                _ if piece != b"\n" => return Err(FrameError::UnendedData),
-                _ => {}
+            if at < stamp_at {
+                take_until(stamp_at);
+            } else if at < filling_at {
+                let piece = take_until(filling_at);
+                self.stamp[at - stamp_at..][..piece.len()].copy_from_slice(piece);
+            } else if at < end_at {
+                let piece = take_until(end_at.min(at + FILLING.len()));
+                self.intact &= piece == &FILLING[..piece.len()];
+            } else if at < self.data_bytes {
+                let piece = take_until(self.data_bytes);
+                self.intact &= END[at - end_at..].starts_with(piece);
+            } else if take_until(at + 1) != b"\n" {
+                return Err(FrameError::UnendedData);
             }
-            self.at += piece.len();
-            input = rest;
         }
         Ok(input)
     }
