@@ -1,6 +1,6 @@
 //! `payrelay status`: which backends are connected, and where, asked of any one node.
 
-use payrelay::admin::api::HealthAnswer;
+use payrelay::admin::api::{BusState, HealthAnswer};
 use payrelay::bus::Presence;
 use payrelay::notification::BackendId;
 use serde::Deserialize;
@@ -74,43 +74,36 @@ fn for_people(status: &Value, presence: &Presence, health: &HealthAnswer) -> Str
         text(status, "node"),
         one_line(&health.version),
         span(health.uptime_ms),
-        of_the_bus(&status["bus"]),
+        of_the_bus(&health.bus),
         of_the_node(health),
         of_the_backends(presence)
     )
 }
 
 /// Whether other nodes are reached, and by which servers.
-fn of_the_bus(bus: &Value) -> String {
-    let mut shown = format!("bus      {}", text(bus, "kind"));
-    match &bus["reason"] {
-        Value::Null => shown.push_str(": up"),
-        _ => {
-            let reason = text(bus, "reason");
-            let reason = reason.strip_prefix("redis: ").unwrap_or(&reason);
-            shown.push_str(&format!(": DOWN, {reason}"));
+fn of_the_bus(bus: &BusState) -> String {
+    let state = match bus.reason.as_deref() {
+        None => "up".to_owned(),
+        Some(reason) => {
+            let reason = reason.strip_prefix("redis: ").unwrap_or(reason);
+            format!("DOWN, {}", one_line(reason))
         }
-    }
-    if let Some(age) = bus["canary_age_ms"].as_u64() {
+    };
+    let mut shown = format!("bus      {}: {state}", one_line(&bus.kind));
+    if let Some(age) = bus.canary_age_ms {
         shown.push_str(&format!(
             "; heard itself {:.1} s ago, {} of {} subscriptions stand",
             age as f64 / 1000.0,
-            text(bus, "subscriptions_standing"),
-            text(bus, "subscriptions_wanted"),
+            bus.subscriptions_standing,
+            bus.subscriptions_wanted,
         ));
     }
     // One Redis is named by its URL, which is not shown.
-    if let Some(primaries) = bus["primaries"].as_array()
-        && text(bus, "kind") != "redis"
-        && !primaries.is_empty()
-    {
-        let names: Vec<String> = primaries
-            .iter()
-            .filter_map(|name| name.as_str().map(one_line))
-            .collect();
+    if bus.kind != "redis" && !bus.primaries.is_empty() {
+        let names: Vec<String> = bus.primaries.iter().map(|name| one_line(name)).collect();
         shown.push_str(&format!("\nredis    {}", names.join(", ")));
-        if bus["buckets"].as_u64() > Some(1) {
-            let (up, all) = (text(bus, "buckets_up"), text(bus, "buckets"));
+        if bus.buckets > 1 {
+            let (up, all) = (bus.buckets_up, bus.buckets);
             shown.push_str(&format!("; {up} of {all} buckets can be used"));
         }
     }
