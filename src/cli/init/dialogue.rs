@@ -5,16 +5,16 @@ use std::io::{self, BufRead, Write};
 use payrelay::notification::BackendId;
 use payrelay::verify::presets;
 
-use super::Plan;
+use super::Args;
 
-/// Asks for everything that `plan` has from no argument.
+/// Asks for everything that `args` do not say.
 ///
 /// # Errors
 /// The terminal has gone.
-pub fn ask(plan: &mut Plan, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
+pub fn ask(args: &mut Args, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let names: Vec<&str> = presets::all().map(|preset| preset.name).collect();
     writeln!(to, "Providers: {}", names.join(", "))?;
-    plan.providers = until_right(
+    args.providers = until_right(
         from,
         to,
         "Which of them? (with commas between)",
@@ -30,32 +30,32 @@ pub fn ask(plan: &mut Plan, from: &mut impl BufRead, to: &mut impl Write) -> io:
             }
         },
     )?;
-    let backend = plan.backend.to_string();
-    plan.backend = until_right(
+    let backend = args.backend.to_string();
+    args.backend = until_right(
         from,
         to,
         "The id of the first Lua backend",
         &backend,
         |text| BackendId::parse(text).map_err(|bad| bad.to_string()),
     )?;
-    if plan.public.is_none() {
+    if args.public.is_none() {
         let question = "How providers reach this machine (https://pay.example.com), or - behind a proxy on this machine";
-        plan.public = until_right(from, to, question, "-", |text| match text {
+        args.public = until_right(from, to, question, "-", |text| match text {
             "-" => Ok(None),
             text => super::address(text).map(Some),
         })?;
     }
-    if !plan.backends_public {
+    if !args.backends_public {
         let question = "Do Lua backends come from other machines? (y/n)";
-        plan.backends_public = until_right(from, to, question, "n", |text| match text {
+        args.backends_public = until_right(from, to, question, "n", |text| match text {
             "y" | "yes" => Ok(true),
             "n" | "no" => Ok(false),
             _ => Err("y or n".into()),
         })?;
     }
-    if plan.redis.is_none() {
+    if args.redis.is_none() {
         let question = "Several nodes share a Redis: its URL, or - for one node";
-        plan.redis = until_right(from, to, question, "-", |text| {
+        args.redis = until_right(from, to, question, "-", |text| {
             Ok((text != "-").then(|| text.to_owned()))
         })?;
     }

@@ -3,7 +3,7 @@
 use payrelay::config::FILL_IN;
 use payrelay::verify::preset::Preset;
 
-use super::{Failure, Plan, secret};
+use super::{Args, Failure, Secrets, secret};
 
 /// Whose secret the operator invents and types into the provider's console, as doc/providers.md says.
 const CHOSEN_BY_OPERATOR: &[&str] = &["github", "razorpay", "token"];
@@ -24,16 +24,16 @@ pub struct Chosen {
 ///
 /// # Errors
 /// The system gives no random bytes.
-pub fn write(plan: &Plan) -> Result<(String, Vec<Chosen>), Failure> {
+pub fn write(args: &Args, secrets: &Secrets) -> Result<(String, Vec<Chosen>), Failure> {
     let host = |public| if public { "0.0.0.0" } else { "127.0.0.1" };
     let mut text = format!(
         "# Written by payrelay init. Every other key has its default; all of them are explained in the relay.toml that comes with\n\
          # payrelay (/usr/share/doc/payrelay/relay.toml). It holds secrets: keep it readable for its owner and the relay's group only.\n\
          # After a change: payrelay check, then systemctl reload payrelay.\n\n\
          [http]\nlisten = \"{}:{HTTP_PORT}\"\n",
-        host(plan.public.is_some())
+        host(args.public.is_some())
     );
-    if plan.public.is_some() {
+    if args.public.is_some() {
         text.push_str(
             "# Providers send to https. Either payrelay speaks TLS itself, with the two files below, or a proxy before it does.\n\
              # tls = { cert = \"/etc/payrelay/fullchain.pem\", key = \"/etc/payrelay/privkey.pem\" }\n",
@@ -41,25 +41,25 @@ pub fn write(plan: &Plan) -> Result<(String, Vec<Chosen>), Failure> {
     }
     text.push_str(&format!(
         "\n[tcp]\nlisten = \"{}:{TCP_PORT}\"\n# Backends show a token that is made of this: payrelay token ID prints it.\nsecrets = [\"{}\"]\n",
-        host(plan.backends_public),
-        plan.tcp_secret
+        host(args.backends_public),
+        secrets.tcp
     ));
     text.push_str(&format!(
         "\n[admin]\nlisten = \"127.0.0.1:{ADMIN_PORT}\"\ntoken = \"{}\"\n",
-        plan.admin_token
+        secrets.admin
     ));
-    if let Some(url) = &plan.redis {
+    if let Some(url) = &args.redis {
         text.push_str(&format!("\n[redis]\nurl = {}\n", quoted(url)));
     }
     let mut chosen = Vec::new();
-    for provider in &plan.providers {
-        text.push_str(&route(plan, provider, &mut chosen)?);
+    for provider in &args.providers {
+        text.push_str(&route(args, provider, &mut chosen)?);
     }
     Ok((text, chosen))
 }
 
 fn route(
-    plan: &Plan,
+    args: &Args,
     provider: &'static Preset,
     chosen: &mut Vec<Chosen>,
 ) -> Result<String, Failure> {
@@ -94,7 +94,7 @@ fn route(
             "keys" => format!(
                 "[\"{FILL_IN}: file:/etc/payrelay/{name}.pem, with the public key of {name} in it\"]"
             ),
-            "url" => match plan.public.as_deref().filter(|public| !public.is_empty()) {
+            "url" => match args.public.as_deref().filter(|public| !public.is_empty()) {
                 Some(public) => quoted(&format!("{public}/{name}/{{id}}")),
                 None => format!(
                     "\"{FILL_IN}: https://pay.example.com/{name}/{{id}}, as the provider is told it\""

@@ -1,6 +1,6 @@
 //! `payrelay init`: a configuration for what was asked, and what is left to do.
 //!
-//! What is asked is a [`Plan`], from arguments or a dialogue. `file` makes relay.toml of it, `steps` what a person reads.
+//! What is asked are the [`Args`], from the command line or a dialogue. `file` makes relay.toml of it, `steps` what a person reads.
 
 mod dialogue;
 mod file;
@@ -60,17 +60,11 @@ pub struct Args {
     redis: Option<String>,
 }
 
-/// What the configuration is to say.
+/// The relay's own secrets, made here.
 #[derive(Debug)]
-struct Plan {
-    providers: Vec<&'static Preset>,
-    backend: BackendId,
-    /// Providers come from other machines; the address that they use, if it is known.
-    public: Option<String>,
-    backends_public: bool,
-    redis: Option<String>,
-    tcp_secret: String,
-    admin_token: String,
+struct Secrets {
+    tcp: String,
+    admin: String,
 }
 
 fn preset(name: &str) -> Result<&'static Preset, String> {
@@ -102,7 +96,7 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
+pub fn run(config: &ConfigFile, mut args: Args) -> Result<(), Failure> {
     let path = destination(config);
     refuse_to_overwrite(&path)?;
     let asks = args.providers.is_empty();
@@ -111,24 +105,19 @@ pub fn run(config: &ConfigFile, args: Args) -> Result<(), Failure> {
             "no terminal to ask in: name at least one --provider (payrelay init --help has examples)",
         ));
     }
-    let mut plan = Plan {
-        providers: args.providers,
-        backend: args.backend,
-        public: args.public,
-        backends_public: args.backends_public,
-        redis: args.redis,
-        tcp_secret: secret()?,
-        admin_token: secret()?,
+    let secrets = Secrets {
+        tcp: secret()?,
+        admin: secret()?,
     };
     if asks {
-        dialogue::ask(&mut plan, &mut io::stdin().lock(), &mut io::stderr())
+        dialogue::ask(&mut args, &mut io::stdin().lock(), &mut io::stderr())
             .map_err(|error| Failure::new(format_args!("cannot ask: {error}")))?;
     }
-    let (text, chosen) = file::write(&plan)?;
+    let (text, chosen) = file::write(&args, &secrets)?;
     judge(&text)?;
     save(&path, &text)
         .map_err(|error| Failure::new(format_args!("cannot write {}: {error}", path.display())))?;
-    print(steps::tell(&plan, &path, &text, &chosen))
+    print(steps::tell(&args, &secrets, &path, &text, &chosen))
 }
 
 /// Where the file goes.

@@ -5,12 +5,12 @@ use std::path::Path;
 use payrelay::config::{FILL_IN, Secret};
 use payrelay::session::token::sign;
 
-use super::Plan;
 use super::file::{ADMIN_PORT, Chosen, HTTP_PORT, TCP_PORT};
+use super::{Args, Secrets};
 use crate::cli::config_file::SYSTEM_CONFIG;
 
 /// The steps, for people.
-pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
+pub fn tell(args: &Args, secrets: &Secrets, path: &Path, text: &str, chosen: &[Chosen]) -> String {
     let file = path.display();
     let is_system = path == Path::new(SYSTEM_CONFIG);
     let with_file = match is_system {
@@ -34,22 +34,22 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
         false => format!("See that all is right: payrelay check{with_file}\n"),
     });
 
-    let host = match plan.public.as_deref() {
+    let host = match args.public.as_deref() {
         Some(public) if !public.is_empty() => public.to_owned(),
         _ => "https://YOUR-ADDRESS".to_owned(),
     };
     let mut paste = "Tell the provider in its console where to send; the last part is the backend that gets it.\n".to_owned();
-    for provider in &plan.providers {
+    for provider in &args.providers {
         let name = provider.name;
-        paste.push_str(&format!("   {name}: {host}/{name}/{}\n", plan.backend));
+        paste.push_str(&format!("   {name}: {host}/{name}/{}\n", args.backend));
         for Chosen { secret, .. } in chosen.iter().filter(|chosen| chosen.provider == name) {
             paste.push_str(&format!("   {name}, secret: {secret}\n"));
         }
     }
     steps.push(paste);
 
-    let token = sign(&Secret::new(&plan.tcp_secret), &plan.backend);
-    let relay = match plan.backends_public {
+    let token = sign(&Secret::new(&secrets.tcp), &args.backend);
+    let relay = match args.backends_public {
         true => "ADDRESS-OF-THIS-MACHINE",
         false => "127.0.0.1",
     };
@@ -64,7 +64,7 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
          \x20      return true                        -- only now the provider is told ok\n\
          \x20    end,\n\
          \x20  }}:run()\n",
-        plan.backend
+        args.backend
     ));
     steps.push(match is_system {
         true => "Start it: systemctl enable --now payrelay\n".to_owned(),
@@ -72,19 +72,19 @@ pub fn tell(plan: &Plan, path: &Path, text: &str, chosen: &[Chosen]) -> String {
     });
     steps.push(format!(
         "Until the backend is there, be one: payrelay listen {}{with_file}\n   Providers come to port {HTTP_PORT}; who is connected: payrelay status{with_file}\n",
-        plan.backend
+        args.backend
     ));
     steps.push(format!(
         "See every payment in a browser on this machine: http://127.0.0.1:{ADMIN_PORT}/ asks for this token: {}\n   \
          In one elsewhere, after: ssh -L {ADMIN_PORT}:127.0.0.1:{ADMIN_PORT} THIS-MACHINE\n",
-        plan.admin_token
+        secrets.admin
     ));
 
-    let signs = plan.providers.iter().map(|provider| {
+    let signs = args.providers.iter().map(|provider| {
         let name = provider.name;
         format!(
             "   payrelay send {} --sign {name}{with_file}\n",
-            plan.backend
+            args.backend
         )
     });
     steps.push(format!(
