@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::mailbox::Mailbox;
-use super::registry::NotTold;
 use super::state::{DataPurpose, IncomingData, Phase, Session};
 use super::subscription::{EventWriter, SubscriptionState, TokenBucket};
 use crate::bus::{Channel, Data, Event, Reach, Ready};
@@ -23,7 +22,7 @@ const REF_BYTES_MAX: usize = 64;
 const FRAME_COST_BYTES: usize = 256;
 
 /// The `ref` of a frame. Left out when too long, not cut: half a reference could be another frame's.
-pub fn reference<'a>(line: &Line<'a>) -> Option<Cow<'a, str>> {
+fn reference<'a>(line: &Line<'a>) -> Option<Cow<'a, str>> {
     line.text("ref").filter(|text| text.len() <= REF_BYTES_MAX)
 }
 
@@ -96,7 +95,7 @@ impl Session {
     }
 
     /// Refuses one frame. Its data is skipped.
-    fn refuse(&mut self, line: &Line<'_>, code: &str, words: &str) {
+    pub fn refuse(&mut self, line: &Line<'_>, code: &str, words: &str) {
         let reference = reference(line);
         let about = reference.as_deref().map(|text| ("ref", text));
         self.say_error(code, about.as_slice(), words);
@@ -174,9 +173,8 @@ impl Session {
                 };
                 let reply = Reply::new(self.context.mint.mint(unix_ms()), Arc::new(asker));
                 match self.context.registry.tell(&data) {
-                    Ok(()) => reply.settle(Receipt::Ack),
-                    Err(NotTold::Full) => reply.settle(Receipt::Busy),
-                    Err(NotTold::Absent) => self.context.bus.carry(data, reply),
+                    Receipt::Gone => self.context.bus.carry(data, reply),
+                    told => reply.settle(told),
                 }
             }
             DataPurpose::Pub(channel) => {

@@ -40,15 +40,6 @@ impl Session {
         Some(count)
     }
 
-    fn take_in(&mut self, mut bytes: Vec<u8>) {
-        let used = self.consume(&bytes);
-        // Kept only while it holds a part of a line.
-        if used < bytes.len() {
-            bytes.drain(..used);
-            self.inbound = bytes;
-        }
-    }
-
     /// The same with TLS.
     #[inline(never)] // keeps its stack out of the frames of a plain session
     fn read_sealed(&mut self) -> Option<usize> {

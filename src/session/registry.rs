@@ -26,7 +26,7 @@ struct Entries {
     newest: Stamp,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     /// The session's number; a connection that is accepted later has a larger one.
     session: u64,
@@ -41,15 +41,6 @@ pub enum NotSent {
     Absent(Box<Envelope>),
     /// The session's mailbox is full.
     Full(Box<Envelope>),
-}
-
-/// Why data was not passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotTold {
-    /// No session here has that id.
-    Absent,
-    /// The session has not read what it was sent before.
-    Full,
 }
 
 /// What became of a registration.
@@ -83,12 +74,11 @@ impl Registry {
         }
     }
 
-    /// Writes `data` to its backend's session.
-    ///
-    /// # Errors
-    /// The backend is not here, or has not read what it was sent before.
-    pub fn tell(&self, data: &Data) -> Result<(), NotTold> {
-        let mailbox = self.mailbox(&data.to).ok_or(NotTold::Absent)?;
+    /// Writes `data` to its backend's session. `Gone`: no session here has that id; `Busy`: it has not read what it was sent before.
+    pub fn tell(&self, data: &Data) -> Receipt {
+        let Some(mailbox) = self.mailbox(&data.to) else {
+            return Receipt::Gone;
+        };
         let told = mailbox.tell(|out| {
             wire::line(out, "DATA")
                 .arg("from", data.from.as_str())
@@ -96,7 +86,10 @@ impl Registry {
             out.extend_from_slice(&data.bytes);
             out.push(b'\n');
         });
-        told.then_some(()).ok_or(NotTold::Full)
+        match told {
+            true => Receipt::Ack,
+            false => Receipt::Busy,
+        }
     }
 
     fn mailbox(&self, id: &BackendId) -> Option<Arc<Mailbox>> {
@@ -198,12 +191,9 @@ impl Sessions for Registry {
 
     fn pass_on(&self, data: &Data, reply: Reply) -> bool {
         let told = self.tell(data);
-        reply.settle(match told {
-            Ok(()) => Receipt::Ack,
-            Err(NotTold::Full) => Receipt::Busy,
-            Err(NotTold::Absent) => Receipt::Gone,
-        });
-        told != Err(NotTold::Absent)
+        let is_here = told != Receipt::Gone;
+        reply.settle(told);
+        is_here
     }
 
     fn stamp(&self, backend: &BackendId) -> Option<Stamp> {

@@ -1,14 +1,13 @@
 //! The tokens that backends show: hex HMAC-SHA256 of the backend id, compared in constant time.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::hmac;
 
 use crate::config::{Secret, TcpConfig};
-use crate::escape::unhex;
+use crate::escape::{hex, unhex};
 use crate::notification::BackendId;
 use crate::thread;
 
@@ -20,12 +19,7 @@ const CHECK_STACK_BYTES: usize = 48 * 1024;
 
 /// The token of `backend` under `secret`, in lower-case hex.
 pub fn sign(secret: &Secret, backend: &BackendId) -> String {
-    let tag = hmac::sign(&key(secret), backend.as_str().as_bytes());
-    let mut hex = String::with_capacity(2 * TAG_BYTES);
-    for byte in tag.as_ref() {
-        let _ = write!(hex, "{byte:02x}"); // a String takes everything
-    }
-    hex
+    hex(hmac::sign(&key(secret), backend.as_str().as_bytes()).as_ref())
 }
 
 fn key(secret: &Secret) -> hmac::Key {

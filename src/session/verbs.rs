@@ -8,7 +8,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::end::End;
 use super::hello::{self, CREDIT_MAX, Hello};
 use super::mailbox::Command;
-use super::messages::reference;
 use super::outgoing::InFlight;
 use super::registry::Registered;
 use super::state::{LINGER, Phase, Session};
@@ -63,8 +62,14 @@ impl Session {
 
     /// Does what was received while OK had to wait.
     pub fn consume_rest(&mut self) {
-        let mut bytes = std::mem::take(&mut self.inbound);
+        let bytes = std::mem::take(&mut self.inbound);
+        self.take_in(bytes);
+    }
+
+    /// Does what `bytes` say.
+    pub fn take_in(&mut self, mut bytes: Vec<u8>) {
         let used = self.consume(&bytes);
+        // Kept only while it holds a part of a line.
         if used < bytes.len() {
             bytes.drain(..used);
             self.inbound = bytes;
@@ -104,12 +109,7 @@ impl Session {
             "PUB" => self.publish(line),
             "SUB" => self.subscribe(line),
             "UNSUB" => self.unsubscribe(line),
-            _ => {
-                let reference = reference(line);
-                let about = reference.as_deref().map(|text| ("ref", text));
-                let words = "this relay does not know the verb";
-                self.say_error("unknown-verb", about.as_slice(), words);
-            }
+            _ => self.refuse(line, "unknown-verb", "this relay does not know the verb"),
         }
     }
 

@@ -31,25 +31,18 @@ impl Registry {
         let all: Vec<_> = entries
             .by_id
             .iter()
-            .map(|(id, entry)| {
-                (
-                    id.clone(),
-                    entry.session,
-                    entry.stamp,
-                    entry.mailbox.clone(),
-                )
-            })
+            .map(|(id, entry)| (id.clone(), entry.clone()))
             .collect();
         drop(entries);
         let mut list: Vec<SessionState> = all
             .into_iter()
-            .map(|(backend, session, stamp, mailbox)| {
-                let waiting = mailbox.waiting();
-                let outgoing = mailbox.outgoing();
+            .map(|(backend, entry)| {
+                let waiting = entry.mailbox.waiting();
+                let outgoing = entry.mailbox.outgoing();
                 SessionState {
                     backend,
-                    session,
-                    stamp,
+                    session: entry.session,
+                    stamp: entry.stamp,
                     credit: outgoing.credit,
                     in_flight: outgoing.in_flight(),
                     waiting,
@@ -68,12 +61,7 @@ impl Registry {
         let entry = entry.filter(|entry| entry.stamp / 1000 == since_unix_ms);
         let mailbox = entry.map(|entry| entry.mailbox.clone());
         drop(entries);
-        match mailbox {
-            Some(mailbox) => {
-                mailbox.command(Command::Disconnect);
-                true
-            }
-            None => false,
-        }
+        let told = mailbox.map(|mailbox| mailbox.command(Command::Disconnect));
+        told.is_some()
     }
 }
