@@ -148,11 +148,7 @@ impl ConnectionTable {
         });
         list.next += 1;
         list.connections.insert(number, Arc::clone(&connection));
-        ConnectionGuard {
-            table: Arc::clone(self),
-            connection: Some(connection),
-            number,
-        }
+        ConnectionGuard(Some(connection))
     }
 
     /// Ends the connection that has waited longest. Those with unread bytes are passed over: at the limit a new connection would

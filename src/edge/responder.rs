@@ -38,13 +38,6 @@ impl Responder {
             due.answer(reply);
         }
     }
-
-    /// Answers with a refusal of the HTTP front end, and counts it.
-    pub fn refuse(mut self, refusal: Refusal) {
-        if let Some(due) = self.0.take() {
-            due.refuse(refusal);
-        }
-    }
 }
 
 impl PendingResponse {

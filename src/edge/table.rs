@@ -123,29 +123,29 @@ pub(super) struct List {
 }
 
 /// A connection's entry in the table, removed when dropped.
-pub struct ConnectionGuard {
-    pub(super) table: Arc<ConnectionTable>,
-    pub(super) connection: Option<Arc<Connection>>,
-    pub(super) number: u64,
-}
+pub struct ConnectionGuard(pub(super) Option<Arc<Connection>>);
 
 impl ConnectionGuard {
     /// The connection; `None` only while the guard is being dropped.
     pub fn connection(&self) -> Option<&Arc<Connection>> {
-        self.connection.as_ref()
+        self.0.as_ref()
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let listed = self.table.list.lock().connections.remove(&self.number);
+        let Some(connection) = self.0.take() else {
+            return;
+        };
+        let table = Arc::clone(&connection.table);
+        let listed = table.list.lock().connections.remove(&connection.number);
         // Outside the lock, for it closes the socket; before the departure is told, which promises the descriptor.
-        drop((listed, self.connection.take()));
-        let mut list = self.table.list.lock();
+        drop((listed, connection));
+        let mut list = table.list.lock();
         list.present -= 1;
         list.departures += 1;
         drop(list);
-        self.table.changed.notify_all();
+        table.changed.notify_all();
     }
 }
 
