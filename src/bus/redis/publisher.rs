@@ -249,6 +249,10 @@ impl Work {
         if !self.held.is_empty() && self.held.iter().any(|held| held.bucket == outgoing.bucket) {
             return self.held.push(outgoing);
         }
+        self.push(outgoing);
+    }
+
+    fn push(&mut self, outgoing: QueuedCommand) {
         if outgoing.asking {
             resp::command(&mut self.bytes, &[b"ASKING"]);
         }

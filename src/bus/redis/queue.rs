@@ -47,6 +47,18 @@ pub struct QueuedCommand {
     pub asking: bool,
 }
 
+impl QueuedCommand {
+    /// A command for the owner of its slot.
+    pub fn new(bucket: Bucket, bytes: Vec<u8>, then: OnReply) -> Self {
+        Self {
+            bucket,
+            bytes,
+            then,
+            asking: false,
+        }
+    }
+}
+
 /// A bucket that goes to another queue, or to none.
 pub type Handover = (Bucket, Option<Arc<PublishQueue>>);
 
@@ -148,12 +160,8 @@ impl PublishQueue {
 
     /// Makes the publisher look. If the queue is full, it is about to.
     pub fn ring(&self) {
-        let _ = self.inlet.try_send(QueuedCommand {
-            bucket: 0,
-            bytes: Vec::new(),
-            then: OnReply::Nothing,
-            asking: false,
-        });
+        let nothing = QueuedCommand::new(0, Vec::new(), OnReply::Nothing);
+        let _ = self.inlet.try_send(nothing);
     }
 
     /// Wakes the subscriber through Redis: nothing else can, while it waits for messages.

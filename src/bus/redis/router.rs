@@ -54,12 +54,7 @@ impl Router {
 
     /// Sends a command towards the primary of `bucket`; it comes back when there is no room, or no primary.
     pub fn send(&self, bucket: Bucket, bytes: Vec<u8>, then: OnReply) -> Result<(), OnReply> {
-        self.send_again(QueuedCommand {
-            bucket,
-            bytes,
-            then,
-            asking: false,
-        })
+        self.send_again(QueuedCommand::new(bucket, bytes, then))
     }
 
     /// Sends what was sent before, to the link that its bucket belongs to now.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CANARY_EVERY, Entry, Work};
+use super::{CANARY_EVERY, Work};
 use crate::bus::frames;
 use crate::bus::redis::handler::UNASKED;
 use crate::bus::redis::names::{ALL, Bucket};
-use crate::bus::redis::queue::OnReply;
+use crate::bus::redis::queue::{OnReply, QueuedCommand};
 
 /// How long a command is held whose slot has moved, until the topology says where to.
 const HELD_MAX: Duration = Duration::from_secs(1);
@@ -66,14 +66,14 @@ impl Work {
             let who = router.names.publish(&router.names.all(), |out| {
                 frames::who(out, UNASKED, node);
             });
-            self.push(ALL, OnReply::Nothing, &who);
+            self.push(QueuedCommand::new(ALL, who, OnReply::Nothing));
         }
         let here = router.take_here(HERE_MAX);
         if !here.is_empty() {
             let here = router.names.publish(&router.names.all(), |out| {
                 frames::here(out, node, &here);
             });
-            self.push(ALL, OnReply::Nothing, &here);
+            self.push(QueuedCommand::new(ALL, here, OnReply::Nothing));
         }
     }
 
@@ -86,16 +86,6 @@ impl Work {
     ) {
         let names = &self.parts.router.names;
         let command = names.publish(&names.node(bucket, &names.instance), write);
-        self.push(bucket, then, &command);
-    }
-
-    fn push(&mut self, bucket: Bucket, then: OnReply, command: &[u8]) {
-        self.bytes.extend_from_slice(command);
-        self.batch.push(Entry {
-            bucket,
-            then,
-            end: self.bytes.len(),
-            asking: false,
-        });
+        self.push(QueuedCommand::new(bucket, command, then));
     }
 }

@@ -149,22 +149,13 @@ impl Work {
         if self.held.is_empty() {
             self.held_since = Instant::now();
         }
-        self.held.push(QueuedCommand {
-            bucket: entry.bucket,
-            bytes: command.to_vec(),
-            then: entry.then,
-            asking: false,
-        });
+        let outgoing = QueuedCommand::new(entry.bucket, command.to_vec(), entry.then);
+        self.held.push(outgoing);
     }
 
     /// The slot is being handed over, and its key may be at the new primary already.
     fn ask_elsewhere(&mut self, entry: Entry, error: &RedisError, command: &[u8]) {
-        let outgoing = QueuedCommand {
-            bucket: entry.bucket,
-            bytes: command.to_vec(),
-            then: entry.then,
-            asking: true,
-        };
+        let outgoing = QueuedCommand::new(entry.bucket, command.to_vec(), entry.then);
         let sent = match error.redirect_node() {
             Some((name, _)) => self.parts.router.send_asking(name, outgoing),
             None => Err(outgoing.then),
@@ -182,12 +173,7 @@ impl Work {
     }
 
     fn keep_copy(&mut self, bucket: Bucket, then: OnReply, command: &[u8]) {
-        self.keep(QueuedCommand {
-            bucket,
-            bytes: command.to_vec(),
-            then,
-            asking: false,
-        });
+        self.keep(QueuedCommand::new(bucket, command.to_vec(), then));
     }
 
     /// Keeps a receipt for later. One that comes twice, or late, harms nobody.
