@@ -55,6 +55,12 @@ impl fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
+impl From<BadConfig> for LinkError {
+    fn from(error: BadConfig) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl From<RedisError> for LinkError {
     fn from(error: RedisError) -> Self {
         Self(words(&error))

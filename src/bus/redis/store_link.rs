@@ -37,30 +37,6 @@ impl fmt::Debug for StoreLink {
     }
 }
 
-/// Why the shared outbox cannot be asked, in words for the operator, without a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreError(String);
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-impl From<LinkError> for StoreError {
-    fn from(error: LinkError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<redis::RedisError> for StoreError {
-    fn from(error: redis::RedisError) -> Self {
-        LinkError::from(error).into()
-    }
-}
-
 impl StoreLink {
     pub(super) fn new(config: &RedisConfig, router: Arc<Router>) -> Result<Self, BadConfig> {
         let to = match &config.servers {
@@ -95,17 +71,13 @@ impl StoreLink {
     ///
     /// # Errors
     /// No primary is known, or it is not there.
-    pub fn connect(&self) -> Result<StoreConnection, StoreError> {
+    pub fn connect(&self) -> Result<StoreConnection, LinkError> {
         let primary = self
             .primary()
-            .ok_or_else(|| StoreError("no primary is known".into()))?;
+            .ok_or_else(|| LinkError("no primary is known".into()))?;
         let connection = match &self.to {
             To::One(server) => server.connect(None)?,
-            To::Named(connector) => {
-                let server = connector.server(&primary);
-                let server = server.map_err(|error| StoreError(error.to_string()))?;
-                server.connect(None)?
-            }
+            To::Named(connector) => connector.server(&primary)?.connect(None)?,
         };
         Ok(StoreConnection {
             connection,
@@ -137,11 +109,11 @@ impl fmt::Debug for StoreConnection {
 }
 
 impl StoreConnection {
-    /// Sends commands that [`store_command`] has made; a reply is owed for each.
+    /// Sends commands that [`resp::command`] has made; a reply is owed for each.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn send(&mut self, commands: &[u8]) -> Result<(), StoreError> {
+    pub fn send(&mut self, commands: &[u8]) -> Result<(), LinkError> {
         Ok(self.connection.send(commands)?)
     }
 
@@ -149,7 +121,7 @@ impl StoreConnection {
     ///
     /// # Errors
     /// There is none, or Redis refuses.
-    pub fn receive(&mut self) -> Result<Value, StoreError> {
+    pub fn receive(&mut self) -> Result<Value, LinkError> {
         Ok(self.connection.receive()?)
     }
 
@@ -157,7 +129,7 @@ impl StoreConnection {
     ///
     /// # Errors
     /// It does not say.
-    pub fn server(&mut self) -> Result<(u64, Vec<&'static str>), StoreError> {
+    pub fn server(&mut self) -> Result<(u64, Vec<&'static str>), LinkError> {
         let info = resp::info(&self.ask(&[b"INFO"])?);
         let replicas = info
             .lines()
@@ -170,12 +142,7 @@ impl StoreConnection {
     ///
     /// # Errors
     /// There is none, or Redis refuses.
-    pub fn ask(&mut self, parts: &[&[u8]]) -> Result<Value, StoreError> {
+    pub fn ask(&mut self, parts: &[&[u8]]) -> Result<Value, LinkError> {
         Ok(link::ask(&mut self.connection, parts)?)
     }
-}
-
-/// Appends a command to `out`.
-pub fn store_command(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    resp::command(out, parts);
 }

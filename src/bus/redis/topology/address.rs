@@ -25,7 +25,8 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The address.
 pub struct Address {
-    server: Server,
+    /// How to connect.
+    pub server: Server,
     /// The same with shorter waits.
     looking: Server,
     /// How often it was found to lead to another server.
@@ -50,11 +51,6 @@ impl Address {
             server,
             moves: 0,
         }
-    }
-
-    /// How to connect.
-    pub fn server(&self) -> Server {
-        self.server.clone()
     }
 
     /// Looks where the address leads. The name of the primary changes when that is another server.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use redis::RedisError;
+
 use super::map::{self, SlotMap};
 use super::{ANSWER_WITHIN, Primaries};
 use crate::bus::redis::connection::RedisConnection;
@@ -25,7 +27,8 @@ pub struct Cluster {
     /// The slot of each bucket's tag.
     slot_of: Vec<usize>,
     asking: Connector,
-    connector: Connector,
+    /// How to connect to a primary.
+    pub connector: Connector,
 }
 
 struct Node {
@@ -62,11 +65,6 @@ impl Cluster {
             asking: connector.clone().hasty(ANSWER_WITHIN),
             connector,
         })
-    }
-
-    /// How to connect to a primary.
-    pub fn connector(&self) -> Connector {
-        self.connector.clone()
     }
 
     /// Asks nodes until one tells that the cluster is in order, a few at most.
@@ -121,18 +119,9 @@ impl Cluster {
         let node = &mut self.nodes[n];
         let connection = match &mut node.connection {
             Some(connection) => connection,
-            none => {
-                let server = self.asking.server(&node.name);
-                let server = server.map_err(|error| LinkError(error.to_string()))?;
-                none.insert(server.connect(None)?)
-            }
+            none => none.insert(self.asking.server(&node.name)?.connect(None)?),
         };
-        let info = link::ask(connection, &[b"CLUSTER", b"INFO"]).map_err(words)?;
-        let nodes = link::ask(connection, &[b"CLUSTER", b"NODES"]).map_err(words)?;
-        let host = node.name.rsplit_once(':').map_or("", |(host, _)| host);
-        let reply = map::read(resp::text(&nodes).unwrap_or_default(), host);
-        let in_order = resp::text(&info).is_some_and(|info| info.contains("cluster_state:ok"));
-        Ok((reply, in_order))
+        told_by(&node.name, connection).map_err(words)
     }
 
     /// Takes over what a node in order says, its nodes too.
@@ -148,7 +137,23 @@ impl Cluster {
     }
 }
 
-fn words(error: redis::RedisError) -> LinkError {
+/// What the node called `name` says at the other end of `connection`, and whether it finds the cluster in order.
+///
+/// # Errors
+/// The connection is broken, or the node refuses.
+pub fn told_by(
+    name: &str,
+    connection: &mut RedisConnection,
+) -> Result<(map::NodesReply, bool), RedisError> {
+    let info = link::ask(connection, &[b"CLUSTER", b"INFO"])?;
+    let nodes = link::ask(connection, &[b"CLUSTER", b"NODES"])?;
+    let host = name.rsplit_once(':').map_or("", |(host, _)| host);
+    let reply = map::read(resp::text(&nodes).unwrap_or_default(), host);
+    let in_order = resp::text(&info).is_some_and(|info| info.contains("cluster_state:ok"));
+    Ok((reply, in_order))
+}
+
+fn words(error: RedisError) -> LinkError {
     match error.code() {
         Some("NOPERM") => LinkError(format!(
             "the user in [redis] needs +cluster|info and +cluster|nodes: {error}"

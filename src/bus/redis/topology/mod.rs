@@ -137,18 +137,18 @@ impl Following {
         let role = Role::vital("bus-topology", "a failover of Redis is not followed");
         let work: Box<dyn FnMut(&Pulse) + Send> = match topology {
             Topology::One(mut address) => Box::new(move |_| {
-                let server = address.server();
+                let server = address.server.clone();
                 let server = |_: &str| Ok(server.clone());
                 let find = |_| Ok(address.look(&health, &router));
                 run(&look, &stopped, &mut links, &health, &ADDRESS, server, find);
             }),
             Topology::Sentinel(mut sentinels) => Box::new(move |_| {
-                let server = by_name(sentinels.connector());
+                let server = by_name(sentinels.connector.clone());
                 let find = |_| sentinels.look(&health, &router.names);
                 run(&look, &stopped, &mut links, &health, &NAMED, server, find);
             }),
             Topology::Cluster(mut cluster) => Box::new(move |_| {
-                let server = by_name(cluster.connector());
+                let server = by_name(cluster.connector.clone());
                 let find = |now| cluster.look(now);
                 run(&look, &stopped, &mut links, &health, &NAMED, server, find);
             }),

@@ -118,11 +118,7 @@ impl Other {
     ) -> Result<Vec<String>, LinkError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => {
-                let server = connector.server(&self.name);
-                let server = server.map_err(|error| LinkError(error.to_string()))?;
-                none.insert(server.connect(None)?)
-            }
+            none => none.insert(connector.server(&self.name)?.connect(None)?),
         };
         // From a replica its nodes go by themselves. A node that died without a sign is known to its server for minutes; but a
         // primary that sentinels demote is made to cut its connections.

@@ -17,7 +17,8 @@ use crate::bus::redis::resp;
 pub struct Sentinels {
     sentinels: Vec<Sentinel>,
     master: String,
-    connector: Connector,
+    /// How to connect to the primary.
+    pub connector: Connector,
     /// The primary in use.
     present: Option<String>,
     others: Others,
@@ -57,11 +58,6 @@ impl Sentinels {
             present: None,
             logged: None,
         })
-    }
-
-    /// How to connect to the primary.
-    pub fn connector(&self) -> Connector {
-        self.connector.clone()
     }
 
     /// Asks every sentinel; then looks for nodes that use another primary.
