@@ -177,10 +177,7 @@ impl RedisBus {
         metrics: BusMetrics,
     ) -> Result<Self, BusStartError> {
         let topology = Topology::new(config)?;
-        let names = match topology.is_sharded() {
-            true => KeyNames::sharded(&config.prefix, instance),
-            false => KeyNames::plain(&config.prefix, instance),
-        };
+        let names = KeyNames::of(config, instance);
         let health = Health::new(
             names.buckets(),
             config.settle_time,
@@ -365,7 +362,7 @@ impl Bus for RedisBus {
         // Redis's own table says which nodes there are; each of them says which backends it has.
         let pattern = names.node(ALL, "*");
         let mut bytes = Vec::new();
-        let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
+        let parts = [&b"PUBSUB"[..], names.verbs.channels, pattern.as_bytes()];
         resp::command(&mut bytes, &parts);
         let asking = Arc::clone(&self.parts);
         let cut = names.node(ALL, "");

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::resp;
 use super::slots;
 use crate::bus::types::Topic;
+use crate::config::{RedisConfig, RedisServers};
 use crate::notification::{BackendId, EventKey};
 
 /// The number of a bucket.
@@ -23,17 +24,51 @@ pub struct KeyNames {
     pub instance: String,
     /// For each bucket what stands after the prefix: `:`, or `:{<tag>}:`.
     infixes: Vec<String>,
-    sharded: bool,
+    pub verbs: &'static Verbs,
 }
 
+/// The commands by which messages go through Redis.
+pub struct Verbs {
+    pub publish: &'static str,
+    pub subscribe: &'static [u8],
+    pub unsubscribe: &'static [u8],
+    /// The subcommand of PUBSUB that lists channels.
+    pub channels: &'static [u8],
+}
+
+const PLAIN: Verbs = Verbs {
+    publish: "PUBLISH",
+    subscribe: b"SUBSCRIBE",
+    unsubscribe: b"UNSUBSCRIBE",
+    channels: b"CHANNELS",
+};
+
+/// Messages stay in their shard.
+const SHARDED: Verbs = Verbs {
+    publish: "SPUBLISH",
+    subscribe: b"SSUBSCRIBE",
+    unsubscribe: b"SUNSUBSCRIBE",
+    channels: b"SHARDCHANNELS",
+};
+
 impl KeyNames {
+    /// For the servers of `config`.
+    pub fn of(config: &RedisConfig, instance: &str) -> Self {
+        match config.servers {
+            RedisServers::Cluster { .. } => Self::sharded(&config.prefix, instance),
+            RedisServers::One(_) | RedisServers::Sentinel { .. } => {
+                Self::plain(&config.prefix, instance)
+            }
+        }
+    }
+
     /// For one primary.
     pub fn plain(prefix: &str, instance: &str) -> Self {
         Self {
             prefix: prefix.into(),
             instance: instance.into(),
             infixes: vec![":".into()],
-            sharded: false,
+            verbs: &PLAIN,
         }
     }
 
@@ -44,18 +79,13 @@ impl KeyNames {
             prefix: prefix.into(),
             instance: instance.into(),
             infixes: tags.map(|tag| format!(":{{{tag}}}:")).collect(),
-            sharded: true,
+            verbs: &SHARDED,
         }
     }
 
     /// How many buckets there are.
     pub fn buckets(&self) -> usize {
         self.infixes.len()
-    }
-
-    /// Whether messages stay in their shard.
-    pub fn is_sharded(&self) -> bool {
-        self.sharded
     }
 
     fn bucket_of(&self, name: &str) -> Bucket {
@@ -132,43 +162,12 @@ impl KeyNames {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Vec<u8> {
         let channel = [&self.prefix, &self.infixes[bucket], "to:", backend.as_str()];
-        resp::publish(self.publish_verb(), &channel, write)
+        resp::publish(self.verbs.publish, &channel, write)
     }
 
     /// A command that publishes what `write` appends, to the channel called `channel`.
     pub fn publish(&self, channel: &str, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        resp::publish(self.publish_verb(), &[channel], write)
-    }
-
-    fn publish_verb(&self) -> &'static str {
-        if self.sharded { "SPUBLISH" } else { "PUBLISH" }
-    }
-
-    /// The command that subscribes.
-    pub fn subscribe_verb(&self) -> &'static [u8] {
-        if self.sharded {
-            b"SSUBSCRIBE"
-        } else {
-            b"SUBSCRIBE"
-        }
-    }
-
-    /// The command that unsubscribes.
-    pub fn unsubscribe_verb(&self) -> &'static [u8] {
-        if self.sharded {
-            b"SUNSUBSCRIBE"
-        } else {
-            b"UNSUBSCRIBE"
-        }
-    }
-
-    /// The subcommand of PUBSUB that lists channels.
-    pub fn channels_verb(&self) -> &'static [u8] {
-        if self.sharded {
-            b"SHARDCHANNELS"
-        } else {
-            b"CHANNELS"
-        }
+        resp::publish(self.verbs.publish, &[channel], write)
     }
 }
 

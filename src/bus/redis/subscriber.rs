@@ -272,7 +272,7 @@ impl Work {
             && let Some((bucket, waiting)) = self.subscriptions.leave(channel)
         {
             let names = ByBucket::from([(bucket, vec![channel.to_owned()])]);
-            let verb = self.handler.parts.router.names.unsubscribe_verb();
+            let verb = self.handler.parts.router.names.verbs.unsubscribe;
             self.command(connection, verb, &names)?;
             // A listener that listens once may have heard before it was told that it is heard.
             waiting.into_iter().for_each(|ready| ready());

@@ -82,7 +82,7 @@ impl Work {
         }
         self.deaf.extend(new);
         self.wants_canary = true;
-        self.command(connection, router.names.subscribe_verb(), &by_bucket)?;
+        self.command(connection, router.names.verbs.subscribe, &by_bucket)?;
         self.queue.unsettled.store(true, Ordering::Relaxed);
         self.count();
         Ok(())
@@ -137,22 +137,20 @@ impl Work {
                 }
             }
         }
-        self.command(connection, router.names.unsubscribe_verb(), &unwanted)?;
-        self.command(connection, router.names.subscribe_verb(), &wanted)?;
+        self.command(connection, router.names.verbs.unsubscribe, &unwanted)?;
+        self.command(connection, router.names.verbs.subscribe, &wanted)?;
         self.count();
         Ok(())
     }
 
     pub(super) fn ask_again(&mut self, connection: &mut RedisConnection) -> Result<(), LinkError> {
-        if !self.handler.parts.router.names.is_sharded() || self.subscriptions.all_confirmed() {
+        let names = &self.handler.parts.router.names;
+        // On one primary no channel moves.
+        if names.buckets() == 1 || self.subscriptions.all_confirmed() {
             return Ok(());
         }
         let again = self.subscriptions.take_overdue(Instant::now());
-        self.command(
-            connection,
-            self.handler.parts.router.names.subscribe_verb(),
-            &again,
-        )
+        self.command(connection, names.verbs.subscribe, &again)
     }
 
     /// One command for the channels of each bucket: in a cluster, one command cannot name two slots.

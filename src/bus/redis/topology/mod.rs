@@ -27,6 +27,7 @@ use crate::thread::JoinOnDrop;
 
 use self::address::Address;
 use self::cluster::Cluster;
+pub use self::cluster::told_by;
 use self::sentinel::Sentinels;
 pub use self::sentinel::named_primary;
 
@@ -106,11 +107,6 @@ impl Topology {
             Self::Sentinel(_) => "redis-sentinel",
             Self::Cluster(_) => "redis-cluster",
         }
-    }
-
-    /// Whether names are spread over several primaries.
-    pub fn is_sharded(&self) -> bool {
-        matches!(self, Self::Cluster(_))
     }
 }
 

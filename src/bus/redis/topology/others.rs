@@ -153,7 +153,7 @@ fn subscribed(
     names: &KeyNames,
 ) -> Result<Vec<String>, LinkError> {
     let pattern = names.node(ALL, "*");
-    let parts = [&b"PUBSUB"[..], names.channels_verb(), pattern.as_bytes()];
+    let parts = [&b"PUBSUB"[..], names.verbs.channels, pattern.as_bytes()];
     let channels = link::ask(connection, &parts)?;
     let mut nodes = resp::names(&channels, &names.node(ALL, ""));
     nodes.retain(|node| *node != names.instance);
