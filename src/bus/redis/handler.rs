@@ -8,9 +8,7 @@ use super::names::{ALL, Bucket};
 use super::parts::BusParts;
 use super::queue::OnReply;
 use crate::bus::frames::{self, Frame};
-use crate::bus::hub::Hub;
 use crate::bus::types::{LateReceipt, Stamp, Topic};
-use crate::bus::verbs::Arrivals;
 use crate::envelope::{Envelope, Progress, Receipts, Reply, Sent};
 use crate::notification::{BackendId, NotificationId, Receipt};
 
@@ -21,17 +19,11 @@ const ROLL_MAX: usize = 1000;
 pub const UNASKED: u64 = 0;
 
 /// What is done with each message. Runs on the subscribers' threads and must not wait.
-pub struct MessageHandler {
-    pub parts: Arc<BusParts>,
-    pub arrivals: Arc<dyn Arrivals>,
-    pub hub: Arc<Hub>,
-}
-
-impl MessageHandler {
+impl BusParts {
     /// A message on this node's own channel in `bucket`, or on that of all nodes. Whether it was a canary.
     pub fn own(&self, bucket: Bucket, message: &[u8]) -> bool {
         let Some(frame) = frames::read(message, None) else {
-            self.parts.metrics.not_understood();
+            self.metrics.not_understood();
             return false;
         };
         match frame {
@@ -43,17 +35,17 @@ impl MessageHandler {
                 sent,
             } => self.receipt(id, to, receipt, tries, sent),
             Frame::Canary(canary) => {
-                self.parts.health.received(bucket, canary);
+                self.health.received(bucket, canary);
                 return true;
             }
             // This node's own answer is there from the beginning.
-            Frame::Who { n, origin } if origin != self.parts.router.names.instance => {
-                self.parts.health.joined(origin);
+            Frame::Who { n, origin } if origin != self.router.names.instance => {
+                self.health.joined(origin);
                 self.answer_who(n, origin);
             }
-            Frame::OtherPrimaries { node, at } if node != self.parts.router.names.instance => {
-                self.parts.health.said_elsewhere(node, &at);
-                self.parts.router.look_now();
+            Frame::OtherPrimaries { node, at } if node != self.router.names.instance => {
+                self.health.said_elsewhere(node, &at);
+                self.router.look_now();
             }
             Frame::Here { node, backends }
             | Frame::Roll {
@@ -71,7 +63,7 @@ impl MessageHandler {
                 node,
                 more,
                 backends,
-            } => self.parts.queries.answer(n, node, more, backends),
+            } => self.queries.answer(n, node, more, backends),
             Frame::Who { .. }
             | Frame::Wake
             | Frame::OtherPrimaries { .. }
@@ -83,7 +75,7 @@ impl MessageHandler {
     }
 
     /// A message for `topic`; whether the topic may not be wanted any more.
-    pub fn on(&self, topic: &Topic, message: &[u8]) -> bool {
+    pub fn on(self: &Arc<Self>, topic: &Topic, message: &[u8]) -> bool {
         match topic {
             Topic::Backend(backend) => match frames::read(message, Some(backend)) {
                 Some(Frame::Msg {
@@ -91,21 +83,21 @@ impl MessageHandler {
                     origin,
                     ttl,
                 }) => {
-                    self.parts.metrics.received();
+                    self.metrics.received();
                     let deadline = Instant::now() + ttl;
                     let progress = Arc::new(Progress::default());
                     let tries = Some(notification.tries);
                     let receipts = self.back(origin, backend, tries, Some(Arc::clone(&progress)));
                     let envelope = Envelope::new(Arc::new(notification), deadline, receipts);
                     let envelope = envelope.tracked(progress);
-                    !self.parts.sessions.hand_over(Box::new(envelope))
+                    !self.sessions.hand_over(Box::new(envelope))
                 }
                 Some(Frame::Data { id, data, origin }) => {
                     let reply = Reply::new(id, self.back(origin, backend, None, None));
-                    !self.parts.sessions.pass_on(&data, reply)
+                    !self.sessions.pass_on(&data, reply)
                 }
                 _ => {
-                    self.parts.metrics.not_understood();
+                    self.metrics.not_understood();
                     false
                 }
             },
@@ -121,14 +113,14 @@ impl MessageHandler {
     /// Whether this node wants to hear of `topic`.
     pub fn wants(&self, topic: &Topic) -> bool {
         match topic {
-            Topic::Backend(backend) => self.parts.sessions.stamp(backend).is_some(),
+            Topic::Backend(backend) => self.sessions.stamp(backend).is_some(),
             Topic::Event(channel) => self.hub.has(channel),
         }
     }
 
     /// Everything it wants to hear of.
     pub fn wanted(&self) -> Vec<Topic> {
-        let backends = self.parts.sessions.stamps().into_iter();
+        let backends = self.sessions.stamps().into_iter();
         let channels = self.hub.channels().into_iter();
         backends
             .map(|(backend, _)| Topic::Backend(backend))
@@ -139,21 +131,19 @@ impl MessageHandler {
     /// `topic` is heard from now on.
     pub fn stands(&self, topic: &Topic) {
         if let Topic::Backend(backend) = topic
-            && let Some(stamp) = self.parts.sessions.stamp(backend)
+            && let Some(stamp) = self.sessions.stamp(backend)
         {
-            self.parts.router.announce(backend.clone(), stamp);
+            self.router.announce(backend.clone(), stamp);
         }
     }
 
     /// Everything wanted of `buckets` is heard, after a time in which it was not.
     pub fn hears_again(&self, buckets: &[Bucket]) {
-        let names = &self.parts.router.names;
+        let names = &self.router.names;
         let concerned = |backend: &BackendId| buckets.contains(&names.bucket_of_backend(backend));
-        self.parts
-            .pending
-            .may_have_missed(concerned, Instant::now());
+        self.pending.may_have_missed(concerned, Instant::now());
         if buckets.contains(&ALL) {
-            self.parts.router.announce_all(self.parts.sessions.stamps());
+            self.router.announce_all(self.sessions.stamps());
         }
     }
 
@@ -166,7 +156,6 @@ impl MessageHandler {
         sent: Option<Sent>,
     ) {
         if self
-            .parts
             .pending
             .on_receipt(&backend, id, tries, receipt.clone(), sent)
         {
@@ -186,36 +175,34 @@ impl MessageHandler {
     }
 
     fn came(&self, node: &str, backend: &BackendId, stamp: Stamp) {
-        let instance = &*self.parts.router.names.instance;
+        let instance = &*self.router.names.instance;
         if node != instance {
-            self.parts.sessions.witness(stamp);
-            match self.parts.sessions.stamp(backend) {
+            self.sessions.witness(stamp);
+            match self.sessions.stamp(backend) {
                 Some(ours) if (ours, instance) < (stamp, node) => {
                     self.yield_to_newer(backend, ours);
                 }
                 // Its node may have heard nothing when ours was announced.
-                Some(ours) => self.parts.router.announce(backend.clone(), ours),
+                Some(ours) => self.router.announce(backend.clone(), ours),
                 None => {}
             }
         }
-        self.parts.pending.moved(backend, stamp, Instant::now());
+        self.pending.moved(backend, stamp, Instant::now());
         self.arrivals.here(backend);
     }
 
     fn yield_to_newer(&self, backend: &BackendId, ours: Stamp) {
-        for envelope in self.parts.sessions.yield_to_newer(backend, ours) {
+        for envelope in self.sessions.yield_to_newer(backend, ours) {
             // It waited for a session that has moved. Where to is known only to Redis, so its sender must ask again.
             envelope.settle(Receipt::Gone);
         }
         // Its session has left the registry, and so will not ask.
-        self.parts
-            .router
-            .request(Topic::Backend(backend.clone()), None);
+        self.router.request(Topic::Backend(backend.clone()), None);
     }
 
     fn answer_who(&self, n: u64, origin: &str) {
-        let names = &self.parts.router.names;
-        let backends = self.parts.sessions.stamps();
+        let names = &self.router.names;
+        let backends = self.sessions.stamps();
         let channel = names.node(ALL, origin);
         let mut rest = &backends[..];
         loop {
@@ -225,34 +212,28 @@ impl MessageHandler {
                 frames::roll(out, n, &names.instance, part, !rest.is_empty());
             });
             // The node that asked shows this one as silent.
-            if self
-                .parts
-                .router
-                .send(ALL, bytes, OnReply::Nothing)
-                .is_err()
-                || rest.is_empty()
-            {
+            if self.router.send(ALL, bytes, OnReply::Nothing).is_err() || rest.is_empty() {
                 return;
             }
         }
     }
 
     fn back(
-        &self,
+        self: &Arc<Self>,
         origin: &str,
         to: &BackendId,
         tries: Option<u32>,
         progress: Option<Arc<Progress>>,
     ) -> Arc<dyn Receipts> {
         // In the bucket of the message: they fail together.
-        let bucket = self.parts.router.names.bucket_of_backend(to);
+        let bucket = self.router.names.bucket_of_backend(to);
         Arc::new(ReceiptSender {
             progress,
             tries,
             bucket,
-            channel: self.parts.router.names.node(bucket, origin),
+            channel: self.router.names.node(bucket, origin),
             to: to.clone(),
-            parts: Arc::clone(&self.parts),
+            parts: Arc::clone(self),
         })
     }
 }

@@ -62,7 +62,6 @@ use crossbeam_channel::bounded;
 
 pub use self::check::check;
 use self::dedupe::RedisDedupe;
-use self::handler::MessageHandler;
 use self::health::Health;
 use self::link::BadConfig;
 pub use self::link::LinkError as StoreError;
@@ -113,7 +112,6 @@ pub struct RedisBus {
     kind: &'static str,
     parts: Arc<BusParts>,
     ack_timeout: Duration,
-    arrivals: Arc<dyn Arrivals>,
     store_link: Arc<StoreLink>,
 }
 
@@ -194,15 +192,12 @@ impl RedisBus {
             pending: RemotePending::new(acks.deadline),
             queries: PresenceQueries::default(),
             sessions,
+            arrivals,
+            hub,
             metrics,
         });
-        let handler = MessageHandler {
-            parts: Arc::clone(&parts),
-            arrivals: Arc::clone(&arrivals),
-            hub,
-        };
         let kind = topology.kind();
-        let links = ShardLinks::new(Arc::new(handler));
+        let links = ShardLinks::new(Arc::clone(&parts));
         let following = Following::start(topology, links, router, Arc::clone(&health), looks)
             .map_err(BusStartError::Thread)?;
         if !health.wait_up(Instant::now() + config.connect_timeout) {
@@ -216,7 +211,6 @@ impl RedisBus {
             kind,
             parts,
             ack_timeout: acks.timeout,
-            arrivals,
             store_link,
         })
     }
@@ -322,7 +316,7 @@ impl Bus for RedisBus {
             && self.parts.sessions.stamp(&backend).is_some()
         {
             // Other nodes cannot be on_emitted, but what this node keeps for it need not wait.
-            self.arrivals.here(&backend);
+            self.parts.arrivals.here(&backend);
         }
         Reach::Down
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::handler::MessageHandler;
 use super::link::Server;
+use super::parts::BusParts;
 use super::publisher;
 use super::queue::PublishQueue;
 use super::subscriber;
@@ -36,7 +36,7 @@ impl ShardLink {
 
 /// All links, by the name of their primary. Dropping it ends them.
 pub struct ShardLinks {
-    handler: Arc<MessageHandler>,
+    parts: Arc<BusParts>,
     links: HashMap<String, ShardLink>,
     /// How many links are unused but for buckets that they have not handed over yet.
     being_left: usize,
@@ -53,9 +53,9 @@ impl Drop for ShardLinks {
 
 impl ShardLinks {
     /// No links yet.
-    pub fn new(handler: Arc<MessageHandler>) -> Self {
+    pub fn new(parts: Arc<BusParts>) -> Self {
         Self {
-            handler,
+            parts,
             links: HashMap::new(),
             being_left: 0,
             ending: Vec::new(),
@@ -87,21 +87,20 @@ impl ShardLinks {
             Some(Arc::clone(&link.queue))
         };
         let wanted: Vec<_> = primaries.iter().map(queue).collect();
-        self.handler.parts.router.assign(&wanted);
+        self.parts.router.assign(&wanted);
         self.end_unused(primaries);
         trouble
     }
 
     fn link(&mut self, name: &str, server: Server) -> io::Result<ShardLink> {
         self.next += 1;
-        let metrics = self.handler.parts.metrics.clone();
+        let metrics = self.parts.metrics.clone();
         let queue = Arc::new(PublishQueue::new(self.next, name.to_owned(), metrics));
-        self.handler.parts.health.add_link(queue.number, name);
+        self.parts.health.add_link(queue.number, name);
         let (stop, stopped) = bounded(0);
-        let parts = Arc::clone(&self.handler.parts);
-        let publisher = publisher::start(server.clone(), Arc::clone(&queue), parts)?;
-        let handler = Arc::clone(&self.handler);
-        let subscriber = subscriber::start(server, Arc::clone(&queue), handler, stopped);
+        let parts = Arc::clone(&self.parts);
+        let publisher = publisher::start(server.clone(), Arc::clone(&queue), Arc::clone(&parts))?;
+        let subscriber = subscriber::start(server, Arc::clone(&queue), parts, stopped);
         if subscriber.is_err() {
             queue.leave();
         }
@@ -116,7 +115,7 @@ impl ShardLinks {
     /// Ends links without a bucket, and joins those that have ended.
     fn end_unused(&mut self, primaries: &[Option<String>]) {
         // A bucket that is to be handed over still belongs to its old link.
-        let in_use = self.handler.parts.router.queues();
+        let in_use = self.parts.router.queues();
         let mut being_left = 0;
         let unused = self.links.extract_if(|name, link| {
             let wanted = primaries.iter().flatten().any(|primary| primary == name);
@@ -126,7 +125,7 @@ impl ShardLinks {
         });
         for (_, mut link) in unused {
             link.leave();
-            self.handler.parts.health.remove_link(link.queue.number);
+            self.parts.health.remove_link(link.queue.number);
             self.ending.push(link);
         }
         self.being_left = being_left;

@@ -16,10 +16,10 @@ use redis::Value;
 
 use super::RECONNECT;
 use super::connection::RedisConnection;
-use super::handler::MessageHandler;
 use super::health::SILENCE_MAX;
 use super::link::{LinkError, Server};
 use super::names::Bucket;
+use super::parts::BusParts;
 use super::queue::PublishQueue;
 use super::resp;
 use super::subscriptions::{ByBucket, Carries, ChannelSubscriptions};
@@ -40,13 +40,13 @@ const NO_BUCKET_WAIT: Duration = Duration::from_millis(20);
 pub fn start(
     server: Server,
     queue: Arc<PublishQueue>,
-    handler: Arc<MessageHandler>,
+    parts: Arc<BusParts>,
     stopped: Receiver<()>,
 ) -> io::Result<JoinOnDrop> {
     let mut work = Work {
         server,
         queue,
-        handler,
+        parts,
         subscriptions: ChannelSubscriptions::default(),
         buckets: Vec::new(),
         version: 0,
@@ -68,7 +68,7 @@ pub fn start(
 struct Work {
     server: Server,
     queue: Arc<PublishQueue>,
-    handler: Arc<MessageHandler>,
+    parts: Arc<BusParts>,
     subscriptions: ChannelSubscriptions,
     /// The buckets of this link, in order, as far as this thread knows.
     buckets: Vec<Bucket>,
@@ -113,10 +113,10 @@ impl Work {
     /// The connection is gone, and with it every subscription.
     fn lose(&mut self, why: LinkError) {
         self.forget();
-        let router = &self.handler.parts.router;
+        let router = &self.parts.router;
         let buckets = router.buckets_of(&self.queue);
         let wanted = self.wanted(&buckets).len() + self.own(&buckets).len();
-        let health = &self.handler.parts.health;
+        let health = &self.parts.health;
         health.subscriptions(self.queue.number, wanted, 0);
         health.subscriber(self.queue.number, Err(why));
         router.look_now();
@@ -133,7 +133,7 @@ impl Work {
 
     /// Waits until the link has a bucket: without one there is no channel to be woken on. `false`: the link ends.
     fn wait_for_buckets(&self, stopped: &Receiver<()>) -> bool {
-        while self.handler.parts.router.buckets_of(&self.queue).is_empty() {
+        while self.parts.router.buckets_of(&self.queue).is_empty() {
             match stopped.recv_timeout(NO_BUCKET_WAIT) {
                 Err(error) if error.is_timeout() => {}
                 Ok(()) | Err(_) => return false,
@@ -180,11 +180,11 @@ impl Work {
         }
         let confirmed = self.subscriptions.all_confirmed();
         self.queue.unsettled.store(!confirmed, Ordering::Relaxed);
-        let health = &self.handler.parts.health;
+        let health = &self.parts.health;
         // That Redis has confirmed is not enough: a node that may not publish would hear nothing, not even itself.
         if confirmed && self.has_canary {
             if !self.deaf.is_empty() {
-                self.handler.hears_again(&std::mem::take(&mut self.deaf));
+                self.parts.hears_again(&std::mem::take(&mut self.deaf));
             }
             if !self.stands {
                 self.stands = true;
@@ -218,7 +218,7 @@ impl Work {
             }
             // The slot is another primary's, or nobody's at the moment: the topology says whose.
             Err(error) if matches!(error.code(), Some("MOVED" | "CLUSTERDOWN" | "TRYAGAIN")) => {
-                self.handler.parts.router.look_now();
+                self.parts.router.look_now();
                 return Ok(());
             }
             Err(error) => return Err(LinkError::from(error)),
@@ -241,7 +241,7 @@ impl Work {
                     {
                         self.deaf.push(bucket);
                     }
-                    self.handler.parts.router.look_now();
+                    self.parts.router.look_now();
                 }
                 self.count();
             }
@@ -260,19 +260,19 @@ impl Work {
             return Ok(());
         };
         let Carries::Topic(topic) = carries else {
-            if self.handler.own(bucket, payload) {
+            if self.parts.own(bucket, payload) {
                 self.canary_at = Instant::now();
                 self.has_canary = true;
             }
             return Ok(());
         };
-        let perhaps_unwanted = self.handler.on(topic, payload);
+        let perhaps_unwanted = self.parts.on(topic, payload);
         if perhaps_unwanted
-            && !self.handler.wants(topic)
+            && !self.parts.wants(topic)
             && let Some((bucket, waiting)) = self.subscriptions.leave(channel)
         {
             let names = ByBucket::from([(bucket, vec![channel.to_owned()])]);
-            let verb = self.handler.parts.router.names.verbs.unsubscribe;
+            let verb = self.parts.router.names.verbs.unsubscribe;
             self.command(connection, verb, &names)?;
             // A listener that listens once may have heard before it was told that it is heard.
             waiting.into_iter().for_each(|ready| ready());
@@ -283,7 +283,7 @@ impl Work {
     fn on_confirmed(&mut self, channel: &str) {
         if let Some((carries, waiting)) = self.subscriptions.confirmed(channel) {
             if let Carries::Topic(topic) = carries {
-                self.handler.stands(&topic);
+                self.parts.stands(&topic);
             }
             waiting.into_iter().for_each(|ready| ready());
         }

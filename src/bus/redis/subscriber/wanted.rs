@@ -18,8 +18,8 @@ const SUBSCRIBE_MAX: usize = 512;
 
 impl Work {
     pub(super) fn wanted(&self, buckets: &[Bucket]) -> Vec<(Bucket, Topic)> {
-        let names = &self.handler.parts.router.names;
-        let wanted = self.handler.wanted().into_iter();
+        let names = &self.parts.router.names;
+        let wanted = self.parts.wanted().into_iter();
         let wanted = wanted.map(|topic| (names.bucket(&topic), topic));
         wanted
             .filter(|(bucket, _)| buckets.binary_search(bucket).is_ok())
@@ -28,7 +28,7 @@ impl Work {
 
     /// This node's own channels in `buckets`.
     pub(super) fn own(&self, buckets: &[Bucket]) -> Vec<(Bucket, String)> {
-        let names = &self.handler.parts.router.names;
+        let names = &self.parts.router.names;
         let mut own: Vec<_> = buckets
             .iter()
             .map(|bucket| (*bucket, names.node(*bucket, &names.instance)))
@@ -44,12 +44,12 @@ impl Work {
         &mut self,
         connection: &mut RedisConnection,
     ) -> Result<(), LinkError> {
-        let version = self.handler.parts.router.version();
+        let version = self.parts.router.version();
         if version == self.version {
             return Ok(());
         }
         self.version = version;
-        let router = Arc::clone(&self.handler.parts.router);
+        let router = Arc::clone(&self.parts.router);
         let buckets = router.buckets_of(&self.queue);
         if buckets == self.buckets {
             return Ok(());
@@ -102,7 +102,7 @@ impl Work {
         for (topic, ready) in requests {
             topics.entry(topic).or_default().extend(ready);
         }
-        let router = Arc::clone(&self.handler.parts.router);
+        let router = Arc::clone(&self.parts.router);
         let (mut wanted, mut unwanted) = (ByBucket::new(), ByBucket::new());
         let now = Instant::now();
         for (topic, ready) in topics {
@@ -113,12 +113,12 @@ impl Work {
                 continue;
             }
             let name = router.names.topic(&topic);
-            let wants = self.handler.wants(&topic);
+            let wants = self.parts.wants(&topic);
             match (wants, self.subscriptions.is_confirmed(&name)) {
                 (true, Some(true)) => {
                     // Who waits is new, even if the topic is not: others may hold an older session.
                     if !ready.is_empty() {
-                        self.handler.stands(&topic);
+                        self.parts.stands(&topic);
                     }
                     ready.into_iter().for_each(|ready| ready());
                 }
@@ -144,7 +144,7 @@ impl Work {
     }
 
     pub(super) fn ask_again(&mut self, connection: &mut RedisConnection) -> Result<(), LinkError> {
-        let names = &self.handler.parts.router.names;
+        let names = &self.parts.router.names;
         // On one primary no channel moves.
         if names.buckets() == 1 || self.subscriptions.all_confirmed() {
             return Ok(());
@@ -172,7 +172,7 @@ impl Work {
 
     pub(super) fn count(&self) {
         let (wanted, standing) = self.subscriptions.counts();
-        let health = &self.handler.parts.health;
+        let health = &self.parts.health;
         health.subscriptions(self.queue.number, wanted, standing);
     }
 }
