@@ -28,7 +28,7 @@ use crate::lock::Mutex;
 pub const LINK_FDS: usize = 8;
 
 /// How long the proof of the link may take.
-const PROOF_MAX: Duration = Duration::from_secs(5);
+pub const PROOF_MAX: Duration = Duration::from_secs(5);
 
 /// Why there is no link.
 #[derive(Debug)]
@@ -171,21 +171,12 @@ struct Queue {
 }
 
 impl WorkerLink {
-    /// Connects to the server at `path`, whose workers take requests from `pending`, and waits until `proven` says that a worker
-    /// got what was sent.
+    /// Connects to the server at `path`, whose workers take requests from `pending`, and waits until `proven` says, within `most`,
+    /// that a worker got what was sent.
     ///
     /// # Errors
-    /// [`LinkError::Descriptors`], [`LinkError::Connect`] and [`LinkError::Unproven`].
-    pub fn open(
-        path: &Path,
-        pending: Arc<PendingRequests>,
-        proven: Receiver<()>,
-        fds: &FdBudget,
-    ) -> Result<Self, WorkerLinkError> {
-        Self::open_within(PROOF_MAX, path, pending, proven, fds)
-    }
-
-    pub(super) fn open_within(
+    /// [`WorkerLinkError::Descriptors`], [`WorkerLinkError::Connect`] and [`WorkerLinkError::Unproven`].
+    pub fn open_within(
         most: Duration,
         path: &Path,
         pending: Arc<PendingRequests>,

@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded};
 use tiny_http::{Request, Server};
 
 use super::handler::RequestHandler;
-use super::link::{WorkerLink, WorkerLinkError, WorkerSocket};
+use super::link::{PROOF_MAX, WorkerLink, WorkerLinkError, WorkerSocket};
 use super::request::{NUMBER_HEADER, PEER_HEADER, PROOF_HEADER, PendingRequests, RequestView};
 use crate::fds::FdBudget;
 use crate::heartbeat::{self, Pulse, Role};
@@ -31,17 +31,32 @@ pub enum PoolError {
 
 /// The workers, and the socket on which tiny_http serves them. Dropping the pool ends them.
 pub struct Pool {
-    stopping: Arc<AtomicBool>,
-    server: Arc<Server>,
+    workers: Workers,
     link: Arc<WorkerLink>,
-    workers: Vec<JoinOnDrop>,
     // After the server, whose last words go through it.
     _socket: WorkerSocket,
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pool({} workers)", self.workers.len())
+        write!(f, "Pool({} workers)", self.workers.threads.len())
+    }
+}
+
+/// The workers that have started. Dropping them ends them.
+struct Workers {
+    stopping: Arc<AtomicBool>,
+    server: Arc<Server>,
+    threads: Vec<JoinOnDrop>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for _ in &self.threads {
+            self.server.unblock(); // wakes one
+        }
+        self.threads.clear();
     }
 }
 
@@ -74,27 +89,22 @@ impl Pool {
             proof,
             handler: Arc::clone(handler),
         };
-        let mut starting = Starting {
-            context: &context,
-            workers: Vec::with_capacity(count),
+        let mut workers = Workers {
+            stopping: Arc::clone(&context.stopping),
+            server: Arc::clone(&context.server),
+            threads: Vec::with_capacity(count),
         };
         for number in 0..count {
             let theirs = context.clone();
             let name = format!("http-worker-{number}");
             let role = Role::vital(name, "requests are judged by fewer threads");
             let worker = heartbeat::supervise(role, STACK_BYTES, move |pulse| work(&theirs, pulse));
-            starting.workers.push(worker.map_err(PoolError::Thread)?);
+            workers.threads.push(worker.map_err(PoolError::Thread)?);
         }
-        let pending = Arc::clone(&context.pending);
-        let link = WorkerLink::open(socket.path(), pending, proven, fds);
-        let link = Arc::new(link.map_err(PoolError::Link)?);
-        let workers = std::mem::take(&mut starting.workers);
-        drop(starting);
+        let link = WorkerLink::open_within(PROOF_MAX, socket.path(), context.pending, proven, fds);
         Ok(Self {
-            stopping: context.stopping,
-            server: context.server,
-            link,
             workers,
+            link: Arc::new(link.map_err(PoolError::Link)?),
             _socket: socket,
         })
     }
@@ -103,38 +113,6 @@ impl Pool {
     pub fn link(&self) -> &Arc<WorkerLink> {
         &self.link
     }
-}
-
-/// Workers of a pool that may not come to be.
-struct Starting<'a> {
-    context: &'a WorkerContext,
-    workers: Vec<JoinOnDrop>,
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        if !self.workers.is_empty() {
-            end(
-                &self.context.stopping,
-                &self.context.server,
-                &mut self.workers,
-            );
-        }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        end(&self.stopping, &self.server, &mut self.workers);
-    }
-}
-
-fn end(stopping: &AtomicBool, server: &Server, workers: &mut Vec<JoinOnDrop>) {
-    stopping.store(true, Ordering::SeqCst);
-    for _ in &*workers {
-        server.unblock(); // wakes one
-    }
-    workers.clear();
 }
 
 fn work(context: &WorkerContext, pulse: &Pulse) {
