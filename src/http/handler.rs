@@ -236,16 +236,17 @@ impl RequestHandler {
         signed: &verify::Request<'_>,
         at_unix_ms: u64,
     ) -> Result<Believed, RequestRefusal> {
-        if !route.allow.is_empty() && !request.peer.is_some_and(|ip| route.allow.contains(ip)) {
+        let allow = &route.config.allow;
+        if !allow.is_empty() && !request.peer.is_some_and(|ip| allow.contains(ip)) {
             return Err(RequestRefusal::Forbidden);
         }
-        if !route.methods.allow(request.method) {
+        if !route.config.methods.allow(request.method) {
             return Err(self.prove(route, request, signed));
         }
         if let Some(name) = route.unreadable_header(request) {
             return Err(RequestRefusal::NotAscii(name.to_owned()));
         }
-        let verifier = route.verifier.as_deref();
+        let verifier = route.config.verifier.as_deref();
         let believed = self.verify(route, verifier, request, signed, at_unix_ms)?;
         if believed.is_unsigned {
             self.count_unsigned(route, request)?;
@@ -288,7 +289,7 @@ impl RequestHandler {
         };
         let ok_body = route.ok_body_for(&parts);
         let (is_opened, body) = match opened {
-            Some(Ok(opened)) if route.deliver_opened => (true, opened),
+            Some(Ok(opened)) if route.config.deliver_opened => (true, opened),
             _ => (false, body),
         };
         let verified = match unsigned {
@@ -301,7 +302,7 @@ impl RequestHandler {
             route: Arc::clone(&route.answers.route),
             verified,
             event,
-            event_proven: route.event_proven,
+            event_proven: route.config.event_proven,
             at_unix_ms,
             tries: 1,
             head: route.head(request, path, query),
@@ -324,7 +325,7 @@ fn open(
     let opened = route.open(body);
     match opened {
         // Not handed over sealed: the backend could not read it. The provider sends it again until the key is right.
-        Some(Err(why)) if route.deliver_opened => {
+        Some(Err(why)) if route.config.deliver_opened => {
             route.not_opened(why);
             Err(RequestRefusal::NotOpened(why))
         }
@@ -366,14 +367,16 @@ fn backend_of_unsigned(route: &Route, parts: &Parts<'_>) -> Result<BackendId, Re
 
 /// The backend that the request of `parts` is for.
 fn backend(route: &Route, parts: &Parts<'_>) -> Result<BackendId, RequestRefusal> {
-    let found = parts.select(&route.id).map_err(RequestRefusal::NoId)?;
+    let found = parts
+        .select(&route.config.id)
+        .map_err(RequestRefusal::NoId)?;
     let id = route.id_part(&found);
     BackendId::parse(id).map_err(|bad| RequestRefusal::BadId(bad.to_string()))
 }
 
 /// The event key, if there is one.
 fn event(route: &Route, parts: &Parts<'_>, believed: Believed) -> Option<Box<str>> {
-    let found = match &route.event {
+    let found = match &route.config.event {
         None => return None,
         Some(Selector::OfSignature) => believed.event.map(Into::into),
         Some(selector) => parts

@@ -123,7 +123,7 @@ impl RequestRefusal {
                 ""
             }
             // A provider that reads bodies gets the one that it knows for failure.
-            Self::Forged(route) | Self::Probe(route) if route.forged_gets_fail => {
+            Self::Forged(route) | Self::Probe(route) if route.config.forged_gets_fail => {
                 let fail = &route.answers.fail;
                 return fail.with_head(format_args!("X-Payrelay-Outcome: {word}\r\n"));
             }

@@ -11,10 +11,9 @@ use log::Level;
 
 use super::request::{NOT_ASCII_HEADER, RequestView};
 use crate::answer::{AnswerForms, PreparedReply};
-use crate::config::{self, Methods, Segment};
+use crate::config::{self, Segment};
 use crate::log_once::{LogOnce, LogOncePer};
 use crate::metrics::Metrics;
-use crate::peers::Networks;
 use crate::request::{Missing, Parts, Selector, place};
 use crate::verify::{self, Refused, Verifier};
 
@@ -36,29 +35,14 @@ pub struct Routes(Vec<Arc<Route>>);
 pub struct Route {
     /// What its requests are answered, and its name.
     pub answers: Arc<AnswerForms>,
-    /// Where its requests may come from.
-    pub allow: Networks,
-    segments: Vec<Segment>,
-    pub methods: Methods,
+    pub config: config::RouteConfig,
     pub proof: Option<Proof>,
-    pub verifier: Option<Arc<Verifier>>,
-    /// A bad signature is answered with `fail`.
-    pub forged_gets_fail: bool,
     /// By the reason, so that a stranger's forgeries do not hide what goes wrong with the provider.
     bad_signatures: LogOncePer<&'static str>,
     no_event_key: LogOnce,
     not_opened: LogOnce,
     /// By the value's place and the reason.
     values_left_out: LogOncePer<(String, &'static str)>,
-    pub id: Selector,
-    id_before: Option<String>,
-    pub event: Option<Selector>,
-    pub event_proven: bool,
-    /// The backend gets what the body holds sealed, opened, in the body's place.
-    pub deliver_opened: bool,
-    forward_headers: Vec<String>,
-    /// Where values of the request stand in the body of `ok`.
-    ok_values: Vec<(Range<usize>, Selector)>,
 }
 
 /// What a GET is answered that is no notification.
@@ -139,7 +123,7 @@ impl Routes {
     /// The first route that has `path`.
     pub fn find<'p>(&self, path: &'p str) -> Option<RouteMatch<'_, 'p>> {
         self.0.iter().find_map(|route| {
-            let id = matches(&route.segments, path)?;
+            let id = matches(&route.config.path.segments, path)?;
             Some(RouteMatch { route, id })
         })
     }
@@ -163,29 +147,18 @@ fn matches<'p>(segments: &[Segment], path: &'p str) -> Option<Option<&'p str>> {
 impl Route {
     fn new(route: &config::RouteConfig, metrics: &Metrics) -> Self {
         Self {
-            ok_values: route.ok.values.clone(),
             answers: Arc::new(AnswerForms {
                 route: Arc::clone(&route.name),
                 ok: prepare(&route.ok),
                 fail: prepare(&route.fail),
                 metrics: metrics.route(&route.name),
             }),
-            allow: route.allow.clone(),
-            segments: route.path.segments.clone(),
-            methods: route.methods,
+            config: route.clone(),
             proof: route.proof.as_ref().map(Proof::new),
-            verifier: route.verifier.clone(),
-            forged_gets_fail: route.forged_gets_fail,
             bad_signatures: LogOncePer::default(),
             no_event_key: LogOnce::new(),
             not_opened: LogOnce::new(),
             values_left_out: LogOncePer::default(),
-            id: route.id.clone(),
-            id_before: route.id_before.clone(),
-            event: route.event.clone(),
-            event_proven: route.event_proven,
-            deliver_opened: route.deliver_opened,
-            forward_headers: route.forward_headers.clone(),
         }
     }
 
@@ -202,10 +175,10 @@ impl Route {
                 Selector::Header(names) => names.iter().any(is_it),
                 _ => false,
             };
-            let verifier = self.verifier.as_ref();
-            self.forward_headers.iter().any(is_it)
-                || selects(&self.id)
-                || self.event.as_ref().is_some_and(selects)
+            let verifier = self.config.verifier.as_ref();
+            self.config.forward_headers.iter().any(is_it)
+                || selects(&self.config.id)
+                || self.config.event.as_ref().is_some_and(selects)
                 || verifier.is_some_and(|verifier| verifier.reads_header(name))
         })
     }
@@ -213,6 +186,7 @@ impl Route {
     /// The backend's id in `found`, which may have more after it.
     pub fn id_part<'f>(&self, found: &'f str) -> &'f str {
         let end = self
+            .config
             .id_before
             .as_deref()
             .and_then(|end| found.split_once(end));
@@ -221,7 +195,7 @@ impl Route {
 
     /// The body of `ok` for the request of `parts`, if it has values of it.
     pub fn ok_body_for(&self, parts: &Parts<'_>) -> Option<Vec<u8>> {
-        self.filled(&self.answers.ok.body, &self.ok_values, parts)
+        self.filled(&self.answers.ok.body, &self.config.ok.values, parts)
     }
 
     /// The body of the answer of `proof` to the request of `parts`, if it has values of it.
@@ -269,7 +243,8 @@ impl Route {
 
     /// What is allowed, as the header Allow has it.
     pub fn allowed(&self) -> &'static str {
-        match (self.methods.post, self.methods.get || self.proof.is_some()) {
+        let methods = self.config.methods;
+        match (methods.post, methods.get || self.proof.is_some()) {
             (true, false) => "POST",
             (true, true) => "GET, POST",
             (false, _) => "GET",
@@ -303,16 +278,18 @@ impl Route {
 
     /// What `body` holds sealed, if a selector of the route or its backends need it.
     pub fn open(&self, body: &[u8]) -> Option<Result<Vec<u8>, &'static str>> {
-        let selects = self.id.is_opened() || self.event.as_ref().is_some_and(Selector::is_opened);
-        if !selects && !self.deliver_opened {
+        let config = &self.config;
+        let event = config.event.as_ref();
+        let selects = config.id.is_opened() || event.is_some_and(Selector::is_opened);
+        if !selects && !config.deliver_opened {
             return None;
         }
-        self.verifier.as_ref()?.open(body)
+        config.verifier.as_ref()?.open(body)
     }
 
     /// What `verified` says of a notification whose signature was checked, and whose body was `opened` or is as it came.
     pub fn verified(&self, opened: bool) -> Cow<'static, str> {
-        match &self.verifier {
+        match &self.config.verifier {
             None => verify::NONE.into(),
             Some(verifier) if opened => format!("{}{OPENED}", verifier.name).into(),
             Some(verifier) => verifier.name.into(),
@@ -322,7 +299,8 @@ impl Route {
     /// The request line and the forwarded headers of `request`, as the backend gets them; empty if none are forwarded.
     pub fn head(&self, request: &RequestView<'_>, path: &str, query: &str) -> Vec<u8> {
         let mut head = Vec::new();
-        if self.forward_headers.is_empty() {
+        let forwarded = &self.config.forward_headers;
+        if forwarded.is_empty() {
             return head;
         }
         let mut line = |parts: [&str; 4]| {
@@ -331,7 +309,7 @@ impl Route {
             }
             head.extend_from_slice(b"\r\n");
         };
-        let verifier = self.verifier.as_ref();
+        let verifier = self.config.verifier.as_ref();
         let bare = verifier.and_then(|verifier| verifier.query_without_token(query));
         let shorter = bare.map(|query| match query.as_str() {
             "" => path.to_owned(),
@@ -340,8 +318,7 @@ impl Route {
         let target = shorter.as_deref().unwrap_or(request.target);
         line([request.method, " ", target, " HTTP/1.1"]);
         for (name, value) in request.headers {
-            if self
-                .forward_headers
+            if forwarded
                 .iter()
                 .any(|wanted| wanted.eq_ignore_ascii_case(name))
             {
