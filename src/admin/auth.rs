@@ -14,6 +14,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::{ReadToken, Secret};
+use crate::escape::hex;
 use crate::log_once::LogOnce;
 use crate::peers::{Failures, Judged};
 
@@ -253,7 +254,7 @@ impl Gate {
         SystemRandom::new()
             .fill(&mut number)
             .map_err(|_| AuthError::NoToken)?;
-        let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
+        let number = hex(&number);
         let now = Instant::now();
         let mut logins = self.logins.lock();
         logins.retain(|_, login| login.until > now);

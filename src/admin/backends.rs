@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::Sources;
+use super::Admin;
 use super::api::{Backend, BackendsAnswer, SessionEntry};
 use super::auth::Caller;
-use super::reply::{AdminReply, AdminRequest};
+use super::reply::{AdminAnswer, AdminReply, AdminRequest};
 use crate::notification::BackendId;
 
 /// The most without a session that are listed, those with most in the outbox first.
@@ -23,15 +23,12 @@ struct Which {
 }
 
 /// Every backend with a session here, or with something in the outbox.
-pub fn list(sources: &Sources, node: &str) -> AdminReply {
+pub fn list(admin: &Admin) -> AdminAnswer {
+    let sources = &admin.sources;
     let mut known: BTreeMap<String, Backend> = BTreeMap::new();
     let stored = match &sources.outbox {
-        Some(outbox) => outbox.busiest(STORED_MAX),
-        None => Ok(Vec::new()),
-    };
-    let stored = match stored {
-        Ok(stored) => stored,
-        Err(error) => return AdminReply::text(503, &format!("{error}\n")),
+        Some(outbox) => outbox.busiest(STORED_MAX)?,
+        None => Vec::new(),
     };
     for (id, pending, dead) in stored {
         let one = known.entry(id.clone()).or_default();
@@ -62,23 +59,21 @@ pub fn list(sources: &Sources, node: &str) -> AdminReply {
     }
     let idle = |one: &Backend| one.session.is_none() && one.pending + one.dead == 0;
     let backends = known.into_values().filter(|one| !idle(one)).collect();
-    let node = node.to_owned();
-    AdminReply::json(200, &BackendsAnswer { node, backends })
+    let node = admin.node.clone();
+    Ok(AdminReply::json(200, &BackendsAnswer { node, backends }))
 }
 
 /// Ends a session.
-pub fn disconnect(sources: &Sources, asked: &AdminRequest<'_>, caller: &Caller) -> AdminReply {
-    let which: Which = match serde_json::from_slice(asked.body) {
-        Ok(which) => which,
-        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
-    };
-    let id = match BackendId::parse(&which.id) {
-        Ok(id) => id,
-        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
-    };
-    if !sources.registry.disconnect(&id, which.since_unix_ms) {
-        return AdminReply::text(404, "this session is not on this node any more\n");
+pub fn disconnect(admin: &Admin, asked: &AdminRequest<'_>, caller: &Caller) -> AdminAnswer {
+    let which: Which = asked.parse()?;
+    let id = BackendId::parse(&which.id)
+        .map_err(|error| AdminReply::text(400, &format!("{error}\n")))?;
+    let registry = &admin.sources.registry;
+    if !registry.disconnect(&id, which.since_unix_ms) {
+        let words = "this session is not on this node any more\n";
+        return Err(AdminReply::text(404, words));
     }
     log::info!("admin: {} disconnects {id}", asked.who(caller));
-    AdminReply::json(200, &serde_json::json!({ "disconnected": id.as_str() }))
+    let told = serde_json::json!({ "disconnected": id.as_str() });
+    Ok(AdminReply::json(200, &told))
 }

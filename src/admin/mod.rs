@@ -43,9 +43,9 @@ use self::api::{RouteInfo, SessionInfo};
 use self::auth::{AuthError, Caller, Gate};
 use self::changes::Changes;
 use self::nodes::Nodes;
-use self::reply::{AdminReply, AdminRequest};
+use self::reply::{AdminAnswer, AdminReply, AdminRequest};
 use self::status::{BusState, Status};
-use self::wanted::{Wanted, may_not, no_action};
+use self::wanted::{Wanted, check_action, check_rights};
 use crate::bus::{Bus, Presence};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -164,6 +164,11 @@ impl Admin {
     }
 
     fn answer(&self, asked: &AdminRequest<'_>) -> AdminReply {
+        let (Ok(told) | Err(told)) = self.judge(asked);
+        told
+    }
+
+    fn judge(&self, asked: &AdminRequest<'_>) -> AdminAnswer {
         let path = asked.path();
         // Probes of load balancers cannot carry a token; these tell a stranger nothing but up or down, and why. And the
         // page has nothing in it.
@@ -176,43 +181,31 @@ impl Admin {
         };
         if let Some(told) = open {
             return match asked.reads() {
-                true => told,
-                false => AdminReply::not_allowed("GET, HEAD"),
+                true => Ok(told),
+                false => Err(AdminReply::not_allowed("GET, HEAD")),
             };
         }
-        let caller = match self.gate.identify(&asked.shown) {
-            Ok(caller) => caller.reduced_to(asked.rights),
-            Err(refused) => return turned_away(refused),
-        };
-        let Some(wanted) = Wanted::at(path) else {
-            return AdminReply::text(404, "no such page; doc/api.md lists what is here\n");
-        };
-        if let Some(told) = may_not(asked, wanted, &caller) {
-            return told;
-        }
+        let caller = self.gate.identify(&asked.shown)?.reduced_to(asked.rights);
+        let no_page = || AdminReply::text(404, "no such page; doc/api.md lists what is here\n");
+        let wanted = Wanted::at(path).ok_or_else(no_page)?;
+        check_rights(asked, wanted, &caller)?;
         let token = self.gate.admin_token();
         if wanted.is_of_a_node()
             && let Some(told) = self.nodes.forward(asked, &caller, token.as_ref())
         {
-            return told;
+            return Ok(told);
         }
-        let sources = &self.sources;
         match wanted {
-            Wanted::Session => self.session(&caller),
-            Wanted::Metrics => self.metrics(),
-            Wanted::Status => self.status(),
-            Wanted::Trace => trace::find(sources, &self.changes, &self.node, asked.target),
-            Wanted::Notifications => {
-                notifications::list(sources, &self.node, asked.target, caller.rights.bodies)
-            }
-            Wanted::Backends => backends::list(sources, &self.node),
-            Wanted::Disconnect => backends::disconnect(sources, asked, &caller),
-            Wanted::Health => health::health(self),
-            Wanted::Content(id) => notifications::content(sources, id),
-            Wanted::Outbox | Wanted::OutboxChange => {
-                outbox::answer(sources, &self.changes, &self.node, asked, &caller)
-                    .unwrap_or_else(|| AdminReply::text(404, "the outbox has no such page\n"))
-            }
+            Wanted::Session => Ok(self.session(&caller)),
+            Wanted::Metrics => Ok(self.metrics()),
+            Wanted::Status => Ok(self.status()),
+            Wanted::Trace => trace::find(self, asked.target),
+            Wanted::Notifications => notifications::list(self, asked.target, caller.rights.bodies),
+            Wanted::Backends => backends::list(self),
+            Wanted::Disconnect => backends::disconnect(self, asked, &caller),
+            Wanted::Health => Ok(health::health(self)),
+            Wanted::Content(id) => notifications::content(self, id),
+            Wanted::Outbox | Wanted::OutboxChange => outbox::answer(self, asked, &caller),
         }
     }
 
@@ -229,31 +222,21 @@ impl Admin {
         AdminReply::json(200, &session)
     }
 
-    fn log_in(&self, asked: &AdminRequest<'_>) -> AdminReply {
-        if let Some(told) = no_action(asked, false) {
-            return told;
-        }
-        let log_in: LogIn = match serde_json::from_slice(asked.body) {
-            Ok(log_in) => log_in,
-            // Not serde's words: they may quote the token.
-            Err(_) => return AdminReply::text(400, "{\"token\": \"…\"} is needed\n"),
-        };
-        let peer = asked.peer();
-        match self.gate.log_in(&log_in.token, peer, asked.was_sealed) {
-            Ok((caller, cookie)) => {
-                log::info!("admin: {} logs in", asked.who(&caller));
-                self.session(&caller).with(cookie)
-            }
-            Err(refused) => turned_away(refused),
-        }
+    fn log_in(&self, asked: &AdminRequest<'_>) -> AdminAnswer {
+        check_action(asked, false)?;
+        // Not serde's words: they may quote the token.
+        let log_in: LogIn =
+            serde_json::from_slice(asked.body).map_err(|_| "{\"token\": \"…\"} is needed\n")?;
+        let peer = asked.shown.peer;
+        let (caller, cookie) = self.gate.log_in(&log_in.token, peer, asked.was_sealed)?;
+        log::info!("admin: {} logs in", asked.who(&caller));
+        Ok(self.session(&caller).with(cookie))
     }
 
-    fn log_out(&self, asked: &AdminRequest<'_>) -> AdminReply {
-        if let Some(told) = no_action(asked, false) {
-            return told;
-        }
+    fn log_out(&self, asked: &AdminRequest<'_>) -> AdminAnswer {
+        check_action(asked, false)?;
         let cookie = self.gate.log_out(asked.shown.cookie);
-        AdminReply::text(200, "logged out\n").with(cookie)
+        Ok(AdminReply::text(200, "logged out\n").with(cookie))
     }
 
     fn readyz(&self) -> AdminReply {
@@ -304,23 +287,25 @@ impl Admin {
     }
 }
 
-fn turned_away(refused: AuthError) -> AdminReply {
-    match refused {
-        AuthError::NoToken => AdminReply::text(
-            401,
-            "a token is needed: log in at /, or send Authorization: Bearer …\n",
-        )
-        .with(CHALLENGE),
-        AuthError::WrongToken => {
-            AdminReply::text(401, "this is no token of this relay\n").with(CHALLENGE)
+impl From<AuthError> for AdminReply {
+    fn from(refused: AuthError) -> Self {
+        match refused {
+            AuthError::NoToken => Self::text(
+                401,
+                "a token is needed: log in at /, or send Authorization: Bearer …\n",
+            )
+            .with(CHALLENGE),
+            AuthError::WrongToken => {
+                Self::text(401, "this is no token of this relay\n").with(CHALLENGE)
+            }
+            AuthError::TooMany(left) => Self::text(429, "too many wrong tokens\n")
+                .with(format!("Retry-After: {}", left.as_secs().max(1))),
+            AuthError::OtherSite => Self::text(
+                403,
+                "this was asked by another site's page, or by a name that is none of this relay's; without admin.token only an \
+                 address or localhost is answered\n",
+            ),
         }
-        AuthError::TooMany(left) => AdminReply::text(429, "too many wrong tokens\n")
-            .with(format!("Retry-After: {}", left.as_secs().max(1))),
-        AuthError::OtherSite => AdminReply::text(
-            403,
-            "this was asked by another site's page, or by a name that is none of this relay's; without admin.token only an \
-             address or localhost is answered\n",
-        ),
     }
 }
 

@@ -76,7 +76,12 @@ impl Nodes {
         let Some(to) = to else {
             return Some(AdminReply::text(404, "node: none of admin.nodes\n"));
         };
-        let who = format!("{} ({}) by {}", caller.name, asked.peer().ip(), self.own);
+        let who = format!(
+            "{} ({}) by {}",
+            caller.name,
+            asked.shown.peer.ip(),
+            self.own
+        );
         let rights = caller.rights.word();
         let marks = format!("{ON_BEHALF_HEADER}: {who}\r\n{RIGHTS_HEADER}: {rights}\r\n");
         let request = render(asked, &to.to_string(), token, &marks);

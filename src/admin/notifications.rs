@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE_64;
 
-use super::Sources;
 use super::api::{Content, Listed, OutboxCounts, Summary};
 use super::query::pairs;
-use super::reply::AdminReply;
+use super::reply::{AdminAnswer, AdminReply};
+use super::{Admin, Sources};
 use crate::notification::{NotificationId, Outcome};
-use crate::outbox::{Search, State};
+use crate::outbox::{AskError, Search, State};
 use crate::trace::Record;
 
 /// The most in one answer, and how many there are if nobody says.
@@ -113,11 +113,9 @@ impl Wanted {
 }
 
 /// The list that `target` asks for.
-pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> AdminReply {
-    let wanted = match Wanted::of(target, bodies) {
-        Ok(wanted) => wanted,
-        Err(words) => return AdminReply::text(400, words),
-    };
+pub fn list(admin: &Admin, target: &str, bodies: bool) -> AdminAnswer {
+    let wanted = Wanted::of(target, bodies)?;
+    let sources = &admin.sources;
     let outbox = sources.outbox.as_ref();
     let counts = outbox.map(|outbox| outbox.counts());
     let unknown = outbox.map_or(0, |outbox| outbox.unknown_backends().pending);
@@ -133,7 +131,7 @@ pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> AdminR
     )
     .replace([' ', '[', ']'], "");
     let mut listed = Listed {
-        node: node.to_owned(),
+        node: admin.node.clone(),
         unchanged: wanted.since.as_deref() == Some(&version),
         version,
         outbox: counts.map(|[pending, done, dead]| OutboxCounts {
@@ -145,14 +143,9 @@ pub fn list(sources: &Sources, node: &str, target: &str, bodies: bool) -> AdminR
         ..Listed::default()
     };
     if !listed.unchanged {
-        match gather(sources, &wanted, waiting) {
-            Ok((notifications, next)) => {
-                (listed.notifications, listed.next) = (notifications, next)
-            }
-            Err(told) => return told,
-        }
+        (listed.notifications, listed.next) = gather(sources, &wanted, waiting)?;
     }
-    AdminReply::json(200, &listed)
+    Ok(AdminReply::json(200, &listed))
 }
 
 /// The notifications that are wanted, and where to go on.
@@ -160,11 +153,9 @@ fn gather(
     sources: &Sources,
     wanted: &Wanted,
     waiting: Vec<Record>,
-) -> Result<(Vec<Summary>, Option<String>), AdminReply> {
+) -> Result<(Vec<Summary>, Option<String>), AskError> {
     let found = match &sources.outbox {
-        Some(outbox) if wanted.outcome.is_none() => outbox
-            .newest(&wanted.search, wanted.limit)
-            .map_err(|error| AdminReply::text(503, &format!("{error}\n")))?,
+        Some(outbox) if wanted.outcome.is_none() => outbox.newest(&wanted.search, wanted.limit)?,
         Some(_) | None => Default::default(),
     };
     let stored: HashSet<NotificationId> = found.rows.iter().map(|row| row.id).collect();
@@ -202,10 +193,10 @@ fn gather(
 }
 
 /// What the notification called `id` carried.
-pub fn content(sources: &Sources, id: NotificationId) -> AdminReply {
-    let stored = match &sources.outbox {
-        Some(outbox) => outbox.show(id),
-        None => Ok(None),
+pub fn content(admin: &Admin, id: NotificationId) -> AdminAnswer {
+    let stored = match &admin.sources.outbox {
+        Some(outbox) => outbox.show(id)?,
+        None => None,
     };
     let mut content = Content {
         id: id.to_string(),
@@ -220,19 +211,18 @@ pub fn content(sources: &Sources, id: NotificationId) -> AdminReply {
         content.body_base64 = BASE_64.encode(body);
     };
     match stored {
-        Err(error) => return AdminReply::text(503, &format!("{error}\n")),
-        Ok(Some((_, Some(payload)))) => fill("outbox", &payload.head, &payload.body),
-        Ok(Some((_, None))) => {
+        Some((_, Some(payload))) => fill("outbox", &payload.head, &payload.body),
+        Some((_, None)) => {
             content.kept = "outbox".into();
             content.damaged = true;
         }
-        Ok(None) => {
-            if let Some(carried) = sources.trace.carried(id) {
+        None => {
+            if let Some(carried) = admin.sources.trace.carried(id) {
                 fill("memory", &carried.head, &carried.body);
             }
         }
     }
-    AdminReply::json(200, &content)
+    Ok(AdminReply::json(200, &content))
 }
 
 /// Whether `word` is a state that a list can be filtered by.

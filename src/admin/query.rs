@@ -16,6 +16,14 @@ pub fn pairs(target: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Whether the query of `target` asks for what a notification carried.
+pub fn asks_for_body(target: &str) -> bool {
+    let pairs = pairs(target);
+    pairs
+        .iter()
+        .any(|(key, value)| key == "body" && value == "1")
+}
+
 fn decode(text: &str) -> Option<String> {
     String::from_utf8(percent_decode(text.as_bytes(), false)?.into_owned()).ok()
 }

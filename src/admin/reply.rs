@@ -1,8 +1,6 @@
 //! What is asked and what is answered at the admin port, as its parts see it.
 
-use std::net::SocketAddr;
-
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::auth::{Caller, Shown};
 use crate::edge::{HttpRequest, Response};
@@ -62,18 +60,19 @@ impl<'a> AdminRequest<'a> {
         self.target.split(['?', '#']).next().unwrap_or_default()
     }
 
-    /// Who sent it.
-    pub fn peer(&self) -> SocketAddr {
-        self.shown.peer
-    }
-
     /// `caller` as the log has it.
     pub fn who(&self, caller: &Caller) -> String {
         let told = self.on_behalf_of.filter(|_| caller.name == "admin");
         match told.and_then(|who| std::str::from_utf8(who).ok()) {
             Some(who) => who.escape_debug().take(200).collect(),
-            None => format!("{} ({})", caller.name, self.peer().ip()),
+            None => format!("{} ({})", caller.name, self.shown.peer.ip()),
         }
+    }
+
+    /// What its body says in JSON.
+    pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, AdminReply> {
+        serde_json::from_slice(self.body)
+            .map_err(|error| AdminReply::text(400, &format!("{error}\n")))
     }
 
     /// Whether it only reads.
@@ -101,6 +100,9 @@ pub fn the_only<'a>(headers: &'a [httparse::Header<'_>], name: &str) -> Option<&
         (None, _) | (Some(_), Some(_)) => None,
     }
 }
+
+/// What is answered; `Err`: in place of what was asked for.
+pub type AdminAnswer = Result<AdminReply, AdminReply>;
 
 /// What is answered.
 #[derive(Debug)]
@@ -148,11 +150,6 @@ impl AdminReply {
         Self::text(405, &words).with(format!("Allow: {allow}"))
     }
 
-    /// The outbox has not answered.
-    pub fn failed(error: &AskError) -> Self {
-        Self::text(503, &format!("{error}\n"))
-    }
-
     /// The header lines, CRLF after each.
     pub fn head(&self) -> Vec<u8> {
         // A cached readiness would be a lie about the present, and a cached body somebody else's to find.
@@ -169,6 +166,20 @@ impl AdminReply {
     }
 }
 
+/// What is wrong with a request, in words.
+impl From<&'static str> for AdminReply {
+    fn from(words: &'static str) -> Self {
+        Self::text(400, words)
+    }
+}
+
+/// The outbox has not answered.
+impl From<AskError> for AdminReply {
+    fn from(error: AskError) -> Self {
+        Self::text(503, &format!("{error}\n"))
+    }
+}
+
 impl From<AdminReply> for Response {
     fn from(told: AdminReply) -> Self {
         Self {
@@ -181,6 +192,8 @@ impl From<AdminReply> for Response {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::Sources;
+use super::Admin;
 use super::api::{TraceAnswer, Traced};
-use super::changes::Changes;
 use super::query::pairs;
-use super::reply::AdminReply;
+use super::reply::{AdminAnswer, AdminReply};
 use crate::notification::NotificationId;
 use crate::outbox::Filter;
 use crate::trace::Record;
@@ -14,13 +13,12 @@ use crate::trace::Record;
 /// The most that one trace finds: an event is known by its newest requests.
 const TRACES_MAX: usize = 20;
 
-/// What became of what somebody means by the `key` of `target`, as far as `node` knows.
-pub fn find(sources: &Sources, changes: &Changes, node: &str, target: &str) -> AdminReply {
+/// What became of what somebody means by the `key` of `target`, as far as `admin`'s node knows.
+pub fn find(admin: &Admin, target: &str) -> AdminAnswer {
+    let (sources, changes) = (&admin.sources, &admin.changes);
     let query = pairs(target);
     let key = query.iter().find(|(key, _)| key == "key");
-    let Some((_, key)) = key else {
-        return AdminReply::text(400, "key=ID or key=EVENT is missing\n");
-    };
+    let (_, key) = key.ok_or("key=ID or key=EVENT is missing\n")?;
     let mut found: Vec<Traced> = sources
         .delivery
         .under_way(key)
@@ -31,20 +29,13 @@ pub fn find(sources: &Sources, changes: &Changes, node: &str, target: &str) -> A
     let stored = match &sources.outbox {
         None => Vec::new(),
         Some(outbox) => {
-            let filter = match NotificationId::parse(key) {
-                Some(id) => Filter {
-                    ids: vec![id],
-                    ..Filter::default()
-                },
-                None => Filter {
-                    event: Some(key.clone()),
-                    ..Filter::default()
-                },
+            let id = NotificationId::parse(key);
+            let filter = Filter {
+                ids: id.into_iter().collect(),
+                event: id.is_none().then(|| key.clone()),
+                ..Filter::default()
             };
-            match outbox.list(&filter, 0, TRACES_MAX) {
-                Ok(rows) => rows,
-                Err(error) => return AdminReply::failed(&error),
-            }
+            outbox.list(&filter, 0, TRACES_MAX)?
         }
     };
     for row in &stored {
@@ -60,6 +51,6 @@ pub fn find(sources: &Sources, changes: &Changes, node: &str, target: &str) -> A
         changes.add_forgotten(&mut traced);
         found.push(traced);
     }
-    let node = node.to_owned();
-    AdminReply::json(200, &TraceAnswer { node, found })
+    let node = admin.node.clone();
+    Ok(AdminReply::json(200, &TraceAnswer { node, found }))
 }

@@ -1,12 +1,12 @@
 //! What a path asks for, and why somebody does not get it.
 
 use super::auth::Caller;
-use super::query::pairs;
+use super::query::asks_for_body;
 use super::reply::{AdminReply, AdminRequest};
 use crate::notification::NotificationId;
 
 /// What one who may not see bodies is told.
-pub const NO_BODIES: &str =
+const NO_BODIES: &str =
     "this token may not see headers and bodies; admin.read_tokens says who may: bodies = true\n";
 
 /// What a request asks for, beyond what is open to everybody.
@@ -71,44 +71,49 @@ impl Wanted {
     }
 }
 
-/// Why `asked` does not change anything, if so; `proven`: it shows a token.
-pub fn no_action(asked: &AdminRequest<'_>, proven: bool) -> Option<AdminReply> {
+/// Refuses what does not ask for a change; `proven`: it shows a token.
+pub fn check_action(asked: &AdminRequest<'_>, proven: bool) -> Result<(), AdminReply> {
     if asked.method != "POST" {
-        return Some(AdminReply::not_allowed("POST"));
+        return Err(AdminReply::not_allowed("POST"));
     }
     if !proven && !asked.has_action_header {
         let words = "this changes something: the header X-Payrelay-Action: 1 is needed\n";
-        return Some(AdminReply::text(403, words));
+        return Err(AdminReply::text(403, words));
     }
     if !asked.is_json {
         let words = "the body must be JSON, Content-Type: application/json\n";
-        return Some(AdminReply::text(415, words));
+        return Err(AdminReply::text(415, words));
     }
-    None
+    Ok(())
 }
 
-/// Why `caller` does not get what is `wanted`, if so.
-pub fn may_not(asked: &AdminRequest<'_>, wanted: Wanted, caller: &Caller) -> Option<AdminReply> {
+/// Refuses what is `wanted` if `caller` may not have it.
+pub fn check_rights(
+    asked: &AdminRequest<'_>,
+    wanted: Wanted,
+    caller: &Caller,
+) -> Result<(), AdminReply> {
     if wanted.acts() {
-        if let Some(told) = no_action(asked, caller.proven) {
-            return Some(told);
-        }
-        return (!caller.rights.act).then(|| {
+        check_action(asked, caller.proven)?;
+        if !caller.rights.act {
             log::warn!("admin: {} may not change anything", asked.who(caller));
-            AdminReply::text(403, "this token may look and change nothing\n")
-        });
+            let words = "this token may look and change nothing\n";
+            return Err(AdminReply::text(403, words));
+        }
+        return Ok(());
     }
     if !asked.reads() {
-        return Some(AdminReply::not_allowed("GET, HEAD"));
+        return Err(AdminReply::not_allowed("GET, HEAD"));
     }
     // Asked of another node, it is this one that must judge: there it comes with the admin token.
     let of_content = match wanted {
         Wanted::Content(_) => true,
         Wanted::Outbox if asked.path() == "/outbox/export" => true,
-        Wanted::Outbox => pairs(asked.target)
-            .iter()
-            .any(|(key, value)| key == "body" && value == "1"),
+        Wanted::Outbox => asks_for_body(asked.target),
         _ => false,
     };
-    (of_content && !caller.rights.bodies).then(|| AdminReply::text(403, NO_BODIES))
+    match of_content && !caller.rights.bodies {
+        true => Err(AdminReply::text(403, NO_BODIES)),
+        false => Ok(()),
+    }
 }

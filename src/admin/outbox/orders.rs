@@ -6,38 +6,28 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::filter::{FilterParams, in_words};
-use crate::admin::Sources;
+use crate::admin::Admin;
 use crate::admin::api::{Changed, Forgotten, HandedOver, Imported};
 use crate::admin::auth::Caller;
-use crate::admin::changes::Changes;
-use crate::admin::reply::{AdminReply, AdminRequest};
+use crate::admin::reply::{AdminAnswer, AdminReply, AdminRequest};
 use crate::outbox::{AdminAction, Exported, Filter, Order, Outbox, SPARED_MAX};
 
 /// Delivers again or drops what the body says.
 pub fn change(
-    sources: &Sources,
-    changes: &Changes,
+    admin: &Admin,
     outbox: &Outbox,
     asked: &AdminRequest<'_>,
     what: AdminAction,
     caller: &Caller,
-) -> AdminReply {
-    let params: FilterParams = match serde_json::from_slice(asked.body) {
-        Ok(params) => params,
-        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
-    };
-    let order = match order(params, what, asked.who(caller)) {
-        Ok(order) => order,
-        Err(words) => return AdminReply::text(400, words),
-    };
+) -> AdminAnswer {
+    let order = order(asked.parse()?, what, asked.who(caller))?;
     let (which, by) = (in_words(&order.filter), order.by.clone());
-    let ordered = match outbox.order(order) {
-        Ok(ordered) if ordered.spared > 0 => return spared(ordered.spared),
-        Ok(ordered) => ordered,
-        Err(error) => return AdminReply::failed(&error),
-    };
+    let ordered = outbox.order(order)?;
+    if ordered.spared > 0 {
+        return Err(spared(ordered.spared));
+    }
     for key in &ordered.freed {
-        sources.delivery.forget(key);
+        admin.sources.delivery.forget(key);
     }
     let done = match what {
         AdminAction::Retry => "delivers again",
@@ -46,15 +36,13 @@ pub fn change(
     };
     let changed = ordered.changed;
     log::info!("admin: {by} {done} {changed} notifications: {which}");
-    changes.dropped(ordered.dropped, &by);
-    AdminReply::json(
-        200,
-        &Changed {
-            changed,
-            in_hand: ordered.in_hand,
-            next: ordered.next,
-        },
-    )
+    admin.changes.dropped(ordered.dropped, &by);
+    let told = Changed {
+        changed,
+        in_hand: ordered.in_hand,
+        next: ordered.next,
+    };
+    Ok(AdminReply::json(200, &told))
 }
 
 /// What the outbox is asked to do; an error says what `params` lack.
@@ -99,18 +87,9 @@ struct Forget {
 }
 
 /// Has the next request for an event delivered, though the event was delivered or stored before.
-pub fn forget(
-    sources: &Sources,
-    changes: &Changes,
-    node: &str,
-    asked: &AdminRequest<'_>,
-    caller: &Caller,
-) -> AdminReply {
-    let by = asked.who(caller);
-    let Forget { event } = match serde_json::from_slice(asked.body) {
-        Ok(forget) => forget,
-        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
-    };
+pub fn forget(admin: &Admin, asked: &AdminRequest<'_>, caller: &Caller) -> AdminAnswer {
+    let (sources, by) = (&admin.sources, asked.who(caller));
+    let Forget { event } = asked.parse()?;
     // The disk first: what is known there is known again after a restart.
     let (mut forgotten, mut after) = (HashSet::new(), Some(0));
     while let (Some(from), Some(outbox)) = (after, &sources.outbox) {
@@ -124,13 +103,9 @@ pub fn forget(
             after: from,
             by: by.clone(),
         };
-        match outbox.order(order) {
-            Ok(ordered) => {
-                after = ordered.next;
-                forgotten.extend(ordered.freed);
-            }
-            Err(error) => return AdminReply::failed(&error),
-        }
+        let ordered = outbox.order(order)?;
+        after = ordered.next;
+        forgotten.extend(ordered.freed);
     }
     for key in &forgotten {
         sources.delivery.forget(key);
@@ -142,13 +117,13 @@ pub fn forget(
         event.escape_debug()
     );
     if !forgotten.is_empty() {
-        changes.forgotten(event, &by);
+        admin.changes.forgotten(event, &by);
     }
     let told = Forgotten {
-        node: node.to_owned(),
+        node: admin.node.clone(),
         forgotten: forgotten.len() as u64,
     };
-    AdminReply::json(200, &told)
+    Ok(AdminReply::json(200, &told))
 }
 
 /// Has other nodes take over everything.
@@ -157,25 +132,20 @@ pub fn hand_over(
     node: &str,
     asked: &AdminRequest<'_>,
     caller: &Caller,
-) -> AdminReply {
-    match outbox.hand_over() {
-        Ok((left, damaged)) => {
-            log::info!(
-                "admin: {} hands the outbox over; {left} are still here",
-                asked.who(caller)
-            );
-            let node = node.to_owned();
-            AdminReply::json(
-                200,
-                &HandedOver {
-                    node,
-                    left,
-                    damaged,
-                },
-            )
-        }
-        Err(error) => AdminReply::text(409, &format!("{error}\n")),
-    }
+) -> AdminAnswer {
+    let handed_over = outbox.hand_over();
+    let (left, damaged) =
+        handed_over.map_err(|error| AdminReply::text(409, &format!("{error}\n")))?;
+    log::info!(
+        "admin: {} hands the outbox over; {left} are still here",
+        asked.who(caller)
+    );
+    let told = HandedOver {
+        node: node.to_owned(),
+        left,
+        damaged,
+    };
+    Ok(AdminReply::json(200, &told))
 }
 
 /// What `POST /outbox/import` carries.
@@ -186,42 +156,33 @@ struct Import {
 
 /// Adds what comes from another outbox.
 pub fn import(
-    sources: &Sources,
+    admin: &Admin,
     outbox: &Outbox,
     asked: &AdminRequest<'_>,
     caller: &Caller,
-) -> AdminReply {
-    let import: Import = match serde_json::from_slice(asked.body) {
-        Ok(import) => import,
-        Err(error) => return AdminReply::text(400, &format!("{error}\n")),
-    };
+) -> AdminAnswer {
+    let import: Import = asked.parse()?;
     let mut parsed = Vec::with_capacity(import.messages.len());
     for one in import.messages {
         let id = one.id.escape_debug().to_string();
-        match one.parse() {
-            Ok(one) => parsed.push(one),
-            Err(bad) => return AdminReply::text(400, &format!("{id}: {bad}\n")),
-        }
+        let bad = |bad| AdminReply::text(400, &format!("{id}: {bad}\n"));
+        parsed.push(one.parse().map_err(bad)?);
     }
-    match outbox.import(parsed) {
-        Ok(done) => {
-            for (key, name, ago_ms) in &done.learned {
-                let ago = Duration::from_millis(u64::try_from(*ago_ms).unwrap_or(0));
-                sources.delivery.remember(*key, name, ago);
-            }
-            log::info!(
-                "admin: {} imports {} notifications; {} were there already",
-                asked.who(caller),
-                done.changed,
-                done.known
-            );
-            let imported = Imported {
-                imported: done.changed,
-                known: done.known,
-                full: done.full,
-            };
-            AdminReply::json(200, &imported)
-        }
-        Err(error) => AdminReply::failed(&error),
+    let done = outbox.import(parsed)?;
+    for (key, name, ago_ms) in &done.learned {
+        let ago = Duration::from_millis(u64::try_from(*ago_ms).unwrap_or(0));
+        admin.sources.delivery.remember(*key, name, ago);
     }
+    log::info!(
+        "admin: {} imports {} notifications; {} were there already",
+        asked.who(caller),
+        done.changed,
+        done.known
+    );
+    let imported = Imported {
+        imported: done.changed,
+        known: done.known,
+        full: done.full,
+    };
+    Ok(AdminReply::json(200, &imported))
 }
