@@ -303,26 +303,6 @@ impl Metrics {
         self.in_flight.dec();
     }
 
-    /// A group of changes is on disk, this long after it was begun.
-    pub fn outbox_committed(&self, elapsed: Duration) {
-        self.outbox.committed(elapsed);
-    }
-
-    /// A notification was not stored. `reason` is one word of a closed set.
-    pub fn outbox_refused(&self, reason: &'static str) {
-        self.outbox.refused(reason);
-    }
-
-    /// So many stored notifications became dead letters. `reason` is one word of a closed set.
-    pub fn outbox_died(&self, reason: &'static str, count: u64) {
-        self.outbox.died(reason, count);
-    }
-
-    /// A stored notification was offered to its backend, and this came of it.
-    pub fn outbox_tried(&self, receipt: &Receipt) {
-        self.outbox.tried(receipt);
-    }
-
     /// Everything as text, see [`CONTENT_TYPE`].
     pub fn text(&self, readings: &Readings) -> String {
         self.readings.set(readings);

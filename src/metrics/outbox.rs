@@ -8,7 +8,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{BackendLabels, ReasonLabels, ResultLabels, RouteLabel, registered, registered_as};
+use super::{
+    BackendLabels, Metrics, ReasonLabels, ResultLabels, RouteLabel, registered, registered_as,
+};
 use crate::notification::Receipt;
 
 /// Upper bounds of `payrelay_outbox_commit_seconds`, in seconds: from a disk that only pretends to a disk in trouble.
@@ -147,34 +149,6 @@ impl OutboxMetrics {
         all
     }
 
-    pub fn committed(&self, elapsed: Duration) {
-        self.commits.observe(elapsed.as_secs_f64());
-    }
-
-    pub fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create(&ReasonLabels { reason }).inc();
-    }
-
-    pub fn died(&self, reason: &'static str, count: u64) {
-        self.deaths
-            .get_or_create(&ReasonLabels { reason })
-            .inc_by(count);
-    }
-
-    pub fn tried(&self, receipt: &Receipt) {
-        let result = match receipt {
-            Receipt::Ack => "ack",
-            Receipt::Nack(_) => "nack",
-            Receipt::Gone => "gone",
-            Receipt::Busy => "busy",
-            Receipt::Expired => "expired",
-            Receipt::Unreachable => "unreachable",
-        };
-        self.deliveries
-            .get_or_create(&ResultLabels { result })
-            .inc();
-    }
-
     pub fn set(&self, readings: Option<&OutboxReadings>) {
         let Some(readings) = readings else { return };
         let value = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -206,5 +180,45 @@ impl OutboxMetrics {
         // Not an id that a backend can have.
         set("(other)", "pending", pending);
         set("(other)", "dead", dead);
+    }
+}
+
+/// What happens to the outbox.
+impl Metrics {
+    /// A group of changes is on disk, this long after it was begun.
+    pub fn outbox_committed(&self, elapsed: Duration) {
+        self.outbox.commits.observe(elapsed.as_secs_f64());
+    }
+
+    /// A notification was not stored. `reason` is one word of a closed set.
+    pub fn outbox_refused(&self, reason: &'static str) {
+        self.outbox
+            .refusals
+            .get_or_create(&ReasonLabels { reason })
+            .inc();
+    }
+
+    /// So many stored notifications became dead letters. `reason` is one word of a closed set.
+    pub fn outbox_died(&self, reason: &'static str, count: u64) {
+        self.outbox
+            .deaths
+            .get_or_create(&ReasonLabels { reason })
+            .inc_by(count);
+    }
+
+    /// A stored notification was offered to its backend, and this came of it.
+    pub fn outbox_tried(&self, receipt: &Receipt) {
+        let result = match receipt {
+            Receipt::Ack => "ack",
+            Receipt::Nack(_) => "nack",
+            Receipt::Gone => "gone",
+            Receipt::Busy => "busy",
+            Receipt::Expired => "expired",
+            Receipt::Unreachable => "unreachable",
+        };
+        self.outbox
+            .deliveries
+            .get_or_create(&ResultLabels { result })
+            .inc();
     }
 }
