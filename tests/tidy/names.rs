@@ -56,7 +56,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Fate", "AckState"),
     ("Figures", "Stats"),
     ("Front", "HttpListener"),
-    ("Hearing", "MessageHandler"),
+    ("Hearing", "BusParts"),
     ("Kept", "PendingRequest"),
     ("Ledger", "what it is a record of"),
     ("Look", "ConnectionState"),
