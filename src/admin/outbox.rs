@@ -95,6 +95,7 @@ fn export(outbox: &Outbox, target: &str) -> AdminAnswer {
     Ok(AdminReply::json(200, &page))
 }
 
+/// Whether the caller may see bodies was judged before, by [`check_rights`](super::wanted::check_rights).
 fn show(outbox: &Outbox, id: NotificationId, target: &str) -> AdminAnswer {
     let with_body = asks_for_body(target);
     let unknown = || AdminReply::text(404, "the outbox has no notification with this id\n");

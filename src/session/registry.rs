@@ -75,6 +75,7 @@ impl Registry {
     }
 
     /// Writes `data` to its backend's session. `Gone`: no session here has that id; `Busy`: it has not read what it was sent before.
+    #[must_use = "a Gone may be on another node"]
     pub fn tell(&self, data: &Data) -> Receipt {
         let Some(mailbox) = self.mailbox(&data.to) else {
             return Receipt::Gone;

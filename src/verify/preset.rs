@@ -192,8 +192,9 @@ pub struct PresetClaim {
     pub allowed: &'static [&'static str],
 }
 
-/// What most providers read as ok, and as fail.
+/// What most providers read as ok.
 pub const SUCCESS: AnswerWords = (200, "text/plain", "success");
+/// What is answered on failure where nobody reads it: the status makes the provider try again.
 const UNAVAILABLE: AnswerWords = (503, "text/plain", "fail");
 
 /// A provider of the engine `signed`, whose failures nobody reads.

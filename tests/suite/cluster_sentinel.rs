@@ -10,7 +10,7 @@ const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 #[test]
 fn every_failover_is_followed_and_nothing_is_lost() {
-    let _alone = failovers();
+    let _turn = failovers();
     let mut random = Random::new();
     let mut group = SentinelGroup::start();
     let mut traffic = Traffic::begin(&group.toml(), 3, 30, &mut random);
@@ -98,7 +98,7 @@ fn every_failover_is_followed_and_nothing_is_lost() {
 
 #[test]
 fn a_primary_that_lives_is_left_when_most_sentinels_name_another() {
-    let _alone = failovers();
+    let _turn = failovers();
     let mut random = Random::new();
     let group = SentinelGroup::start();
     let mut traffic = Traffic::begin(&group.toml(), 2, 20, &mut random);
@@ -145,7 +145,7 @@ const DEAF: Duration = Duration::from_secs(4);
 
 #[test]
 fn nodes_that_are_told_different_primaries_know_that_they_are_split() {
-    let _alone = failovers();
+    let _turn = failovers();
     let mut random = Random::new();
     // Two servers that know nothing of each other, and for each node a sentinel of its own.
     let servers = [Redis::start(), Redis::start()];

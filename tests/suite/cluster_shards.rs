@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Random, RedisCluster, Relay, Traffic, eventually, failovers};
+use crate::support::{Random, RedisCluster, Relay, Traffic, eventually, failovers, heavy};
 
 #[test]
 fn every_failover_and_every_moved_slot_is_followed_and_nothing_is_lost() {
-    let _alone = failovers();
+    let _turn = failovers();
     let mut random = Random::new();
     let mut redis = RedisCluster::start(3, true);
     let mut traffic = Traffic::begin(&redis.toml(), 3, 30, &mut random);
@@ -86,14 +86,14 @@ fn every_failover_and_every_moved_slot_is_followed_and_nothing_is_lost() {
 
 #[test]
 fn random_events_for_a_while() {
-    let _alone = failovers();
+    let _turn = failovers();
     random_events(Duration::from_secs(12));
 }
 
 #[test]
 #[ignore = "soak: a minute of random events, for tests/run --soak"]
 fn soak_a_minute_of_random_events() {
-    let _alone = failovers();
+    let _turn = failovers();
     random_events(Duration::from_secs(60));
 }
 
@@ -103,7 +103,7 @@ const MANY: usize = 10_000;
 #[test]
 #[ignore = "soak: ten thousand backends on a cluster, for tests/run --soak"]
 fn soak_ten_thousand_backends_on_a_cluster() {
-    let _alone = failovers();
+    let _alone = heavy();
     let mut random = Random::new();
     let mut redis = RedisCluster::start(3, true);
     let began = Instant::now();

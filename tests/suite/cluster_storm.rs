@@ -38,7 +38,7 @@ enum Fault {
 
 #[test]
 fn ok_is_no_lie_while_redis_dies_stands_still_and_falls_silent() {
-    let _alone = failovers();
+    let _turn = failovers();
     let faults = [
         Fault::Death,
         Fault::Standstill,
@@ -52,7 +52,7 @@ fn ok_is_no_lie_while_redis_dies_stands_still_and_falls_silent() {
 #[test]
 #[ignore = "soak: a minute of storms, for tests/run --soak"]
 fn soak_a_minute_of_storms() {
-    let _alone = failovers();
+    let _turn = failovers();
     let until = Instant::now() + Duration::from_secs(60);
     let mut random = Random::new();
     storm(std::iter::from_fn(|| {

@@ -109,7 +109,7 @@ impl fmt::Debug for StoreConnection {
 }
 
 impl StoreConnection {
-    /// Sends commands that [`resp::command`] has made; a reply is owed for each.
+    /// Sends commands that [`super::store_command`] has made; a reply is owed for each.
     ///
     /// # Errors
     /// The connection is broken.

@@ -22,7 +22,7 @@ pub const NOTIFICATIONS_MAX: u64 = 100_000_000;
 /// The number of a notification that only asks whether the way is open. It is acknowledged, and not counted.
 pub const PROBE: u64 = NOTIFICATIONS_MAX;
 
-/// What fills a body, a piece of it.
+/// What a body is filled with, a piece of it.
 pub static FILLING: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// Which notification a body belongs to.

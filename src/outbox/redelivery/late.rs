@@ -38,7 +38,7 @@ impl Redelivery {
         }
         let row = match by_id::row_by_id(&self.reading, late.id) {
             Ok(Some(row)) if row.backend == late.backend.as_str() => row,
-            Ok(_) => return, // it was not stored, or an operator dropped it
+            Ok(_) => return, // it was not stored, or an operator dropped it; or another backend told this
             Err(error) => return log::error!("the outbox cannot be read: {error}"),
         };
         // What was first offered as try 1 is stored with the tries that were known then: none.

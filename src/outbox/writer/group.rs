@@ -51,7 +51,7 @@ pub struct Group<'a> {
 }
 
 /// How many bytes the limits leave of the file as it is.
-pub fn free_bytes(tx: &Transaction<'_>, limits: Limits) -> rusqlite::Result<u64> {
+pub fn bytes_left(tx: &Transaction<'_>, limits: Limits) -> rusqlite::Result<u64> {
     let number = |name: &str| {
         tx.pragma_query_value(None, name, |row| row.get::<_, i64>(0))
             .map(|n| u64::try_from(n).unwrap_or(0))
@@ -162,7 +162,7 @@ impl Group<'_> {
         for seq in rows::turned(self.tx, State::Done, i64::MAX, ROWS_AT_ONCE)? {
             remove(self.tx, seq, &mut self.outcome.delta)?;
         }
-        self.free_bytes = free_bytes(self.tx, self.limits)?;
+        self.free_bytes = bytes_left(self.tx, self.limits)?;
         Ok(self.has_room(need))
     }
 

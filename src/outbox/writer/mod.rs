@@ -272,7 +272,7 @@ impl Writer {
         let begun = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate);
-        let begun = begun.and_then(|tx| Ok((group::free_bytes(&tx, self.limits)?, tx)));
+        let begun = begun.and_then(|tx| Ok((group::bytes_left(&tx, self.limits)?, tx)));
         let (free_bytes, tx) = match begun {
             Ok(begun) => begun,
             Err(error) => {

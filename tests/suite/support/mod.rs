@@ -124,13 +124,13 @@ pub fn held_addr(held: &Socket) -> SocketAddr {
     addr.as_socket().expect("an address with a port")
 }
 
-/// Keeps the heavy tests apart: each holds this for as long as it runs.
+/// Keeps the heavy tests apart from each other: each holds this for as long as it runs.
 pub fn heavy() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock()
 }
 
-/// Keeps the failovers apart. They wait for servers more than they compute, and one runs beside a heavy test.
+/// Keeps the failovers apart from each other. They wait for servers more than they compute: one may run beside a heavy test.
 pub fn failovers() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock()
