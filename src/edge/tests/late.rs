@@ -33,9 +33,10 @@ fn reply(body: impl Into<Vec<u8>>) -> Response {
 }
 
 fn large() -> Vec<u8> {
-    (0..LARGE_BYTES)
-        .map(|at| b'a' + (at / 1000 % 26) as u8)
-        .collect()
+    let alphabet: Vec<u8> = (b'a'..=b'z').flat_map(|letter| [letter; 1000]).collect();
+    let mut large = alphabet.repeat(LARGE_BYTES.div_ceil(alphabet.len()));
+    large.truncate(LARGE_BYTES);
+    large
 }
 
 impl Client {
@@ -77,7 +78,8 @@ impl Client {
 fn pipelined_requests_are_answered_in_order_one_at_a_time() {
     let (setup, responders) = open_hand(limits());
     let mut client = setup.client();
-    client.post("1").post("2").post("3");
+    // Together: once one is taken and the last not yet answered, nothing more is read.
+    client.post_all(&["1", "2", "3"]);
     for number in ["1", "2", "3"] {
         let (body, responder) = next(&responders);
         assert_eq!(body, number);

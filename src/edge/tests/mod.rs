@@ -243,14 +243,20 @@ impl Client {
     }
 
     fn post(&mut self, body: &str) -> &mut Self {
-        self.send(format!(
-            "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))
+        self.post_all(&[body])
+    }
+
+    /// Posts `bodies` in one write, so that they come together.
+    fn post_all(&mut self, bodies: &[&str]) -> &mut Self {
+        let post = |body: &&str| {
+            let length = body.len();
+            format!("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        self.send(bodies.iter().map(post).collect::<String>())
     }
 
     fn more(&mut self) -> usize {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 64 * 1024];
         let read = self.stream.read(&mut buffer).expect("an answer in time");
         self.unread.extend_from_slice(&buffer[..read]);
         read
@@ -280,7 +286,8 @@ impl Client {
             while self.unread.len() < length {
                 assert_ne!(self.more(), 0, "closed within an answer");
             }
-            let body = self.unread.drain(..length).collect();
+            let rest = self.unread.split_off(length);
+            let body = std::mem::replace(&mut self.unread, rest);
             answer.body = String::from_utf8(body).expect("text");
         }
         answer

@@ -172,7 +172,7 @@ fn a_request_sent_while_closing_is_told_so() {
     let (gate, asked, tell) = gate();
     let setup = open(limits(), 20, gate);
     let mut client = setup.client();
-    client.post("a").post("b"); // the second waits behind the first
+    client.post_all(&["a", "b"]); // the second waits behind the first
     asked.recv_timeout(PATIENCE).expect("a request");
     setup.listener.close();
     tell.send(()).expect("a gate");
