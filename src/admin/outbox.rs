@@ -13,6 +13,7 @@ use super::api::Traced;
 use super::auth::Caller;
 use super::query::{asks_for_body, pairs};
 use super::reply::{AdminAnswer, AdminReply, AdminRequest};
+use super::wanted::NO_BODIES;
 use crate::notification::NotificationId;
 use crate::outbox::{AdminAction, Outbox};
 
@@ -25,7 +26,7 @@ const EXPORT_BYTES: usize = 1 << 20;
 
 /// Answers what is asked below `/outbox`.
 pub fn answer(admin: &Admin, asked: &AdminRequest<'_>, caller: &Caller) -> AdminAnswer {
-    let rest = asked.path().strip_prefix("/outbox").unwrap_or_default();
+    let rest = asked.path().strip_prefix("/outbox").ok_or_else(no_page)?;
     if rest == "/forget" {
         return orders::forget(admin, asked, caller);
     }
@@ -43,8 +44,7 @@ pub fn answer(admin: &Admin, asked: &AdminRequest<'_>, caller: &Caller) -> Admin
         "/drop" => change(AdminAction::Drop { pending: false }),
         rest => {
             let id = rest.strip_prefix('/').and_then(NotificationId::parse);
-            let no_page = || AdminReply::text(404, "the outbox has no such page\n");
-            show(outbox, id.ok_or_else(no_page)?, asked.target)
+            show(outbox, id.ok_or_else(no_page)?, asked.target, caller)
         }
     }
 }
@@ -95,9 +95,16 @@ fn export(outbox: &Outbox, target: &str) -> AdminAnswer {
     Ok(AdminReply::json(200, &page))
 }
 
-/// Whether the caller may see bodies was judged before, by [`check_rights`](super::wanted::check_rights).
-fn show(outbox: &Outbox, id: NotificationId, target: &str) -> AdminAnswer {
+fn no_page() -> AdminReply {
+    AdminReply::text(404, "the outbox has no such page\n")
+}
+
+fn show(outbox: &Outbox, id: NotificationId, target: &str, caller: &Caller) -> AdminAnswer {
     let with_body = asks_for_body(target);
+    // Asked before, by the page; here it does not depend on which page leads to it.
+    if with_body && !caller.rights.bodies {
+        return Err(AdminReply::text(403, NO_BODIES));
+    }
     let unknown = || AdminReply::text(404, "the outbox has no notification with this id\n");
     let (row, payload) = outbox.show(id)?.ok_or_else(unknown)?;
     let mut shown = json!(Traced::of_row(&row, None));

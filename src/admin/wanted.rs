@@ -6,7 +6,7 @@ use super::reply::{AdminReply, AdminRequest};
 use crate::notification::NotificationId;
 
 /// What one who may not see bodies is told.
-const NO_BODIES: &str =
+pub const NO_BODIES: &str =
     "this token may not see headers and bodies; admin.read_tokens says who may: bodies = true\n";
 
 /// What a request asks for, beyond what is open to everybody.

@@ -17,6 +17,9 @@ use crate::client::http::{ClientRequest, ClientResponse};
 /// The relay answers when its disk has.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The end of the year 9999: a clock that is further off would not fit in its column.
+const TIME_MAX_MS: u64 = 253_402_300_799_999;
+
 /// Where the relay is asked.
 #[derive(Debug, clap::Args)]
 pub struct Where {
@@ -234,7 +237,7 @@ pub fn text(value: &Value, key: &str) -> String {
 
 /// Unix milliseconds as people read them: in UTC, and behind that the time of day here, if that is another.
 pub fn time(ms: u64) -> String {
-    let utc = Utc(ms);
+    let utc = Utc(ms.min(TIME_MAX_MS));
     let at = i64::try_from(ms / 1000).ok();
     let at = at.and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     // The system's zone is known to a process of one thread only; these commands are.
