@@ -192,7 +192,12 @@ fn addresses(field: &Field<'_>) -> Result<Vec<String>, Problem> {
     }
     let fields = field.list("a list of addresses", ADDRESSES_MAX)?;
     let one = |field: &Field<'_>| {
-        match field.text("a string")? {
+        let text = field.text("a string")?;
+        // Somebody may have put a URL there, with the password in it.
+        if text.contains('@') {
+            field.hide();
+        }
+        match text {
         text if is_address(text) => Ok(text.to_owned()),
         _ => Err("not an address; write \"host:port\", such as \"10.0.0.7:6379\", \"redis-1.internal:6379\" or \"[::1]:6379\"".into()),
     }

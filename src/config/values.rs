@@ -186,6 +186,12 @@ pub fn networks(field: &Field<'_>) -> Result<Networks, Problem> {
 /// A file's name.
 pub fn file_name(field: &Field<'_>) -> Result<PathBuf, Problem> {
     let text = field.text("a file name")?;
+    if text.contains('\n') || text.starts_with("-----BEGIN") {
+        field.hide(); // a private key, perhaps
+        return Err(
+            "this is the content of a file, and not its name; write it to a file and give its name here".into(),
+        );
+    }
     // The system takes a name up to its first NUL and would open another file, or refuse with no hint why.
     if text.is_empty() || text.contains('\0') {
         return Err("a file name is needed: not empty, no NUL in it".into());

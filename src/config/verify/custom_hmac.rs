@@ -190,5 +190,5 @@ pub fn key(field: &Field<'_>) -> Result<KeyText, Problem> {
         ("text", KeyText::Text),
         ("hex", KeyText::Hex),
         ("base64", KeyText::Base64),
-    ])(field)
+    ])(field.hide()) // by its name somebody may take it for the key
 }
