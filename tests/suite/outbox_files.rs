@@ -5,7 +5,7 @@ mod disks;
 mod site;
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -174,6 +174,29 @@ fn a_log_that_is_deleted_is_missed_at_the_next_start() {
     assert!(words.contains("it is missing or empty"), "{words}");
     assert_eq!(fs::read(site.log()).expect("the log"), log);
     fs::write(&site.database, database).expect("written");
+    site.relay.restart_with(&config(&site.database));
+    site.all_is_delivered();
+}
+
+#[test]
+fn a_link_whose_disk_is_not_mounted_is_no_new_outbox() {
+    let mut site = Site::new();
+    site.relay.process().signal(Signal::TERM);
+    assert_eq!(site.relay.wait_exit(DEADLINE), Some(0));
+    let (disk, away) = (site.directory().join("disk"), site.directory().join("away"));
+    let moved = disk.join("outbox.db");
+    fs::create_dir(&disk).expect("a folder");
+    rename(&site.database, &moved);
+    symlink(&moved, &site.database).expect("a link");
+    rename(&disk, &away);
+    let (code, words) = start(&site);
+    assert_eq!(code, Some(78), "{words}");
+    assert!(
+        words.contains("a link to a file that is not there"),
+        "{words}"
+    );
+    assert_eq!(fs::read_link(&site.database).expect("the link"), moved);
+    rename(&away, &disk);
     site.relay.restart_with(&config(&site.database));
     site.all_is_delivered();
 }

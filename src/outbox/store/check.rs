@@ -1,6 +1,6 @@
 //! Whether an outbox could be opened at a path, as far as one can see without opening it: a relay may have it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -20,6 +20,22 @@ pub fn check_path(path: &Path) -> Result<(), OpenError> {
     check(path).map_err(|cause| cause.at(path))
 }
 
+/// What lies at `path`; `None` if nothing does, so that a database may be made there.
+///
+/// # Errors
+/// It cannot be told; or a link lies there that leads nowhere, because the disk with the database may not be mounted.
+pub fn existing(path: &Path) -> Result<Option<Metadata>, OpenCause> {
+    match fs::metadata(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        Err(error) if path.is_symlink() => Err(OpenCause::Directory(io::Error::new(
+            error.kind(),
+            "it is a link to a file that is not there; mount the disk that has the file, or remove the link",
+        ))),
+        Err(_) => Ok(None),
+    }
+}
+
 fn check(path: &Path) -> Result<(), OpenCause> {
     let parents = path.ancestors().skip(1);
     // Those that are missing are made at the start.
@@ -37,7 +53,7 @@ fn check(path: &Path) -> Result<(), OpenCause> {
     let may = access(there, Access::WRITE_OK | Access::EXEC_OK);
     may.map_err(|error| OpenCause::Directory(error.into()))?;
     check_beside(path)?;
-    let Ok(about) = fs::metadata(path) else {
+    let Some(about) = existing(path)? else {
         return Ok(()); // it is made
     };
     if !about.is_file() {

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use rustix::fs::{FlockOperation, flock};
 
+use super::check::existing;
 use super::checkpoint;
 use super::clock::{Clock, Gap, Moment, System};
 use super::damage::{Checked, check_for_a_while};
@@ -75,7 +76,7 @@ pub fn open(path: &Path) -> Result<Store, OpenCause> {
     let lock = lock(path)?;
     let real_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let log = Log::beside(&real_path)?;
-    if path.metadata().map_or(0, |file| file.len()) == 0 {
+    if existing(path)?.map_or(0, |file| file.len()) == 0 {
         // To SQLite an empty file is a new database, and it would delete the log.
         if log != Log::None {
             return Err(OpenCause::DatabaseMissing);
