@@ -5,6 +5,9 @@ const OTHER_QUOTES: &[char] = &[
     '“', '”', '„', '‟', '‘', '’', '＂', '＇', '「', '」', '『', '』',
 ];
 
+/// The longest key that is shown: `trusted_proxies` with its section, and some more.
+const KEY_CHARS_MAX: usize = 32;
+
 /// Signs of a Chinese keyboard, and what TOML has in their place.
 const OTHER_SIGNS: &[(char, char)] = &[
     ('＝', '='),
@@ -59,6 +62,12 @@ pub fn in_line(line: &str) -> Option<String> {
         true => value,
         false => "…",
     };
+    // What stands before the sign may be a part of a secret that has one in it.
+    let is_key = key.len() <= KEY_CHARS_MAX
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'.'));
+    let key = if is_key { key } else { "KEY" };
     Some(format!(
         "a text stands between quotation marks; write {key} = \"{shown}\""
     ))
@@ -99,6 +108,7 @@ mod tests {
                 Some("write listen = \"localhost:80\""),
             ),
             ("token = correct-horse", Some("write token = \"…\"")),
+            ("My-horse7=battery", Some("write KEY = \"…\"")),
             ("listen = “127.0.0.1:8080”", Some("“ is no quotation mark")),
             ("verify ＝ \"alipay\"", Some("＝ is not =; write =")),
             ("secrets = [\"a\"，\"b\"]", Some("， is not ,; write ,")),
