@@ -5,10 +5,11 @@ mod disks;
 mod site;
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
@@ -199,6 +200,21 @@ fn a_link_whose_disk_is_not_mounted_is_no_new_outbox() {
     rename(&away, &disk);
     site.relay.restart_with(&config(&site.database));
     site.all_is_delivered();
+}
+
+#[test]
+fn what_is_no_file_is_not_replaced_by_a_database() {
+    let mut site = Site::new();
+    site.relay.process().signal(Signal::TERM);
+    assert_eq!(site.relay.wait_exit(DEADLINE), Some(0));
+    fs::remove_file(&site.database).expect("deleted");
+    mkfifoat(CWD, &site.database, Mode::RWXU).expect("a FIFO");
+    let (code, words) = start(&site);
+    assert_eq!(code, Some(78), "{words}");
+    let kind = fs::metadata(&site.database)
+        .expect("it is there")
+        .file_type();
+    assert!(kind.is_fifo(), "it was replaced");
 }
 
 #[test]

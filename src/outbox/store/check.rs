@@ -23,10 +23,12 @@ pub fn check_path(path: &Path) -> Result<(), OpenError> {
 /// What lies at `path`; `None` if nothing does, so that a database may be made there.
 ///
 /// # Errors
-/// It cannot be told; or a link lies there that leads nowhere, because the disk with the database may not be mounted.
+/// It cannot be told; something else than a file lies there; or a link that leads nowhere: the disk with the database may not be mounted.
 pub fn existing(path: &Path) -> Result<Option<Metadata>, OpenCause> {
     match fs::metadata(path) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) if file.is_file() => Ok(Some(file)),
+        // Its length is 0, but it is no new database: /dev/null would be replaced by one.
+        Ok(_) => Err(OpenCause::NoDatabase),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         Err(error) if path.is_symlink() => Err(OpenCause::Directory(io::Error::new(
             error.kind(),
@@ -56,9 +58,6 @@ fn check(path: &Path) -> Result<(), OpenCause> {
     let Some(about) = existing(path)? else {
         return Ok(()); // it is made
     };
-    if !about.is_file() {
-        return Err(OpenCause::NoDatabase);
-    }
     access(path, Access::READ_OK | Access::WRITE_OK).map_err(|_| OpenCause::ReadOnly)?;
     let mut begins = [0; MAGIC.len()];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut begins));
