@@ -266,8 +266,15 @@ case("a relay that is silent is left by the watchdog, although no read has a tim
 end)
 
 case("the last ACK after a BYE is written before the socket is closed", function()
-  local w = opened{ on_message = function() skynet.sleep(10) return true end }
+  local go_on, at_work = {}, false
+  local w = opened{ on_message = function()
+    at_work = true
+    skynet.wait(go_on)
+    return true
+  end }
   w.peer:send("MSG id=A =0\n\nBYE reason=drain retry=60\n")
+  drive(w, function() return at_work and w.client.session.bye end, "the BYE")
+  skynet.wakeup(go_on)
   expect(w, "ACK id=A\n")
   expect_closed(w)
   drive(w, function() return skynet.open_sockets() == 0 end, "the socket's end")
